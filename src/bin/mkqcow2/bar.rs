@@ -1,0 +1,96 @@
+//! Progress: a bar on a terminal, lines elsewhere.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::report;
+use mkqcow2::Progress;
+use mkqcow2::progress::Phase;
+
+/// How often a line is shown where there is no terminal.
+const LINES_EVERY: Duration = Duration::from_secs(5);
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// Not at all.
+    Hidden,
+    /// A bar that is drawn over and over.
+    Terminal,
+    /// A line now and then.
+    Lines,
+}
+
+/// The bar; clones show the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    style: Style,
+    last_line: Arc<Mutex<Instant>>,
+}
+
+impl Bar {
+    pub(crate) fn new(style: Style) -> Self {
+        let target = match style {
+            Style::Terminal => ProgressDrawTarget::stderr(),
+            Style::Hidden | Style::Lines => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        Self {
+            bar,
+            style,
+            last_line: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    /// Takes the bar off the terminal.
+    pub(crate) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn line(&self) {
+        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() < LINES_EVERY {
+            return;
+        }
+        *last = Instant::now();
+        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        report::say(&format!(
+            "{} of {}, {}/s, {} left",
+            BinaryBytes(done),
+            BinaryBytes(total),
+            report::per_second(done, self.bar.elapsed()),
+            HumanDuration(self.bar.eta())
+        ));
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&self, phase: Phase, total: u64) {
+        let template = match phase {
+            Phase::Copying => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            Phase::Syncing => "syncing, {elapsed} {spinner}",
+        };
+        // The templates are tested.
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bar.reset();
+        self.bar.set_length(total);
+        self.bar.set_style(style);
+        if self.style == Style::Terminal {
+            self.bar.enable_steady_tick(Duration::from_millis(200));
+        }
+    }
+
+    fn advance(&self, bytes: u64) {
+        match self.style {
+            Style::Hidden => {}
+            Style::Terminal => self.bar.inc(bytes),
+            Style::Lines => {
+                self.bar.inc(bytes);
+                self.line();
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the user is told.
+
+mod advice;
+mod json;
+mod text;
+
+use std::error::Error as _;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::args::Args;
+use mkqcow2::error::Side;
+use mkqcow2::{Error, Plan, Report, Warning};
+
+pub(crate) use text::per_second;
+
+/// IMAGE was written, but not all is well.
+const WARNING: u8 = 3;
+
+/// Tells it, in the way that was asked for.
+#[derive(Debug)]
+pub(crate) struct Reporter<'a> {
+    args: &'a Args,
+}
+
+impl<'a> Reporter<'a> {
+    pub(crate) fn new(args: &'a Args) -> Self {
+        Self { args }
+    }
+
+    /// Of a dry run.
+    pub(crate) fn plan(&self, plan: &Plan<'_>) -> ExitCode {
+        if let Some(in_use) = plan.in_use {
+            say_of(
+                &self.args.source,
+                &Warning::SourceInUse(in_use.clone()).to_string(),
+            );
+        }
+        if self.args.json {
+            print(&json::plan(self.args, plan));
+        } else if !self.args.quiet {
+            print(&text::plan(self.args, plan));
+        }
+        ExitCode::SUCCESS
+    }
+
+    /// Before a run, to whom it interests.
+    pub(crate) fn before(&self, plan: &Plan<'_>) {
+        if self.args.verbose {
+            let lines = text::summary(self.args, plan);
+            eprint(&lines);
+        }
+    }
+
+    /// Of a run that was completed.
+    pub(crate) fn done(&self, report: &Report) -> ExitCode {
+        for range in &report.unreadable {
+            say_of(&self.args.source, &text::unreadable(range));
+        }
+        for warning in &report.warnings {
+            let side = match warning {
+                Warning::OwnerNotKept | Warning::NotDurable(_) => Side::Image,
+                _ => Side::Source,
+            };
+            say_of(self.path(side), &format!("warning: {warning}"));
+        }
+        if self.args.json {
+            print(&json::report(self.args, report));
+        } else if !self.args.quiet {
+            print(&text::report(self.args, report));
+        }
+        if report.warnings.iter().any(Warning::matters) {
+            ExitCode::from(WARNING)
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+
+    /// Of a run that failed.
+    pub(crate) fn failure(&self, error: &Error) -> ExitCode {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        if let Some(advice) = advice::advice(error) {
+            message = format!("{message} ({advice})");
+        }
+        let path = self.path(error.side());
+        say_of(path, &message);
+        if self.args.json {
+            print(&json::failure(self.args, path, &message));
+        }
+        ExitCode::FAILURE
+    }
+
+    fn path(&self, side: Side) -> &'a Path {
+        match side {
+            Side::Source => &self.args.source,
+            Side::Image => &self.args.image,
+        }
+    }
+}
+
+/// A path as a terminal can bear it: control characters are escaped.
+fn shown(path: &Path) -> String {
+    escaped(&path.to_string_lossy())
+}
+
+fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// A line on standard error about a file.
+pub(crate) fn say_of(path: &Path, message: &str) {
+    say(&format!("{}: {}", shown(path), escaped(message)));
+}
+
+/// A line on standard error.
+pub(crate) fn say(message: &str) {
+    eprint(&format!("mkqcow2: {message}\n"));
+}
+
+fn eprint(text: &str) {
+    // There is nowhere else to complain.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Text on standard output. A reader that went away does not make the image any worse.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

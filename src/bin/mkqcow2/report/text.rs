@@ -1,0 +1,126 @@
+//! For people.
+
+use std::fmt::Write;
+use std::ops::Range;
+use std::time::Duration;
+
+use indicatif::BinaryBytes;
+
+use super::shown;
+use crate::args::Args;
+use mkqcow2::allocation::{AllocationMap, Reason, length};
+use mkqcow2::source::Kind;
+use mkqcow2::{Plan, Report};
+
+/// How many ranges a plan shows unless all are asked for.
+const RANGES: usize = 20;
+
+/// The closing line of a run; with `--verbose` another one with the clusters.
+pub(super) fn report(args: &Args, report: &Report) -> String {
+    let mut text = format!(
+        "{}: {} source, {} in use, {} image, {:.2} s, {}/s\n",
+        shown(&args.image),
+        BinaryBytes(report.size),
+        BinaryBytes(report.used),
+        BinaryBytes(report.written.image_size),
+        report.duration.as_secs_f64(),
+        per_second(report.used, report.duration),
+    );
+    if args.verbose {
+        let written = report.written;
+        let _ = writeln!(
+            text,
+            "{} data clusters and {} zero clusters of {} bytes, {} bytes in all",
+            written.data_clusters, written.zero_clusters, report.cluster_size, written.image_size
+        );
+    }
+    text
+}
+
+/// A rate.
+pub(crate) fn per_second(bytes: u64, duration: Duration) -> BinaryBytes {
+    let rate = u128::from(bytes).saturating_mul(1_000_000_000) / duration.as_nanos().max(1);
+    BinaryBytes(u64::try_from(rate).unwrap_or(u64::MAX))
+}
+
+/// An unreadable range.
+pub(super) fn unreadable(range: &Range<u64>) -> String {
+    format!(
+        "unreadable: {} bytes at {:#x}, zeros in the image",
+        length(range),
+        range.start
+    )
+}
+
+/// The first lines of a plan: what is read and what it will become.
+pub(super) fn summary(args: &Args, plan: &Plan<'_>) -> String {
+    let kind = match plan.kind {
+        Kind::RegularFile => "regular file",
+        Kind::BlockDevice => "block device",
+    };
+    let used = plan.map.used();
+    let mut text = format!(
+        "{}: {kind}, {} bytes ({}), {used} bytes in use ({})\n{}: {} bytes ({}), less if some of that is zeros\n",
+        shown(&args.source),
+        plan.size,
+        BinaryBytes(plan.size),
+        BinaryBytes(used),
+        shown(&args.image),
+        plan.image_size,
+        BinaryBytes(plan.image_size),
+    );
+    if let Some(free) = plan.free_space.filter(|free| *free < plan.image_size) {
+        let _ = writeln!(text, "{}: may not fit, {free} bytes are free", shown(&args.image));
+    }
+    text
+}
+
+/// All of a plan.
+pub(super) fn plan(args: &Args, plan: &Plan<'_>) -> String {
+    let mut text = summary(args, plan);
+    let limit = if args.verbose { usize::MAX } else { RANGES };
+    let mut ranges = ranges(plan.map);
+    for (range, reason) in ranges.by_ref().take(limit) {
+        let state = if reason.is_some() { "used" } else { "free" };
+        let _ = writeln!(
+            text,
+            "{:#014x} {:>16}  {state}: {}",
+            range.start,
+            length(&range),
+            because(reason)
+        );
+    }
+    let more = ranges.count();
+    if more > 0 {
+        let _ = writeln!(text, "... and {more} more ranges (-v shows all)");
+    }
+    text
+}
+
+/// All ranges of a source: those in use with the reason, and the free ones between them.
+pub(super) fn ranges(map: &AllocationMap) -> impl Iterator<Item = (Range<u64>, Option<Reason>)> {
+    let ends = std::iter::once(0).chain(map.extents().iter().map(|extent| extent.range.end));
+    let starts = map
+        .extents()
+        .iter()
+        .map(|extent| extent.range.start)
+        .chain([map.size()]);
+    let gaps = ends.zip(starts).map(|(end, start)| (end..start, None));
+    let used = map
+        .extents()
+        .iter()
+        .map(|extent| (extent.range.clone(), Some(extent.reason)));
+    let last = (0..0, None);
+    gaps.zip(used.chain([last]))
+        .flat_map(|(gap, used)| [gap, used])
+        .filter(|(range, _)| !range.is_empty())
+}
+
+/// Why a range is in use, or free.
+pub(super) fn because(reason: Option<Reason>) -> &'static str {
+    match reason {
+        Some(Reason::Data) => "data",
+        Some(Reason::Unknown) => "nothing tells what is free",
+        None => "hole",
+    }
+}

@@ -1,0 +1,60 @@
+//! Signals that end the program: nothing is left behind, and it dies of the signal it was sent.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+
+use crate::bar::Bar;
+use crate::report;
+use mkqcow2::sink::{Cleanup, Left};
+
+/// From now on a thread waits for SIGINT, SIGTERM and SIGHUP, whatever the others are busy with.
+pub(crate) fn watch(cleanup: Cleanup, bar: Bar, image: PathBuf) {
+    // A file that grows past the limit is then an error of write(2), which knows where.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    let ignored = ignored_signals();
+    // What nohup(1) or the shell told us to ignore stays ignored.
+    let wanted = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
+    let wanted: Vec<_> = wanted
+        .into_iter()
+        .filter(|(number, _)| !is_in(ignored, *number))
+        .collect();
+    let Ok(mut signals) = Signals::new(wanted.iter().map(|(number, _)| number)) else {
+        // Then they kill without a word. An unnamed image goes away all the same.
+        return;
+    };
+    std::thread::spawn(move || {
+        let Some(signal) = signals.forever().next() else {
+            return;
+        };
+        let left = cleanup.abandon();
+        bar.end();
+        let name = wanted
+            .iter()
+            .find(|(number, _)| *number == signal)
+            .map_or("a signal", |(_, name)| *name);
+        let outcome = match left {
+            Left::Old => "not written",
+            Left::New => "but complete already",
+        };
+        report::say_of(&image, &format!("stopped by {name}, {outcome}"));
+        // Does not return: the default is to die.
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    });
+}
+
+/// The mask of ignored signals, bit 0 for signal 1; none if the system does not tell. Source: proc(5).
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+fn is_in(mask: u64, signal: i32) -> bool {
+    let bit = u32::try_from(signal.saturating_sub(1)).unwrap_or(u32::MAX);
+    mask.checked_shr(bit).is_some_and(|rest| rest & 1 == 1)
+}

@@ -1,0 +1,172 @@
+//! From byte ranges to batches of clusters: what is read in one go.
+
+use std::ops::Range;
+
+use crate::allocation::{AllocationMap, Extent};
+use crate::format::checksum::MAX_RUN;
+use crate::format::geometry::{Content, Geometry};
+use crate::units::{GuestCluster, GuestOffset};
+
+/// Consecutive clusters of the virtual disk, each of them in use at least in part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The first cluster.
+    pub first: GuestCluster,
+    /// How many clusters.
+    pub count: u64,
+    /// The bytes in use, ascending and apart; what lies between them is to be zeros.
+    pub used: Vec<Range<u64>>,
+}
+
+/// Cuts what is in use into batches of at most `max_clusters` (1 or more) consecutive clusters, ascending.
+pub fn batches(
+    map: &AllocationMap,
+    geometry: Geometry,
+    max_clusters: u64,
+) -> impl Iterator<Item = Batch> + use<'_> {
+    let mut extents = map.extents().iter();
+    let mut rest = extents.next().map(|extent| extent.range.clone());
+    std::iter::from_fn(move || {
+        let first = first_of(geometry, rest.as_ref()?);
+        let limit = first.saturating_add(max_clusters);
+        let mut end = first;
+        let mut used = Vec::new();
+        while let Some(range) = rest.take() {
+            let starts = first_of(geometry, &range);
+            if starts > end || starts >= limit {
+                rest = Some(range);
+                break;
+            }
+            let taken = range.start..range.end.min(geometry.start_of(GuestCluster(limit)).0);
+            end = end_of(geometry, &taken);
+            if taken.end < range.end {
+                rest = Some(taken.end..range.end);
+            } else {
+                rest = extents.next().map(|extent| extent.range.clone());
+            }
+            used.push(taken);
+        }
+        Some(Batch {
+            first: GuestCluster(first),
+            count: end.saturating_sub(first),
+            used,
+        })
+    })
+}
+
+/// Counts the clusters in use, the tables they need and the runs they form.
+pub fn count(map: &AllocationMap, geometry: Geometry) -> Content {
+    let mut content = Content::default();
+    let mut next_table = 0;
+    for run in runs(map.extents(), geometry) {
+        let clusters = run.end.saturating_sub(run.start);
+        let first_table = (run.start / geometry.l2_entries()).max(next_table);
+        next_table = run.end.div_ceil(geometry.l2_entries());
+        content.clusters = content.clusters.saturating_add(clusters);
+        content.l2_tables = content
+            .l2_tables
+            .saturating_add(next_table.saturating_sub(first_table));
+        content.runs = content.runs.saturating_add(clusters.div_ceil(MAX_RUN.into()));
+    }
+    content
+}
+
+/// The longest stretches of consecutive clusters in use.
+fn runs(extents: &[Extent], geometry: Geometry) -> impl Iterator<Item = Range<u64>> {
+    let mut extents = extents.iter().map(|extent| &extent.range).peekable();
+    std::iter::from_fn(move || {
+        let range = extents.next()?;
+        let mut run = first_of(geometry, range)..end_of(geometry, range);
+        while let Some(next) = extents.next_if(|next| first_of(geometry, next) <= run.end) {
+            run.end = end_of(geometry, next);
+        }
+        Some(run)
+    })
+}
+
+fn first_of(geometry: Geometry, range: &Range<u64>) -> u64 {
+    geometry.cluster_of(GuestOffset(range.start)).0
+}
+
+fn end_of(geometry: Geometry, range: &Range<u64>) -> u64 {
+    geometry.clusters_for(range.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocation::Reason;
+    use crate::format::geometry::ClusterSize;
+
+    fn map(size: u64, ranges: &[Range<u64>]) -> (AllocationMap, Geometry) {
+        let mut map = AllocationMap::new(size);
+        for range in ranges {
+            map.push(range.clone(), Reason::Data);
+        }
+        (map, Geometry::new(ClusterSize::MIN, size).unwrap())
+    }
+
+    #[test]
+    fn a_batch_ends_where_the_next_cluster_is_free() {
+        let (map, geometry) = map(10_000, &[1..2, 600..601, 1023..1024, 2000..4000]);
+        let batches: Vec<_> = batches(&map, geometry, 3).collect();
+        let expected = [
+            Batch {
+                first: GuestCluster(0),
+                count: 2,
+                used: vec![1..2, 600..601, 1023..1024],
+            },
+            Batch {
+                first: GuestCluster(3),
+                count: 3,
+                used: vec![2000..3072],
+            },
+            Batch {
+                first: GuestCluster(6),
+                count: 2,
+                used: vec![3072..4000],
+            },
+        ];
+        assert_eq!(batches, expected);
+        assert_eq!(
+            count(&map, geometry),
+            Content {
+                clusters: 7,
+                l2_tables: 1,
+                runs: 2
+            }
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn batches_hold_every_used_byte_once_and_no_other(
+            cuts in proptest::collection::btree_set(0_u64..200_000, 0..200),
+            max_clusters in 1_u64..9,
+        ) {
+            let cuts: Vec<_> = cuts.into_iter().collect();
+            let ranges: Vec<_> = cuts.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
+            let (map, geometry) = map(200_000, &ranges);
+            let mut bytes = vec![false; 200_000];
+            let mut next = 0;
+            let (mut clusters, mut tables) = (0, std::collections::BTreeSet::new());
+            for batch in batches(&map, geometry, max_clusters) {
+                assert!(batch.count >= 1 && batch.count <= max_clusters && batch.first.0 >= next);
+                next = batch.first.0 + batch.count;
+                clusters += batch.count;
+                tables.extend((batch.first.0..next).map(|cluster| cluster / 64));
+                for range in batch.used {
+                    assert!(range.start >= batch.first.0 * 512 && range.end <= next * 512 && !range.is_empty());
+                    for at in range {
+                        assert!(!std::mem::replace(&mut bytes[usize::try_from(at).unwrap()], true));
+                    }
+                }
+            }
+            for (at, used) in bytes.iter().enumerate() {
+                assert_eq!(*used, ranges.iter().any(|r| r.contains(&u64::try_from(at).unwrap())));
+            }
+            let content = count(&map, geometry);
+            assert_eq!((content.clusters, content.l2_tables), (clusters, tables.len() as u64));
+        }
+    }
+}

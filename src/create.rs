@@ -1,0 +1,487 @@
+//! The main job: a source becomes an image.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::allocation::{self, AllocationMap, Scan};
+use crate::clusters;
+use crate::devices::{Kernel, Subject};
+use crate::error::{Action, Corrupt, Error, InUse, Invalid, Result, SameAs, Unsupported};
+use crate::format::geometry::{ClusterSize, Geometry, Room};
+use crate::format::header::Compat;
+use crate::layout::{Design, Layout, Written};
+use crate::pipeline;
+use crate::pipeline::buffers::Buffers;
+use crate::pipeline::encode::{Encoded, Encoder};
+use crate::progress::{Phase, Progress};
+use crate::sink::{Cleanup, FileSink, Kept, Published, Target};
+use crate::source::rescue::{self, OnReadError};
+use crate::source::{self, FileSource, Kind, Open, Part, Source, State};
+use crate::units::to_usize;
+
+/// How much is read in one go, in bytes, unless a cluster is larger.
+const BATCH: u64 = 256 << 10;
+
+/// How much is read and not yet written, in bytes at most.
+const IN_FLIGHT: u64 = 32 << 20;
+
+/// How many unreadable ranges are listed before the source is given up.
+const MAX_UNREADABLE: usize = 1 << 16;
+
+/// How an image is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cluster size of the image.
+    pub cluster_size: ClusterSize,
+    /// The version of the format.
+    pub compat: Compat,
+    /// How to find out what is in use.
+    pub scan: Scan,
+    /// Which part of the source to image.
+    pub part: Part,
+    /// Whether to image a source that is in use.
+    pub force: bool,
+    /// What to do where the source cannot be read.
+    pub on_read_error: OnReadError,
+    /// Whether to write a checksum table.
+    pub checksums: bool,
+    /// Whether to bring the image to stable storage before it gets its name.
+    pub sync: bool,
+    /// Whether to leave an existing image alone.
+    pub no_clobber: bool,
+    /// How many workers read and hash; as many as there are processors if not given.
+    pub threads: Option<NonZeroUsize>,
+    /// What a program that is told to die must remove first.
+    pub cleanup: Cleanup,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cluster_size: ClusterSize::DEFAULT,
+            compat: Compat::default(),
+            scan: Scan::default(),
+            part: Part::default(),
+            force: false,
+            on_read_error: OnReadError::default(),
+            checksums: true,
+            sync: true,
+            no_clobber: false,
+            threads: None,
+            cleanup: Cleanup::default(),
+        }
+    }
+}
+
+/// Something that whoever made the image should know.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The source was imaged although it was in use.
+    #[error("the source is {0}: imaged all the same, files may not be consistent")]
+    SourceInUse(InUse),
+    /// The source changed while it was read.
+    #[error("the source changed while it was read ({0}): the image is not of one moment")]
+    SourceChanged(Change),
+    /// Parts of the source could not be read.
+    #[error("{bytes} bytes in {ranges} ranges of the source could not be read and are zeros in the image")]
+    Unreadable {
+        /// How many bytes.
+        bytes: u64,
+        /// In how many ranges.
+        ranges: usize,
+    },
+    /// The image does not belong to the owner of the one it replaced.
+    #[error("the image could not be given the owner of the one it replaced")]
+    OwnerNotKept,
+    /// The new name may not survive a power failure.
+    #[error("the image is in place, but its directory could not be synced: {0}")]
+    NotDurable(io::Error),
+}
+
+impl Warning {
+    /// Whether the image may not be what it should be.
+    pub fn matters(&self) -> bool {
+        match self {
+            Self::SourceChanged(_) | Self::Unreadable { .. } | Self::NotDurable(_) => true,
+            Self::SourceInUse(_) | Self::OwnerNotKept => false,
+        }
+    }
+}
+
+/// How a source was seen to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Change {
+    /// Sectors were written to the device.
+    #[error("{0} sectors were written to the device")]
+    SectorsWritten(u64),
+    /// The file has another size.
+    #[error("its size was {before} bytes and is {after}")]
+    Size {
+        /// When it was opened, in bytes.
+        before: u64,
+        /// Now, in bytes.
+        after: u64,
+    },
+    /// The file was written to.
+    #[error("its modification time changed")]
+    Modified,
+}
+
+/// What would be done.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// What the source is.
+    pub kind: Kind,
+    /// Size of the virtual disk in bytes.
+    pub size: u64,
+    /// What is in use, and why.
+    pub map: &'a AllocationMap,
+    /// The size of the image in bytes: exact if nothing in use is zeros, an upper bound if something is.
+    pub image_size: u64,
+    /// How much room there is for it, in bytes, if that can be told.
+    pub free_space: Option<u64>,
+    /// Who might write to the source meanwhile.
+    pub in_use: Option<&'a InUse>,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Report {
+    /// Size of the virtual disk in bytes.
+    pub size: u64,
+    /// Bytes in use.
+    pub used: u64,
+    /// Bytes read from the source.
+    pub read: u64,
+    /// What became of them.
+    pub written: Written,
+    /// The cluster size in bytes.
+    pub cluster_size: u64,
+    /// The ranges of the source that could not be read, in bytes of the virtual disk.
+    pub unreadable: Vec<Range<u64>>,
+    /// What else there is to know.
+    pub warnings: Vec<Warning>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// A job that was validated as far as that can be done without changing anything.
+#[derive(Debug)]
+pub struct Imaging {
+    options: Options,
+    source: FileSource,
+    before: State,
+    target: Target,
+    map: AllocationMap,
+    design: Design,
+    begun: Instant,
+}
+
+impl Imaging {
+    /// Opens the source, looks what of it is in use, and makes sure that the image can be put where it should.
+    /// Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] for whatever cannot be asked for, such as a source in use or an image on it.
+    /// - [`Error::Unsupported`] for a source too large for the cluster size.
+    /// - [`Error::Io`] if the system refuses to tell.
+    pub fn prepare(source: &Path, image: &Path, options: Options) -> Result<Self> {
+        let begun = Instant::now();
+        let source = source::open(
+            source,
+            Open {
+                part: options.part,
+                force: options.force,
+            },
+        )?;
+        let target = Target::resolve(image, options.no_clobber)?;
+        refuse_own_source(source.subject(), &target)?;
+        let before = source.state()?;
+        // Cheap, and the scan of a source that is far too large would be for nothing.
+        Geometry::new(options.cluster_size, source.len()).map_err(|error| {
+            smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
+        })?;
+        let map = allocation::scan(&source, options.scan)?;
+        let design = design(&map, &options)?;
+        Ok(Self {
+            options,
+            source,
+            before,
+            target,
+            map,
+            design,
+            begun,
+        })
+    }
+
+    /// What will be done.
+    pub fn plan(&self) -> Plan<'_> {
+        Plan {
+            kind: self.source.kind(),
+            size: self.design.geometry.size(),
+            map: &self.map,
+            image_size: self.design.image_size(),
+            free_space: self.target.free_space(),
+            in_use: self.source.writer(),
+        }
+    }
+
+    /// Does it. Until the last moment the image has no name, or the name still belongs to the old one.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] if the source cannot be read, or the image cannot be written, synced or named.
+    /// - [`Error::Corrupt`] if the source shrinks, disappears, or is unreadable in too many places.
+    pub fn run(self, progress: &dyn Progress) -> Result<Report> {
+        let mut warnings: Vec<_> = self
+            .source
+            .writer()
+            .cloned()
+            .map(Warning::SourceInUse)
+            .into_iter()
+            .collect();
+        let mut sink = FileSink::create(self.target, self.options.cleanup.clone(), self.options.sync)?;
+        progress.begin(Phase::Copying, self.map.used());
+        let copied = copy(
+            &self.source,
+            &self.map,
+            self.design,
+            &self.options,
+            &mut sink,
+            progress,
+        )?;
+        progress.begin(Phase::Syncing, 0);
+        sink.sync()?;
+        if let Some(change) = change(self.before, self.source.state()?) {
+            warnings.push(Warning::SourceChanged(change));
+        }
+        if !copied.unreadable.is_empty() {
+            let bytes = copied.unreadable.iter().map(allocation::length).sum();
+            warnings.push(Warning::Unreadable {
+                bytes,
+                ranges: copied.unreadable.len(),
+            });
+        }
+        if sink.kept() == Kept::NotTheOwner {
+            warnings.push(Warning::OwnerNotKept);
+        }
+        if let Published::Perhaps(error) = sink.publish()? {
+            warnings.push(Warning::NotDurable(error));
+        }
+        Ok(Report {
+            size: self.design.geometry.size(),
+            used: self.map.used(),
+            read: copied.read,
+            written: copied.written,
+            cluster_size: self.design.geometry.cluster_size(),
+            unreadable: copied.unreadable,
+            warnings,
+            duration: self.begun.elapsed(),
+        })
+    }
+}
+
+/// Copies a block device or a file into an image: [`Imaging::prepare`], then [`Imaging::run`].
+///
+/// # Errors
+///
+/// Those of the two.
+pub fn create(source: &Path, image: &Path, options: Options, progress: &dyn Progress) -> Result<Report> {
+    Imaging::prepare(source, image, options)?.run(progress)
+}
+
+struct Copied {
+    read: u64,
+    unreadable: Vec<Range<u64>>,
+    written: Written,
+}
+
+fn copy(
+    source: &FileSource,
+    map: &AllocationMap,
+    design: Design,
+    options: &Options,
+    sink: &mut FileSink,
+    progress: &dyn Progress,
+) -> Result<Copied> {
+    let threads = options.threads.map_or(0, NonZeroUsize::get);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| Error::source_io(Action::StartWorkers, io::Error::other(error)))?;
+    let cluster_size = design.geometry.cluster_size();
+    let batch = BATCH.max(cluster_size);
+    let in_flight = to_usize(IN_FLIGHT / batch)
+        .min(pool.current_num_threads().saturating_mul(4))
+        .max(2);
+    let buffers = Buffers::default();
+    let encoder = Encoder {
+        source,
+        on_read_error: options.on_read_error,
+        cluster_size,
+        buffers: &buffers,
+    };
+    let mut layout = Layout::new(design, sink);
+    let (mut read, mut unreadable) = (0_u64, Vec::new());
+    let place = |encoded: Encoded| {
+        layout.place(&encoded)?;
+        for bad in encoded.unreadable {
+            list(&mut unreadable, bad)?;
+        }
+        read = read.saturating_add(encoded.read);
+        progress.advance(encoded.read);
+        buffers.give(encoded.bytes);
+        Ok(())
+    };
+    let batches = clusters::batches(map, design.geometry, batch / cluster_size);
+    pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(batch), place)?;
+    Ok(Copied {
+        read,
+        unreadable,
+        written: layout.finish()?,
+    })
+}
+
+fn list(unreadable: &mut Vec<Range<u64>>, bad: Range<u64>) -> Result<(), Corrupt> {
+    if unreadable.len() >= MAX_UNREADABLE {
+        return Err(Corrupt::TooManyUnreadable {
+            limit: MAX_UNREADABLE,
+            at: bad.start,
+        });
+    }
+    rescue::append(unreadable, bad);
+    Ok(())
+}
+
+fn design(map: &AllocationMap, options: &Options) -> Result<Design, Unsupported> {
+    let fit = |cluster| {
+        let geometry = Geometry::new(cluster, map.size())?;
+        let content = clusters::count(map, geometry);
+        let room = Room::new(geometry, content)?;
+        Ok(Design {
+            geometry,
+            compat: options.compat,
+            content,
+            room,
+            checksums: options.checksums,
+        })
+    };
+    fit(options.cluster_size).map_err(|error| smallest_that_serves(error, |cluster| fit(cluster).is_ok()))
+}
+
+/// Completes the error with the smallest cluster size that serves.
+fn smallest_that_serves(error: Unsupported, serves: impl Fn(ClusterSize) -> bool) -> Unsupported {
+    match error {
+        Unsupported::TooLarge {
+            size,
+            cluster_size,
+            what,
+            found,
+            limit,
+            ..
+        } => {
+            let smallest = ClusterSize::MIN.and_larger().find(|cluster| serves(*cluster));
+            let smallest = smallest.map(ClusterSize::bytes);
+            Unsupported::TooLarge {
+                size,
+                cluster_size,
+                what,
+                found,
+                limit,
+                smallest,
+            }
+        }
+        other @ Unsupported::Header { .. } => other,
+    }
+}
+
+/// An image must be neither the source nor written to what is being read.
+fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
+    let failed = |error| Error::image_io(Action::Examine, error);
+    let kernel = Kernel::running();
+    if let Some(file) = target.file_id() {
+        if source == Subject::File(file) {
+            return Err(Invalid::ImageIsSource(SameAs::File).into());
+        }
+        if let Subject::Device(number) = source
+            && kernel
+                .foundation_of_device(number)
+                .map_err(failed)?
+                .contains(Subject::File(file))
+        {
+            return Err(Invalid::ImageIsSource(SameAs::BehindLoop).into());
+        }
+    }
+    let is_on_source = match source {
+        // A file that no loop device has is no part of any device.
+        Subject::File(file) if kernel.loops_over(file).is_empty() => false,
+        Subject::File(_) | Subject::Device(_) => kernel
+            .foundation_of_filesystem(target.directory())
+            .map_err(failed)?
+            .contains(source),
+    };
+    if is_on_source {
+        Err(Invalid::ImageOnSource.into())
+    } else {
+        Ok(())
+    }
+}
+
+fn change(before: State, after: State) -> Option<Change> {
+    match (before, after) {
+        (
+            State::Device {
+                sectors_written: before,
+            },
+            State::Device {
+                sectors_written: after,
+            },
+        ) => {
+            let written = after?.saturating_sub(before?);
+            (written > 0).then_some(Change::SectorsWritten(written))
+        }
+        (State::File { size: before, .. }, State::File { size: after, .. }) if before != after => {
+            Some(Change::Size { before, after })
+        }
+        (before, after) => (before != after).then_some(Change::Modified),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_from_no_change() {
+        let file = |size, seconds| State::File {
+            size,
+            modified: (seconds, 0),
+        };
+        let device = |sectors_written| State::Device { sectors_written };
+        assert_eq!(change(file(1, 1), file(1, 1)), None);
+        assert_eq!(change(file(1, 1), file(1, 2)), Some(Change::Modified));
+        assert_eq!(
+            change(file(1, 1), file(2, 2)),
+            Some(Change::Size { before: 1, after: 2 })
+        );
+        assert_eq!(change(device(Some(5)), device(Some(5))), None);
+        assert_eq!(
+            change(device(Some(5)), device(Some(8))),
+            Some(Change::SectorsWritten(3))
+        );
+        assert_eq!(change(device(None), device(None)), None);
+    }
+
+    #[test]
+    fn unreadable_ranges_are_joined_and_bounded() {
+        let mut ranges = Vec::new();
+        list(&mut ranges, 0..512).unwrap();
+        list(&mut ranges, 512..1024).unwrap();
+        assert_eq!(ranges, [0..1024]);
+        let mut ranges = vec![0..1; MAX_UNREADABLE];
+        assert!(list(&mut ranges, 5..6).is_err());
+    }
+}

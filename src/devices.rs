@@ -1,0 +1,200 @@
+//! What the kernel says of block devices: what stands on them, what they stand on, what is mounted.
+//!
+//! Everything is read from `/proc` and `/sys`; nothing is opened for writing.
+
+pub mod mounts;
+mod sysfs;
+pub mod usage;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+
+use mounts::Mount;
+pub use sysfs::Layer;
+
+/// The number that names a block device to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceNumber {
+    /// The driver's part.
+    pub major: u32,
+    /// The device's part.
+    pub minor: u32,
+}
+
+impl DeviceNumber {
+    /// From `st_dev` or `st_rdev`.
+    pub fn from_raw(raw: u64) -> Self {
+        Self {
+            major: rustix::fs::major(raw),
+            minor: rustix::fs::minor(raw),
+        }
+    }
+
+    /// Of the block device that `path` names, if it names one.
+    pub fn of_device(path: &Path) -> Option<Self> {
+        let metadata = path.metadata().ok()?;
+        metadata
+            .file_type()
+            .is_block_device()
+            .then(|| Self::from_raw(metadata.rdev()))
+    }
+}
+
+impl fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// What makes two names the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// From what stat(2) says.
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// The file or device that somebody asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A block device.
+    Device(DeviceNumber),
+    /// A regular file, which may be behind a loop device or be swapped to.
+    File(FileId),
+}
+
+/// All that a filesystem stands on, down to the disks.
+#[derive(Clone, Debug, Default)]
+pub struct Foundation {
+    devices: BTreeSet<DeviceNumber>,
+    files: BTreeSet<FileId>,
+}
+
+impl Foundation {
+    /// Whether the subject is part of it.
+    pub fn contains(&self, subject: Subject) -> bool {
+        match subject {
+            Subject::Device(number) => self.devices.contains(&number),
+            Subject::File(file) => self.files.contains(&file),
+        }
+    }
+}
+
+/// The kernel, as its two filesystems show it.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    proc: PathBuf,
+    sys: PathBuf,
+}
+
+impl Kernel {
+    /// The kernel that runs this program.
+    pub fn running() -> Self {
+        Self {
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+        }
+    }
+
+    /// What is mounted in this process's namespace.
+    ///
+    /// # Errors
+    ///
+    /// If `/proc/self/mountinfo` cannot be read.
+    pub fn mounts(&self) -> io::Result<Vec<Mount>> {
+        // Mount points are bytes, not text.
+        Ok(mounts::parse_mounts(&std::fs::read(
+            self.proc.join("self/mountinfo"),
+        )?))
+    }
+
+    /// The files and devices that are swapped to; none where the kernel does not say.
+    pub fn swaps(&self) -> Vec<PathBuf> {
+        std::fs::read(self.proc.join("swaps")).map_or_else(|_| Vec::new(), |text| mounts::parse_swaps(&text))
+    }
+
+    /// What the filesystem that holds `path` stands on: its device, the disk of that partition, the devices
+    /// that a volume is made of, the file behind a loop device and what that stands on.
+    ///
+    /// # Errors
+    ///
+    /// If the mounts cannot be read or `path` cannot be examined.
+    pub fn foundation_of_filesystem(&self, path: &Path) -> io::Result<Foundation> {
+        let mounts = self.mounts()?;
+        let mut foundation = Foundation::default();
+        self.add_filesystem(path, &mounts, &mut foundation)?;
+        Ok(foundation)
+    }
+
+    /// What a block device stands on, itself included.
+    ///
+    /// # Errors
+    ///
+    /// If the mounts cannot be read.
+    pub fn foundation_of_device(&self, number: DeviceNumber) -> io::Result<Foundation> {
+        let mounts = self.mounts()?;
+        let mut foundation = Foundation::default();
+        self.add_device(number, &mounts, &mut foundation)?;
+        Ok(foundation)
+    }
+
+    fn add_filesystem(&self, path: &Path, mounts: &[Mount], to: &mut Foundation) -> io::Result<()> {
+        let stat = rustix::fs::statx(
+            CWD,
+            path,
+            AtFlags::empty(),
+            StatxFlags::BASIC_STATS | StatxFlags::MNT_ID,
+        )?;
+        let device = DeviceNumber {
+            major: stat.stx_dev_major,
+            minor: stat.stx_dev_minor,
+        };
+        // The mount tells more than the device number: btrfs gives every subvolume a number of its own.
+        let knows_mount = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
+        let is_its_mount = |mount: &&Mount| {
+            if knows_mount {
+                mount.id == stat.stx_mnt_id
+            } else {
+                mount.device == device
+            }
+        };
+        self.add_device(device, mounts, to)?;
+        for number in mounts.iter().filter(is_its_mount).flat_map(Mount::devices) {
+            self.add_device(number, mounts, to)?;
+        }
+        Ok(())
+    }
+
+    fn add_device(&self, number: DeviceNumber, mounts: &[Mount], to: &mut Foundation) -> io::Result<()> {
+        if !to.devices.insert(number) {
+            return Ok(());
+        }
+        for lower in self.devices_below(number) {
+            self.add_device(lower, mounts, to)?;
+        }
+        let Some(path) = self.backing_file(number) else {
+            return Ok(());
+        };
+        // A file that was deleted, or that lies in another namespace, cannot be found by its name.
+        if let Ok(metadata) = path.metadata()
+            && to.files.insert(FileId::of(&metadata))
+        {
+            self.add_filesystem(&path, mounts, to)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! Whether anybody might write to a source while it is read.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::mounts::Mount;
+use super::{DeviceNumber, FileId, Kernel, Layer, Subject};
+use crate::error::InUse;
+
+/// What is known of the use of a file or device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Somebody who might write to it.
+    pub writer: Option<InUse>,
+    /// Whether the kernel holds it for a filesystem that is mounted read-only.
+    pub is_mounted_read_only: bool,
+}
+
+impl Kernel {
+    /// Who uses a file or device: filesystems mounted from it, its partitions, the volumes made of them and
+    /// the loop devices over it, and swap.
+    ///
+    /// # Errors
+    ///
+    /// If there is a device to look for and the mounts cannot be read.
+    pub fn usage(&self, subject: Subject) -> io::Result<Usage> {
+        let layers = match subject {
+            Subject::Device(number) => self.layers_above(number),
+            Subject::File(file) => self
+                .loops_over(file)
+                .into_iter()
+                .flat_map(|number| self.layers_above(number))
+                .collect(),
+        };
+        let mounts = if layers.is_empty() {
+            Vec::new()
+        } else {
+            self.mounts()?
+        };
+        let users = Users {
+            mounts,
+            swaps: self.swaps(),
+            layers,
+        };
+        let writer = users
+            .writable_mount(subject)
+            .or_else(|| users.swap(subject))
+            .or_else(|| users.volume());
+        let is_mounted_read_only = users
+            .layers
+            .iter()
+            .any(|layer| users.mounts_of(layer.number).any(|mount| !mount.is_writable));
+        Ok(Usage {
+            writer,
+            is_mounted_read_only,
+        })
+    }
+}
+
+/// All who could use the layers above a file or device.
+struct Users {
+    layers: Vec<Layer>,
+    mounts: Vec<Mount>,
+    swaps: Vec<PathBuf>,
+}
+
+impl Users {
+    fn mounts_of(&self, number: DeviceNumber) -> impl Iterator<Item = &Mount> {
+        self.mounts
+            .iter()
+            .filter(move |mount| mount.devices().contains(&number))
+    }
+
+    fn writable_mount(&self, subject: Subject) -> Option<InUse> {
+        self.layers.iter().find_map(|layer| {
+            let mount = self.mounts_of(layer.number).find(|mount| mount.is_writable)?;
+            Some(InUse::Mounted {
+                on: mount.point.clone(),
+                device: other_than(subject, layer),
+            })
+        })
+    }
+
+    fn swap(&self, subject: Subject) -> Option<InUse> {
+        if let Subject::File(file) = subject
+            && self
+                .swaps
+                .iter()
+                .any(|path| path.metadata().is_ok_and(|found| FileId::of(&found) == file))
+        {
+            return Some(InUse::Swap { device: None });
+        }
+        let devices: Vec<_> = self
+            .swaps
+            .iter()
+            .filter_map(|path| DeviceNumber::of_device(path))
+            .collect();
+        let layer = self.layers.iter().find(|layer| devices.contains(&layer.number))?;
+        Some(InUse::Swap {
+            device: other_than(subject, layer),
+        })
+    }
+
+    /// A volume that is neither read-only nor only mounted read-only can be written to at any moment.
+    fn volume(&self) -> Option<InUse> {
+        let first = self.layers.first()?;
+        self.layers.iter().find_map(|layer| {
+            let made_of = layer.made_of.as_ref()?;
+            let is_quiet =
+                layer.is_read_only || !layer.is_top || self.mounts_of(layer.number).next().is_some();
+            (!is_quiet).then(|| InUse::Held {
+                by: layer.name.clone(),
+                device: (*made_of != first.name).then(|| made_of.clone()),
+            })
+        })
+    }
+}
+
+/// The name of a layer that is not what was asked about.
+fn other_than(subject: Subject, layer: &Layer) -> Option<String> {
+    (subject != Subject::Device(layer.number)).then(|| layer.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A disk sda with the partitions sda1 and sda2; the volume dm-0 stands on sda2.
+    struct FakeKernel(PathBuf);
+
+    impl FakeKernel {
+        fn new(test: &str, mountinfo: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("mkqcow2-{test}-{}", std::process::id()));
+            let file = |path: &str, text: &str| {
+                let path = root.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            };
+            file("proc/self/mountinfo", mountinfo);
+            file("sys/devices/sda/dev", "8:0\n");
+            file("sys/devices/sda/sda1/dev", "8:1\n");
+            file("sys/devices/sda/sda1/partition", "1\n");
+            file("sys/devices/sda/sda2/dev", "8:2\n");
+            file("sys/devices/sda/sda2/partition", "2\n");
+            file("sys/devices/sda/sda2/holders/.keep", "");
+            file("sys/devices/sda/sda2/stat", "1 2 3 4 5 6 777 8 9\n");
+            file("sys/devices/dm-0/dev", "254:0\n");
+            file("sys/devices/dm-0/ro", "0\n");
+            file("sys/devices/dm-0/dm/name", "vg-root\n");
+            file("sys/devices/dm-0/slaves/.keep", "");
+            file("sys/dev/block/.keep", "");
+            let link = |to: &str, from: &str| symlink(root.join(to), root.join("sys").join(from)).unwrap();
+            link("sys/devices/dm-0", "devices/sda/sda2/holders/dm-0");
+            link("sys/devices/sda/sda2", "devices/dm-0/slaves/sda2");
+            link("sys/devices/sda", "dev/block/8:0");
+            link("sys/devices/sda/sda1", "dev/block/8:1");
+            link("sys/devices/sda/sda2", "dev/block/8:2");
+            link("sys/devices/dm-0", "dev/block/254:0");
+            Self(root)
+        }
+
+        fn kernel(&self) -> Kernel {
+            Kernel {
+                proc: self.0.join("proc"),
+                sys: self.0.join("sys"),
+            }
+        }
+
+        fn writer(&self, major: u32, minor: u32) -> Option<String> {
+            let usage = self
+                .kernel()
+                .usage(Subject::Device(DeviceNumber { major, minor }))
+                .unwrap();
+            usage.writer.map(|writer| writer.to_string())
+        }
+    }
+
+    impl Drop for FakeKernel {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_volume_mounted_read_write_keeps_its_disk_and_partition_in_use() {
+        let fake = FakeKernel::new("volume-rw", "1 0 254:0 / /srv ro - ext4 /dev/mapper/vg-root rw\n");
+        let says = "mounted read-write on /srv as dm-0 (vg-root)";
+        assert_eq!(fake.writer(8, 0).as_deref(), Some(says));
+        assert_eq!(fake.writer(8, 2).as_deref(), Some(says));
+        assert_eq!(fake.writer(254, 0).as_deref(), Some("mounted read-write on /srv"));
+        assert_eq!(fake.writer(8, 1), None);
+    }
+
+    #[test]
+    fn a_volume_mounted_read_only_does_not() {
+        let fake = FakeKernel::new("volume-ro", "1 0 254:0 / /srv ro - ext4 /dev/mapper/vg-root ro\n");
+        assert_eq!(fake.writer(8, 0), None);
+        let number = DeviceNumber { major: 8, minor: 2 };
+        assert!(
+            fake.kernel()
+                .usage(Subject::Device(number))
+                .unwrap()
+                .is_mounted_read_only
+        );
+    }
+
+    #[test]
+    fn a_volume_that_is_not_mounted_may_be_written_to_by_anybody() {
+        let fake = FakeKernel::new("volume-idle", "");
+        assert_eq!(
+            fake.writer(8, 2).as_deref(),
+            Some("in use by the device dm-0 (vg-root)")
+        );
+        assert_eq!(
+            fake.writer(8, 0).as_deref(),
+            Some("in use by the device dm-0 (vg-root) as sda2")
+        );
+        std::fs::write(fake.0.join("sys/devices/dm-0/ro"), "1\n").unwrap();
+        assert_eq!(fake.writer(8, 2), None, "the volume is read-only");
+    }
+
+    #[test]
+    fn a_volume_stands_on_its_partition_and_the_disk_of_that() {
+        let fake = FakeKernel::new("below", "");
+        let foundation = fake
+            .kernel()
+            .foundation_of_device(DeviceNumber { major: 254, minor: 0 })
+            .unwrap();
+        for (minor, is_below) in [(0, true), (1, false), (2, true)] {
+            let subject = Subject::Device(DeviceNumber { major: 8, minor });
+            assert_eq!(foundation.contains(subject), is_below, "8:{minor}");
+        }
+    }
+
+    #[test]
+    fn the_sectors_written_are_the_seventh_field() {
+        let fake = FakeKernel::new("stat", "");
+        assert_eq!(
+            fake.kernel().sectors_written(DeviceNumber { major: 8, minor: 2 }),
+            Some(777)
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! The structures of qcow2 as they stand on disk: no I/O, no threads.
+//!
+//! Source: docs/interop/qcow2.txt of QEMU, whose names and order the fields keep. All integers are big-endian.
+
+pub mod checksum;
+pub mod extension;
+pub mod geometry;
+pub mod header;
+pub mod mapping;
+pub mod refcount;

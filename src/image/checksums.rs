@@ -1,0 +1,206 @@
+//! The checksum table of an image, read in pieces of bounded size.
+
+use crc32fast::Hasher;
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::{Image, read_exact};
+use crate::error::{Corrupt, Error, Expected, Result};
+use crate::format::checksum::{MAGIC, MAX_RUN, RawRun, RawTable, TRAILER, VERSION};
+use crate::format::extension::ChecksumsAt;
+use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
+
+const STRUCTURE: &str = "checksum table";
+
+/// A checksum table that was found whole: its own checksum is right, its runs are ascending and within the
+/// disk, and they list as many clusters as its head says.
+#[derive(Debug)]
+pub struct Checksums<'a> {
+    image: &'a Image,
+    at: ChecksumsAt,
+    clusters: u64,
+}
+
+/// A run, read from the file and validated.
+struct Run {
+    first: u64,
+    checksums: Vec<[u8; 4]>,
+}
+
+impl<'a> Checksums<'a> {
+    pub(super) fn load(image: &'a Image, at: ChecksumsAt) -> Result<Self> {
+        let found = image.length.saturating_sub(at.offset.0);
+        if found < at.length {
+            let (at, expected) = (at.offset, at.length);
+            return Err(Corrupt::Truncated {
+                structure: STRUCTURE,
+                at,
+                found,
+                expected,
+            }
+            .into());
+        }
+        let geometry = image.header.geometry();
+        let shortest = to_u64(size_of::<RawTable>()).saturating_add(TRAILER);
+        if at.length < shortest {
+            return Err(wrong(at, "length", at.length, Expected::AtLeast(shortest)));
+        }
+        let mut head = RawTable::new_zeroed();
+        read_exact(&image.file, head.as_mut_bytes(), at.offset)?;
+        let expected = RawTable::new(geometry, head.clusters.get());
+        let number = |magic| u64::from_be_bytes(magic);
+        for (field, found, expected) in [
+            ("magic", number(head.magic), number(MAGIC)),
+            ("version", head.version.get().into(), VERSION.into()),
+            (
+                "cluster_bits",
+                head.cluster_bits.get().into(),
+                expected.cluster_bits.get().into(),
+            ),
+            ("size", head.size.get(), expected.size.get()),
+        ] {
+            if found != expected {
+                return Err(wrong(at, field, found, Expected::Exactly(expected)));
+            }
+        }
+        let table = Self {
+            image,
+            at,
+            clusters: head.clusters.get(),
+        };
+        table.validate(&head)?;
+        Ok(table)
+    }
+
+    /// How many clusters are listed; all others read as zeros.
+    pub fn clusters(&self) -> u64 {
+        self.clusters
+    }
+
+    /// Calls `each` for every cluster that is listed, ascending, with its CRC-32.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the table cannot be read, [`Error::Corrupt`] if it was changed since it was loaded.
+    pub fn for_each(&self, mut each: impl FnMut(GuestCluster, u32)) -> Result<()> {
+        let mut at = self.runs_at();
+        let mut next = 0;
+        while at.0 < self.trailer_at().0 {
+            let run = self.read_run(&mut at, &mut next, &mut Hasher::new())?;
+            for (cluster, crc) in (run.first..).zip(run.checksums) {
+                each(GuestCluster(cluster), u32::from_be_bytes(crc));
+            }
+        }
+        Ok(())
+    }
+
+    fn runs_at(&self) -> HostOffset {
+        HostOffset(self.at.offset.0.saturating_add(to_u64(size_of::<RawTable>())))
+    }
+
+    fn trailer_at(&self) -> HostOffset {
+        HostOffset(
+            self.at
+                .offset
+                .0
+                .saturating_add(self.at.length)
+                .saturating_sub(TRAILER),
+        )
+    }
+
+    fn validate(&self, head: &RawTable) -> Result<()> {
+        let mut hasher = Hasher::new();
+        hasher.update(head.as_bytes());
+        let (mut at, mut next, mut clusters) = (self.runs_at(), 0, 0_u64);
+        while at.0 < self.trailer_at().0 {
+            let run = self.read_run(&mut at, &mut next, &mut hasher)?;
+            clusters = clusters.saturating_add(to_u64(run.checksums.len()));
+        }
+        let mut trailer = [0; 4];
+        read_exact(&self.image.file, &mut trailer, self.trailer_at())?;
+        let (stored, computed) = (u32::from_be_bytes(trailer), hasher.finalize());
+        if stored != computed {
+            return Err(wrong(
+                self.at,
+                "CRC-32",
+                stored.into(),
+                Expected::Exactly(computed.into()),
+            ));
+        }
+        if self.clusters != clusters {
+            return Err(wrong(
+                self.at,
+                "number of clusters",
+                self.clusters,
+                Expected::Exactly(clusters),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Reads the run at `at`, which must not begin before cluster `next`, and steps behind it.
+    fn read_run(&self, at: &mut HostOffset, next: &mut u64, hasher: &mut Hasher) -> Result<Run> {
+        let start = *at;
+        let wrong = |field, found, expected| -> Error {
+            Corrupt::Field {
+                structure: "run of the checksum table",
+                at: start,
+                field,
+                found,
+                expected,
+            }
+            .into()
+        };
+        let mut raw = RawRun::new_zeroed();
+        self.read_piece(at, raw.as_mut_bytes(), hasher)?;
+        let (first, clusters) = (raw.first.get(), u64::from(raw.clusters.get()));
+        if first < *next {
+            return Err(wrong("first cluster", first, Expected::AtLeast(*next)));
+        }
+        if clusters == 0 {
+            return Err(wrong("number of clusters", clusters, Expected::AtLeast(1)));
+        }
+        let limit = self
+            .image
+            .header
+            .geometry()
+            .clusters()
+            .saturating_sub(first)
+            .min(MAX_RUN.into());
+        if clusters > limit {
+            return Err(wrong("number of clusters", clusters, Expected::AtMost(limit)));
+        }
+        // At most 256 KiB.
+        let mut checksums = vec![[0; 4]; to_usize(clusters)];
+        self.read_piece(at, checksums.as_flattened_mut(), hasher)?;
+        *next = first.saturating_add(clusters);
+        Ok(Run { first, checksums })
+    }
+
+    fn read_piece(&self, at: &mut HostOffset, buf: &mut [u8], hasher: &mut Hasher) -> Result<()> {
+        let (found, expected) = (self.trailer_at().0.saturating_sub(at.0), to_u64(buf.len()));
+        if found < expected {
+            return Err(Corrupt::Truncated {
+                structure: STRUCTURE,
+                at: *at,
+                found,
+                expected,
+            }
+            .into());
+        }
+        read_exact(&self.image.file, buf, *at)?;
+        hasher.update(buf);
+        *at = HostOffset(at.0.saturating_add(expected));
+        Ok(())
+    }
+}
+
+fn wrong(at: ChecksumsAt, field: &'static str, found: u64, expected: Expected) -> Error {
+    Corrupt::Field {
+        structure: STRUCTURE,
+        at: at.offset,
+        field,
+        found,
+        expected,
+    }
+    .into()
+}

@@ -1,0 +1,121 @@
+//! The L2 tables that are not written yet, in memory that is reserved once.
+
+use crate::format::mapping::Entry;
+use crate::units::to_usize;
+
+/// How many tables are flushed together.
+const TABLES: u64 = 512;
+
+/// The largest cache in bytes: fewer tables if clusters are larger than 128 KiB.
+pub(super) const MAX_BYTES: u64 = 64 << 20;
+
+/// L2 tables, ascending; entries are set in the last one only.
+#[derive(Debug)]
+pub(super) struct L2Cache {
+    table_size: usize,
+    /// All tables there is room for, one after the other; zeros where no entry was set.
+    bytes: Vec<u8>,
+    /// For each table in use, the L1 entry it belongs to.
+    tables: Vec<usize>,
+    capacity: usize,
+}
+
+impl L2Cache {
+    /// Room for 512 tables of `table_size` bytes, or fewer if no more than `needed` are needed.
+    pub(super) fn new(table_size: u64, needed: u64) -> Self {
+        let capacity = TABLES.min(MAX_BYTES / table_size).min(needed.max(1));
+        Self {
+            table_size: to_usize(table_size),
+            bytes: vec![0; to_usize(capacity.saturating_mul(table_size))],
+            tables: Vec::with_capacity(to_usize(capacity)),
+            capacity: to_usize(capacity),
+        }
+    }
+
+    /// The L1 entry of the table in which entries are set.
+    pub(super) fn current(&self) -> Option<usize> {
+        self.tables.last().copied()
+    }
+
+    /// Whether another table needs a flush first.
+    pub(super) fn is_full(&self) -> bool {
+        self.tables.len() == self.capacity
+    }
+
+    /// Begins a new table.
+    pub(super) fn begin(&mut self, table: usize) {
+        debug_assert!(!self.is_full(), "the cache is flushed before it overflows");
+        self.tables.push(table);
+    }
+
+    /// Sets an entry of the current table.
+    pub(super) fn set(&mut self, index: usize, entry: Entry) {
+        let table = self
+            .tables
+            .len()
+            .saturating_sub(1)
+            .saturating_mul(self.table_size);
+        let at = table.saturating_add(index.saturating_mul(entry.len()));
+        // Always there: an index is below the entries of a table, a table below the capacity.
+        if let Some(slot) = self.bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+            *slot = entry;
+        }
+    }
+
+    /// The L1 entries of all tables, in the order of [`bytes`](Self::bytes).
+    pub(super) fn tables(&self) -> &[usize] {
+        &self.tables
+    }
+
+    /// All tables, one after the other.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.used()).unwrap_or_default()
+    }
+
+    /// Forgets all tables.
+    pub(super) fn clear(&mut self) {
+        let used = self.used();
+        self.bytes.get_mut(..used).unwrap_or_default().fill(0);
+        self.tables.clear();
+    }
+
+    fn used(&self) -> usize {
+        self.tables.len().saturating_mul(self.table_size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::to_u64;
+
+    #[test]
+    fn there_are_512_tables_unless_fewer_serve_or_they_pass_64_mib() {
+        for (table_size, needed, tables) in [
+            (65536, 9999, 512),
+            (65536, 3, 3),
+            (65536, 0, 1),
+            (2 << 20, 9999, 32),
+            (512, 9999, 512),
+        ] {
+            let cache = L2Cache::new(table_size, needed);
+            assert_eq!(to_u64(cache.capacity), tables);
+            assert_eq!(to_u64(cache.bytes.len()), tables * table_size);
+        }
+    }
+
+    #[test]
+    fn a_cleared_cache_holds_no_entry_of_before() {
+        let mut cache = L2Cache::new(512, 2);
+        cache.begin(7);
+        cache.set(63, [1; 8]);
+        cache.begin(9);
+        cache.set(0, [2; 8]);
+        assert!(cache.is_full());
+        assert_eq!(cache.tables(), [7, 9]);
+        assert_eq!(cache.bytes()[504..520], [[1; 8], [2; 8]].concat());
+        cache.clear();
+        cache.begin(11);
+        assert_eq!(cache.bytes(), [0; 512]);
+    }
+}

@@ -1,0 +1,76 @@
+//! What must not be left behind when the program dies.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Remembers the temporary name that an image has, if it has one at the moment, so that a program which is
+/// told to die can remove it first. Clones share what they remember.
+#[derive(Clone, Debug, Default)]
+pub struct Cleanup {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    temporary: Option<PathBuf>,
+    is_published: bool,
+}
+
+/// What a program that dies leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The image is as it was before, or as absent.
+    Old,
+    /// The new image was complete already.
+    New,
+}
+
+impl Cleanup {
+    /// Removes what has a temporary name. From then on no image gets a name, for whoever tries waits for ever:
+    /// only call this in order to end the process.
+    pub fn abandon(&self) -> Left {
+        let mut state = self.lock();
+        state.remove();
+        let left = if state.is_published { Left::New } else { Left::Old };
+        std::mem::forget(state);
+        left
+    }
+
+    /// Creates a file by that name, and remembers it if that succeeds.
+    pub(super) fn create<T, E>(&self, path: &Path, create: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let mut state = self.lock();
+        let created = create()?;
+        state.temporary = Some(path.into());
+        Ok(created)
+    }
+
+    /// Gives the image its name, and forgets the temporary one if that succeeds.
+    pub(super) fn publish<E>(&self, publish: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let mut state = self.lock();
+        publish()?;
+        *state = State {
+            temporary: None,
+            is_published: true,
+        };
+        Ok(())
+    }
+
+    /// Removes what was created and not published.
+    pub(super) fn remove(&self) {
+        self.lock().remove();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is a single assignment: the state is right even after a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remove(&mut self) {
+        if let Some(path) = self.temporary.take() {
+            // Nothing more can be done about it; the next run into the same image tries again.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

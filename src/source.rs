@@ -1,0 +1,219 @@
+//! Where the bytes of the virtual disk come from.
+
+mod file;
+pub mod rescue;
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::devices::{DeviceNumber, FileId, Kernel, Subject};
+use crate::error::{Action, Error, FileKind, InUse, Invalid, Result};
+use crate::format::geometry::SECTOR;
+pub use file::{FileSource, State};
+
+/// What a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file, perhaps with holes.
+    RegularFile,
+    /// A block device.
+    BlockDevice,
+}
+
+/// A virtual disk that can be read, from several threads at once.
+pub trait Source: Debug + Sync {
+    /// What it is.
+    fn kind(&self) -> Kind;
+
+    /// Its length in bytes, not rounded.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "an empty source is refused when it is opened"
+    )]
+    fn len(&self) -> u64;
+
+    /// Fills `buf` with the bytes from `at` on, all of them in front of the end.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] if it cannot be read; the action tells the offset in the underlying file or device.
+    /// - [`Error::Corrupt`] if it ends before its own length.
+    fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()>;
+
+    /// As [`read_at`](Self::read_at), but past the cache of the system where that can be done, so that bytes
+    /// share no fate with their neighbours. `buf` is at most [`sector_size`](Self::sector_size) long.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_at`](Self::read_at).
+    fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()>;
+
+    /// The smallest unit that fails as a whole, in bytes.
+    fn sector_size(&self) -> u64;
+
+    /// Whether it still exists, so that it is worth while to read on behind an error.
+    fn is_present(&self) -> bool;
+
+    /// The first range from `from` on that is not known to be a hole.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system cannot tell.
+    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>>;
+
+    /// What changes when somebody writes to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system cannot tell.
+    fn state(&self) -> Result<State>;
+}
+
+/// Which part of a file or device is the virtual disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Where it begins, a multiple of 512.
+    pub offset: u64,
+    /// How long it is, a multiple of 512; all the rest if not given.
+    pub length: Option<u64>,
+}
+
+impl Part {
+    /// Offset and length of the part in a source of `size` bytes.
+    fn within(self, size: u64) -> Result<(u64, u64), Invalid> {
+        let Self { offset, length } = self;
+        for (what, found) in [("offset", Some(offset)), ("length", length)] {
+            if let Some(found) = found.filter(|found| !found.is_multiple_of(SECTOR)) {
+                return Err(Invalid::Unaligned { what, found });
+            }
+        }
+        // The first test holds for an empty source too, but says less.
+        let rest = size.checked_sub(offset).filter(|rest| *rest > 0);
+        let rest = rest.ok_or(Invalid::OffsetPastEnd { offset, size })?;
+        match length {
+            None => Ok((offset, rest)),
+            Some(0) => Err(Invalid::LengthZero),
+            Some(length) if length > rest.next_multiple_of(SECTOR) => Err(Invalid::LengthPastEnd {
+                offset,
+                length,
+                size: size.next_multiple_of(SECTOR),
+            }),
+            Some(length) => Ok((offset, length.min(rest))),
+        }
+    }
+}
+
+/// How to open a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Which part of it is wanted.
+    pub part: Part,
+    /// Open it even if it is in use.
+    pub force: bool,
+}
+
+/// Opens a regular file or a block device for reading.
+///
+/// # Errors
+///
+/// - [`Error::Invalid`] if it is something else, empty, in use (unless forced), or the part lies outside.
+/// - [`Error::Io`] if it cannot be opened or examined.
+pub fn open(path: &Path, options: Open) -> Result<FileSource> {
+    let examine = |error: io::Error| Error::source_io(Action::Examine, error);
+    // Before it is opened: opening a FIFO would wait for a writer, opening a tape would wind it.
+    let metadata = path
+        .metadata()
+        .map_err(|error| Error::source_io(Action::Open, error))?;
+    let kernel = Kernel::running();
+    let (kind, subject) = match FileKind::from(metadata.file_type()) {
+        FileKind::Regular => (Kind::RegularFile, Subject::File(FileId::of(&metadata))),
+        FileKind::BlockDevice => (
+            Kind::BlockDevice,
+            Subject::Device(DeviceNumber::from_raw(metadata.rdev())),
+        ),
+        other => return Err(Invalid::SourceKind(other).into()),
+    };
+    let usage = kernel.usage(subject).map_err(examine)?;
+    if let Some(writer) = usage.writer.as_ref().filter(|_| !options.force) {
+        return Err(Invalid::SourceInUse(writer.clone()).into());
+    }
+    let file = match kind {
+        Kind::RegularFile => File::open(path).map_err(|error| Error::source_io(Action::Open, error))?,
+        Kind::BlockDevice => open_device(path, options.force || usage.is_mounted_read_only)?,
+    };
+    // What was opened may not be what was looked at.
+    let opened = file.metadata().map_err(examine)?;
+    if FileKind::from(opened.file_type()) != FileKind::from(metadata.file_type()) {
+        return Err(Invalid::SourceKind(opened.file_type().into()).into());
+    }
+    let size = rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| examine(error.into()))?;
+    if size == 0 {
+        return Err(Invalid::SourceEmpty.into());
+    }
+    let (offset, length) = options.part.within(size)?;
+    Ok(FileSource::new(
+        file,
+        path,
+        subject,
+        offset..offset.saturating_add(length),
+        usage.writer,
+    ))
+}
+
+/// Opens a device exclusively, so that nobody mounts it meanwhile, or shared if it may be in use.
+fn open_device(path: &Path, may_be_in_use: bool) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => Ok(file.into()),
+        Err(Errno::BUSY) if !may_be_in_use => Err(Invalid::SourceInUse(InUse::Busy).into()),
+        Err(Errno::BUSY) => File::open(path).map_err(|error| Error::source_io(Action::Open, error)),
+        Err(error) => Err(Error::source_io(Action::Open, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn within(offset: u64, length: Option<u64>) -> Result<(u64, u64), String> {
+        Part { offset, length }
+            .within(2000)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_part_may_end_with_the_padded_last_sector() {
+        assert_eq!(within(0, None), Ok((0, 2000)));
+        assert_eq!(within(512, Some(512)), Ok((512, 512)));
+        assert_eq!(within(512, Some(1536)), Ok((512, 1488)));
+    }
+
+    #[test]
+    fn a_part_outside_or_between_sectors_is_refused() {
+        for (offset, length, says) in [
+            (100, None, "offset is 100, expected a multiple of 512"),
+            (0, Some(100), "length is 100, expected a multiple of 512"),
+            (2048, None, "offset is 2048, expected less than the size, 2000"),
+            (0, Some(0), "length is 0, there is nothing to image"),
+            (
+                512,
+                Some(2048),
+                "offset 512 and length 2048 reach past the end of the source, at 2048",
+            ),
+            (
+                512,
+                Some(u64::MAX - 511),
+                "offset 512 and length 18446744073709551104 reach past the end of the source, at 2048",
+            ),
+        ] {
+            assert_eq!(within(offset, length), Err(says.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A regular file or a block device.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::{Kind, Source};
+use crate::devices::{Kernel, Subject};
+use crate::error::{Action, Corrupt, Error, InUse, Result};
+use crate::format::geometry::SECTOR;
+use crate::units::{to_u64, to_usize};
+
+/// What reads past the cache must be aligned to in memory: no device asks for more.
+const DIRECT_ALIGNMENT: usize = 4096;
+
+/// A regular file or a block device, or a part of one.
+#[derive(Debug)]
+pub struct FileSource {
+    file: File,
+    path: PathBuf,
+    subject: Subject,
+    /// Where the part begins, in bytes.
+    offset: u64,
+    /// How long it is, in bytes.
+    length: u64,
+    sector_size: u64,
+    writer: Option<InUse>,
+    /// The same file opened with `O_DIRECT`, if that works, once it is needed.
+    direct: OnceLock<Option<File>>,
+}
+
+/// What changes when somebody writes to a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Of a file.
+    File {
+        /// Its size in bytes.
+        size: u64,
+        /// When it was last written to: seconds and nanoseconds since 1970.
+        modified: (i64, i64),
+    },
+    /// Of a device: sectors of 512 bytes written to it, if the kernel counts them.
+    Device {
+        /// How many.
+        sectors_written: Option<u64>,
+    },
+}
+
+impl FileSource {
+    /// A part that is known to lie within the file.
+    pub(super) fn new(
+        file: File,
+        path: &Path,
+        subject: Subject,
+        part: Range<u64>,
+        writer: Option<InUse>,
+    ) -> Self {
+        // Only devices have a sector size; a file's neighbour bytes fail with it by the page at worst.
+        let sector_size = match subject {
+            Subject::Device(_) => rustix::fs::ioctl_blksszget(&file)
+                .map_or(SECTOR, u64::from)
+                .max(SECTOR),
+            Subject::File(_) => SECTOR,
+        };
+        let (path, offset, length) = (path.into(), part.start, part.end.saturating_sub(part.start));
+        Self {
+            file,
+            path,
+            subject,
+            offset,
+            length,
+            sector_size,
+            writer,
+            direct: OnceLock::new(),
+        }
+    }
+
+    /// Who might write to it while it is read, if it was opened in spite of that.
+    pub fn writer(&self) -> Option<&InUse> {
+        self.writer.as_ref()
+    }
+
+    /// The file or device it is.
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// Where byte `at` of the part lies in the file.
+    fn absolute(&self, at: u64) -> u64 {
+        self.offset.saturating_add(at)
+    }
+
+    fn direct(&self) -> Option<&File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        let open = || {
+            rustix::fs::open(&self.path, flags, Mode::empty())
+                .ok()
+                .map(File::from)
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+
+    /// Reads one sector past the cache; `None` if that cannot be done with this file, sector or size.
+    fn read_direct(&self, buf: &mut [u8], at: u64) -> Option<io::Result<()>> {
+        let file = self.direct()?;
+        let mut memory = vec![0; to_usize(self.sector_size).checked_add(DIRECT_ALIGNMENT)?];
+        let aligned = memory.as_ptr().align_offset(DIRECT_ALIGNMENT);
+        let window = memory.get_mut(aligned..)?.get_mut(..to_usize(self.sector_size))?;
+        match file.read_at(window, self.absolute(at)) {
+            Ok(read) if read >= buf.len() => {
+                buf.copy_from_slice(window.get(..buf.len())?);
+                Some(Ok(()))
+            }
+            Ok(_) => None,
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl Source for FileSource {
+    fn kind(&self) -> Kind {
+        match self.subject {
+            Subject::File(_) => Kind::RegularFile,
+            Subject::Device(_) => Kind::BlockDevice,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.length
+    }
+
+    fn read_at(&self, mut buf: &mut [u8], at: u64) -> Result<()> {
+        let mut at = self.absolute(at);
+        while !buf.is_empty() {
+            match self.file.read_at(buf, at) {
+                Ok(0) => {
+                    let expected = self.absolute(self.length);
+                    return Err(Corrupt::Shrank { end: at, expected }.into());
+                }
+                Ok(read) => {
+                    at = at.saturating_add(to_u64(read));
+                    buf = buf.get_mut(read..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::source_io(Action::Read(at), error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        match self.read_direct(buf, at) {
+            Some(result) => result.map_err(|error| Error::source_io(Action::Read(self.absolute(at)), error)),
+            None => self.read_at(buf, at),
+        }
+    }
+
+    fn sector_size(&self) -> u64 {
+        self.sector_size
+    }
+
+    fn is_present(&self) -> bool {
+        match self.subject {
+            Subject::Device(number) => Kernel::running().is_present(number),
+            Subject::File(_) => true,
+        }
+    }
+
+    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
+        if from >= self.length {
+            return Ok(None);
+        }
+        let everything = Ok(Some(from..self.length));
+        if self.kind() == Kind::BlockDevice {
+            return everything;
+        }
+        let seek = |to| match rustix::fs::seek(&self.file, to) {
+            Ok(found) => Ok(Some(found)),
+            // No data from there on.
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let failed = |error: Errno| Error::source_io(Action::Seek(self.absolute(from)), error);
+        let start = match seek(SeekFrom::Data(self.absolute(from))) {
+            Ok(Some(start)) => start,
+            Ok(None) => return Ok(None),
+            // A filesystem that knows no holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return everything,
+            Err(error) => return Err(failed(error)),
+        };
+        let end = seek(SeekFrom::Hole(start)).map_err(failed)?.unwrap_or(u64::MAX);
+        let relative = |at: u64| at.saturating_sub(self.offset).min(self.length);
+        // The file may change between the two calls: what was neither is then read.
+        let range = relative(start).max(from)..relative(end.max(start.saturating_add(1)));
+        Ok((!range.is_empty()).then_some(range))
+    }
+
+    fn state(&self) -> Result<State> {
+        match self.subject {
+            Subject::Device(number) => Ok(State::Device {
+                sectors_written: Kernel::running().sectors_written(number),
+            }),
+            Subject::File(_) => {
+                let metadata = self
+                    .file
+                    .metadata()
+                    .map_err(|error| Error::source_io(Action::Examine, error))?;
+                Ok(State::File {
+                    size: metadata.size(),
+                    modified: (metadata.mtime(), metadata.mtime_nsec()),
+                })
+            }
+        }
+    }
+}

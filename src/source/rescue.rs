@@ -1,0 +1,88 @@
+//! Reading around bad sectors.
+
+use std::ops::Range;
+
+use rustix::io::Errno;
+
+use super::Source;
+use crate::error::{Corrupt, Error, Result};
+use crate::units::{to_u64, to_usize};
+
+/// What to do where the source cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnReadError {
+    /// Stop.
+    #[default]
+    Stop,
+    /// Read sector by sector, and fill with zeros what cannot be read even so.
+    Zero,
+}
+
+/// Fills `buf` with the bytes from `at` on. Returns the ranges that could not be read and are zeros instead,
+/// ascending, and none but with [`OnReadError::Zero`].
+///
+/// # Errors
+///
+/// - [`Error::Io`] if the source cannot be read, unless zeros were asked for and it is the medium that failed.
+/// - [`Error::Corrupt`] if the source shrank or disappeared.
+pub fn read(source: &dyn Source, buf: &mut [u8], at: u64, on_error: OnReadError) -> Result<Vec<Range<u64>>> {
+    match source.read_at(buf, at) {
+        Ok(()) => Ok(Vec::new()),
+        Err(error) if on_error == OnReadError::Zero && is_of_the_medium(&error) => by_sector(source, buf, at),
+        Err(error) => Err(error),
+    }
+}
+
+fn by_sector(source: &dyn Source, buf: &mut [u8], at: u64) -> Result<Vec<Range<u64>>> {
+    let mut unreadable: Vec<Range<u64>> = Vec::new();
+    let (mut rest, mut at) = (buf, at);
+    while !rest.is_empty() {
+        // Up to the next sector, so that the second read is aligned.
+        let to_boundary = source.sector_size().saturating_sub(at % source.sector_size());
+        let length = to_usize(to_boundary).min(rest.len());
+        let (sector, behind) = rest.split_at_mut(length);
+        let next = at.saturating_add(to_u64(length));
+        match source.read_sector_at(sector, at) {
+            Ok(()) => {}
+            Err(error) if is_of_the_medium(&error) => {
+                if !source.is_present() {
+                    return Err(Corrupt::Disappeared { at }.into());
+                }
+                sector.fill(0);
+                append(&mut unreadable, at..next);
+            }
+            Err(error) => return Err(error),
+        }
+        (rest, at) = (behind, next);
+    }
+    Ok(unreadable)
+}
+
+/// Adds a range that begins at or behind the end of the last one.
+pub fn append(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut().filter(|last| last.end == range.start) {
+        Some(last) => last.end = range.end,
+        None => ranges.push(range),
+    }
+}
+
+/// Whether the error speaks of these bytes only, so that others may be readable.
+fn is_of_the_medium(error: &Error) -> bool {
+    const OF_THE_MEDIUM: [Errno; 7] = [
+        Errno::IO,
+        // What block devices report past the cache: a medium error, a failed check, a target or link error.
+        Errno::NODATA,
+        Errno::ILSEQ,
+        Errno::REMOTEIO,
+        Errno::TIMEDOUT,
+        // What filesystems report for a checksum that does not match.
+        Errno::BADMSG,
+        Errno::UCLEAN,
+    ];
+    match error {
+        Error::Io { source, .. } => {
+            Errno::from_io_error(source).is_some_and(|errno| OF_THE_MEDIUM.contains(&errno))
+        }
+        Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) => false,
+    }
+}

@@ -1,0 +1,30 @@
+//! Byte offsets and cluster numbers as types, and the only places where an integer changes its width.
+
+/// usize and u64 are the same width here, so that neither conversion below can lose a bit.
+const _: () = assert!(usize::BITS == u64::BITS, "mkqcow2 is for 64-bit machines");
+
+/// A byte offset in the virtual disk, which is what the guest sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GuestOffset(pub u64);
+
+/// A byte offset in the image file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostOffset(pub u64);
+
+/// The number of a cluster of the virtual disk, counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GuestCluster(pub u64);
+
+/// A length in memory as a length on disk.
+#[expect(clippy::as_conversions, reason = "lossless: the assertion above")]
+pub const fn to_u64(length: usize) -> u64 {
+    length as u64
+}
+
+/// A length on disk as a length in memory. Lossless; whether so much memory should be asked for is the
+/// caller's concern.
+#[expect(clippy::as_conversions, reason = "lossless: the assertion above")]
+#[expect(clippy::cast_possible_truncation, reason = "lossless: the assertion above")]
+pub const fn to_usize(length: u64) -> usize {
+    length as usize
+}
