@@ -1,0 +1,182 @@
+//! Given, when, then: a directory of its own for every test, runs of the program, other people's tools.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The program under test.
+pub const MKQCOW2: &str = env!("CARGO_BIN_EXE_mkqcow2");
+
+/// A new directory, removed at the end of the test, whether it passes or not.
+#[derive(Debug)]
+pub struct Dir {
+    path: PathBuf,
+}
+
+impl Dir {
+    /// `name` tells whose it is; no two tests have the same.
+    pub fn new(name: &str) -> Self {
+        // Not /tmp: that may be a filesystem without O_TMPFILE or holes.
+        let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = base.join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self { path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes a sparse file of `size` bytes that holds `pieces` of data at their offsets.
+    pub fn sparse(&self, name: &str, size: u64, pieces: &[(u64, &[u8])]) -> PathBuf {
+        let path = self.join(name);
+        let file = File::create(&path).unwrap();
+        file.set_len(size).unwrap();
+        for (at, bytes) in pieces {
+            file.write_all_at(bytes, *at).unwrap();
+        }
+        path
+    }
+
+    /// Runs mkqcow2 in the directory; `arguments` are separated by white space.
+    pub fn run(&self, arguments: &str) -> Run {
+        self.run_with(arguments.split_whitespace())
+    }
+
+    /// The same for arguments that hold white space.
+    pub fn run_with(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
+        let output = self.command(arguments).output().unwrap();
+        Run { output }
+    }
+
+    /// The same, not started yet.
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(MKQCOW2);
+        command.args(arguments).current_dir(&self.path).stdin(Stdio::null());
+        command
+    }
+
+    /// The names in the directory, hidden ones too, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// What a run of mkqcow2 came to.
+#[derive(Debug)]
+pub struct Run {
+    output: Output,
+}
+
+impl Run {
+    /// Holds it to an exit status.
+    #[track_caller]
+    pub fn exits(self, status: i32) -> Self {
+        assert_eq!(self.output.status.code(), Some(status), "{}", self.everything());
+        self
+    }
+
+    /// Holds it to words on standard error.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(self.stderr().contains(words), "expected {words:?}\n{}", self.everything());
+        self
+    }
+
+    /// Holds it to words on standard output.
+    #[track_caller]
+    pub fn prints(self, words: &str) -> Self {
+        assert!(self.stdout().contains(words), "expected {words:?}\n{}", self.everything());
+        self
+    }
+
+    /// Holds it to silence on both.
+    #[track_caller]
+    pub fn is_silent(self) -> Self {
+        assert!(self.output.stdout.is_empty() && self.output.stderr.is_empty(), "{}", self.everything());
+        self
+    }
+
+    /// Its one JSON object.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.output.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.everything()))
+    }
+
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    fn everything(&self) -> String {
+        format!("{}\n--- stdout\n{}--- stderr\n{}", self.output.status, self.stdout(), self.stderr())
+    }
+}
+
+/// Runs another program to its end and holds it to success. Returns its standard output.
+#[track_caller]
+pub fn tool(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+    let output = Command::new(name).args(arguments).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{name}: {error}: {}", to_install(name)));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{name}: {}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+/// What to install so that the program is there.
+fn to_install(program: &str) -> &'static str {
+    match program {
+        "qemu-img" | "qemu-io" | "qemu-nbd" => "apt-get install qemu-utils",
+        "losetup" | "mount" | "umount" | "swapon" | "swapoff" | "mkswap" => "apt-get install mount util-linux",
+        "mkfs.ext4" | "e2fsck" | "debugfs" => "apt-get install e2fsprogs",
+        "sfdisk" => "apt-get install fdisk",
+        "mandoc" => "apt-get install mandoc",
+        "nbdkit" => "apt-get install nbdkit",
+        "nbdfuse" => "apt-get install libnbd-bin",
+        "fusermount3" => "apt-get install fuse3",
+        _ => "install it",
+    }
+}
+
+/// Holds an image to `qemu-img check` without errors or leaks, and to the content of `raw`.
+#[track_caller]
+pub fn assert_equals(raw: &Path, image: &Path) {
+    tool("qemu-img", [OsStr::new("check"), OsStr::new("-q"), OsStr::new("-f"), OsStr::new("qcow2"), image.as_os_str()]);
+    let (raw, image) = (raw.as_os_str(), image.as_os_str());
+    let arguments = ["compare", "-q", "-f", "raw", "-F", "qcow2"].map(OsStr::new);
+    tool("qemu-img", arguments.into_iter().chain([raw, image]));
+}
+
+/// Bytes that no compression makes smaller and no two seeds share: splitmix64.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect();
+    bytes.truncate(length);
+    bytes
+}
