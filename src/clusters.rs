@@ -97,6 +97,7 @@ mod tests {
     use super::*;
     use crate::allocation::Reason;
     use crate::format::geometry::ClusterSize;
+    use crate::units::to_u64;
 
     fn map(size: u64, ranges: &[Range<u64>]) -> (AllocationMap, Geometry) {
         let mut map = AllocationMap::new(size);
@@ -107,6 +108,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::single_range_in_vec_init,
+        reason = "a list of one range is what is meant"
+    )]
     fn a_batch_ends_where_the_next_cluster_is_free() {
         let (map, geometry) = map(10_000, &[1..2, 600..601, 1023..1024, 2000..4000]);
         let batches: Vec<_> = batches(&map, geometry, 3).collect();
@@ -166,7 +171,7 @@ mod tests {
                 assert_eq!(*used, ranges.iter().any(|r| r.contains(&u64::try_from(at).unwrap())));
             }
             let content = count(&map, geometry);
-            assert_eq!((content.clusters, content.l2_tables), (clusters, tables.len() as u64));
+            assert_eq!((content.clusters, content.l2_tables), (clusters, to_u64(tables.len())));
         }
     }
 }

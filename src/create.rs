@@ -1,25 +1,30 @@
 //! The main job: a source becomes an image.
 
+mod options;
+mod report;
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::allocation::{self, AllocationMap, Scan};
+pub use options::Options;
+pub use report::{Change, Plan, Report, Warning};
+
+use crate::allocation::{self, AllocationMap};
 use crate::clusters;
 use crate::devices::{Kernel, Subject};
-use crate::error::{Action, Corrupt, Error, InUse, Invalid, Result, SameAs, Unsupported};
+use crate::error::{Action, Corrupt, Error, Invalid, Result, SameAs, Unsupported};
 use crate::format::geometry::{ClusterSize, Geometry, Room};
-use crate::format::header::Compat;
 use crate::layout::{Design, Layout, Written};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{Cleanup, FileSink, Kept, Published, Target};
-use crate::source::rescue::{self, OnReadError};
-use crate::source::{self, FileSource, Kind, Open, Part, Source, State};
+use crate::sink::{FileSink, Kept, Published, Target};
+use crate::source::rescue;
+use crate::source::{self, FileSource, Open, Source, State};
 use crate::units::to_usize;
 
 /// How much is read in one go, in bytes, unless a cluster is larger.
@@ -30,144 +35,6 @@ const IN_FLIGHT: u64 = 32 << 20;
 
 /// How many unreadable ranges are listed before the source is given up.
 const MAX_UNREADABLE: usize = 1 << 16;
-
-/// How an image is made.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The cluster size of the image.
-    pub cluster_size: ClusterSize,
-    /// The version of the format.
-    pub compat: Compat,
-    /// How to find out what is in use.
-    pub scan: Scan,
-    /// Which part of the source to image.
-    pub part: Part,
-    /// Whether to image a source that is in use.
-    pub force: bool,
-    /// What to do where the source cannot be read.
-    pub on_read_error: OnReadError,
-    /// Whether to write a checksum table.
-    pub checksums: bool,
-    /// Whether to bring the image to stable storage before it gets its name.
-    pub sync: bool,
-    /// Whether to leave an existing image alone.
-    pub no_clobber: bool,
-    /// How many workers read and hash; as many as there are processors if not given.
-    pub threads: Option<NonZeroUsize>,
-    /// What a program that is told to die must remove first.
-    pub cleanup: Cleanup,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            cluster_size: ClusterSize::DEFAULT,
-            compat: Compat::default(),
-            scan: Scan::default(),
-            part: Part::default(),
-            force: false,
-            on_read_error: OnReadError::default(),
-            checksums: true,
-            sync: true,
-            no_clobber: false,
-            threads: None,
-            cleanup: Cleanup::default(),
-        }
-    }
-}
-
-/// Something that whoever made the image should know.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Warning {
-    /// The source was imaged although it was in use.
-    #[error("the source is {0}: imaged all the same, files may not be consistent")]
-    SourceInUse(InUse),
-    /// The source changed while it was read.
-    #[error("the source changed while it was read ({0}): the image is not of one moment")]
-    SourceChanged(Change),
-    /// Parts of the source could not be read.
-    #[error("{bytes} bytes in {ranges} ranges of the source could not be read and are zeros in the image")]
-    Unreadable {
-        /// How many bytes.
-        bytes: u64,
-        /// In how many ranges.
-        ranges: usize,
-    },
-    /// The image does not belong to the owner of the one it replaced.
-    #[error("the image could not be given the owner of the one it replaced")]
-    OwnerNotKept,
-    /// The new name may not survive a power failure.
-    #[error("the image is in place, but its directory could not be synced: {0}")]
-    NotDurable(io::Error),
-}
-
-impl Warning {
-    /// Whether the image may not be what it should be.
-    pub fn matters(&self) -> bool {
-        match self {
-            Self::SourceChanged(_) | Self::Unreadable { .. } | Self::NotDurable(_) => true,
-            Self::SourceInUse(_) | Self::OwnerNotKept => false,
-        }
-    }
-}
-
-/// How a source was seen to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Change {
-    /// Sectors were written to the device.
-    #[error("{0} sectors were written to the device")]
-    SectorsWritten(u64),
-    /// The file has another size.
-    #[error("its size was {before} bytes and is {after}")]
-    Size {
-        /// When it was opened, in bytes.
-        before: u64,
-        /// Now, in bytes.
-        after: u64,
-    },
-    /// The file was written to.
-    #[error("its modification time changed")]
-    Modified,
-}
-
-/// What would be done.
-#[derive(Debug)]
-pub struct Plan<'a> {
-    /// What the source is.
-    pub kind: Kind,
-    /// Size of the virtual disk in bytes.
-    pub size: u64,
-    /// What is in use, and why.
-    pub map: &'a AllocationMap,
-    /// The size of the image in bytes: exact if nothing in use is zeros, an upper bound if something is.
-    pub image_size: u64,
-    /// How much room there is for it, in bytes, if that can be told.
-    pub free_space: Option<u64>,
-    /// Who might write to the source meanwhile.
-    pub in_use: Option<&'a InUse>,
-}
-
-/// What was done.
-#[derive(Debug)]
-pub struct Report {
-    /// Size of the virtual disk in bytes.
-    pub size: u64,
-    /// Bytes in use.
-    pub used: u64,
-    /// Bytes read from the source.
-    pub read: u64,
-    /// What became of them.
-    pub written: Written,
-    /// The cluster size in bytes.
-    pub cluster_size: u64,
-    /// The ranges of the source that could not be read, in bytes of the virtual disk.
-    pub unreadable: Vec<Range<u64>>,
-    /// What else there is to know.
-    pub warnings: Vec<Warning>,
-    /// How long it took.
-    pub duration: Duration,
-}
 
 /// A job that was validated as far as that can be done without changing anything.
 #[derive(Debug)]
@@ -257,7 +124,7 @@ impl Imaging {
         )?;
         progress.begin(Phase::Syncing, 0);
         sink.sync()?;
-        if let Some(change) = change(self.before, self.source.state()?) {
+        if let Some(change) = Change::between(self.before, self.source.state()?) {
             warnings.push(Warning::SourceChanged(change));
         }
         if !copied.unreadable.is_empty() {
@@ -430,57 +297,16 @@ fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
     }
 }
 
-fn change(before: State, after: State) -> Option<Change> {
-    match (before, after) {
-        (
-            State::Device {
-                sectors_written: before,
-            },
-            State::Device {
-                sectors_written: after,
-            },
-        ) => {
-            let written = after?.saturating_sub(before?);
-            (written > 0).then_some(Change::SectorsWritten(written))
-        }
-        (State::File { size: before, .. }, State::File { size: after, .. }) if before != after => {
-            Some(Change::Size { before, after })
-        }
-        (before, after) => (before != after).then_some(Change::Modified),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_change_is_told_from_no_change() {
-        let file = |size, seconds| State::File {
-            size,
-            modified: (seconds, 0),
-        };
-        let device = |sectors_written| State::Device { sectors_written };
-        assert_eq!(change(file(1, 1), file(1, 1)), None);
-        assert_eq!(change(file(1, 1), file(1, 2)), Some(Change::Modified));
-        assert_eq!(
-            change(file(1, 1), file(2, 2)),
-            Some(Change::Size { before: 1, after: 2 })
-        );
-        assert_eq!(change(device(Some(5)), device(Some(5))), None);
-        assert_eq!(
-            change(device(Some(5)), device(Some(8))),
-            Some(Change::SectorsWritten(3))
-        );
-        assert_eq!(change(device(None), device(None)), None);
-    }
 
     #[test]
     fn unreadable_ranges_are_joined_and_bounded() {
         let mut ranges = Vec::new();
         list(&mut ranges, 0..512).unwrap();
         list(&mut ranges, 512..1024).unwrap();
-        assert_eq!(ranges, [0..1024]);
+        assert_eq!(ranges.as_slice(), std::slice::from_ref(&(0..1024)));
         let mut ranges = vec![0..1; MAX_UNREADABLE];
         assert!(list(&mut ranges, 5..6).is_err());
     }

@@ -260,7 +260,7 @@ pub enum Invalid {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InUse {
     /// A filesystem on it is mounted read-write.
-    #[error("mounted read-write on {}{}", on.display(), through(device))]
+    #[error("mounted read-write on {}{}", on.display(), through(device.as_ref()))]
     Mounted {
         /// The mount point.
         on: PathBuf,
@@ -268,13 +268,13 @@ pub enum InUse {
         device: Option<String>,
     },
     /// The system swaps to it.
-    #[error("in use as swap{}", through(device))]
+    #[error("in use as swap{}", through(device.as_ref()))]
     Swap {
         /// The partition, holder or loop device that is swapped to, where it is not the source itself.
         device: Option<String>,
     },
     /// Another device is made of it: LVM, RAID, encryption.
-    #[error("in use by the device {by}{}", through(device))]
+    #[error("in use by the device {by}{}", through(device.as_ref()))]
     Held {
         /// The device made of it, with its name where it has one.
         by: String,
@@ -286,10 +286,8 @@ pub enum InUse {
     Busy,
 }
 
-fn through(device: &Option<String>) -> String {
-    device
-        .as_ref()
-        .map_or_else(String::new, |name| format!(" as {name}"))
+fn through(device: Option<&String>) -> String {
+    device.map_or_else(String::new, |name| format!(" as {name}"))
 }
 
 /// How two names turned out to be one file.

@@ -81,6 +81,7 @@ pub struct Layout<'a, S> {
 }
 
 /// Consecutive bytes of a batch that go to consecutive bytes of the image.
+#[derive(Clone, Copy)]
 struct Pending {
     start: usize,
     end: usize,

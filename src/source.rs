@@ -28,15 +28,15 @@ pub enum Kind {
 }
 
 /// A virtual disk that can be read, from several threads at once.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "an empty source is refused when it is opened"
+)]
 pub trait Source: Debug + Sync {
     /// What it is.
     fn kind(&self) -> Kind;
 
     /// Its length in bytes, not rounded.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "an empty source is refused when it is opened"
-    )]
     fn len(&self) -> u64;
 
     /// Fills `buf` with the bytes from `at` on, all of them in front of the end.
@@ -138,7 +138,11 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
             Kind::BlockDevice,
             Subject::Device(DeviceNumber::from_raw(metadata.rdev())),
         ),
-        other => return Err(Invalid::SourceKind(other).into()),
+        other @ (FileKind::Directory
+        | FileKind::CharacterDevice
+        | FileKind::Fifo
+        | FileKind::Socket
+        | FileKind::Unknown) => return Err(Invalid::SourceKind(other).into()),
     };
     let usage = kernel.usage(subject).map_err(examine)?;
     if let Some(writer) = usage.writer.as_ref().filter(|_| !options.force) {

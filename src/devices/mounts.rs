@@ -72,7 +72,7 @@ pub(super) fn parse_swaps(text: &[u8]) -> Vec<PathBuf> {
         .skip(1)
         .filter(|line| !line.is_empty());
     lines
-        .filter_map(|line| line.split(|byte| byte.is_ascii_whitespace()).next())
+        .filter_map(|line| line.split(u8::is_ascii_whitespace).next())
         .map(path)
         .collect()
 }

@@ -28,6 +28,10 @@ const VERBS: [&str; 6] = ["restore", "verify", "check", "compare", "info", "map"
     max_term_width = 100,
     after_help = "SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024).\nExit status: 0 done, 1 failed and IMAGE unchanged, 3 done with a warning that matters, 64 usage.\nThe whole story: man 8 mkqcow2"
 )]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of the command line"
+)]
 pub(crate) struct Args {
     /// Block device or regular file to image
     pub(crate) source: PathBuf,

@@ -26,7 +26,7 @@ pub(crate) enum Style {
 /// The bar; clones show the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct Bar {
-    bar: ProgressBar,
+    inner: ProgressBar,
     style: Style,
     last_line: Arc<Mutex<Instant>>,
 }
@@ -37,9 +37,9 @@ impl Bar {
             Style::Terminal => ProgressDrawTarget::stderr(),
             Style::Hidden | Style::Lines => ProgressDrawTarget::hidden(),
         };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let inner = ProgressBar::with_draw_target(None, target);
         Self {
-            bar,
+            inner,
             style,
             last_line: Arc::new(Mutex::new(Instant::now())),
         }
@@ -47,7 +47,7 @@ impl Bar {
 
     /// Takes the bar off the terminal.
     pub(crate) fn end(&self) {
-        self.bar.finish_and_clear();
+        self.inner.finish_and_clear();
     }
 
     fn line(&self) {
@@ -56,13 +56,13 @@ impl Bar {
             return;
         }
         *last = Instant::now();
-        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        let (done, total) = (self.inner.position(), self.inner.length().unwrap_or(0));
         report::say(&format!(
             "{} of {}, {}/s, {} left",
             BinaryBytes(done),
             BinaryBytes(total),
-            report::per_second(done, self.bar.elapsed()),
-            HumanDuration(self.bar.eta())
+            report::per_second(done, self.inner.elapsed()),
+            HumanDuration(self.inner.eta())
         ));
     }
 }
@@ -75,20 +75,20 @@ impl Progress for Bar {
         };
         // The templates are tested.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.bar.reset();
-        self.bar.set_length(total);
-        self.bar.set_style(style);
+        self.inner.reset();
+        self.inner.set_length(total);
+        self.inner.set_style(style);
         if self.style == Style::Terminal {
-            self.bar.enable_steady_tick(Duration::from_millis(200));
+            self.inner.enable_steady_tick(Duration::from_millis(200));
         }
     }
 
     fn advance(&self, bytes: u64) {
         match self.style {
             Style::Hidden => {}
-            Style::Terminal => self.bar.inc(bytes),
+            Style::Terminal => self.inner.inc(bytes),
             Style::Lines => {
-                self.bar.inc(bytes);
+                self.inner.inc(bytes);
                 self.line();
             }
         }

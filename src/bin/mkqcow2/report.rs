@@ -59,11 +59,7 @@ impl<'a> Reporter<'a> {
             say_of(&self.args.source, &text::unreadable(range));
         }
         for warning in &report.warnings {
-            let side = match warning {
-                Warning::OwnerNotKept | Warning::NotDurable(_) => Side::Image,
-                _ => Side::Source,
-            };
-            say_of(self.path(side), &format!("warning: {warning}"));
+            say_of(self.path(warning.side()), &format!("warning: {warning}"));
         }
         if self.args.json {
             print(&json::report(self.args, report));

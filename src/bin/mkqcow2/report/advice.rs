@@ -1,6 +1,6 @@
 //! What the user can do about an error.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use mkqcow2::Error;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
@@ -10,33 +10,43 @@ pub(super) fn advice(error: &Error) -> Option<&'static str> {
     match error {
         Error::Io {
             side: Side::Source,
-            action: Action::Read(_),
-            ..
-        } => Some("pass --on-read-error=zero to go on, with zeros for what cannot be read"),
-        Error::Io {
-            side: Side::Source,
-            action: Action::Open,
+            action,
             source,
-        } if source.kind() == ErrorKind::PermissionDenied => Some("devices can be read by root only"),
+        } => source_advice(*action, source),
         Error::Io {
-            action: Action::Write(_) | Action::Scratch | Action::Sync,
+            side: Side::Image,
             source,
             ..
-        } => match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some(
-                "the old image, if there was one, is untouched; mkqcow2 -n tells how much room is needed",
-            ),
-            ErrorKind::FileTooLarge => Some("the filesystem or ulimit -f allows no larger file"),
-            _ => None,
-        },
+        } => image_advice(source),
         Error::Invalid(Invalid::SourceInUse(in_use)) => Some(match in_use {
             InUse::Mounted { .. } => "unmount it, image a snapshot, or pass --force",
             InUse::Swap { .. } => "swapoff it, or pass --force",
             InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
             InUse::Busy => "lsblk may tell by whom; or pass --force",
         }),
-        Error::Invalid(Invalid::ImageExists) => Some("--no-clobber"),
+        Error::Invalid(Invalid::ImageExists) => Some("because of --no-clobber"),
         Error::Invalid(Invalid::ImageOnSource) => Some("write it to another filesystem"),
-        _ => None,
+        Error::Invalid(_) | Error::Corrupt(_) | Error::Unsupported(_) | _ => None,
+    }
+}
+
+fn source_advice(action: Action, source: &io::Error) -> Option<&'static str> {
+    if matches!(action, Action::Read(_)) {
+        Some("pass --on-read-error=zero to go on, with zeros for what cannot be read")
+    } else if action == Action::Open && source.kind() == ErrorKind::PermissionDenied {
+        Some("devices can be read by root only")
+    } else {
+        None
+    }
+}
+
+fn image_advice(source: &io::Error) -> Option<&'static str> {
+    let kind = source.kind();
+    if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
+        Some("nothing was changed; mkqcow2 -n tells how much room is needed")
+    } else if kind == ErrorKind::FileTooLarge {
+        Some("nothing was changed; the filesystem or ulimit -f allows no larger file")
+    } else {
+        None
     }
 }

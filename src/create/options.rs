@@ -1,0 +1,56 @@
+//! How an image is to be made.
+
+use std::num::NonZeroUsize;
+
+use crate::allocation::Scan;
+use crate::format::geometry::ClusterSize;
+use crate::format::header::Compat;
+use crate::sink::Cleanup;
+use crate::source::Part;
+use crate::source::rescue::OnReadError;
+
+/// How an image is made.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, set by name")]
+pub struct Options {
+    /// The cluster size of the image.
+    pub cluster_size: ClusterSize,
+    /// The version of the format.
+    pub compat: Compat,
+    /// How to find out what is in use.
+    pub scan: Scan,
+    /// Which part of the source to image.
+    pub part: Part,
+    /// Whether to image a source that is in use.
+    pub force: bool,
+    /// What to do where the source cannot be read.
+    pub on_read_error: OnReadError,
+    /// Whether to write a checksum table.
+    pub checksums: bool,
+    /// Whether to bring the image to stable storage before it gets its name.
+    pub sync: bool,
+    /// Whether to leave an existing image alone.
+    pub no_clobber: bool,
+    /// How many workers read and hash; as many as there are processors if not given.
+    pub threads: Option<NonZeroUsize>,
+    /// What a program that is told to die must remove first.
+    pub cleanup: Cleanup,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cluster_size: ClusterSize::DEFAULT,
+            compat: Compat::default(),
+            scan: Scan::default(),
+            part: Part::default(),
+            force: false,
+            on_read_error: OnReadError::default(),
+            checksums: true,
+            sync: true,
+            no_clobber: false,
+            threads: None,
+            cleanup: Cleanup::default(),
+        }
+    }
+}
