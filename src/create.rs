@@ -27,11 +27,15 @@ use crate::source::rescue;
 use crate::source::{self, FileSource, Open, Source, State};
 use crate::units::to_usize;
 
-/// How much is read in one go, in bytes, unless a cluster is larger.
-const BATCH: u64 = 256 << 10;
+/// How much a worker does in one go, in bytes, unless a cluster is larger. Written in one go too, which lets the
+/// kernel take large folios.
+const BATCH: u64 = 1 << 20;
 
 /// How much is read and not yet written, in bytes at most.
 const IN_FLIGHT: u64 = 32 << 20;
+
+/// How many workers there are unless more are asked for: one reads and hashes as fast as another thread writes.
+const MAX_WORKERS: usize = 8;
 
 /// How many unreadable ranges are listed before the source is given up.
 const MAX_UNREADABLE: usize = 1 << 16;
@@ -176,8 +180,9 @@ fn copy(
     sink: &mut FileSink,
     progress: &dyn Progress,
 ) -> Result<Copied> {
-    let threads = options.threads.map_or(0, NonZeroUsize::get);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(workers(options))
+        .build();
     let pool = pool.map_err(|error| Error::source_io(Action::StartWorkers, io::Error::other(error)))?;
     let cluster_size = design.geometry.cluster_size();
     let batch = BATCH.max(cluster_size);
@@ -204,12 +209,22 @@ fn copy(
         Ok(())
     };
     let batches = clusters::batches(map, design.geometry, batch / cluster_size);
-    pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(batch), place)?;
+    pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), place)?;
     Ok(Copied {
         read,
         unreadable,
         written: layout.finish()?,
     })
+}
+
+/// As many workers as were asked for, or one for each processor but that of the thread that writes: it is the
+/// one which the others wait for.
+fn workers(options: &Options) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    options.threads.map_or(
+        processors.saturating_sub(1).clamp(1, MAX_WORKERS),
+        NonZeroUsize::get,
+    )
 }
 
 fn list(unreadable: &mut Vec<Range<u64>>, bad: Range<u64>) -> Result<(), Corrupt> {

@@ -3,6 +3,7 @@
 mod cleanup;
 mod file;
 mod target;
+mod temporary;
 
 use std::fs::File;
 
@@ -59,6 +60,7 @@ impl Sink for MemorySink {
     }
 
     fn scratch(&self) -> Result<File> {
-        file::scratch_in(&std::env::temp_dir())
+        let directory = File::open(std::env::temp_dir()).unwrap();
+        temporary::scratch(&directory, "memory".as_ref())
     }
 }

@@ -31,7 +31,7 @@ pub struct Options {
     pub sync: bool,
     /// Whether to leave an existing image alone.
     pub no_clobber: bool,
-    /// How many workers read and hash; as many as there are processors if not given.
+    /// How many workers read and hash; one less than there are processors if not given, and at most 8.
     pub threads: Option<NonZeroUsize>,
     /// What a program that is told to die must remove first.
     pub cleanup: Cleanup,

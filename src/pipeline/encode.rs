@@ -4,11 +4,15 @@ use std::ops::Range;
 
 use super::buffers::Buffers;
 use super::zero::is_zero;
+use crate::allocation::length;
 use crate::clusters::Batch;
 use crate::error::Result;
 use crate::source::Source;
 use crate::source::rescue::{self, OnReadError};
 use crate::units::{GuestCluster, to_usize};
+
+/// How much is read in one go, in bytes.
+const PIECE: u64 = 256 << 10;
 
 /// A batch that was read.
 #[derive(Debug)]
@@ -44,29 +48,28 @@ impl Encoder<'_> {
     /// # Errors
     ///
     /// Those of [`rescue::read`].
-    pub fn encode(&self, batch: Batch) -> Result<Encoded> {
+    pub fn encode(&self, batch: &Batch) -> Result<Encoded> {
         let start = batch.first.0.saturating_mul(self.cluster_size);
         let mut bytes = self
             .buffers
             .take(to_usize(batch.count.saturating_mul(self.cluster_size)));
+        let mut checksums = Vec::with_capacity(to_usize(batch.count));
         let (mut read, mut unreadable) = (0_u64, Vec::new());
-        let (mut rest, mut at) = (bytes.as_mut_slice(), start);
-        for range in batch.used {
-            let (gap, behind) = rest.split_at_mut(to_usize(range.start.saturating_sub(at)));
-            let length = range.end.saturating_sub(range.start);
-            let (used, behind) = behind.split_at_mut(to_usize(length));
-            gap.fill(0);
-            for bad in rescue::read(self.source, used, range.start, self.on_read_error)? {
+        let mut filled = 0;
+        for piece in batch.used.iter().flat_map(pieces) {
+            let at = to_usize(piece.start.saturating_sub(start));
+            let (before, piece_on) = bytes.split_at_mut(at);
+            let (used, _) = piece_on.split_at_mut(to_usize(length(&piece)));
+            before.get_mut(filled..).unwrap_or_default().fill(0);
+            for bad in rescue::read(self.source, used, piece.start, self.on_read_error)? {
                 rescue::append(&mut unreadable, bad);
             }
-            read = read.saturating_add(length);
-            (rest, at) = (behind, range.end);
+            read = read.saturating_add(length(&piece));
+            filled = at.saturating_add(used.len());
+            self.hash(bytes.get(..filled).unwrap_or_default(), &mut checksums);
         }
-        rest.fill(0);
-        let clusters = bytes.chunks_exact(to_usize(self.cluster_size));
-        let checksums = clusters
-            .map(|cluster| (!is_zero(cluster)).then(|| crc32fast::hash(cluster)))
-            .collect();
+        bytes.get_mut(filled..).unwrap_or_default().fill(0);
+        self.hash(&bytes, &mut checksums);
         Ok(Encoded {
             first: batch.first,
             bytes,
@@ -74,5 +77,39 @@ impl Encoder<'_> {
             read,
             unreadable,
         })
+    }
+
+    /// Tests and hashes the clusters that are whole by now, and have not been.
+    fn hash(&self, bytes: &[u8], checksums: &mut Vec<Option<u32>>) {
+        let clusters = bytes
+            .chunks_exact(to_usize(self.cluster_size))
+            .skip(checksums.len());
+        checksums.extend(clusters.map(|cluster| (!is_zero(cluster)).then(|| crc32fast::hash(cluster))));
+    }
+}
+
+/// Cuts a range into what is read in one go: it should still be in the processor's cache when it is hashed.
+fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+    let mut rest = range.clone();
+    std::iter::from_fn(move || {
+        let piece = rest.start..rest.end.min(rest.start.saturating_add(PIECE));
+        rest.start = piece.end;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_the_range_cut() {
+        let range = 100..PIECE * 2 + 101;
+        let expected = [
+            100..PIECE + 100,
+            PIECE + 100..PIECE * 2 + 100,
+            PIECE * 2 + 100..PIECE * 2 + 101,
+        ];
+        assert!(pieces(&range).eq(expected));
     }
 }

@@ -3,23 +3,24 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::temporary::{named, own_path, remove_stale, scratch, temporary_name, unnamed};
 use super::{Cleanup, Sink, Target};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{HostOffset, to_u64};
 
-/// A new image is its owner's business: it holds the files of everybody.
-const NEW_IMAGE: Mode = Mode::RUSR.union(Mode::WUSR);
-
 /// Writing to the disk begins whenever this many bytes are behind, so that it overlaps with copying.
 const WRITEBACK: u64 = 8 << 20;
+
+/// Room is taken on the disk in steps of this many bytes, where that makes writing faster.
+const RESERVE: u64 = 32 << 20;
+
+/// The type that statfs(2) tells of ext2, ext3 and ext4.
+const EXT4: i64 = 0xef53;
 
 /// An image file being written. Dropped before it is published, it leaves nothing behind.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct FileSink {
     cleanup: Cleanup,
     sync: bool,
     kept: Kept,
+    /// Up to where room was taken in advance; none where that would not pay.
+    reserved: Option<u64>,
     /// The range that was written last and may still be in memory only.
     behind: std::ops::Range<u64>,
 }
@@ -64,12 +67,16 @@ impl FileSink {
     pub fn create(target: Target, cleanup: Cleanup, sync: bool) -> Result<Self> {
         let failed = |error: io::Error| Error::image_io(Action::Create, error);
         let directory = File::open(target.directory()).map_err(failed)?;
+        remove_stale(&directory, &target);
         let (file, temporary) = match unnamed(&directory).map_err(failed)? {
             Some(file) => (file, None),
             None => named(&directory, &target, &cleanup)
                 .map(|(file, name)| (file, Some(name)))
                 .map_err(failed)?,
         };
+        // On ext4, writing to room that was taken costs an eighth less than delayed allocation.
+        let is_ext4 = rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type == EXT4);
+        let reserved = is_ext4.then_some(0);
         let mut sink = Self {
             file,
             target,
@@ -78,6 +85,7 @@ impl FileSink {
             cleanup,
             sync,
             kept: Kept::All,
+            reserved,
             behind: 0..0,
         };
         sink.keep_mode()?;
@@ -101,6 +109,17 @@ impl FileSink {
         self.file
             .set_permissions(Permissions::from_mode(old.mode() & 0o777))
             .map_err(failed)
+    }
+
+    /// Takes room ahead of what is about to be written up to `end`; `set_len` gives back what was too much.
+    fn reserve(&mut self, end: u64) {
+        let Some(reserved) = self.reserved.filter(|reserved| *reserved < end) else {
+            return;
+        };
+        let length = end.saturating_sub(reserved).next_multiple_of(RESERVE);
+        // A disk this full may still have room for what is written: then writing will tell.
+        let taken = rustix::fs::fallocate(&self.file, FallocateFlags::empty(), reserved, length);
+        self.reserved = taken.ok().map(|()| reserved.saturating_add(length));
     }
 
     /// Whether owner and group are those of the file it replaces.
@@ -193,6 +212,7 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
+        self.reserve(at.0.saturating_add(to_u64(bytes.len())));
         self.file
             .write_all_at(bytes, at.0)
             .map_err(|error| Error::image_io(Action::Write(at.0), error))?;
@@ -218,7 +238,7 @@ impl Sink for FileSink {
     }
 
     fn scratch(&self) -> Result<File> {
-        scratch_in(self.target.directory())
+        scratch(&self.directory, self.target.name())
     }
 }
 
@@ -228,82 +248,4 @@ impl Drop for FileSink {
             self.cleanup.remove();
         }
     }
-}
-
-/// A file without a name in the directory; `None` where the filesystem or the system cannot do that.
-fn unnamed(directory: &File) -> io::Result<Option<File>> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::openat(directory, ".", flags, NEW_IMAGE) {
-        Ok(file) => {
-            let file = File::from(file);
-            // The name is given by way of /proc: without it there is no way that needs no privilege.
-            Ok(own_path(&file).exists().then_some(file))
-        }
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn own_path(file: &File) -> PathBuf {
-    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
-}
-
-/// A file with a temporary name, locked for as long as somebody writes to it.
-fn named(directory: &File, target: &Target, cleanup: &Cleanup) -> io::Result<(File, OsString)> {
-    remove_stale(directory, target);
-    let name = temporary_name(target.name());
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-    let path = target.directory().join(&name);
-    let file = cleanup.create(&path, || {
-        let file = rustix::fs::openat(directory, &name, flags, NEW_IMAGE)?;
-        // Filesystems without locks keep their stale files; nothing else depends on it.
-        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok::<_, Errno>(File::from(file))
-    })?;
-    Ok((file, name))
-}
-
-/// Of fixed length, so that it fits whatever the name of the image is.
-fn temporary_name(image: &OsStr) -> OsString {
-    format!("{}{}.tmp", temporary_prefix(image), std::process::id()).into()
-}
-
-fn temporary_prefix(image: &OsStr) -> String {
-    format!(".mkqcow2-{:08x}-", crc32fast::hash(image.as_bytes()))
-}
-
-/// Removes what earlier runs into the same image left behind when they were killed: temporary files that
-/// nobody has locked. Whatever goes wrong here only leaves them where they are.
-fn remove_stale(directory: &File, target: &Target) {
-    let prefix = temporary_prefix(target.name());
-    let entries = std::fs::read_dir(target.directory())
-        .into_iter()
-        .flatten()
-        .flatten();
-    for name in entries.map(|entry| entry.file_name()) {
-        let is_ours = name.as_bytes().starts_with(prefix.as_bytes()) && name.as_bytes().ends_with(b".tmp");
-        if !is_ours {
-            continue;
-        }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        if let Ok(file) = rustix::fs::openat(directory, &name, flags, Mode::empty())
-            && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-        {
-            let _ = rustix::fs::unlinkat(directory, &name, AtFlags::empty());
-        }
-    }
-}
-
-/// An empty file without a name.
-pub(super) fn scratch_in(directory: &Path) -> Result<File> {
-    let failed = |error: io::Error| Error::image_io(Action::Scratch, error);
-    let opened = File::open(directory).map_err(failed)?;
-    if let Some(file) = unnamed(&opened).map_err(failed)? {
-        return Ok(file);
-    }
-    let name = format!(".mkqcow2-scratch-{}.tmp", std::process::id());
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&opened, &name, flags, NEW_IMAGE).map_err(|error| failed(error.into()))?;
-    rustix::fs::unlinkat(&opened, &name, AtFlags::empty()).map_err(|error| failed(error.into()))?;
-    Ok(file.into())
 }

@@ -93,7 +93,7 @@ pub(crate) struct Args {
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 
-    /// Use N worker threads, 1 to 256 [default: one per processor]
+    /// Use N worker threads, 1 to 256 [default: processors less one, at most 8]
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
     threads: Option<NonZeroUsize>,
 

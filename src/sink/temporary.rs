@@ -1,0 +1,101 @@
+//! Files that have no name yet, or a temporary one.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Cleanup, Target};
+use crate::error::{Action, Error, Result};
+
+/// A new image is its owner's business: it holds the files of everybody.
+const NEW_IMAGE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// A file without a name in the directory, locked; `None` where the filesystem or the system cannot do that.
+pub(super) fn unnamed(directory: &File) -> io::Result<Option<File>> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::openat(directory, ".", flags, NEW_IMAGE) {
+        Ok(file) => {
+            let file = locked(file.into());
+            // The name is given by way of /proc: without it there is no way that needs no privilege.
+            Ok(own_path(&file).exists().then_some(file))
+        }
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The path by which the system finds an open file, whatever its name.
+pub(super) fn own_path(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// A file with a temporary name, locked.
+pub(super) fn named(directory: &File, target: &Target, cleanup: &Cleanup) -> io::Result<(File, OsString)> {
+    let name = temporary_name(target.name());
+    let path = target.directory().join(&name);
+    let file = cleanup.create(&path, || create(directory, &name))?;
+    Ok((file, name))
+}
+
+fn create(directory: &File, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(locked(
+        rustix::fs::openat(directory, name, flags, NEW_IMAGE)?.into(),
+    ))
+}
+
+/// Locked for as long as somebody writes to it, so that nobody takes it for stale.
+fn locked(file: File) -> File {
+    // Where there are no locks, [`remove_stale`] finds none to be free, and removes nothing.
+    let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+    file
+}
+
+/// Of fixed length, so that it fits whatever the name of the image is.
+pub(super) fn temporary_name(image: &OsStr) -> OsString {
+    format!("{}{}.tmp", prefix(image), std::process::id()).into()
+}
+
+fn prefix(image: &OsStr) -> String {
+    format!(".mkqcow2-{:08x}-", crc32fast::hash(image.as_bytes()))
+}
+
+/// Removes what earlier runs into the same image left behind when they were killed: temporary files that
+/// nobody has locked. Whatever goes wrong here only leaves them where they are.
+pub(super) fn remove_stale(directory: &File, target: &Target) {
+    let prefix = prefix(target.name());
+    let entries = std::fs::read_dir(target.directory())
+        .into_iter()
+        .flatten()
+        .flatten();
+    for name in entries.map(|entry| entry.file_name()) {
+        let is_ours = name.as_bytes().starts_with(prefix.as_bytes()) && name.as_bytes().ends_with(b".tmp");
+        if !is_ours {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        if let Ok(file) = rustix::fs::openat(directory, &name, flags, Mode::empty())
+            && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = rustix::fs::unlinkat(directory, &name, AtFlags::empty());
+        }
+    }
+}
+
+/// An empty file without a name, in the same directory as the image of that name.
+pub(super) fn scratch(directory: &File, image: &OsStr) -> Result<File> {
+    let failed = |error: io::Error| Error::image_io(Action::Scratch, error);
+    if let Some(file) = unnamed(directory).map_err(failed)? {
+        return Ok(file);
+    }
+    let name = format!("{}{}-scratch.tmp", prefix(image), std::process::id());
+    let file = create(directory, OsStr::new(&name)).map_err(failed)?;
+    rustix::fs::unlinkat(directory, &name, AtFlags::empty()).map_err(|error| failed(error.into()))?;
+    Ok(file)
+}
