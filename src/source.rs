@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::devices::{DeviceNumber, FileId, Kernel, Subject};
@@ -152,6 +152,12 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
         Kind::RegularFile => File::open(path).map_err(|error| Error::source_io(Action::Open, error))?,
         Kind::BlockDevice => open_device(path, options.force || usage.is_mounted_read_only)?,
     };
+    if kind == Kind::BlockDevice {
+        // A filesystem, or a partition of this disk, writes past the cache of the device that is read here. What
+        // that still holds of an earlier reading may be stale. Advice: what cannot be dropped is in use, and so
+        // is up to date.
+        let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+    }
     // What was opened may not be what was looked at.
     let opened = file.metadata().map_err(examine)?;
     if FileKind::from(opened.file_type()) != FileKind::from(metadata.file_type()) {
