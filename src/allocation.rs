@@ -88,10 +88,11 @@ impl AllocationMap {
         if range.is_empty() {
             return;
         }
-        if !self.extend_last(&range, reason) {
-            self.extents.push(Extent { range, reason });
-        }
-        while self.extents.len() > self.max_extents {
+        while !self.extend_last(&range, reason) {
+            if self.extents.len() < self.max_extents {
+                self.extents.push(Extent { range, reason });
+                return;
+            }
             self.thin_out();
         }
     }

@@ -5,7 +5,7 @@ mod json;
 mod text;
 
 use std::error::Error as _;
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -38,9 +38,9 @@ impl<'a> Reporter<'a> {
             );
         }
         if self.args.json {
-            print(&json::plan(self.args, plan));
+            print(|out| json::plan(out, self.args, plan));
         } else if !self.args.quiet {
-            print(&text::plan(self.args, plan));
+            print(|out| text::plan(out, self.args, plan));
         }
         ExitCode::SUCCESS
     }
@@ -48,8 +48,8 @@ impl<'a> Reporter<'a> {
     /// Before a run, to whom it interests.
     pub(crate) fn before(&self, plan: &Plan<'_>) {
         if self.args.verbose {
-            let lines = text::summary(self.args, plan);
-            eprint(&lines);
+            // There is nowhere else to complain, here and below.
+            let _ = text::summary(&mut io::stderr().lock(), self.args, plan);
         }
     }
 
@@ -62,9 +62,9 @@ impl<'a> Reporter<'a> {
             say_of(self.path(warning.side()), &format!("warning: {warning}"));
         }
         if self.args.json {
-            print(&json::report(self.args, report));
+            print(|out| json::report(out, self.args, report));
         } else if !self.args.quiet {
-            print(&text::report(self.args, report));
+            print(|out| text::report(out, self.args, report));
         }
         if report.warnings.iter().any(Warning::matters) {
             ExitCode::from(WARNING)
@@ -87,7 +87,7 @@ impl<'a> Reporter<'a> {
         let path = self.path(error.side());
         say_of(path, &message);
         if self.args.json {
-            print(&json::failure(self.args, path, &message));
+            print(|out| json::failure(out, self.args, path, &message));
         }
         ExitCode::FAILURE
     }
@@ -124,16 +124,11 @@ pub(crate) fn say_of(path: &Path, message: &str) {
 
 /// A line on standard error.
 pub(crate) fn say(message: &str) {
-    eprint(&format!("mkqcow2: {message}\n"));
+    let _ = writeln!(io::stderr().lock(), "mkqcow2: {message}");
 }
 
-fn eprint(text: &str) {
-    // There is nowhere else to complain.
-    let _ = std::io::stderr().write_all(text.as_bytes());
-}
-
-/// Text on standard output. A reader that went away does not make the image any worse.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// To standard output. A reader that went away does not make the image any worse.
+fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let _ = write(&mut out).and_then(|()| out.flush());
 }

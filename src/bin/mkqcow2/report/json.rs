@@ -1,8 +1,9 @@
 //! For scripts: one object, on one line.
 
+use std::io::{self, Write};
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::text::{because, ranges};
 use crate::args::Args;
@@ -11,7 +12,7 @@ use mkqcow2::source::Kind;
 use mkqcow2::{Plan, Report, Warning};
 
 /// Of a run that was completed.
-pub(super) fn report(args: &Args, report: &Report) -> String {
+pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::Result<()> {
     let written = report.written;
     let unreadable: Vec<_> = report
         .unreadable
@@ -20,7 +21,7 @@ pub(super) fn report(args: &Args, report: &Report) -> String {
         .collect();
     let warnings: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
     let matters = report.warnings.iter().any(Warning::matters);
-    line(&json!({
+    let object = json!({
         "status": if matters { 3 } else { 0 },
         "source": args.source.to_string_lossy(),
         "image": args.image.to_string_lossy(),
@@ -35,18 +36,13 @@ pub(super) fn report(args: &Args, report: &Report) -> String {
         "seconds": report.duration.as_secs_f64(),
         "unreadable": unreadable,
         "warnings": warnings,
-    }))
+    });
+    writeln!(out, "{object}")
 }
 
-/// Of a dry run.
-pub(super) fn plan(args: &Args, plan: &Plan<'_>) -> String {
-    let ranges: Vec<_> = ranges(plan.map)
-        .map(|(range, reason)| {
-            let used = reason.is_some();
-            json!({"start": range.start, "length": length(&range), "used": used, "reason": because(reason)})
-        })
-        .collect();
-    line(&json!({
+/// Of a dry run. There may be a million ranges: they are written one by one.
+pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Result<()> {
+    let object = json!({
         "status": 0,
         "source": args.source.to_string_lossy(),
         "kind": match plan.kind {
@@ -59,21 +55,26 @@ pub(super) fn plan(args: &Args, plan: &Plan<'_>) -> String {
         "image-size": plan.image_size,
         "free-space": plan.free_space,
         "in-use": plan.in_use.map(ToString::to_string),
-        "ranges": ranges,
-    }))
+    });
+    let object = object.to_string();
+    write!(out, "{},\"ranges\":[", object.strip_suffix('}').unwrap_or(&object))?;
+    for (number, (range, reason)) in ranges(plan.map).enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        let (used, reason) = (reason.is_some(), because(reason));
+        let range = json!({"start": range.start, "length": length(&range), "used": used, "reason": reason});
+        write!(out, "{comma}{range}")?;
+    }
+    writeln!(out, "]}}")
 }
 
 /// Of a run that failed.
-pub(super) fn failure(args: &Args, path: &Path, message: &str) -> String {
-    line(&json!({
+pub(super) fn failure(out: &mut dyn Write, args: &Args, path: &Path, message: &str) -> io::Result<()> {
+    let object = json!({
         "status": 1,
         "source": args.source.to_string_lossy(),
         "image": args.image.to_string_lossy(),
         "path": path.to_string_lossy(),
         "error": message,
-    }))
-}
-
-fn line(value: &Value) -> String {
-    format!("{value}\n")
+    });
+    writeln!(out, "{object}")
 }

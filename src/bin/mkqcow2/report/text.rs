@@ -1,6 +1,6 @@
 //! For people.
 
-use std::fmt::Write;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -16,25 +16,26 @@ use mkqcow2::{Plan, Report};
 const RANGES: usize = 20;
 
 /// The closing line of a run; with `--verbose` another one with the clusters.
-pub(super) fn report(args: &Args, report: &Report) -> String {
-    let mut text = format!(
-        "{}: {} source, {} in use, {} image, {:.2} s, {}/s\n",
+pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::Result<()> {
+    writeln!(
+        out,
+        "{}: {} source, {} in use, {} image, {:.2} s, {}/s",
         shown(&args.image),
         BinaryBytes(report.size),
         BinaryBytes(report.used),
         BinaryBytes(report.written.image_size),
         report.duration.as_secs_f64(),
         per_second(report.used, report.duration),
-    );
+    )?;
     if args.verbose {
         let written = report.written;
-        let _ = writeln!(
-            text,
+        writeln!(
+            out,
             "{} data clusters and {} zero clusters of {} bytes, {} bytes in all",
             written.data_clusters, written.zero_clusters, report.cluster_size, written.image_size
-        );
+        )?;
     }
-    text
+    Ok(())
 }
 
 /// A rate.
@@ -53,48 +54,54 @@ pub(super) fn unreadable(range: &Range<u64>) -> String {
 }
 
 /// The first lines of a plan: what is read and what it will become.
-pub(super) fn summary(args: &Args, plan: &Plan<'_>) -> String {
+pub(super) fn summary(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Result<()> {
     let kind = match plan.kind {
         Kind::RegularFile => "regular file",
         Kind::BlockDevice => "block device",
     };
-    let used = plan.map.used();
-    let mut text = format!(
-        "{}: {kind}, {} bytes ({}), {used} bytes in use ({})\n{}: {} bytes ({}), less if some of that is zeros\n",
-        shown(&args.source),
-        plan.size,
-        BinaryBytes(plan.size),
-        BinaryBytes(used),
-        shown(&args.image),
-        plan.image_size,
-        BinaryBytes(plan.image_size),
-    );
-    if let Some(free) = plan.free_space.filter(|free| *free < plan.image_size) {
-        let _ = writeln!(text, "{}: may not fit, {free} bytes are free", shown(&args.image));
+    let (source, size, used) = (shown(&args.source), plan.size, plan.map.used());
+    let (image, image_size) = (shown(&args.image), plan.image_size);
+    let human = BinaryBytes;
+    writeln!(
+        out,
+        "{source}: {kind}, {size} bytes ({}), {used} in use ({})",
+        human(size),
+        human(used)
+    )?;
+    writeln!(
+        out,
+        "{image}: {image_size} bytes ({}), less if some of that is zeros",
+        human(image_size)
+    )?;
+    if let Some(free) = plan.free_space.filter(|free| *free < image_size) {
+        writeln!(
+            out,
+            "{image}: may not fit, {free} bytes ({}) are free",
+            human(free)
+        )?;
     }
-    text
+    Ok(())
 }
 
 /// All of a plan.
-pub(super) fn plan(args: &Args, plan: &Plan<'_>) -> String {
-    let mut text = summary(args, plan);
+pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Result<()> {
+    summary(out, args, plan)?;
     let limit = if args.verbose { usize::MAX } else { RANGES };
     let mut ranges = ranges(plan.map);
     for (range, reason) in ranges.by_ref().take(limit) {
         let state = if reason.is_some() { "used" } else { "free" };
-        let _ = writeln!(
-            text,
+        writeln!(
+            out,
             "{:#014x} {:>16}  {state}: {}",
             range.start,
             length(&range),
             because(reason)
-        );
+        )?;
     }
-    let more = ranges.count();
-    if more > 0 {
-        let _ = writeln!(text, "... and {more} more ranges (-v shows all)");
+    match ranges.count() {
+        0 => Ok(()),
+        more => writeln!(out, "... and {more} more ranges (-v shows all)"),
     }
-    text
 }
 
 /// All ranges of a source: those in use with the reason, and the free ones between them.
