@@ -33,11 +33,8 @@ pub(crate) struct Bar {
 
 impl Bar {
     pub(crate) fn new(style: Style) -> Self {
-        let target = match style {
-            Style::Terminal => ProgressDrawTarget::stderr(),
-            Style::Hidden | Style::Lines => ProgressDrawTarget::hidden(),
-        };
-        let inner = ProgressBar::with_draw_target(None, target);
+        // Drawn from the first phase on, which tells what to draw.
+        let inner = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         Self {
             inner,
             style,
@@ -69,16 +66,14 @@ impl Bar {
 
 impl Progress for Bar {
     fn begin(&self, phase: Phase, total: u64) {
-        let template = match phase {
-            Phase::Copying => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-            Phase::Syncing => "syncing, {elapsed} {spinner}",
-        };
         // The templates are tested.
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.inner.reset();
-        self.inner.set_length(total);
+        let style =
+            ProgressStyle::with_template(template(phase)).unwrap_or_else(|_| ProgressStyle::default_bar());
         self.inner.set_style(style);
+        self.inner.set_length(total);
+        self.inner.reset();
         if self.style == Style::Terminal {
+            self.inner.set_draw_target(ProgressDrawTarget::stderr());
             self.inner.enable_steady_tick(Duration::from_millis(200));
         }
     }
@@ -91,6 +86,26 @@ impl Progress for Bar {
                 self.inner.inc(bytes);
                 self.line();
             }
+        }
+    }
+}
+
+/// What is drawn in a phase.
+fn template(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Copying => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        Phase::Syncing => "{spinner} syncing, {elapsed}",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_has_a_template_that_is_one() {
+        for phase in [Phase::Copying, Phase::Syncing] {
+            assert!(ProgressStyle::with_template(template(phase)).is_ok(), "{phase:?}");
         }
     }
 }

@@ -57,7 +57,11 @@ pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Res
         "in-use": plan.in_use.map(ToString::to_string),
     });
     let object = object.to_string();
-    write!(out, "{},\"ranges\":[", object.strip_suffix('}').unwrap_or(&object))?;
+    write!(
+        out,
+        "{},\"ranges\":[",
+        object.strip_suffix('}').unwrap_or(&object)
+    )?;
     for (number, (range, reason)) in ranges(plan.map).enumerate() {
         let comma = if number == 0 { "" } else { "," };
         let (used, reason) = (reason.is_some(), because(reason));
