@@ -133,10 +133,7 @@ impl Imaging {
         }
         if !copied.unreadable.is_empty() {
             let bytes = copied.unreadable.iter().map(allocation::length).sum();
-            warnings.push(Warning::Unreadable {
-                bytes,
-                ranges: copied.unreadable.len(),
-            });
+            warnings.push(Warning::Unreadable { bytes });
         }
         if sink.kept() == Kept::NotTheOwner {
             warnings.push(Warning::OwnerNotKept);

@@ -60,6 +60,9 @@ pub enum Action {
     /// Reading, at this byte offset.
     #[error("read at {0:#x}")]
     Read(u64),
+    /// Looking whether the directory of the image can take one.
+    #[error("write to its directory")]
+    UseDirectory,
     /// Creating a file in the directory of the image.
     #[error("create a file in its directory")]
     Create,

@@ -10,7 +10,7 @@
 //!   block device, raw file: refused if in use
 //! ```
 //!
-//! [`create`] is all of that in one call, [`Imaging`] the same in two steps with a look at the plan in between.
+//! [`create()`] is all of that in one call, [`Imaging`] the same in two steps with a look at the plan in between.
 //! [`Image`] opens an image and loads its checksum table.
 //!
 //! ```no_run

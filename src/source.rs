@@ -55,6 +55,9 @@ pub trait Source: Debug + Sync {
     /// As [`read_at`](Self::read_at).
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()>;
 
+    /// Where byte `at` lies in the underlying file or device, which is what messages are about.
+    fn position(&self, at: u64) -> u64;
+
     /// The smallest unit that fails as a whole, in bytes.
     fn sector_size(&self) -> u64;
 

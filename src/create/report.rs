@@ -20,12 +20,10 @@ pub enum Warning {
     #[error("the source changed while it was read ({0}): the image is not of one moment")]
     SourceChanged(Change),
     /// Parts of the source could not be read.
-    #[error("{bytes} bytes in {ranges} ranges of the source could not be read and are zeros in the image")]
+    #[error("{bytes} bytes of the source could not be read and are zeros in the image")]
     Unreadable {
-        /// How many bytes.
+        /// How many.
         bytes: u64,
-        /// In how many ranges.
-        ranges: usize,
     },
     /// The image does not belong to the owner of the one it replaced.
     #[error("the image could not be given the owner of the one it replaced")]
@@ -102,7 +100,7 @@ pub struct Report {
     pub written: Written,
     /// The cluster size in bytes.
     pub cluster_size: u64,
-    /// The ranges of the source that could not be read, in bytes of the virtual disk.
+    /// The ranges that could not be read, in bytes of the file or device, whichever part of it was imaged.
     pub unreadable: Vec<Range<u64>>,
     /// What else there is to know.
     pub warnings: Vec<Warning>,

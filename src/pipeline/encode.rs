@@ -25,7 +25,7 @@ pub struct Encoded {
     pub checksums: Vec<Option<u32>>,
     /// How many bytes were in use and so were read.
     pub read: u64,
-    /// Ranges of the source that could not be read, and are zeros here.
+    /// Ranges that could not be read and are zeros here, as positions in the underlying file or device.
     pub unreadable: Vec<Range<u64>>,
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::temporary::{named, own_path, remove_stale, scratch, temporary_name, unnamed};
+use super::temporary::{named, own_path, remove_stale, scratch, unnamed, with_temporary_name};
 use super::{Cleanup, Sink, Target};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{HostOffset, to_u64};
@@ -71,8 +71,8 @@ impl FileSink {
         let (file, temporary) = match unnamed(&directory).map_err(failed)? {
             Some(file) => (file, None),
             None => named(&directory, &target, &cleanup)
-                .map(|(file, name)| (file, Some(name)))
-                .map_err(failed)?,
+                .map(|(name, file)| (file, Some(name)))
+                .map_err(|error| failed(error.into()))?,
         };
         // On ext4, writing to room that was taken costs an eighth less than delayed allocation.
         let is_ext4 = rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type == EXT4);
@@ -148,8 +148,9 @@ impl FileSink {
     /// - [`Error::Invalid`] if there is a file by that name by now which must be left alone.
     /// - [`Error::Io`] if the name cannot be given. In both cases the old image is as it was.
     pub fn publish(mut self) -> Result<Published> {
+        let no_clobber = self.target.no_clobber();
         let failed = |error: Errno| match error {
-            Errno::EXIST => Invalid::ImageExists.into(),
+            Errno::EXIST if no_clobber => Invalid::ImageExists.into(),
             other => Error::image_io(Action::Publish, other),
         };
         match self.temporary.clone() {
@@ -177,9 +178,10 @@ impl FileSink {
                 result => return result,
             }
         }
-        let temporary = temporary_name(self.target.name());
-        let path = self.target.directory().join(&temporary);
-        self.cleanup.create(&path, || link(&temporary))?;
+        let directory = self.target.directory();
+        let (temporary, ()) = with_temporary_name(self.target.name(), |name| {
+            self.cleanup.create(&directory.join(name), || link(name))
+        })?;
         self.temporary = Some(temporary.clone());
         self.rename(&temporary)
     }
@@ -193,7 +195,9 @@ impl FileSink {
                 // The filesystem knows no such flag. A link never replaces anything either.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                     rustix::fs::linkat(directory, temporary, directory, name, AtFlags::empty())?;
-                    rustix::fs::unlinkat(directory, temporary, AtFlags::empty())
+                    // The image is in place. A second name of it that stays is stale for the next run.
+                    let _ = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
+                    Ok(())
                 }
                 result => result,
             }

@@ -70,7 +70,7 @@ impl Target {
                 Err(Errno::NOTDIR)
             }
         })
-        .map_err(|error| Error::image_io(Action::Create, error))?;
+        .map_err(|error| Error::image_io(Action::UseDirectory, error))?;
         Ok(Self {
             directory,
             name,

@@ -16,6 +16,9 @@ use crate::error::{Action, Error, Result};
 /// A new image is its owner's business: it holds the files of everybody.
 const NEW_IMAGE: Mode = Mode::RUSR.union(Mode::WUSR);
 
+/// How many temporary names are tried.
+const MAX_ATTEMPTS: u32 = 100;
+
 /// A file without a name in the directory, locked; `None` where the filesystem or the system cannot do that.
 pub(super) fn unnamed(directory: &File) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
@@ -36,14 +39,17 @@ pub(super) fn own_path(file: &File) -> PathBuf {
 }
 
 /// A file with a temporary name, locked.
-pub(super) fn named(directory: &File, target: &Target, cleanup: &Cleanup) -> io::Result<(File, OsString)> {
-    let name = temporary_name(target.name());
-    let path = target.directory().join(&name);
-    let file = cleanup.create(&path, || create(directory, &name))?;
-    Ok((file, name))
+pub(super) fn named(
+    directory: &File,
+    target: &Target,
+    cleanup: &Cleanup,
+) -> rustix::io::Result<(OsString, File)> {
+    with_temporary_name(target.name(), |name| {
+        cleanup.create(&target.directory().join(name), || create(directory, name))
+    })
 }
 
-fn create(directory: &File, name: &OsStr) -> io::Result<File> {
+fn create(directory: &File, name: &OsStr) -> rustix::io::Result<File> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
     Ok(locked(
         rustix::fs::openat(directory, name, flags, NEW_IMAGE)?.into(),
@@ -57,9 +63,21 @@ fn locked(file: File) -> File {
     file
 }
 
-/// Of fixed length, so that it fits whatever the name of the image is.
-pub(super) fn temporary_name(image: &OsStr) -> OsString {
-    format!("{}{}.tmp", prefix(image), std::process::id()).into()
+/// Creates something by a temporary name, which is short, so that it fits whatever the name of the image is.
+/// A number is added where the name is taken: process numbers are not unique among containers.
+pub(super) fn with_temporary_name<T>(
+    image: &OsStr,
+    create: impl Fn(&OsStr) -> rustix::io::Result<T>,
+) -> rustix::io::Result<(OsString, T)> {
+    let mut attempt = 0;
+    loop {
+        let name = OsString::from(format!("{}{}-{attempt}.tmp", prefix(image), std::process::id()));
+        match create(&name) {
+            Ok(created) => return Ok((name, created)),
+            Err(Errno::EXIST) if attempt < MAX_ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn prefix(image: &OsStr) -> String {
@@ -94,8 +112,11 @@ pub(super) fn scratch(directory: &File, image: &OsStr) -> Result<File> {
     if let Some(file) = unnamed(directory).map_err(failed)? {
         return Ok(file);
     }
-    let name = format!("{}{}-scratch.tmp", prefix(image), std::process::id());
-    let file = create(directory, OsStr::new(&name)).map_err(failed)?;
-    rustix::fs::unlinkat(directory, &name, AtFlags::empty()).map_err(|error| failed(error.into()))?;
+    let unnamed_at_once = |name: &OsStr| {
+        let file = create(directory, name)?;
+        rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+        Ok(file)
+    };
+    let (_, file) = with_temporary_name(image, unnamed_at_once).map_err(|error| failed(error.into()))?;
     Ok(file)
 }

@@ -91,11 +91,6 @@ impl FileSource {
         self.subject
     }
 
-    /// Where byte `at` of the part lies in the file.
-    fn absolute(&self, at: u64) -> u64 {
-        self.offset.saturating_add(at)
-    }
-
     fn direct(&self) -> Option<&File> {
         let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
         let open = || {
@@ -112,7 +107,7 @@ impl FileSource {
         let mut memory = vec![0; to_usize(self.sector_size).checked_add(DIRECT_ALIGNMENT)?];
         let aligned = memory.as_ptr().align_offset(DIRECT_ALIGNMENT);
         let window = memory.get_mut(aligned..)?.get_mut(..to_usize(self.sector_size))?;
-        match file.read_at(window, self.absolute(at)) {
+        match file.read_at(window, self.position(at)) {
             Ok(read) if read >= buf.len() => {
                 buf.copy_from_slice(window.get(..buf.len())?);
                 Some(Ok(()))
@@ -137,11 +132,11 @@ impl Source for FileSource {
     }
 
     fn read_at(&self, mut buf: &mut [u8], at: u64) -> Result<()> {
-        let mut at = self.absolute(at);
+        let mut at = self.position(at);
         while !buf.is_empty() {
             match self.file.read_at(buf, at) {
                 Ok(0) => {
-                    let expected = self.absolute(self.length);
+                    let expected = self.position(self.length);
                     return Err(Corrupt::Shrank { end: at, expected }.into());
                 }
                 Ok(read) => {
@@ -157,9 +152,13 @@ impl Source for FileSource {
 
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
         match self.read_direct(buf, at) {
-            Some(result) => result.map_err(|error| Error::source_io(Action::Read(self.absolute(at)), error)),
+            Some(result) => result.map_err(|error| Error::source_io(Action::Read(self.position(at)), error)),
             None => self.read_at(buf, at),
         }
+    }
+
+    fn position(&self, at: u64) -> u64 {
+        self.offset.saturating_add(at)
     }
 
     fn sector_size(&self) -> u64 {
@@ -187,8 +186,8 @@ impl Source for FileSource {
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error),
         };
-        let failed = |error: Errno| Error::source_io(Action::Seek(self.absolute(from)), error);
-        let start = match seek(SeekFrom::Data(self.absolute(from))) {
+        let failed = |error: Errno| Error::source_io(Action::Seek(self.position(from)), error);
+        let start = match seek(SeekFrom::Data(self.position(from))) {
             Ok(Some(start)) => start,
             Ok(None) => return Ok(None),
             // A filesystem that knows no holes.

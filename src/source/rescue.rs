@@ -19,7 +19,7 @@ pub enum OnReadError {
 }
 
 /// Fills `buf` with the bytes from `at` on. Returns the ranges that could not be read and are zeros instead,
-/// ascending, and none but with [`OnReadError::Zero`].
+/// as [positions](Source::position), ascending, and none but with [`OnReadError::Zero`].
 ///
 /// # Errors
 ///
@@ -38,7 +38,8 @@ fn by_sector(source: &dyn Source, buf: &mut [u8], at: u64) -> Result<Vec<Range<u
     let (mut rest, mut at) = (buf, at);
     while !rest.is_empty() {
         // Up to the next sector, so that the second read is aligned.
-        let to_boundary = source.sector_size().saturating_sub(at % source.sector_size());
+        let sector_size = source.sector_size();
+        let to_boundary = sector_size.saturating_sub(source.position(at) % sector_size);
         let length = to_usize(to_boundary).min(rest.len());
         let (sector, behind) = rest.split_at_mut(length);
         let next = at.saturating_add(to_u64(length));
@@ -46,10 +47,13 @@ fn by_sector(source: &dyn Source, buf: &mut [u8], at: u64) -> Result<Vec<Range<u
             Ok(()) => {}
             Err(error) if is_of_the_medium(&error) => {
                 if !source.is_present() {
-                    return Err(Corrupt::Disappeared { at }.into());
+                    return Err(Corrupt::Disappeared {
+                        at: source.position(at),
+                    }
+                    .into());
                 }
                 sector.fill(0);
-                append(&mut unreadable, at..next);
+                append(&mut unreadable, source.position(at)..source.position(next));
             }
             Err(error) => return Err(error),
         }

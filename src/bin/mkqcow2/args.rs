@@ -24,6 +24,7 @@ const VERBS: [&str; 6] = ["restore", "verify", "check", "compare", "info", "map"
 #[derive(Debug, Parser)]
 #[command(
     name = "mkqcow2",
+    override_usage = "mkqcow2 [OPTIONS] SOURCE IMAGE",
     version,
     max_term_width = 100,
     after_help = "SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024).\nExit status: 0 done, 1 failed and IMAGE unchanged, 3 done with a warning that matters, 64 usage.\nThe whole story: man 8 mkqcow2"
@@ -34,9 +35,11 @@ const VERBS: [&str; 6] = ["restore", "verify", "check", "compare", "info", "map"
 )]
 pub(crate) struct Args {
     /// Block device or regular file to image
+    #[arg(value_name = "SOURCE")]
     pub(crate) source: PathBuf,
 
     /// Image file to write; replaced only once the new one is complete
+    #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
 
     /// Cluster size of the image, a power of two from 512 to 2M

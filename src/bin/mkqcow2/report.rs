@@ -39,7 +39,7 @@ impl<'a> Reporter<'a> {
         }
         if self.args.json {
             print(|out| json::plan(out, self.args, plan));
-        } else if !self.args.quiet {
+        } else {
             print(|out| text::plan(out, self.args, plan));
         }
         ExitCode::SUCCESS
