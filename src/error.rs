@@ -285,8 +285,11 @@ pub enum InUse {
         device: Option<String>,
     },
     /// The kernel says so, but not why.
-    #[error("opened exclusively by a filesystem, a RAID or a program")]
-    Busy,
+    #[error("opened exclusively by a filesystem, a RAID or a program{}", through(device.as_ref()))]
+    Busy {
+        /// The loop device that is busy, where it is not the source itself.
+        device: Option<String>,
+    },
 }
 
 fn through(device: Option<&String>) -> String {

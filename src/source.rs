@@ -1,5 +1,6 @@
 //! Where the bytes of the virtual disk come from.
 
+mod claim;
 mod file;
 pub mod rescue;
 
@@ -10,11 +11,10 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::fs::{Advice, SeekFrom};
 
 use crate::devices::{DeviceNumber, FileId, Kernel, Subject};
-use crate::error::{Action, Error, FileKind, InUse, Invalid, Result};
+use crate::error::{Action, Error, FileKind, Invalid, Result};
 use crate::format::geometry::SECTOR;
 pub use file::{FileSource, State};
 
@@ -148,13 +148,15 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
         | FileKind::Unknown) => return Err(Invalid::SourceKind(other).into()),
     };
     let usage = kernel.usage(subject).map_err(examine)?;
-    if let Some(writer) = usage.writer.as_ref().filter(|_| !options.force) {
+    let claim =
+        claim::claim(&kernel, path, subject).map_err(|error| Error::source_io(Action::Open, error))?;
+    // Filesystems that are mounted read-only hold their devices as well.
+    let refused = claim.refused.filter(|_| !usage.is_mounted_read_only);
+    let writer = usage.writer.or(refused);
+    if let Some(writer) = writer.as_ref().filter(|_| !options.force) {
         return Err(Invalid::SourceInUse(writer.clone()).into());
     }
-    let file = match kind {
-        Kind::RegularFile => File::open(path).map_err(|error| Error::source_io(Action::Open, error))?,
-        Kind::BlockDevice => open_device(path, options.force || usage.is_mounted_read_only)?,
-    };
+    let file = File::open(path).map_err(|error| Error::source_io(Action::Open, error))?;
     if kind == Kind::BlockDevice {
         // A filesystem, or a partition of this disk, writes past the cache of the device that is read here. What
         // that still holds of an earlier reading may be stale. Advice: what cannot be dropped is in use, and so
@@ -171,24 +173,8 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
         return Err(Invalid::SourceEmpty.into());
     }
     let (offset, length) = options.part.within(size)?;
-    Ok(FileSource::new(
-        file,
-        path,
-        subject,
-        offset..offset.saturating_add(length),
-        usage.writer,
-    ))
-}
-
-/// Opens a device exclusively, so that nobody mounts it meanwhile, or shared if it may be in use.
-fn open_device(path: &Path, may_be_in_use: bool) -> Result<File> {
-    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => Ok(file.into()),
-        Err(Errno::BUSY) if !may_be_in_use => Err(Invalid::SourceInUse(InUse::Busy).into()),
-        Err(Errno::BUSY) => File::open(path).map_err(|error| Error::source_io(Action::Open, error)),
-        Err(error) => Err(Error::source_io(Action::Open, error)),
-    }
+    let part = offset..offset.saturating_add(length);
+    Ok(FileSource::new(file, path, subject, part, writer, claim.held))
 }
 
 #[cfg(test)]

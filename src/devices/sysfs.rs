@@ -88,6 +88,15 @@ impl Kernel {
         backing_file_in(&self.directory(number))
     }
 
+    /// The name of a device and the path by which it can be opened.
+    pub fn node(&self, number: DeviceNumber) -> Option<(String, PathBuf)> {
+        let directory = self.directory(number).canonicalize().ok()?;
+        let name = directory.file_name()?.to_string_lossy().into_owned();
+        // A slash in a name is an exclamation mark there.
+        let node = Path::new("/dev").join(name.replace('!', "/"));
+        Some((name, node))
+    }
+
     /// The loop devices whose data lie in a file.
     pub fn loops_over(&self, file: FileId) -> Vec<DeviceNumber> {
         let is_over = |directory: &PathBuf| {

@@ -51,10 +51,15 @@ impl Target {
             // A file that its owner protected against writing should not be replaced either.
             OpenOptions::new().write(true).open(&path).map_err(failed)?;
         }
+        // `file_name` would take `name/` and `name/.` for `name`.
+        let ends_in_name = ![&b"/"[..], b"/."]
+            .iter()
+            .any(|end| path.as_os_str().as_bytes().ends_with(end));
         let name = path
             .file_name()
-            .filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"));
-        let name = name.ok_or(Invalid::ImageName)?.to_owned();
+            .filter(|_| ends_in_name)
+            .ok_or(Invalid::ImageName)?
+            .to_owned();
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new(".")).to_owned();
         rustix::fs::accessat(

@@ -31,6 +31,8 @@ pub struct FileSource {
     length: u64,
     sector_size: u64,
     writer: Option<InUse>,
+    /// What keeps others from mounting it meanwhile.
+    _held: Vec<File>,
     /// The same file opened with `O_DIRECT`, if that works, once it is needed.
     direct: OnceLock<Option<File>>,
 }
@@ -60,6 +62,7 @@ impl FileSource {
         subject: Subject,
         part: Range<u64>,
         writer: Option<InUse>,
+        held: Vec<File>,
     ) -> Self {
         // Only devices have a sector size; a file's neighbour bytes fail with it by the page at worst.
         let sector_size = match subject {
@@ -77,6 +80,7 @@ impl FileSource {
             length,
             sector_size,
             writer,
+            _held: held,
             direct: OnceLock::new(),
         }
     }

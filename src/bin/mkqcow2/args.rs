@@ -60,11 +60,11 @@ pub(crate) struct Args {
     scan: ScanArg,
 
     /// Begin at this byte of SOURCE, a multiple of 512
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "0", allow_negative_numbers = true, value_parser = parse_size)]
     offset: u64,
 
     /// Image only this many bytes, a multiple of 512 [default: up to the end]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = parse_size)]
     length: Option<u64>,
 
     /// Where SOURCE cannot be read: stop, or fill with zeros sector by sector and exit with 3

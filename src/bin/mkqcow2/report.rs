@@ -78,7 +78,15 @@ impl<'a> Reporter<'a> {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            message = format!("{message}: {error}");
+            let number = error
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::raw_os_error);
+            let text = error.to_string();
+            let number = number.map(|number| format!(" (os error {number})"));
+            let text = number
+                .and_then(|number| text.strip_suffix(&number))
+                .unwrap_or(&text);
+            message = format!("{message}: {text}");
             cause = error.source();
         }
         if let Some(advice) = advice::advice(error) {

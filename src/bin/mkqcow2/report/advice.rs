@@ -22,7 +22,7 @@ pub(super) fn advice(error: &Error) -> Option<&'static str> {
             InUse::Mounted { .. } => "unmount it, image a snapshot, or pass --force",
             InUse::Swap { .. } => "swapoff it, or pass --force",
             InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
-            InUse::Busy => "lsblk may tell by whom; or pass --force",
+            InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
         }),
         Error::Invalid(Invalid::ImageExists) => Some("because of --no-clobber"),
         Error::Invalid(Invalid::ImageOnSource) => Some("write it to another filesystem"),
