@@ -5,7 +5,22 @@
     clippy::as_conversions,
     clippy::cast_possible_truncation,
     missing_docs,
+    unreachable_pub,
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod checksums;
+mod devices;
+mod disk;
+mod faults;
+mod format;
+mod layout;
+mod manual;
+mod naive;
+mod property;
+mod refusals;
+mod reports;
+mod stale;
 mod support;
+mod unreadable;
+mod writable;

@@ -1,5 +1,7 @@
 //! Given, when, then: a directory of its own for every test, runs of the program, other people's tools.
 
+pub mod loops;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -58,15 +60,19 @@ impl Dir {
     /// The same, not started yet.
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(MKQCOW2);
-        command.args(arguments).current_dir(&self.path).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .current_dir(&self.path)
+            .stdin(Stdio::null());
         command
     }
 
     /// The names in the directory, hidden ones too, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.path).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -95,28 +101,41 @@ impl Run {
     /// Holds it to words on standard error.
     #[track_caller]
     pub fn says(self, words: &str) -> Self {
-        assert!(self.stderr().contains(words), "expected {words:?}\n{}", self.everything());
+        assert!(
+            self.stderr().contains(words),
+            "expected {words:?}\n{}",
+            self.everything()
+        );
         self
     }
 
     /// Holds it to words on standard output.
     #[track_caller]
     pub fn prints(self, words: &str) -> Self {
-        assert!(self.stdout().contains(words), "expected {words:?}\n{}", self.everything());
+        assert!(
+            self.stdout().contains(words),
+            "expected {words:?}\n{}",
+            self.everything()
+        );
         self
     }
 
     /// Holds it to silence on both.
     #[track_caller]
-    pub fn is_silent(self) -> Self {
-        assert!(self.output.stdout.is_empty() && self.output.stderr.is_empty(), "{}", self.everything());
+    pub fn in_silence(self) -> Self {
+        assert!(
+            self.output.stdout.is_empty() && self.output.stderr.is_empty(),
+            "{}",
+            self.everything()
+        );
         self
     }
 
     /// Its one JSON object.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.output.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.everything()))
+        serde_json::from_slice(&self.output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.everything()))
     }
 
     pub fn stdout(&self) -> String {
@@ -128,7 +147,12 @@ impl Run {
     }
 
     fn everything(&self) -> String {
-        format!("{}\n--- stdout\n{}--- stderr\n{}", self.output.status, self.stdout(), self.stderr())
+        format!(
+            "{}\n--- stdout\n{}--- stderr\n{}",
+            self.output.status,
+            self.stdout(),
+            self.stderr()
+        )
     }
 }
 
@@ -137,7 +161,10 @@ impl Run {
 pub fn tool(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
     let output = Command::new(name).args(arguments).stdin(Stdio::null()).output();
     let output = output.unwrap_or_else(|error| panic!("{name}: {error}: {}", to_install(name)));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{name}: {}\n{out}{err}", output.status);
     out.into_owned()
 }
@@ -146,7 +173,9 @@ pub fn tool(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
 fn to_install(program: &str) -> &'static str {
     match program {
         "qemu-img" | "qemu-io" | "qemu-nbd" => "apt-get install qemu-utils",
-        "losetup" | "mount" | "umount" | "swapon" | "swapoff" | "mkswap" => "apt-get install mount util-linux",
+        "losetup" | "mount" | "umount" | "swapon" | "swapoff" | "mkswap" => {
+            "apt-get install mount util-linux"
+        }
         "mkfs.ext4" | "e2fsck" | "debugfs" => "apt-get install e2fsprogs",
         "sfdisk" => "apt-get install fdisk",
         "mandoc" => "apt-get install mandoc",
@@ -160,7 +189,16 @@ fn to_install(program: &str) -> &'static str {
 /// Holds an image to `qemu-img check` without errors or leaks, and to the content of `raw`.
 #[track_caller]
 pub fn assert_equals(raw: &Path, image: &Path) {
-    tool("qemu-img", [OsStr::new("check"), OsStr::new("-q"), OsStr::new("-f"), OsStr::new("qcow2"), image.as_os_str()]);
+    tool(
+        "qemu-img",
+        [
+            OsStr::new("check"),
+            OsStr::new("-q"),
+            OsStr::new("-f"),
+            OsStr::new("qcow2"),
+            image.as_os_str(),
+        ],
+    );
     let (raw, image) = (raw.as_os_str(), image.as_os_str());
     let arguments = ["compare", "-q", "-f", "raw", "-F", "qcow2"].map(OsStr::new);
     tool("qemu-img", arguments.into_iter().chain([raw, image]));
@@ -176,7 +214,9 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     };
-    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect();
+    let mut bytes: Vec<u8> = (0..length.div_ceil(8))
+        .flat_map(|_| next().to_le_bytes())
+        .collect();
     bytes.truncate(length);
     bytes
 }

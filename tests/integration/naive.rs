@@ -1,0 +1,359 @@
+//! A naive reader of the images that mkqcow2 makes. It shares no code with the crate, reads the whole file into
+//! memory, and panics at whatever is not exactly as the specification and the design want it.
+
+mod checksums;
+mod layout;
+mod refcounts;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::disk::Disk;
+
+const COPIED: u64 = 1 << 63;
+const COMPRESSED: u64 = 1 << 62;
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+
+/// Bits 1 to 8 and 56 to 61 of an L2 entry; bit 0 is the zero flag.
+const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
+
+/// Bits 0 to 8 and 56 to 62 of an L1 entry.
+const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
+
+const AUTOCLEAR_CHECKSUMS: u64 = 1 << 63;
+const FEATURE_NAMES: u32 = 0x6803_f857;
+const CHECKSUMS: u32 = 0x6d6b_7163;
+
+/// An image that was found to be right in every respect.
+#[derive(Debug)]
+pub struct Image {
+    bytes: Vec<u8>,
+    header: Header,
+    /// Of every L1 entry that is not 0: its number and the host offset of the L2 table.
+    tables: BTreeMap<u64, u64>,
+    /// Every guest cluster that has an L2 entry.
+    mapping: BTreeMap<u64, Mapping>,
+}
+
+/// What an L2 entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mapping {
+    /// Reads as zeros, takes no room.
+    Zeros,
+    /// At this host offset.
+    Data(u64),
+}
+
+/// The fields that are not constants.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    version: u32,
+    cluster_bits: u32,
+    size: u64,
+    l1_entries: u64,
+    l1_at: u64,
+    refcount_table_at: u64,
+    refcount_table_clusters: u64,
+    /// Offset and length of the checksum table.
+    checksums: Option<(u64, u64)>,
+}
+
+impl Header {
+    fn cluster_size(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    fn l2_entries(&self) -> u64 {
+        self.cluster_size() / 8
+    }
+
+    fn guest_clusters(&self) -> u64 {
+        self.size.div_ceil(self.cluster_size())
+    }
+}
+
+impl Image {
+    /// Reads an image and holds it to everything there is to hold it to.
+    pub fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap();
+        let header = header(&bytes);
+        let (tables, mapping) = mapping(&bytes, &header);
+        let image = Self {
+            bytes,
+            header,
+            tables,
+            mapping,
+        };
+        layout::verify(&image);
+        refcounts::verify(&image);
+        checksums::verify(&image);
+        image
+    }
+
+    /// The version, as `--compat` has it.
+    pub fn compat(&self) -> &'static str {
+        if self.header.version == 3 { "1.1" } else { "0.10" }
+    }
+
+    pub fn cluster_size(&self) -> u64 {
+        self.header.cluster_size()
+    }
+
+    /// The size of the virtual disk in bytes.
+    pub fn size(&self) -> u64 {
+        self.header.size
+    }
+
+    /// The size of the file in bytes.
+    pub fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    pub fn has_checksums(&self) -> bool {
+        self.header.checksums.is_some()
+    }
+
+    pub fn l2_tables(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// The guest clusters that hold data, with their bytes.
+    pub fn data(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.data_at()
+            .map(|(cluster, host)| (cluster, self.cluster(host)))
+    }
+
+    /// The guest clusters that are marked as zeros.
+    pub fn zeros(&self) -> impl Iterator<Item = u64> {
+        let zeros = self
+            .mapping
+            .iter()
+            .filter(|(_, mapping)| **mapping == Mapping::Zeros);
+        zeros.map(|(cluster, _)| *cluster)
+    }
+
+    /// Holds the virtual disk to what was written: data nowhere but where there is some, and zeros that were
+    /// written marked as such.
+    #[track_caller]
+    pub fn assert_holds(&self, disk: &Disk) {
+        assert_eq!(
+            self.size(),
+            disk.size().next_multiple_of(512),
+            "size of the virtual disk"
+        );
+        let expected = disk.data_clusters(self.cluster_size());
+        let (found, wanted): (Vec<_>, Vec<_>) = (
+            self.data().map(|(cluster, _)| cluster).collect(),
+            expected.keys().copied().collect(),
+        );
+        assert_eq!(found, wanted, "clusters that hold data");
+        for (cluster, bytes) in self.data() {
+            assert!(
+                bytes == expected[&cluster],
+                "cluster {cluster} holds other bytes than were written"
+            );
+        }
+        if self.header.version == 3 {
+            let zeros = disk
+                .clusters(self.cluster_size())
+                .into_keys()
+                .filter(|n| !expected.contains_key(n));
+            for cluster in zeros {
+                let found = self.mapping.get(&cluster);
+                assert_eq!(
+                    found,
+                    Some(&Mapping::Zeros),
+                    "cluster {cluster}, written with zeros"
+                );
+            }
+        }
+    }
+
+    /// The guest clusters that hold data, with their host offsets.
+    fn data_at(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.mapping
+            .iter()
+            .filter_map(|(cluster, mapping)| match mapping {
+                Mapping::Data(host) => Some((*cluster, *host)),
+                Mapping::Zeros => None,
+            })
+    }
+
+    fn cluster(&self, host: u64) -> &[u8] {
+        bytes_at(&self.bytes, host, self.cluster_size())
+    }
+}
+
+fn header(bytes: &[u8]) -> Header {
+    assert_eq!(bytes_at(bytes, 0, 4), b"QFI\xfb", "magic");
+    let version = u32_at(bytes, 4);
+    assert!([2, 3].contains(&version), "version {version}");
+    assert_eq!(u64_at(bytes, 8), 0, "offset of the name of the backing file");
+    assert_eq!(u32_at(bytes, 16), 0, "length of the name of the backing file");
+    assert_eq!(u32_at(bytes, 32), 0, "encryption");
+    assert_eq!(u32_at(bytes, 60), 0, "number of snapshots");
+    assert_eq!(u64_at(bytes, 64), 0, "offset of the snapshots");
+    let mut header = Header {
+        version,
+        cluster_bits: u32_at(bytes, 20),
+        size: u64_at(bytes, 24),
+        l1_entries: u32_at(bytes, 36).into(),
+        l1_at: u64_at(bytes, 40),
+        refcount_table_at: u64_at(bytes, 48),
+        refcount_table_clusters: u32_at(bytes, 56).into(),
+        checksums: None,
+    };
+    assert!(
+        (9..=21).contains(&header.cluster_bits),
+        "cluster_bits {}",
+        header.cluster_bits
+    );
+    assert!(
+        header.size > 0 && header.size.is_multiple_of(512),
+        "size {}",
+        header.size
+    );
+    assert_eq!(
+        header.l1_entries,
+        header.guest_clusters().div_ceil(header.l2_entries()),
+        "l1_size"
+    );
+    let mut autoclear = 0;
+    if version == 3 {
+        assert_eq!(u64_at(bytes, 72), 0, "incompatible features");
+        assert_eq!(u64_at(bytes, 80), 0, "compatible features");
+        autoclear = u64_at(bytes, 88);
+        assert_eq!(u32_at(bytes, 96), 4, "refcount_order");
+        assert_eq!(u32_at(bytes, 100), 104, "header_length");
+    }
+    header.checksums = extensions(bytes, &header);
+    let expected = if version == 3 && header.checksums.is_some() {
+        AUTOCLEAR_CHECKSUMS
+    } else {
+        0
+    };
+    assert_eq!(autoclear, expected, "autoclear features");
+    header
+}
+
+/// Reads all extensions; returns what the one about checksums says.
+fn extensions(bytes: &[u8], header: &Header) -> Option<(u64, u64)> {
+    let mut at = if header.version == 3 { 104 } else { 72 };
+    let mut checksums = None;
+    loop {
+        let (kind, length) = (u32_at(bytes, at), u64::from(u32_at(bytes, at + 4)));
+        let data = at + 8;
+        at = data + length.next_multiple_of(8);
+        assert!(
+            at <= header.cluster_size(),
+            "extension {kind:#x} leaves the first cluster"
+        );
+        assert_zeros(bytes, data + length..at, "padding of an extension");
+        match kind {
+            0 => break,
+            FEATURE_NAMES => {
+                assert_eq!((header.version, length), (3, 48), "feature name table");
+                let entry = bytes_at(bytes, data, length);
+                assert_eq!(entry[..2], [2, 63], "feature name table: kind and bit");
+                assert!(entry[2].is_ascii_alphanumeric(), "feature name table: name");
+            }
+            CHECKSUMS => {
+                assert_eq!(length, 16, "extension for checksums");
+                assert_eq!(checksums, None, "extension for checksums: there are two");
+                checksums = Some((u64_at(bytes, data), u64_at(bytes, data + 8)));
+            }
+            other => panic!("extension {other:#x} at {at:#x}"),
+        }
+    }
+    assert_zeros(
+        bytes,
+        at..header.cluster_size(),
+        "the first cluster behind the extensions",
+    );
+    checksums
+}
+
+/// Reads the L1 table and all L2 tables.
+fn mapping(bytes: &[u8], header: &Header) -> (BTreeMap<u64, u64>, BTreeMap<u64, Mapping>) {
+    let (mut tables, mut mapping) = (BTreeMap::new(), BTreeMap::new());
+    for number in 0..header.l1_entries {
+        let entry = u64_at(bytes, header.l1_at + number * 8);
+        if entry == 0 {
+            continue;
+        }
+        let name = format!("L1 entry {number}, {entry:#x}");
+        assert_eq!(entry & L1_RESERVED, 0, "{name}: reserved bits");
+        // That the refcount is 1 as well is for the refcounts to say.
+        assert_ne!(entry & COPIED, 0, "{name}: COPIED");
+        let table = offset(entry, header, &name);
+        tables.insert(number, table);
+        let before = mapping.len();
+        for index in 0..header.l2_entries() {
+            let cluster = number * header.l2_entries() + index;
+            let entry = u64_at(bytes, table + index * 8);
+            if let Some(found) = l2_entry(
+                entry,
+                header,
+                &format!("L2 entry of cluster {cluster}, {entry:#x}"),
+            ) {
+                assert!(
+                    cluster < header.guest_clusters(),
+                    "cluster {cluster} lies behind the end of the disk"
+                );
+                mapping.insert(cluster, found);
+            }
+        }
+        assert!(mapping.len() > before, "L2 table {number} maps nothing");
+    }
+    (tables, mapping)
+}
+
+fn l2_entry(entry: u64, header: &Header, name: &str) -> Option<Mapping> {
+    assert_eq!(entry & L2_RESERVED, 0, "{name}: reserved bits");
+    assert_eq!(entry & COMPRESSED, 0, "{name}: compressed");
+    match entry {
+        0 => None,
+        1 => {
+            assert_eq!(header.version, 3, "{name}: zero flag");
+            Some(Mapping::Zeros)
+        }
+        _ => {
+            assert_eq!(entry & 1, 0, "{name}: zero flag with an offset");
+            assert_ne!(entry & COPIED, 0, "{name}: COPIED");
+            Some(Mapping::Data(offset(entry, header, name)))
+        }
+    }
+}
+
+fn offset(entry: u64, header: &Header, name: &str) -> u64 {
+    let offset = entry & OFFSET;
+    assert!(
+        offset > 0 && offset.is_multiple_of(header.cluster_size()),
+        "{name}: offset"
+    );
+    offset
+}
+
+fn u32_at(bytes: &[u8], at: u64) -> u32 {
+    u32::from_be_bytes(bytes_at(bytes, at, 4).try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: u64) -> u64 {
+    u64::from_be_bytes(bytes_at(bytes, at, 8).try_into().unwrap())
+}
+
+#[track_caller]
+fn bytes_at(bytes: &[u8], at: u64, length: u64) -> &[u8] {
+    let found = bytes.get(at as usize..(at + length) as usize);
+    found.unwrap_or_else(|| panic!("{length} bytes at {at:#x}, the file has {:#x}", bytes.len()))
+}
+
+#[track_caller]
+fn assert_zeros(bytes: &[u8], range: std::ops::Range<u64>, what: &str) {
+    let found = bytes_at(bytes, range.start, range.end - range.start);
+    assert!(
+        found.iter().all(|byte| *byte == 0),
+        "{what}, {range:#x?}, is not zeros"
+    );
+}

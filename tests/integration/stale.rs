@@ -1,0 +1,81 @@
+//! Bytes that the cache of a device still holds although others are on the disk by now.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::support::loops::{Loop, Mount, make_ext4};
+use crate::support::{Dir, assert_equals, noise, tool};
+
+const MIB: u64 = 1 << 20;
+
+/// Overwrites a file in place, so that its filesystem writes to the same blocks again.
+fn overwrite(file: &Path, content: &[u8]) {
+    let file = OpenOptions::new().write(true).open(file).unwrap();
+    file.write_all_at(content, 0).unwrap();
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn a_forced_image_of_a_mounted_device_holds_what_was_written_since_the_last_one() {
+    let dir = Dir::new("stale-mounted");
+    let file = dir.sparse("disk.raw", 16 * MIB, &[]);
+    make_ext4(&file);
+    let disk = Loop::over(&file);
+    let mount = Mount::new("rw", disk.path(), dir.join("mnt"));
+    fs::write(mount.join("file"), noise(1, 1 << 20)).unwrap();
+    tool("sync", ["-f", mount.point().to_str().unwrap()]);
+    let image = format!("--force {} image.qcow2", disk.path().display());
+    dir.run(&image).exits(0);
+
+    overwrite(&mount.join("file"), &noise(2, 1 << 20));
+    tool("sync", ["-f", mount.point().to_str().unwrap()]);
+    dir.run(&image).exits(0);
+
+    drop(mount);
+    tool("sync", ["-f", file.to_str().unwrap()]);
+    let raw = fs::read(&file).unwrap();
+    let restored = dir.join("restored.raw");
+    tool(
+        "qemu-img",
+        [
+            "convert",
+            "-O",
+            "raw",
+            dir.join("image.qcow2").to_str().unwrap(),
+            restored.to_str().unwrap(),
+        ],
+    );
+    let restored = fs::read(restored).unwrap();
+    let new = noise(2, 1024);
+    let find = |bytes: &[u8]| bytes.chunks_exact(1024).position(|block| block == new);
+    assert!(find(&raw).is_some(), "the file is on the disk");
+    assert_eq!(
+        find(&restored),
+        find(&raw),
+        "and where it is there, it is in the image"
+    );
+}
+
+#[test]
+fn a_disk_with_a_partition_mounted_read_only_is_imaged_as_it_is_now() {
+    let dir = Dir::new("stale-partition");
+    let file = dir.sparse("disk.raw", 6 * MIB, &[]);
+    let disk = Loop::partitioned(&file);
+    make_ext4(&disk.partition(1));
+    make_ext4(&disk.partition(2));
+    let second = Mount::new("rw", &disk.partition(2), dir.join("second"));
+    fs::write(second.join("file"), noise(1, 500_000)).unwrap();
+    drop(second);
+    // Keeps the cache of the disk alive between the two images.
+    let _first = Mount::new("ro", &disk.partition(1), dir.join("first"));
+    let image = format!("{} image.qcow2", disk.path().display());
+    dir.run(&image).exits(0);
+
+    let second = Mount::new("rw", &disk.partition(2), dir.join("second"));
+    overwrite(&second.join("file"), &noise(2, 500_000));
+    drop(second);
+    dir.run(&image).exits(0);
+
+    assert_equals(&file, &dir.join("image.qcow2"));
+}
