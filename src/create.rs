@@ -15,7 +15,7 @@ pub use report::{Change, Plan, Report, Warning};
 use crate::allocation::{self, AllocationMap};
 use crate::clusters;
 use crate::devices::{Kernel, Subject};
-use crate::error::{Action, Corrupt, Error, Invalid, Result, SameAs, Unsupported};
+use crate::error::{Action, Corrupt, Error, Invalid, Result, SameAs, TooLarge};
 use crate::format::geometry::{ClusterSize, Geometry, Room};
 use crate::layout::{Design, Layout, Written};
 use crate::pipeline;
@@ -235,7 +235,7 @@ fn list(unreadable: &mut Vec<Range<u64>>, bad: Range<u64>) -> Result<(), Corrupt
     Ok(())
 }
 
-fn design(map: &AllocationMap, options: &Options) -> Result<Design, Unsupported> {
+fn design(map: &AllocationMap, options: &Options) -> Result<Design, TooLarge> {
     let fit = |cluster| {
         let geometry = Geometry::new(cluster, map.size())?;
         let content = clusters::count(map, geometry);
@@ -252,28 +252,11 @@ fn design(map: &AllocationMap, options: &Options) -> Result<Design, Unsupported>
 }
 
 /// Completes the error with the smallest cluster size that serves.
-fn smallest_that_serves(error: Unsupported, serves: impl Fn(ClusterSize) -> bool) -> Unsupported {
-    match error {
-        Unsupported::TooLarge {
-            size,
-            cluster_size,
-            what,
-            found,
-            limit,
-            ..
-        } => {
-            let smallest = ClusterSize::MIN.and_larger().find(|cluster| serves(*cluster));
-            let smallest = smallest.map(ClusterSize::bytes);
-            Unsupported::TooLarge {
-                size,
-                cluster_size,
-                what,
-                found,
-                limit,
-                smallest,
-            }
-        }
-        other @ Unsupported::Header { .. } => other,
+fn smallest_that_serves(error: TooLarge, serves: impl Fn(ClusterSize) -> bool) -> TooLarge {
+    let smallest = ClusterSize::MIN.and_larger().find(|cluster| serves(*cluster));
+    TooLarge {
+        smallest: smallest.map(ClusterSize::bytes),
+        ..error
     }
 }
 

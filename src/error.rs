@@ -165,24 +165,8 @@ pub enum Expected {
 #[non_exhaustive]
 pub enum Unsupported {
     /// The image would pass a limit of QEMU.
-    #[error(
-        "{size} bytes are too many for clusters of {cluster_size} bytes: {what} would be {found} bytes, at most \
-         {limit} are allowed{}", smallest_that_serves(*.smallest)
-    )]
-    TooLarge {
-        /// Of the virtual disk, in bytes.
-        size: u64,
-        /// What was asked for, in bytes.
-        cluster_size: u64,
-        /// What would grow too large.
-        what: &'static str,
-        /// How large, in bytes.
-        found: u64,
-        /// What QEMU allows, in bytes.
-        limit: u64,
-        /// The smallest cluster size in bytes with which it fits, if there is one.
-        smallest: Option<u64>,
-    },
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// An image this reader does not know.
     #[error("{field} is {found}, which is not supported")]
     Header {
@@ -191,6 +175,27 @@ pub enum Unsupported {
         /// Its value.
         found: u64,
     },
+}
+
+/// A disk for which an image would pass a limit of QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{size} bytes are too many for clusters of {cluster_size} bytes: {what} would be {found} bytes, at most \
+     {limit} are allowed{}", smallest_that_serves(*.smallest)
+)]
+pub struct TooLarge {
+    /// Of the virtual disk, in bytes.
+    pub size: u64,
+    /// What was asked for, in bytes.
+    pub cluster_size: u64,
+    /// What would grow too large.
+    pub what: &'static str,
+    /// How large, in bytes.
+    pub found: u64,
+    /// What QEMU allows, in bytes.
+    pub limit: u64,
+    /// The smallest cluster size in bytes with which it fits, if there is one.
+    pub smallest: Option<u64>,
 }
 
 fn smallest_that_serves(smallest: Option<u64>) -> String {
@@ -354,6 +359,12 @@ impl From<std::fs::FileType> for FileKind {
     }
 }
 
+impl From<TooLarge> for Error {
+    fn from(error: TooLarge) -> Self {
+        Unsupported::from(error).into()
+    }
+}
+
 impl Error {
     /// A failure of the system while doing something to the source.
     pub(crate) fn source_io(action: Action, source: impl Into<io::Error>) -> Self {
@@ -380,7 +391,7 @@ impl Error {
             Self::Corrupt(
                 Corrupt::Shrank { .. } | Corrupt::Disappeared { .. } | Corrupt::TooManyUnreadable { .. },
             )
-            | Self::Unsupported(Unsupported::TooLarge { .. })
+            | Self::Unsupported(Unsupported::TooLarge(_))
             | Self::Invalid(
                 Invalid::SourceKind(_)
                 | Invalid::SourceEmpty

@@ -1,6 +1,6 @@
 //! How large a disk is, how large its clusters are, and all that follows from the two.
 
-use crate::error::Unsupported;
+use crate::error::TooLarge;
 use crate::units::{GuestCluster, GuestOffset, to_usize};
 
 /// The unit of a disk: sizes, offsets and lengths of sources are multiples of it, in bytes.
@@ -55,6 +55,14 @@ impl ClusterSize {
         1 << self.bits
     }
 
+    /// The largest disk in bytes whose L1 table stays within QEMU's limit.
+    pub fn largest_disk(self) -> u64 {
+        // At most 2^22 entries, of 2^18 clusters, of 2^21 bytes.
+        (MAX_L1_BYTES / ENTRY)
+            .saturating_mul(self.bytes() / ENTRY)
+            .saturating_mul(self.bytes())
+    }
+
     /// The cluster sizes from this one to the largest, ascending.
     pub fn and_larger(self) -> impl Iterator<Item = Self> {
         (self.bits..=Self::MAX.bits).map(|bits| Self { bits })
@@ -73,9 +81,9 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// [`Unsupported::TooLarge`] if the L1 table would pass QEMU's limit.
-    pub fn new(cluster: ClusterSize, size: u64) -> Result<Self, Unsupported> {
-        let too_large = |found| Unsupported::TooLarge {
+    /// [`TooLarge`] if the L1 table would pass QEMU's limit.
+    pub fn new(cluster: ClusterSize, size: u64) -> Result<Self, TooLarge> {
+        let too_large = |found| TooLarge {
             size,
             cluster_size: cluster.bytes(),
             what: "the L1 table",
@@ -185,8 +193,8 @@ impl Room {
     ///
     /// # Errors
     ///
-    /// [`Unsupported::TooLarge`] if the refcount table would pass QEMU's limit, or an offset 56 bits.
-    pub fn new(geometry: Geometry, content: Content) -> Result<Self, Unsupported> {
+    /// [`TooLarge`] if the refcount table would pass QEMU's limit, or an offset 56 bits.
+    pub fn new(geometry: Geometry, content: Content) -> Result<Self, TooLarge> {
         let l1 = geometry.clusters_for(geometry.l1_entries().saturating_mul(ENTRY));
         let content = content.clusters.saturating_add(content.l2_tables);
         let mut room = Self {
@@ -207,7 +215,7 @@ impl Room {
             ] {
                 if found > limit {
                     let (size, cluster_size) = (geometry.size(), geometry.cluster_size());
-                    return Err(Unsupported::TooLarge {
+                    return Err(TooLarge {
                         size,
                         cluster_size,
                         what,
@@ -275,6 +283,7 @@ mod tests {
             (2 << 20, 2 << 60),
         ] {
             let cluster = ClusterSize::new(cluster).unwrap();
+            assert_eq!(cluster.largest_disk(), largest);
             assert!(Geometry::new(cluster, largest).is_ok());
             assert!(Geometry::new(cluster, largest + 1).is_err());
         }

@@ -115,7 +115,8 @@ impl Header {
             };
             wrong("cluster_bits", bits, limit)
         })?;
-        let geometry = Geometry::new(cluster, raw.size.get())?;
+        let geometry = Geometry::new(cluster, raw.size.get())
+            .map_err(|_| wrong("size", raw.size.get(), Expected::AtMost(cluster.largest_disk())))?;
         match raw.version.get() {
             2 => Ok(Self {
                 geometry,
@@ -181,7 +182,7 @@ fn too_short(bytes: &[u8], expected: u64) -> Error {
     .into()
 }
 
-fn wrong(field: &'static str, found: u32, expected: Expected) -> Error {
+fn wrong(field: &'static str, found: impl Into<u64>, expected: Expected) -> Error {
     Corrupt::Field {
         structure: "header",
         at: HostOffset(0),

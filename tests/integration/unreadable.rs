@@ -156,7 +156,12 @@ fn unreadable_sectors_of_a_part_are_listed_where_they_lie_in_the_source() {
     let _damaged = damaged(&job, &BAD);
 
     let part = "--offset 513K --length 1M";
-    let run = job.dir.run(&format!("--json --on-read-error=zero {part} damaged.raw image.qcow2")).exits(3);
+    let run = job
+        .dir
+        .run(&format!(
+            "--json --on-read-error=zero {part} damaged.raw image.qcow2"
+        ))
+        .exits(3);
 
     assert_eq!(unreadable(&run), BAD[..3]);
     run.says("damaged.raw: unreadable: 512 bytes at 0x100400, zeros in the image");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::report;
+use crate::console;
 use mkqcow2::Progress;
 use mkqcow2::progress::Phase;
 
@@ -54,11 +54,11 @@ impl Bar {
         }
         *last = Instant::now();
         let (done, total) = (self.inner.position(), self.inner.length().unwrap_or(0));
-        report::say(&format!(
+        console::say(&format!(
             "{} of {}, {}/s, {} left",
             BinaryBytes(done),
             BinaryBytes(total),
-            report::per_second(done, self.inner.elapsed()),
+            console::per_second(done, self.inner.elapsed()),
             HumanDuration(self.inner.eta())
         ));
     }

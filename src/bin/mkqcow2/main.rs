@@ -2,6 +2,7 @@
 
 mod args;
 mod bar;
+mod console;
 mod report;
 mod signals;
 

@@ -5,15 +5,14 @@ mod json;
 mod text;
 
 use std::error::Error as _;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use crate::args::Args;
+use crate::console::{print, say_of};
 use mkqcow2::error::Side;
 use mkqcow2::{Error, Plan, Report, Warning};
-
-pub(crate) use text::per_second;
 
 /// IMAGE was written, but not all is well.
 const WARNING: u8 = 3;
@@ -48,7 +47,7 @@ impl<'a> Reporter<'a> {
     /// Before a run, to whom it interests.
     pub(crate) fn before(&self, plan: &Plan<'_>) {
         if self.args.verbose {
-            // There is nowhere else to complain, here and below.
+            // There is nowhere else to complain.
             let _ = text::summary(&mut io::stderr().lock(), self.args, plan);
         }
     }
@@ -106,37 +105,4 @@ impl<'a> Reporter<'a> {
             Side::Image => &self.args.image,
         }
     }
-}
-
-/// A path as a terminal can bear it: control characters are escaped.
-fn shown(path: &Path) -> String {
-    escaped(&path.to_string_lossy())
-}
-
-fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
-/// A line on standard error about a file.
-pub(crate) fn say_of(path: &Path, message: &str) {
-    say(&format!("{}: {}", shown(path), escaped(message)));
-}
-
-/// A line on standard error.
-pub(crate) fn say(message: &str) {
-    let _ = writeln!(io::stderr().lock(), "mkqcow2: {message}");
-}
-
-/// To standard output. A reader that went away does not make the image any worse.
-fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let _ = write(&mut out).and_then(|()| out.flush());
 }

@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::bar::Bar;
-use crate::report;
+use crate::console;
 use mkqcow2::sink::{Cleanup, Left};
 
 /// From now on a thread waits for SIGINT, SIGTERM and SIGHUP, whatever the others are busy with.
@@ -40,7 +40,7 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, image: PathBuf) {
             Left::Old => "not written",
             Left::New => "but complete already",
         };
-        report::say_of(&image, &format!("stopped by {name}, {outcome}"));
+        console::say_of(&image, &format!("stopped by {name}, {outcome}"));
         // Does not return: the default is to die.
         let _ = signal_hook::low_level::emulate_default_handler(signal);
     });

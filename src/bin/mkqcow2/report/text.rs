@@ -2,12 +2,11 @@
 
 use std::io::{self, Write};
 use std::ops::Range;
-use std::time::Duration;
 
 use indicatif::BinaryBytes;
 
-use super::shown;
 use crate::args::Args;
+use crate::console::{per_second, shown};
 use mkqcow2::allocation::{AllocationMap, Reason, length};
 use mkqcow2::source::Kind;
 use mkqcow2::{Plan, Report};
@@ -36,12 +35,6 @@ pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::R
         )?;
     }
     Ok(())
-}
-
-/// A rate.
-pub(crate) fn per_second(bytes: u64, duration: Duration) -> BinaryBytes {
-    let rate = u128::from(bytes).saturating_mul(1_000_000_000) / duration.as_nanos().max(1);
-    BinaryBytes(u64::try_from(rate).unwrap_or(u64::MAX))
 }
 
 /// An unreadable range.
