@@ -1,0 +1,203 @@
+"""The sources that the contests of benches/versus are about, and what their images must hold."""
+
+import contextlib
+import errno
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+CLUSTER = 64 * KIB
+L2_ENTRIES = CLUSTER // 8
+SEED = 2718281828
+FILESYSTEM_ID = "6d6b7163-6f77-4232-8000-000000000001"
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the program with status 1, cleaning up on the way."""
+    sys.exit(f"versus: {message}")
+
+
+def command(*words: str | Path) -> str:
+    """What a helper program prints; its failure ends this one."""
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()
+        fail(f"{' '.join(map(str, words))}: status {done.returncode}: {said}")
+    return done.stdout
+
+
+def scaled(size: int, scale: float) -> int:
+    """`size` times `scale` in bytes, in whole clusters, at least one."""
+    return max(1, int(size * scale) // CLUSTER) * CLUSTER
+
+
+def build_random(path: Path, scale: float) -> None:
+    """Writes 1 GiB of incompressible bytes."""
+    rng = random.Random(SEED)
+    with path.open("wb") as file:
+        for _ in range(scaled(GIB, scale) // CLUSTER):
+            file.write(rng.randbytes(CLUSTER))
+
+
+def build_text(path: Path, scale: float) -> None:
+    """Writes 1 GiB of lines of made-up words, frequent ones far more often than rare ones.
+
+    The lines come from a pool of 2.5 MB, so that few repeat within a cluster.
+    """
+    rng = random.Random(SEED)
+    syllables = [first + last for first in "bcdfglmnprstv" for last in ("a", "e", "in", "o", "ur")]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(2000)]
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, len(words) + 1)))
+    lines = [" ".join(rng.choices(words, cum_weights=weights, k=12)).encode() + b"\n" for _ in range(1 << 15)]
+    size = scaled(GIB, scale)
+    with path.open("wb") as file:
+        while file.tell() < size:
+            file.write(b"".join(rng.choices(lines, k=4096)))
+        file.truncate(size)
+
+
+def build_ext4(path: Path, scale: float) -> None:
+    """Makes an ext4 filesystem of 2 GiB, filled to half with files, half of whose bytes are then deleted.
+
+    The layout is seeded; the files, and so the bytes, are those of this machine.
+    """
+    with path.open("wb") as file:
+        file.truncate(scaled(2 * GIB, scale))
+    extended = f"hash_seed={FILESYSTEM_ID},lazy_itable_init=0,lazy_journal_init=0"
+    command("mkfs.ext4", "-q", "-F", "-b", "4096", "-U", FILESYSTEM_ID, "-E", extended, path)
+    with mounted(path) as root:
+        copies = fill_half(root)
+        os.sync()  # A file deleted before its blocks are written leaves nothing stale.
+        random.Random(SEED).shuffle(copies)
+        doomed = sum(copy.stat().st_size for copy in copies) / 2
+        while doomed > 0:
+            copy = copies.pop()
+            doomed -= copy.stat().st_size
+            copy.unlink()
+
+
+@contextlib.contextmanager
+def mounted(filesystem: Path) -> Iterator[Path]:
+    """Mounts an image on a new directory beside it, and unmounts it whatever happens."""
+    root = filesystem.with_suffix(".mnt")
+    root.mkdir()
+    try:
+        command("mount", "-o", "loop,nosuid,nodev,noexec", filesystem, root)
+        yield root
+    finally:
+        if root.is_mount():
+            command("umount", root)
+        root.rmdir()
+
+
+def fill_half(root: Path) -> list[Path]:
+    """Copies system files below `root` until its filesystem is half full; gives the copies.
+
+    Leaves out files so large that one could overshoot.
+    """
+    copies = []
+    for directory in ("/usr/share", "/usr/lib"):
+        for original in regular_files(directory):
+            space = os.statvfs(root)
+            if space.f_bfree < space.f_blocks / 2:
+                return copies
+            if original.stat().st_size > space.f_blocks * space.f_frsize / 16:
+                continue
+            copy = root / original.relative_to("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copies.append(Path(shutil.copyfile(original, copy)))
+    return copies
+
+
+def regular_files(directory: str) -> Iterator[Path]:
+    """The regular files below `directory`, in the order of their names."""
+    for parent, directories, names in os.walk(directory):
+        directories.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def sparse_places(scale: float) -> list[int]:
+    """The clusters, ascending, that hold data in the sparse source: 1 GiB of them in 1 TiB."""
+    places = range(scaled(TIB, scale) // CLUSTER)
+    return sorted(random.Random(SEED).sample(places, scaled(GIB, scale) // CLUSTER))
+
+
+def build_sparse(path: Path, scale: float) -> None:
+    """Writes 1 GiB of random bytes, scattered one cluster at a time over a hole of 1 TiB."""
+    rng = random.Random(SEED)
+    with path.open("wb") as file:
+        file.truncate(scaled(TIB, scale))
+        for place in sparse_places(scale):
+            file.seek(place * CLUSTER)
+            file.write(rng.randbytes(CLUSTER))
+
+
+def build_empty(path: Path, scale: float) -> None:
+    """Makes a hole of 16 TiB, or one cluster less where the filesystem's limit is just below that."""
+    size = scaled(16 * TIB, scale)
+    with path.open("wb") as file:
+        try:
+            file.truncate(size)
+        except OSError as error:
+            if error.errno not in (errno.EFBIG, errno.EINVAL):
+                raise
+            file.truncate(size - CLUSTER)
+
+
+# Verification -------------------------------------------------------------------------------------
+
+
+def verify_metadata(source: Path, image: Path) -> None:
+    """Stops unless the image is clean and its virtual disk as long as the source."""
+    command("qemu-img", "check", "-f", "qcow2", image)
+    info = json.loads(command("qemu-img", "info", "-f", "qcow2", "--output=json", image))
+    if info["virtual-size"] != source.stat().st_size:
+        fail(f"the virtual disk has {info['virtual-size']} bytes, the source {source.stat().st_size}")
+
+
+def verify_bytes(source: Path, image: Path) -> None:
+    """Stops unless the image is clean and equal to the source in every byte."""
+    verify_metadata(source, image)
+    command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", source, image)
+
+
+def verify_used_blocks(source: Path, image: Path) -> None:
+    """Stops unless the image is clean and equal to the source in every block ext4 has in use.
+
+    Comparing everything would condemn a tool that leaves out stale free blocks, as it should.
+    """
+    verify_metadata(source, image)
+    restored = image.with_suffix(".restored")
+    command("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, restored)
+    with source.open("rb") as expected, restored.open("rb") as found:
+        for start, end in used_ranges(source):
+            for at in range(start, end, MIB):
+                length = min(MIB, end - at)
+                if os.pread(expected.fileno(), length, at) != os.pread(found.fileno(), length, at):
+                    fail(f"the blocks in use differ between {at:#x} and {at + length:#x}")
+    restored.unlink()
+
+
+def used_ranges(filesystem: Path) -> Iterator[tuple[int, int]]:
+    """Start and end, in bytes, of the ranges that are not free in the maps of an ext4 filesystem."""
+    listing = command("dumpe2fs", filesystem)
+    block_size = int(re.search(r"^Block size: +(\d+)$", listing, re.M)[1])
+    used_from = 0
+    for ranges in re.findall(r"^  Free blocks: (\d.*)$", listing, re.M):
+        for free in ranges.split(", "):
+            first, _, last = free.partition("-")
+            yield used_from, int(first) * block_size
+            used_from = (int(last or first) + 1) * block_size
+    yield used_from, filesystem.stat().st_size
