@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::source::Source;
+use crate::units::length;
 
 /// How many extents a map holds at most: 24 MiB of them. Past it, the shortest gaps count as used.
 const MAX_EXTENTS: usize = 1 << 20;
@@ -127,11 +128,6 @@ impl AllocationMap {
             joins
         });
     }
-}
-
-/// The length of a range.
-pub fn length(range: &Range<u64>) -> u64 {
-    range.end.saturating_sub(range.start)
 }
 
 /// Finds out what of a source is in use.

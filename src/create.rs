@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 pub use options::Options;
-pub use report::{Change, Plan, Report, Warning};
+pub use report::{Plan, Report, Warning};
 
 use crate::allocation::{self, AllocationMap};
 use crate::clusters;
@@ -24,15 +24,15 @@ use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
 use crate::sink::{FileSink, Kept, Published, Target};
 use crate::source::rescue;
-use crate::source::{self, FileSource, Open, Source, State};
-use crate::units::to_usize;
+use crate::source::{self, FileSource, Open, Source};
+use crate::units::{self, to_usize};
 
 /// How much a worker does in one go, in bytes, unless a cluster is larger. Written in one go too, which lets the
 /// kernel take large folios.
 const BATCH: u64 = 1 << 20;
 
 /// How much is read and not yet written, in bytes at most.
-const IN_FLIGHT: u64 = 32 << 20;
+const IN_FLIGHT: u64 = 16 << 20;
 
 /// How many workers there are unless more are asked for: one reads and hashes as fast as another thread writes.
 const MAX_WORKERS: usize = 8;
@@ -45,7 +45,6 @@ const MAX_UNREADABLE: usize = 1 << 16;
 pub struct Imaging {
     options: Options,
     source: FileSource,
-    before: State,
     target: Target,
     map: AllocationMap,
     design: Design,
@@ -72,7 +71,6 @@ impl Imaging {
         )?;
         let target = Target::resolve(image, options.no_clobber)?;
         refuse_own_source(source.subject(), &target)?;
-        let before = source.state()?;
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
@@ -82,7 +80,6 @@ impl Imaging {
         Ok(Self {
             options,
             source,
-            before,
             target,
             map,
             design,
@@ -97,6 +94,7 @@ impl Imaging {
             size: self.design.geometry.size(),
             map: &self.map,
             image_size: self.design.image_size(),
+            room_needed: self.design.room_needed(),
             free_space: self.target.free_space(),
             in_use: self.source.writer(),
         }
@@ -127,19 +125,21 @@ impl Imaging {
             progress,
         )?;
         progress.begin(Phase::Syncing, 0);
-        sink.sync()?;
-        if let Some(change) = Change::between(self.before, self.source.state()?) {
+        sink.settle()?;
+        if let Some(change) = self.source.change()? {
             warnings.push(Warning::SourceChanged(change));
         }
         if !copied.unreadable.is_empty() {
-            let bytes = copied.unreadable.iter().map(allocation::length).sum();
+            let bytes = copied.unreadable.iter().map(units::length).sum();
             warnings.push(Warning::Unreadable { bytes });
         }
         if sink.kept() == Kept::NotTheOwner {
             warnings.push(Warning::OwnerNotKept);
         }
-        if let Published::Perhaps(error) = sink.publish()? {
-            warnings.push(Warning::NotDurable(error));
+        match sink.publish()? {
+            Published::AsAsked => {}
+            Published::Perhaps(error) => warnings.push(Warning::NotDurable(error)),
+            Published::Elsewhere => warnings.push(Warning::Elsewhere),
         }
         Ok(Report {
             size: self.design.geometry.size(),
@@ -180,7 +180,9 @@ fn copy(
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(workers(options))
         .build();
-    let pool = pool.map_err(|error| Error::source_io(Action::StartWorkers, io::Error::other(error)))?;
+    // As text: its source says the same again.
+    let failed = |error: rayon::ThreadPoolBuildError| io::Error::other(error.to_string());
+    let pool = pool.map_err(|error| Error::image_io(Action::StartWorkers, failed(error)))?;
     let cluster_size = design.geometry.cluster_size();
     let batch = BATCH.max(cluster_size);
     let in_flight = to_usize(IN_FLIGHT / batch)
@@ -225,13 +227,14 @@ fn workers(options: &Options) -> usize {
 }
 
 fn list(unreadable: &mut Vec<Range<u64>>, bad: Range<u64>) -> Result<(), Corrupt> {
-    if unreadable.len() >= MAX_UNREADABLE {
+    let at = bad.start;
+    rescue::append(unreadable, bad);
+    if unreadable.len() > MAX_UNREADABLE {
         return Err(Corrupt::TooManyUnreadable {
             limit: MAX_UNREADABLE,
-            at: bad.start,
+            at,
         });
     }
-    rescue::append(unreadable, bad);
     Ok(())
 }
 
@@ -262,7 +265,7 @@ fn smallest_that_serves(error: TooLarge, serves: impl Fn(ClusterSize) -> bool) -
 
 /// An image must be neither the source nor written to what is being read.
 fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
-    let failed = |error| Error::image_io(Action::Examine, error);
+    let failed = |error| Error::image_io(Action::FindUse, error);
     let kernel = Kernel::running();
     if let Some(file) = target.file_id() {
         if source == Subject::File(file) {
@@ -272,19 +275,18 @@ fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
             && kernel
                 .foundation_of_device(number)
                 .map_err(failed)?
-                .contains(Subject::File(file))
+                .contains(file)
         {
             return Err(Invalid::ImageIsSource(SameAs::BehindLoop).into());
         }
     }
-    let is_on_source = match source {
-        // A file that no loop device has is no part of any device.
-        Subject::File(file) if kernel.loops_over(file).is_empty() => false,
-        Subject::File(_) | Subject::Device(_) => kernel
+    let layers = kernel.layers(source);
+    // A file that no loop device has is no part of any device.
+    let is_on_source = !layers.all.is_empty()
+        && kernel
             .foundation_of_filesystem(target.directory())
             .map_err(failed)?
-            .contains(source),
-    };
+            .stands_on(&layers);
     if is_on_source {
         Err(Invalid::ImageOnSource.into())
     } else {

@@ -8,14 +8,16 @@ pub mod usage;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use mounts::Mount;
-pub use sysfs::Layer;
+pub use sysfs::{Layer, Layers};
 
 /// The number that names a block device to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +79,24 @@ pub enum Subject {
     File(FileId),
 }
 
+impl Subject {
+    /// A regular file or a block device; nothing else can be asked about.
+    pub fn of(metadata: &std::fs::Metadata) -> Option<Self> {
+        if metadata.is_file() {
+            Some(Self::File(FileId::of(metadata)))
+        } else if metadata.file_type().is_block_device() {
+            Some(Self::Device(DeviceNumber::from_raw(metadata.rdev())))
+        } else {
+            None
+        }
+    }
+}
+
+/// The path by which the system finds an open file, whatever its name is by now.
+pub(crate) fn own_path(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
 /// All that a filesystem stands on, down to the disks.
 #[derive(Clone, Debug, Default)]
 pub struct Foundation {
@@ -85,12 +105,17 @@ pub struct Foundation {
 }
 
 impl Foundation {
-    /// Whether the subject is part of it.
-    pub fn contains(&self, subject: Subject) -> bool {
-        match subject {
-            Subject::Device(number) => self.devices.contains(&number),
-            Subject::File(file) => self.files.contains(&file),
-        }
+    /// Whether the file is part of it.
+    pub fn contains(&self, file: FileId) -> bool {
+        self.files.contains(&file)
+    }
+
+    /// Whether one of the devices is part of it.
+    pub fn stands_on(&self, layers: &Layers) -> bool {
+        layers
+            .all
+            .iter()
+            .any(|layer| self.devices.contains(&layer.number))
     }
 }
 
@@ -183,17 +208,20 @@ impl Kernel {
         if !to.devices.insert(number) {
             return Ok(());
         }
-        for lower in self.devices_below(number) {
+        let peers = self.btrfs_peers(number);
+        for lower in self.devices_below(number).into_iter().chain(peers) {
             self.add_device(lower, mounts, to)?;
         }
-        let Some(path) = self.backing_file(number) else {
-            return Ok(());
-        };
-        // A file that was deleted, or that lies in another namespace, cannot be found by its name.
-        if let Ok(metadata) = path.metadata()
-            && to.files.insert(FileId::of(&metadata))
-        {
-            self.add_filesystem(&path, mounts, to)?;
+        match self.behind(number) {
+            Some(Subject::Device(lower)) => self.add_device(lower, mounts, to)?,
+            Some(Subject::File(file)) => {
+                if to.files.insert(file)
+                    && let Some(path) = self.backing_file(number)
+                {
+                    self.add_filesystem(&path, mounts, to)?;
+                }
+            }
+            None => {}
         }
         Ok(())
     }

@@ -54,6 +54,9 @@ pub enum Action {
     /// Asking for size, owner or state.
     #[error("examine")]
     Examine,
+    /// Asking what is mounted.
+    #[error("read /proc/self/mountinfo, which tells what is in use")]
+    FindUse,
     /// Asking where a sparse file holds data.
     #[error("look for data from {0:#x} on")]
     Seek(u64),
@@ -116,7 +119,7 @@ pub enum Corrupt {
         at: u64,
     },
     /// A structure of an image ends before it should.
-    #[error("{structure} at {at:#x} does not fit: it needs {expected} bytes, the file has {found} from there", at = at.0)]
+    #[error("{structure} at {at:#x} does not fit: it needs {expected} bytes, {found} are there", at = at.0)]
     Truncated {
         /// Its name.
         structure: &'static str,
@@ -218,6 +221,9 @@ pub enum Invalid {
     /// The source is in use.
     #[error("{0}")]
     SourceInUse(InUse),
+    /// The name of the source was given to something else meanwhile.
+    #[error("was replaced by something else while it was opened")]
+    SourceReplaced,
     /// The part asked for is not aligned to sectors.
     #[error("{what} is {found}, expected a multiple of 512")]
     Unaligned {
@@ -253,6 +259,9 @@ pub enum Invalid {
     /// The image's name names nothing that could be a file.
     #[error("is not the name of a file")]
     ImageName,
+    /// The image's name is a mount point.
+    #[error("is a mount point, which no new image can replace")]
+    ImageMounted,
     /// The image exists.
     #[error("exists already, expected a new name")]
     ImageExists,
@@ -276,7 +285,7 @@ pub enum InUse {
         device: Option<String>,
     },
     /// The system swaps to it.
-    #[error("in use as swap{}", through(device.as_ref()))]
+    #[error("in use as swap{}", device.as_ref().map_or_else(String::new, |name| format!(" on {name}")))]
     Swap {
         /// The partition, holder or loop device that is swapped to, where it is not the source itself.
         device: Option<String>,
@@ -396,6 +405,7 @@ impl Error {
                 Invalid::SourceKind(_)
                 | Invalid::SourceEmpty
                 | Invalid::SourceInUse(_)
+                | Invalid::SourceReplaced
                 | Invalid::Unaligned { .. }
                 | Invalid::OffsetPastEnd { .. }
                 | Invalid::LengthPastEnd { .. }
@@ -407,6 +417,7 @@ impl Error {
                 Invalid::ImageKind(_)
                 | Invalid::ImageName
                 | Invalid::ImageExists
+                | Invalid::ImageMounted
                 | Invalid::ImageIsSource(_)
                 | Invalid::ImageOnSource,
             ) => Side::Image,

@@ -14,7 +14,7 @@ use l2_cache::L2Cache;
 use crate::error::Result;
 use crate::format::checksum;
 use crate::format::extension::{self, ChecksumsAt};
-use crate::format::geometry::{Content, Geometry, Room, refcount_blocks};
+use crate::format::geometry::{Content, ENTRY, Geometry, Room, refcount_blocks};
 use crate::format::header::{self, AUTOCLEAR_CHECKSUMS, Compat, RawHeader, RawHeaderV3};
 use crate::format::mapping::{self, Entry};
 use crate::format::refcount;
@@ -53,6 +53,21 @@ impl Design {
             .total()
             .saturating_add(self.geometry.clusters_for(table));
         clusters.saturating_mul(self.geometry.cluster_size())
+    }
+
+    /// The room it takes on the disk while it is made, in bytes: a large checksum table is there twice.
+    pub fn room_needed(&self) -> u64 {
+        let table = if self.checksums {
+            checksum::table_length(self.content)
+        } else {
+            0
+        };
+        let scratch = if table > checksums::IN_MEMORY_BYTES {
+            table
+        } else {
+            0
+        };
+        self.image_size().saturating_add(scratch)
     }
 }
 
@@ -97,7 +112,11 @@ impl<'a, S: Sink> Layout<'a, S> {
             sink,
             allocator: Allocator::new(geometry.cluster_size(), design.room.tables()),
             l1: vec![[0; 8]; to_usize(geometry.l1_entries())],
-            l2: L2Cache::new(geometry.cluster_size(), design.content.l2_tables),
+            l2: L2Cache::new(
+                geometry.cluster_size(),
+                design.content.l2_tables,
+                geometry.l1_entries() * ENTRY,
+            ),
             checksums: design.checksums.then(|| Checksums::new(geometry)),
             data_clusters: 0,
             zero_clusters: 0,
@@ -109,8 +128,17 @@ impl<'a, S: Sink> Layout<'a, S> {
     /// # Errors
     ///
     /// Those of the sink.
+    ///
+    /// # Panics
+    ///
+    /// If the batch does not have a checksum, or the lack of one, for every cluster of its bytes.
     pub fn place(&mut self, batch: &Encoded) -> Result<()> {
         let cluster_size = to_usize(self.design.geometry.cluster_size());
+        assert_eq!(
+            batch.bytes.len(),
+            batch.checksums.len() * cluster_size,
+            "a batch is whole clusters"
+        );
         let mut pending: Option<Pending> = None;
         let mut start = 0_usize;
         for (cluster, checksum) in (batch.first.0..).map(GuestCluster).zip(&batch.checksums) {
@@ -142,9 +170,12 @@ impl<'a, S: Sink> Layout<'a, S> {
         let Some(Pending { start, end, host }) = pending else {
             return Ok(());
         };
-        // Always within the batch: `start` and `end` were counted along it.
-        self.sink
-            .write_at(bytes.get(start..end).unwrap_or_default(), host)
+        // Within the batch: `start` and `end` were counted along it, and `place` has seen that it is whole.
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a panic is better than a backup with a hole"
+        )]
+        self.sink.write_at(&bytes[start..end], host)
     }
 
     fn map_data(&mut self, cluster: GuestCluster, crc: u32) -> Result<HostOffset> {
@@ -190,8 +221,13 @@ impl<'a, S: Sink> Layout<'a, S> {
             self.sink.write_at(self.l2.bytes(), host)?;
         }
         for table in self.l2.tables() {
-            if let Some(entry) = self.l1.get_mut(*table) {
-                *entry = mapping::only_reference_to(host);
+            // There is an entry for every cluster of the disk, and tables are those of clusters.
+            #[expect(
+                clippy::indexing_slicing,
+                reason = "a panic is better than a backup with a hole"
+            )]
+            {
+                self.l1[*table] = mapping::only_reference_to(host);
             }
             host = HostOffset(host.0.saturating_add(self.design.geometry.cluster_size()));
         }
@@ -271,7 +307,7 @@ impl<'a, S: Sink> Layout<'a, S> {
             ..
         } = self.design;
         // Both are below QEMU's limits, which Geometry and Room uphold: 2^22 entries, 2^14 clusters.
-        let in_32_bits = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let in_32_bits = |count: u64| u32::try_from(count).expect("QEMU's limits are upheld");
         let raw = RawHeader {
             magic: header::MAGIC,
             version: match compat {

@@ -5,7 +5,7 @@ pub mod encode;
 pub mod zero;
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvError, sync_channel};
 
 use rayon::ThreadPool;
 
@@ -30,15 +30,16 @@ pub fn in_order<J: Send, T: Send>(
     pool.in_place_scope(|scope| {
         let mut queue: VecDeque<Receiver<Result<T>>> = VecDeque::with_capacity(in_flight);
         let mut take_first = |queue: &mut VecDeque<Receiver<Result<T>>>| match queue.pop_front() {
-            // A job that panicked has dropped its sender; the scope passes the panic on when it ends.
-            Some(receiver) => receiver
-                .recv()
-                .map_or(Ok(()), |result| result.and_then(&mut take)),
-            None => Ok(()),
+            Some(receiver) => match receiver.recv() {
+                Ok(result) => result.and_then(&mut take).map(|()| More::Yes),
+                // A job that panicked has dropped its sender; the scope passes the panic on when it ends.
+                Err(RecvError) => Ok(More::No),
+            },
+            None => Ok(More::No),
         };
         for job in jobs {
-            if queue.len() >= in_flight {
-                take_first(&mut queue)?;
+            if queue.len() >= in_flight && take_first(&mut queue)? == More::No {
+                return Ok(());
             }
             let (sender, receiver) = sync_channel(1);
             queue.push_back(receiver);
@@ -47,11 +48,16 @@ pub fn in_order<J: Send, T: Send>(
                 let _ = sender.send(work(job));
             });
         }
-        while !queue.is_empty() {
-            take_first(&mut queue)?;
-        }
+        while take_first(&mut queue)? == More::Yes {}
         Ok(())
     })
+}
+
+/// Whether there is anything left to wait for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum More {
+    Yes,
+    No,
 }
 
 #[cfg(test)]
@@ -116,6 +122,19 @@ mod tests {
             Ok(())
         })
         .unwrap();
+    }
+
+    #[test]
+    fn a_panic_of_a_worker_ends_the_work_and_is_passed_on() {
+        let begun = AtomicUsize::new(0);
+        let work = |job: u32| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(job, 5, "for this test");
+            Ok(())
+        };
+        let run = || in_order(&pool(2), 4, 0..1_000_000, work, |()| Ok(()));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        assert!(begun.load(Ordering::SeqCst) < 20);
     }
 
     #[test]

@@ -3,20 +3,22 @@
 mod claim;
 mod file;
 pub mod rescue;
+mod state;
 
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Advice, SeekFrom};
 
-use crate::devices::{DeviceNumber, FileId, Kernel, Subject};
-use crate::error::{Action, Error, FileKind, Invalid, Result};
-use crate::format::geometry::SECTOR;
-pub use file::{FileSource, State};
+use crate::devices::{Kernel, Subject};
+use crate::error::{Action, Error, InUse, Invalid, Result};
+use crate::units::SECTOR;
+pub use file::FileSource;
+use file::Watch;
+pub use state::{Change, FileState, State};
 
 /// What a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,13 +72,6 @@ pub trait Source: Debug + Sync {
     ///
     /// [`Error::Io`] if the system cannot tell.
     fn next_data(&self, from: u64) -> Result<Option<Range<u64>>>;
-
-    /// What changes when somebody writes to it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the system cannot tell.
-    fn state(&self) -> Result<State>;
 }
 
 /// Which part of a file or device is the virtual disk, in bytes.
@@ -130,51 +125,55 @@ pub struct Open {
 /// - [`Error::Io`] if it cannot be opened or examined.
 pub fn open(path: &Path, options: Open) -> Result<FileSource> {
     let examine = |error: io::Error| Error::source_io(Action::Examine, error);
+    let failed = |error: io::Error| Error::source_io(Action::Open, error);
     // Before it is opened: opening a FIFO would wait for a writer, opening a tape would wind it.
-    let metadata = path
-        .metadata()
-        .map_err(|error| Error::source_io(Action::Open, error))?;
+    let metadata = path.metadata().map_err(failed)?;
+    let subject = Subject::of(&metadata).ok_or(Invalid::SourceKind(metadata.file_type().into()))?;
     let kernel = Kernel::running();
-    let (kind, subject) = match FileKind::from(metadata.file_type()) {
-        FileKind::Regular => (Kind::RegularFile, Subject::File(FileId::of(&metadata))),
-        FileKind::BlockDevice => (
-            Kind::BlockDevice,
-            Subject::Device(DeviceNumber::from_raw(metadata.rdev())),
-        ),
-        other @ (FileKind::Directory
-        | FileKind::CharacterDevice
-        | FileKind::Fifo
-        | FileKind::Socket
-        | FileKind::Unknown) => return Err(Invalid::SourceKind(other).into()),
-    };
-    let usage = kernel.usage(subject).map_err(examine)?;
-    let claim =
-        claim::claim(&kernel, path, subject).map_err(|error| Error::source_io(Action::Open, error))?;
-    // Filesystems that are mounted read-only hold their devices as well.
-    let refused = claim.refused.filter(|_| !usage.is_mounted_read_only);
-    let writer = usage.writer.or(refused);
-    if let Some(writer) = writer.as_ref().filter(|_| !options.force) {
-        return Err(Invalid::SourceInUse(writer.clone()).into());
+    let users = kernel
+        .users(subject)
+        .map_err(|error| Error::source_io(Action::FindUse, error))?;
+    let in_use = |writer: Option<InUse>| writer.filter(|_| !options.force).map(Invalid::SourceInUse);
+    if let Some(refusal) = in_use(users.writer()) {
+        return Err(refusal.into());
     }
-    let file = File::open(path).map_err(|error| Error::source_io(Action::Open, error))?;
-    if kind == Kind::BlockDevice {
+    let claim = claim::claim(&kernel, &users);
+    let writer = users.writer().or(claim.refused);
+    if let Some(refusal) = in_use(writer.clone()) {
+        return Err(refusal.into());
+    }
+    let file = File::open(path).map_err(failed)?;
+    if Subject::of(&file.metadata().map_err(examine)?) != Some(subject) {
+        return Err(Invalid::SourceReplaced.into());
+    }
+    if matches!(subject, Subject::Device(_)) {
         // A filesystem, or a partition of this disk, writes past the cache of the device that is read here. What
         // that still holds of an earlier reading may be stale. Advice: what cannot be dropped is in use, and so
         // is up to date.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
     }
-    // What was opened may not be what was looked at.
-    let opened = file.metadata().map_err(examine)?;
-    if FileKind::from(opened.file_type()) != FileKind::from(metadata.file_type()) {
-        return Err(Invalid::SourceKind(opened.file_type().into()).into());
-    }
-    let size = rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| examine(error.into()))?;
+    let before = State::of(&file, subject).map_err(examine)?;
+    let size = match before {
+        State::File(state) => state.size,
+        State::Device { .. } => {
+            rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| examine(error.into()))?
+        }
+    };
     if size == 0 {
         return Err(Invalid::SourceEmpty.into());
     }
     let (offset, length) = options.part.within(size)?;
     let part = offset..offset.saturating_add(length);
-    Ok(FileSource::new(file, path, subject, part, writer, claim.held))
+    Ok(FileSource::new(
+        file,
+        subject,
+        part,
+        Watch {
+            before,
+            writer,
+            _held: claim.held,
+        },
+    ))
 }
 
 #[cfg(test)]

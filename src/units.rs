@@ -1,7 +1,12 @@
 //! Byte offsets and cluster numbers as types, and the only places where an integer changes its width.
 
+use std::ops::Range;
+
 /// usize and u64 are the same width here, so that neither conversion below can lose a bit.
 const _: () = assert!(usize::BITS == u64::BITS, "mkqcow2 is for 64-bit machines");
+
+/// The unit of a disk: sizes, offsets and lengths of sources are multiples of it, in bytes.
+pub const SECTOR: u64 = 512;
 
 /// A byte offset in the virtual disk, which is what the guest sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,4 +32,9 @@ pub const fn to_u64(length: usize) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "lossless: the assertion above")]
 pub const fn to_usize(length: u64) -> usize {
     length as usize
+}
+
+/// The length of a range.
+pub fn length(range: &Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start)
 }

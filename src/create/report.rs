@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::allocation::AllocationMap;
 use crate::error::{InUse, Side};
 use crate::layout::Written;
-use crate::source::{Kind, State};
+use crate::source::{Change, Kind};
 
 /// Something that whoever made the image should know.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum Warning {
     /// The new name may not survive a power failure.
     #[error("the image is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
+    /// The image is not where it was asked for.
+    #[error("its directory was renamed meanwhile: the image is in that directory, wherever it is now")]
+    Elsewhere,
 }
 
 impl Warning {
@@ -38,36 +41,17 @@ impl Warning {
     pub fn side(&self) -> Side {
         match self {
             Self::SourceInUse(_) | Self::SourceChanged(_) | Self::Unreadable { .. } => Side::Source,
-            Self::OwnerNotKept | Self::NotDurable(_) => Side::Image,
+            Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Image,
         }
     }
 
     /// Whether the image may not be what it should be.
     pub fn matters(&self) -> bool {
         match self {
-            Self::SourceChanged(_) | Self::Unreadable { .. } | Self::NotDurable(_) => true,
+            Self::SourceChanged(_) | Self::Unreadable { .. } | Self::NotDurable(_) | Self::Elsewhere => true,
             Self::SourceInUse(_) | Self::OwnerNotKept => false,
         }
     }
-}
-
-/// How a source was seen to change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Change {
-    /// Sectors were written to the device.
-    #[error("{0} sectors were written to the device")]
-    SectorsWritten(u64),
-    /// The file has another size.
-    #[error("its size was {before} bytes and is {after}")]
-    Size {
-        /// When it was opened, in bytes.
-        before: u64,
-        /// Now, in bytes.
-        after: u64,
-    },
-    /// The file was written to.
-    #[error("its modification time changed")]
-    Modified,
 }
 
 /// What would be done.
@@ -81,7 +65,9 @@ pub struct Plan<'a> {
     pub map: &'a AllocationMap,
     /// The size of the image in bytes: exact if nothing in use is zeros, an upper bound if something is.
     pub image_size: u64,
-    /// How much room there is for it, in bytes, if that can be told.
+    /// The room that is needed while it is made, in bytes.
+    pub room_needed: u64,
+    /// How much room there is, in bytes, if that can be told.
     pub free_space: Option<u64>,
     /// Who might write to the source meanwhile.
     pub in_use: Option<&'a InUse>,
@@ -106,53 +92,4 @@ pub struct Report {
     pub warnings: Vec<Warning>,
     /// How long it took.
     pub duration: Duration,
-}
-
-impl Change {
-    /// What changed between two looks at a source.
-    pub(super) fn between(before: State, after: State) -> Option<Self> {
-        match (before, after) {
-            (
-                State::Device {
-                    sectors_written: before,
-                },
-                State::Device {
-                    sectors_written: after,
-                },
-            ) => {
-                let written = after?.saturating_sub(before?);
-                (written > 0).then_some(Change::SectorsWritten(written))
-            }
-            (State::File { size: before, .. }, State::File { size: after, .. }) if before != after => {
-                Some(Change::Size { before, after })
-            }
-            (before, after) => (before != after).then_some(Change::Modified),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_is_told_from_no_change() {
-        let file = |size, seconds| State::File {
-            size,
-            modified: (seconds, 0),
-        };
-        let device = |sectors_written| State::Device { sectors_written };
-        assert_eq!(Change::between(file(1, 1), file(1, 1)), None);
-        assert_eq!(Change::between(file(1, 1), file(1, 2)), Some(Change::Modified));
-        assert_eq!(
-            Change::between(file(1, 1), file(2, 2)),
-            Some(Change::Size { before: 1, after: 2 })
-        );
-        assert_eq!(Change::between(device(Some(5)), device(Some(5))), None);
-        assert_eq!(
-            Change::between(device(Some(5)), device(Some(8))),
-            Some(Change::SectorsWritten(3))
-        );
-        assert_eq!(Change::between(device(None), device(None)), None);
-    }
 }

@@ -4,21 +4,37 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{DeviceNumber, FileId, Kernel};
+use super::{DeviceNumber, Kernel, Subject};
 
-/// A device, and what stands on it.
+/// A device among those that show the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// Its number.
     pub number: DeviceNumber,
     /// What people call it: `sda1`, `dm-0 (vg-root)`.
     pub name: String,
-    /// The name of the device it is made of, for a volume; none for the device asked about and partitions.
+    /// The name of the device it is made of, for a volume; none for others.
     pub made_of: Option<String>,
-    /// Whether nothing stands on it but, perhaps, a filesystem.
-    pub is_top: bool,
+    /// Its partitions, and the volumes made of it.
+    pub children: Vec<DeviceNumber>,
     /// Whether the kernel lets nobody write to it.
     pub is_read_only: bool,
+}
+
+/// All devices that show bytes of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// Each device once.
+    pub all: Vec<Layer>,
+    /// Those that are no child of another: the source itself, loop devices over it or beside it.
+    pub roots: Vec<DeviceNumber>,
+}
+
+impl Layers {
+    /// The layer of a device.
+    pub fn get(&self, number: DeviceNumber) -> Option<&Layer> {
+        self.all.iter().find(|layer| layer.number == number)
+    }
 }
 
 impl Kernel {
@@ -39,35 +55,68 @@ impl Kernel {
         stat.split_ascii_whitespace().nth(6)?.parse().ok()
     }
 
-    /// A device and all that is made of it: its partitions and their holders, at any depth.
-    pub fn layers_above(&self, number: DeviceNumber) -> Vec<Layer> {
-        let mut layers = Vec::new();
-        self.add_layers(number, None, &mut layers);
+    /// All devices that show bytes of the subject: itself, its partitions, the volumes made of them, the loop
+    /// devices over any of these, and what else stands on what is behind a loop device.
+    pub fn layers(&self, subject: Subject) -> Layers {
+        let mut layers = Layers::default();
+        self.add_subject(subject, &mut layers, &mut Vec::new());
         layers
     }
 
-    fn add_layers(&self, number: DeviceNumber, made_of: Option<String>, layers: &mut Vec<Layer>) {
-        if layers.iter().any(|layer| layer.number == number) {
+    fn add_subject(&self, subject: Subject, layers: &mut Layers, seen: &mut Vec<Subject>) {
+        if seen.contains(&subject) {
+            return;
+        }
+        seen.push(subject);
+        if let Subject::Device(number) = subject {
+            self.add_root(number, layers, seen);
+            if let Some(behind) = self.behind(number) {
+                self.add_subject(behind, layers, seen);
+            }
+        }
+        for number in self.loops_over(subject) {
+            self.add_root(number, layers, seen);
+        }
+    }
+
+    fn add_root(&self, number: DeviceNumber, layers: &mut Layers, seen: &mut Vec<Subject>) {
+        if layers.get(number).is_none() {
+            layers.roots.push(number);
+            self.add_layer(number, None, layers, seen);
+        }
+    }
+
+    fn add_layer(
+        &self,
+        number: DeviceNumber,
+        made_of: Option<String>,
+        layers: &mut Layers,
+        seen: &mut Vec<Subject>,
+    ) {
+        if layers.get(number).is_some() {
             return;
         }
         let directory = self.directory(number);
         let name = name_of(&directory).unwrap_or_else(|| number.to_string());
         let partitions = partitions(&directory);
         let holders = linked(&directory.join("holders"));
-        let is_top = partitions.is_empty() && holders.is_empty();
+        let children = [partitions.as_slice(), &holders].concat();
         let is_read_only = read_line(&directory.join("ro")).is_some_and(|ro| ro == b"1");
-        layers.push(Layer {
+        layers.all.push(Layer {
             number,
             name: name.clone(),
             made_of,
-            is_top,
+            children,
             is_read_only,
         });
         for partition in partitions {
-            self.add_layers(partition, None, layers);
+            self.add_layer(partition, None, layers, seen);
         }
         for holder in holders {
-            self.add_layers(holder, Some(name.clone()), layers);
+            self.add_layer(holder, Some(name.clone()), layers, seen);
+        }
+        for number in self.loops_over(Subject::Device(number)) {
+            self.add_root(number, layers, seen);
         }
     }
 
@@ -83,28 +132,45 @@ impl Kernel {
         below
     }
 
-    /// The file behind a loop device.
-    pub(super) fn backing_file(&self, number: DeviceNumber) -> Option<PathBuf> {
+    /// The file or device behind a loop device. One that was deleted, or lies in another namespace, cannot be
+    /// found by its name.
+    pub fn behind(&self, number: DeviceNumber) -> Option<Subject> {
+        Subject::of(&self.backing_file(number)?.metadata().ok()?)
+    }
+
+    /// The name of the file or device behind a loop device.
+    pub fn backing_file(&self, number: DeviceNumber) -> Option<PathBuf> {
         backing_file_in(&self.directory(number))
     }
 
-    /// The name of a device and the path by which it can be opened.
-    pub fn node(&self, number: DeviceNumber) -> Option<(String, PathBuf)> {
+    /// The path by which a device can be opened.
+    pub fn node(&self, number: DeviceNumber) -> Option<PathBuf> {
         let directory = self.directory(number).canonicalize().ok()?;
-        let name = directory.file_name()?.to_string_lossy().into_owned();
         // A slash in a name is an exclamation mark there.
-        let node = Path::new("/dev").join(name.replace('!', "/"));
-        Some((name, node))
+        let name = directory.file_name()?.to_string_lossy().replace('!', "/");
+        Some(Path::new("/dev").join(name))
     }
 
-    /// The loop devices whose data lie in a file.
-    pub fn loops_over(&self, file: FileId) -> Vec<DeviceNumber> {
+    /// The loop devices over a file or a device.
+    pub fn loops_over(&self, subject: Subject) -> Vec<DeviceNumber> {
         let is_over = |directory: &PathBuf| {
             let metadata = backing_file_in(directory).and_then(|path| path.metadata().ok());
-            metadata.is_some_and(|metadata| FileId::of(&metadata) == file)
+            metadata.and_then(|metadata| Subject::of(&metadata)) == Some(subject)
         };
         let loops = entries(&self.sys.join("block")).into_iter().filter(is_over);
         loops.filter_map(|directory| number_in(&directory)).collect()
+    }
+
+    /// The other devices of a btrfs that has its data on several.
+    pub(super) fn btrfs_peers(&self, number: DeviceNumber) -> Vec<DeviceNumber> {
+        let filesystems = entries(&self.sys.join("fs/btrfs"));
+        let devices = filesystems
+            .iter()
+            .map(|filesystem| linked(&filesystem.join("devices")));
+        devices
+            .filter(|devices| devices.contains(&number))
+            .flatten()
+            .collect()
     }
 }
 

@@ -4,121 +4,111 @@ use std::io;
 use std::path::PathBuf;
 
 use super::mounts::Mount;
-use super::{DeviceNumber, FileId, Kernel, Layer, Subject};
+use super::{DeviceNumber, Kernel, Layer, Layers, Subject};
 use crate::error::InUse;
 
-/// What is known of the use of a file or device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Somebody who might write to it.
-    pub writer: Option<InUse>,
-    /// Whether the kernel holds it for a filesystem that is mounted read-only.
-    pub is_mounted_read_only: bool,
-}
-
-impl Kernel {
-    /// Who uses a file or device: filesystems mounted from it, its partitions, the volumes made of them and
-    /// the loop devices over it, and swap.
-    ///
-    /// # Errors
-    ///
-    /// If there is a device to look for and the mounts cannot be read.
-    pub fn usage(&self, subject: Subject) -> io::Result<Usage> {
-        let layers = match subject {
-            Subject::Device(number) => self.layers_above(number),
-            Subject::File(file) => self
-                .loops_over(file)
-                .into_iter()
-                .flat_map(|number| self.layers_above(number))
-                .collect(),
-        };
-        let mounts = if layers.is_empty() {
-            Vec::new()
-        } else {
-            self.mounts()?
-        };
-        let users = Users {
-            mounts,
-            swaps: self.swaps(),
-            layers,
-        };
-        let writer = users
-            .writable_mount(subject)
-            .or_else(|| users.swap(subject))
-            .or_else(|| users.volume());
-        let is_mounted_read_only = users
-            .layers
-            .iter()
-            .any(|layer| users.mounts_of(layer.number).any(|mount| !mount.is_writable));
-        Ok(Usage {
-            writer,
-            is_mounted_read_only,
-        })
-    }
-}
-
-/// All who could use the layers above a file or device.
-struct Users {
-    layers: Vec<Layer>,
+/// All who could use the layers of a file or device.
+#[derive(Debug)]
+pub struct Users {
+    subject: Subject,
+    layers: Layers,
     mounts: Vec<Mount>,
     swaps: Vec<PathBuf>,
 }
 
+impl Kernel {
+    /// Who uses a file or device: filesystems mounted from any of its [layers](Self::layers), and swap.
+    ///
+    /// # Errors
+    ///
+    /// If there is a device to look for and the mounts cannot be read.
+    pub fn users(&self, subject: Subject) -> io::Result<Users> {
+        let layers = self.layers(subject);
+        let mounts = if layers.all.is_empty() {
+            Vec::new()
+        } else {
+            self.mounts()?
+        };
+        Ok(Users {
+            subject,
+            layers,
+            mounts,
+            swaps: self.swaps(),
+        })
+    }
+}
+
 impl Users {
+    /// Somebody who might write to it.
+    pub fn writer(&self) -> Option<InUse> {
+        self.writable_mount()
+            .or_else(|| self.swap())
+            .or_else(|| self.volume())
+    }
+
+    /// All devices that show its bytes.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// Whether a filesystem is mounted from the device, as far as this namespace shows.
+    pub fn is_mounted(&self, number: DeviceNumber) -> bool {
+        self.mounts_of(number).next().is_some()
+    }
+
+    /// The name of a layer that is not what was asked about.
+    pub fn other_than_subject(&self, layer: &Layer) -> Option<String> {
+        (self.subject != Subject::Device(layer.number)).then(|| layer.name.clone())
+    }
+
     fn mounts_of(&self, number: DeviceNumber) -> impl Iterator<Item = &Mount> {
         self.mounts
             .iter()
             .filter(move |mount| mount.devices().contains(&number))
     }
 
-    fn writable_mount(&self, subject: Subject) -> Option<InUse> {
-        self.layers.iter().find_map(|layer| {
+    fn writable_mount(&self) -> Option<InUse> {
+        self.layers.all.iter().find_map(|layer| {
             let mount = self.mounts_of(layer.number).find(|mount| mount.is_writable)?;
             Some(InUse::Mounted {
                 on: mount.point.clone(),
-                device: other_than(subject, layer),
+                device: self.other_than_subject(layer),
             })
         })
     }
 
-    fn swap(&self, subject: Subject) -> Option<InUse> {
-        if let Subject::File(file) = subject
-            && self
-                .swaps
-                .iter()
-                .any(|path| path.metadata().is_ok_and(|found| FileId::of(&found) == file))
-        {
+    fn swap(&self) -> Option<InUse> {
+        let is_swap = |subject: Subject| {
+            let swaps = self.swaps.iter().filter_map(|path| path.metadata().ok());
+            swaps
+                .filter_map(|metadata| Subject::of(&metadata))
+                .any(|swap| swap == subject)
+        };
+        if is_swap(self.subject) {
             return Some(InUse::Swap { device: None });
         }
-        let devices: Vec<_> = self
-            .swaps
+        let layer = self
+            .layers
+            .all
             .iter()
-            .filter_map(|path| DeviceNumber::of_device(path))
-            .collect();
-        let layer = self.layers.iter().find(|layer| devices.contains(&layer.number))?;
+            .find(|layer| is_swap(Subject::Device(layer.number)))?;
         Some(InUse::Swap {
-            device: other_than(subject, layer),
+            device: self.other_than_subject(layer),
         })
     }
 
     /// A volume that is neither read-only nor only mounted read-only can be written to at any moment.
     fn volume(&self) -> Option<InUse> {
-        let first = self.layers.first()?;
-        self.layers.iter().find_map(|layer| {
+        let first = self.layers.all.first()?;
+        self.layers.all.iter().find_map(|layer| {
             let made_of = layer.made_of.as_ref()?;
-            let is_quiet =
-                layer.is_read_only || !layer.is_top || self.mounts_of(layer.number).next().is_some();
+            let is_quiet = layer.is_read_only || !layer.children.is_empty() || self.is_mounted(layer.number);
             (!is_quiet).then(|| InUse::Held {
                 by: layer.name.clone(),
                 device: (*made_of != first.name).then(|| made_of.clone()),
             })
         })
     }
-}
-
-/// The name of a layer that is not what was asked about.
-fn other_than(subject: Subject, layer: &Layer) -> Option<String> {
-    (subject != Subject::Device(layer.number)).then(|| layer.name.clone())
 }
 
 #[cfg(test)]
@@ -169,11 +159,11 @@ mod tests {
         }
 
         fn writer(&self, major: u32, minor: u32) -> Option<String> {
-            let usage = self
+            let users = self
                 .kernel()
-                .usage(Subject::Device(DeviceNumber { major, minor }))
+                .users(Subject::Device(DeviceNumber { major, minor }))
                 .unwrap();
-            usage.writer.map(|writer| writer.to_string())
+            users.writer().map(|writer| writer.to_string())
         }
     }
 
@@ -200,9 +190,9 @@ mod tests {
         let number = DeviceNumber { major: 8, minor: 2 };
         assert!(
             fake.kernel()
-                .usage(Subject::Device(number))
+                .users(Subject::Device(number))
                 .unwrap()
-                .is_mounted_read_only
+                .is_mounted(DeviceNumber { major: 254, minor: 0 })
         );
     }
 
@@ -229,8 +219,11 @@ mod tests {
             .foundation_of_device(DeviceNumber { major: 254, minor: 0 })
             .unwrap();
         for (minor, is_below) in [(0, true), (1, false), (2, true)] {
-            let subject = Subject::Device(DeviceNumber { major: 8, minor });
-            assert_eq!(foundation.contains(subject), is_below, "8:{minor}");
+            assert_eq!(
+                foundation.devices.contains(&DeviceNumber { major: 8, minor }),
+                is_below,
+                "8:{minor}"
+            );
         }
     }
 

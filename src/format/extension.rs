@@ -62,8 +62,7 @@ pub struct ChecksumsAt {
 
 /// Appends an extension to a header.
 fn append(header: &mut Vec<u8>, kind: u32, data: &[u8]) {
-    // Every extension this module writes is shorter than 100 bytes.
-    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let length = u32::try_from(data.len()).expect("what this module writes is shorter than 100 bytes");
     header.extend(
         RawExtension {
             kind: kind.into(),
@@ -214,7 +213,7 @@ mod tests {
         let message = find_checksums(&bytes, HostOffset(104)).unwrap_err().to_string();
         assert_eq!(
             message,
-            "header extension at 0x68 does not fit: it needs 4278190136 bytes, the file has 408 from there"
+            "header extension at 0x68 does not fit: it needs 4278190136 bytes, 408 are there"
         );
         assert!(find_checksums(&bytes, HostOffset(600)).is_err());
     }

@@ -1,10 +1,7 @@
 //! How large a disk is, how large its clusters are, and all that follows from the two.
 
 use crate::error::TooLarge;
-use crate::units::{GuestCluster, GuestOffset, to_usize};
-
-/// The unit of a disk: sizes, offsets and lengths of sources are multiples of it, in bytes.
-pub const SECTOR: u64 = 512;
+use crate::units::{GuestCluster, GuestOffset, SECTOR, to_usize};
 
 /// The size of an L1, L2 or refcount table entry in bytes.
 pub const ENTRY: u64 = 8;

@@ -13,7 +13,10 @@ use crate::sink::Sink;
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 
 /// How much of the table is kept in memory, in bytes: enough for 128 GiB in clusters of 64 KiB.
-const IN_MEMORY: usize = 8 << 20;
+pub(super) const IN_MEMORY_BYTES: u64 = 8 << 20;
+
+/// The longest run with its head, in bytes.
+const LONGEST_RUN: usize = 12 + 4 * (1 << 16);
 
 /// A checksum table under construction; clusters are added in ascending order.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ pub(super) struct Checksums {
 
 impl Checksums {
     pub(super) fn new(geometry: Geometry) -> Self {
-        Self::bounded(geometry, IN_MEMORY)
+        Self::bounded(geometry, to_usize(IN_MEMORY_BYTES))
     }
 
     fn bounded(geometry: Geometry, in_memory: usize) -> Self {
@@ -44,7 +47,8 @@ impl Checksums {
             geometry,
             first: GuestCluster(0),
             run: Vec::new(),
-            bytes: Vec::new(),
+            // Not more when it is full: no reallocation doubles it.
+            bytes: Vec::with_capacity(in_memory.saturating_add(LONGEST_RUN)),
             scratch: None,
             spilled: 0,
             in_memory,
@@ -66,8 +70,7 @@ impl Checksums {
     }
 
     fn end_run(&mut self, sink: &impl Sink) -> Result<()> {
-        // At most MAX_RUN.
-        let clusters = u32::try_from(self.run.len()).unwrap_or(u32::MAX);
+        let clusters = u32::try_from(self.run.len()).expect("a run has at most MAX_RUN clusters");
         if clusters == 0 {
             return Ok(());
         }
@@ -81,7 +84,8 @@ impl Checksums {
         );
         self.bytes.extend(self.run.as_flattened());
         self.run.clear();
-        self.hasher.update(self.bytes.get(start..).unwrap_or_default());
+        let (_, run) = self.bytes.split_at(start);
+        self.hasher.update(run);
         if self.bytes.len() >= self.in_memory {
             self.spill(sink)
         } else {
@@ -144,6 +148,8 @@ mod tests {
     use crate::format::checksum::table_length;
     use crate::format::geometry::{ClusterSize, Content};
     use crate::sink::MemorySink;
+
+    const IN_MEMORY: usize = 8 << 20;
 
     fn table(in_memory: usize, clusters: &[u64]) -> Vec<u8> {
         let geometry = Geometry::new(ClusterSize::DEFAULT, 1 << 40).unwrap();

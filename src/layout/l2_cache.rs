@@ -7,7 +7,10 @@ use crate::units::to_usize;
 const TABLES: u64 = 512;
 
 /// The largest cache in bytes: fewer tables if clusters are larger than 128 KiB.
-pub(super) const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The largest cache and L1 table together in bytes; an L1 table has at most 32 MiB.
+const MAX_WITH_L1: u64 = 72 << 20;
 
 /// L2 tables, ascending; entries are set in the last one only.
 #[derive(Debug)]
@@ -22,8 +25,10 @@ pub(super) struct L2Cache {
 
 impl L2Cache {
     /// Room for 512 tables of `table_size` bytes, or fewer if no more than `needed` are needed.
-    pub(super) fn new(table_size: u64, needed: u64) -> Self {
-        let capacity = TABLES.min(MAX_BYTES / table_size).min(needed.max(1));
+    /// `l1_size` bytes are taken by the L1 table already.
+    pub(super) fn new(table_size: u64, needed: u64, l1_size: u64) -> Self {
+        let bytes = MAX_BYTES.min(MAX_WITH_L1.saturating_sub(l1_size));
+        let capacity = TABLES.min(bytes / table_size).min(needed).max(1);
         Self {
             table_size: to_usize(table_size),
             bytes: vec![0; to_usize(capacity.saturating_mul(table_size))],
@@ -44,7 +49,7 @@ impl L2Cache {
 
     /// Begins a new table.
     pub(super) fn begin(&mut self, table: usize) {
-        debug_assert!(!self.is_full(), "the cache is flushed before it overflows");
+        assert!(!self.is_full(), "the cache is flushed before it overflows");
         self.tables.push(table);
     }
 
@@ -56,10 +61,12 @@ impl L2Cache {
             .saturating_sub(1)
             .saturating_mul(self.table_size);
         let at = table.saturating_add(index.saturating_mul(entry.len()));
-        // Always there: an index is below the entries of a table, a table below the capacity.
-        if let Some(slot) = self.bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
-            *slot = entry;
-        }
+        // An index is below the entries of a table, a table below the capacity.
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a panic is better than a cluster that is not mapped"
+        )]
+        self.bytes[at..at.saturating_add(entry.len())].copy_from_slice(&entry);
     }
 
     /// The L1 entries of all tables, in the order of [`bytes`](Self::bytes).
@@ -69,13 +76,15 @@ impl L2Cache {
 
     /// All tables, one after the other.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.used()).unwrap_or_default()
+        let (used, _) = self.bytes.split_at(self.used());
+        used
     }
 
     /// Forgets all tables.
     pub(super) fn clear(&mut self) {
         let used = self.used();
-        self.bytes.get_mut(..used).unwrap_or_default().fill(0);
+        let (used, _) = self.bytes.split_at_mut(used);
+        used.fill(0);
         self.tables.clear();
     }
 
@@ -91,14 +100,16 @@ mod tests {
 
     #[test]
     fn there_are_512_tables_unless_fewer_serve_or_they_pass_64_mib() {
-        for (table_size, needed, tables) in [
-            (65536, 9999, 512),
-            (65536, 3, 3),
-            (65536, 0, 1),
-            (2 << 20, 9999, 32),
-            (512, 9999, 512),
+        for (table_size, needed, l1_size, tables) in [
+            (65536, 9999, 8, 512),
+            (65536, 3, 8, 3),
+            (65536, 0, 8, 1),
+            (2 << 20, 9999, 8, 32),
+            (2 << 20, 9999, 32 << 20, 20),
+            (65536, 9999, 32 << 20, 512),
+            (512, 9999, 32 << 20, 512),
         ] {
-            let cache = L2Cache::new(table_size, needed);
+            let cache = L2Cache::new(table_size, needed, l1_size);
             assert_eq!(to_u64(cache.capacity), tables);
             assert_eq!(to_u64(cache.bytes.len()), tables * table_size);
         }
@@ -106,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_cleared_cache_holds_no_entry_of_before() {
-        let mut cache = L2Cache::new(512, 2);
+        let mut cache = L2Cache::new(512, 2, 8);
         cache.begin(7);
         cache.set(63, [1; 8]);
         cache.begin(9);

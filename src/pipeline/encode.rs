@@ -4,12 +4,11 @@ use std::ops::Range;
 
 use super::buffers::Buffers;
 use super::zero::is_zero;
-use crate::allocation::length;
 use crate::clusters::Batch;
 use crate::error::Result;
 use crate::source::Source;
 use crate::source::rescue::{self, OnReadError};
-use crate::units::{GuestCluster, to_usize};
+use crate::units::{GuestCluster, length, to_usize};
 
 /// How much is read in one go, in bytes.
 const PIECE: u64 = 256 << 10;
@@ -60,15 +59,18 @@ impl Encoder<'_> {
             let at = to_usize(piece.start.saturating_sub(start));
             let (before, piece_on) = bytes.split_at_mut(at);
             let (used, _) = piece_on.split_at_mut(to_usize(length(&piece)));
-            before.get_mut(filled..).unwrap_or_default().fill(0);
+            let (_, gap) = before.split_at_mut(filled);
+            gap.fill(0);
             for bad in rescue::read(self.source, used, piece.start, self.on_read_error)? {
                 rescue::append(&mut unreadable, bad);
             }
             read = read.saturating_add(length(&piece));
             filled = at.saturating_add(used.len());
-            self.hash(bytes.get(..filled).unwrap_or_default(), &mut checksums);
+            let (whole, _) = bytes.split_at(filled);
+            self.hash(whole, &mut checksums);
         }
-        bytes.get_mut(filled..).unwrap_or_default().fill(0);
+        let (_, rest) = bytes.split_at_mut(filled);
+        rest.fill(0);
         self.hash(&bytes, &mut checksums);
         Ok(Encoded {
             first: batch.first,

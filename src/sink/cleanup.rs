@@ -1,7 +1,11 @@
 //! What must not be left behind when the program dies.
 
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::AtFlags;
 
 /// Remembers the temporary name that an image has, if it has one at the moment, so that a program which is
 /// told to die can remove it first. Clones share what they remember.
@@ -12,7 +16,7 @@ pub struct Cleanup {
 
 #[derive(Debug, Default)]
 struct State {
-    temporary: Option<PathBuf>,
+    temporary: Option<(OwnedFd, OsString)>,
     is_published: bool,
 }
 
@@ -37,10 +41,17 @@ impl Cleanup {
     }
 
     /// Creates a file by that name, and remembers it if that succeeds.
-    pub(super) fn create<T, E>(&self, path: &Path, create: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    pub(super) fn create<T>(
+        &self,
+        directory: &File,
+        name: &OsStr,
+        create: impl FnOnce() -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
         let mut state = self.lock();
+        // The directory itself, which may have another name by the time the file is removed.
+        let directory = rustix::io::fcntl_dupfd_cloexec(directory, 0)?;
         let created = create()?;
-        state.temporary = Some(path.into());
+        state.temporary = Some((directory, name.into()));
         Ok(created)
     }
 
@@ -68,9 +79,9 @@ impl Cleanup {
 
 impl State {
     fn remove(&mut self) {
-        if let Some(path) = self.temporary.take() {
+        if let Some((directory, name)) = self.temporary.take() {
             // Nothing more can be done about it; the next run into the same image tries again.
-            let _ = std::fs::remove_file(path);
+            let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
         }
     }
 }

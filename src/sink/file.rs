@@ -1,15 +1,16 @@
 //! An image in a regular file, which has its name only once it is complete.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 
 use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::temporary::{named, own_path, remove_stale, scratch, unnamed, with_temporary_name};
+use super::temporary::{named, remove_stale, scratch, unnamed, with_temporary_name};
 use super::{Cleanup, Sink, Target};
+use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{HostOffset, to_u64};
 
@@ -48,13 +49,15 @@ pub enum Kept {
     NotTheOwner,
 }
 
-/// Whether the new name will survive a power failure.
+/// What became of the name of the image.
 #[derive(Debug)]
 pub enum Published {
-    /// As far as was asked for.
-    Durably,
+    /// As surely as was asked for.
+    AsAsked,
     /// The image is in place, but its directory could not be synced.
     Perhaps(io::Error),
+    /// The directory has another name by now, and with it the image.
+    Elsewhere,
 }
 
 impl FileSink {
@@ -62,8 +65,7 @@ impl FileSink {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if no file can be created in the directory of the target, or it cannot be given the mode
-    /// of the file it is to replace.
+    /// [`Error::Io`] if no file can be created in the directory of the target.
     pub fn create(target: Target, cleanup: Cleanup, sync: bool) -> Result<Self> {
         let failed = |error: io::Error| Error::image_io(Action::Create, error);
         let directory = File::open(target.directory()).map_err(failed)?;
@@ -77,7 +79,7 @@ impl FileSink {
         // On ext4, writing to room that was taken costs an eighth less than delayed allocation.
         let is_ext4 = rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type == EXT4);
         let reserved = is_ext4.then_some(0);
-        let mut sink = Self {
+        Ok(Self {
             file,
             target,
             directory,
@@ -87,27 +89,30 @@ impl FileSink {
             kept: Kept::All,
             reserved,
             behind: 0..0,
-        };
-        sink.keep_mode()?;
-        Ok(sink)
+        })
     }
 
-    /// Gives the file the owner and the mode of the one it is to replace.
+    /// Gives the file the owner and the mode of the one it is to replace, as they are by now.
     fn keep_mode(&mut self) -> Result<()> {
-        let Some(old) = self.target.existing() else {
+        let path = self.target.directory().join(self.target.name());
+        let now = path.symlink_metadata().ok().filter(Metadata::is_file);
+        let Some(old) = now.as_ref().or(self.target.existing()) else {
             return Ok(());
         };
         let failed = |error| Error::image_io(Action::KeepMode, error);
         let own = self.file.metadata().map_err(failed)?;
+        let mut mode = old.mode() & 0o777;
         if (own.uid(), own.gid()) != (old.uid(), old.gid())
             && fchown(&self.file, Some(old.uid()), Some(old.gid())).is_err()
         {
-            // The group alone, at least; if that fails too, the warning says so.
-            let _ = fchown(&self.file, None, Some(old.gid()));
             self.kept = Kept::NotTheOwner;
+            // The group alone, at least. Another group must not get its rights.
+            if fchown(&self.file, None, Some(old.gid())).is_err() {
+                mode &= !0o070;
+            }
         }
         self.file
-            .set_permissions(Permissions::from_mode(old.mode() & 0o777))
+            .set_permissions(Permissions::from_mode(mode))
             .map_err(failed)
     }
 
@@ -127,12 +132,14 @@ impl FileSink {
         self.kept
     }
 
-    /// Brings what was written to stable storage, if that was asked for.
+    /// Gives the file the owner and the mode of the one it is to replace, and brings what was written to stable
+    /// storage, if that was asked for.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if that fails: then nothing that was written can be relied on.
-    pub fn sync(&self) -> Result<()> {
+    pub fn settle(&mut self) -> Result<()> {
+        self.keep_mode()?;
         if self.sync {
             self.file
                 .sync_data()
@@ -158,10 +165,16 @@ impl FileSink {
             None => self.link(),
         }
         .map_err(failed)?;
+        let id = |metadata: Metadata| FileId::of(&metadata);
+        if self.target.directory().metadata().ok().map(id) != self.directory.metadata().ok().map(id) {
+            return Ok(Published::Elsewhere);
+        }
+        if !self.sync {
+            return Ok(Published::AsAsked);
+        }
         // Not every filesystem can sync a directory; those that cannot have no more to offer.
         match rustix::fs::fsync(&self.directory) {
-            _ if !self.sync => Ok(Published::Durably),
-            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Published::Durably),
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Published::AsAsked),
             Err(error) => Ok(Published::Perhaps(error.into())),
         }
     }
@@ -178,9 +191,8 @@ impl FileSink {
                 result => return result,
             }
         }
-        let directory = self.target.directory();
         let (temporary, ()) = with_temporary_name(self.target.name(), |name| {
-            self.cleanup.create(&directory.join(name), || link(name))
+            self.cleanup.create(&self.directory, name, || link(name))
         })?;
         self.temporary = Some(temporary.clone());
         self.rename(&temporary)

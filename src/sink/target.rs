@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD};
+use rustix::fs::{Access, AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 
 use crate::devices::FileId;
@@ -49,7 +49,11 @@ impl Target {
                 return Err(Invalid::ImageExists.into());
             }
             // A file that its owner protected against writing should not be replaced either.
-            OpenOptions::new().write(true).open(&path).map_err(failed)?;
+            match OpenOptions::new().write(true).open(&path) {
+                // Another run replaces it at this moment; FUSE filesystems show that.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => drop(result.map_err(failed)?),
+            }
         }
         // `file_name` would take `name/` and `name/.` for `name`.
         let ends_in_name = ![&b"/"[..], b"/."]
@@ -65,7 +69,7 @@ impl Target {
         rustix::fs::accessat(
             CWD,
             &directory,
-            Access::WRITE_OK | Access::EXEC_OK,
+            Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK,
             AtFlags::EACCESS,
         )
         .and_then(|()| {
@@ -76,6 +80,9 @@ impl Target {
             }
         })
         .map_err(|error| Error::image_io(Action::UseDirectory, error))?;
+        if existing.is_some() && is_mount_point(&path, &directory) {
+            return Err(Invalid::ImageMounted.into());
+        }
         Ok(Self {
             directory,
             name,
@@ -114,6 +121,17 @@ impl Target {
         let stat = rustix::fs::statvfs(&self.directory).ok()?;
         stat.f_bavail.checked_mul(stat.f_frsize)
     }
+}
+
+/// Whether something is mounted on a name, which therefore cannot be given to another file.
+fn is_mount_point(path: &Path, directory: &Path) -> bool {
+    let mount_of = |path: &Path| {
+        let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+        StatxFlags::from_bits_retain(stat.stx_mask)
+            .contains(StatxFlags::MNT_ID)
+            .then_some(stat.stx_mnt_id)
+    };
+    mount_of(path) != mount_of(directory)
 }
 
 /// The name at the end of a chain of symbolic links, whether or not there is a file by that name.

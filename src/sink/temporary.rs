@@ -3,14 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Cleanup, Target};
+use crate::devices::own_path;
 use crate::error::{Action, Error, Result};
 
 /// A new image is its owner's business: it holds the files of everybody.
@@ -24,18 +23,14 @@ pub(super) fn unnamed(directory: &File) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::openat(directory, ".", flags, NEW_IMAGE) {
         Ok(file) => {
-            let file = locked(file.into());
+            let file = File::from(file);
+            lock(&file)?;
             // The name is given by way of /proc: without it there is no way that needs no privilege.
             Ok(own_path(&file).exists().then_some(file))
         }
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The path by which the system finds an open file, whatever its name.
-pub(super) fn own_path(file: &File) -> PathBuf {
-    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// A file with a temporary name, locked.
@@ -45,22 +40,33 @@ pub(super) fn named(
     cleanup: &Cleanup,
 ) -> rustix::io::Result<(OsString, File)> {
     with_temporary_name(target.name(), |name| {
-        cleanup.create(&target.directory().join(name), || create(directory, name))
+        cleanup.create(directory, name, || create(directory, name))
     })
 }
 
 fn create(directory: &File, name: &OsStr) -> rustix::io::Result<File> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(locked(
-        rustix::fs::openat(directory, name, flags, NEW_IMAGE)?.into(),
-    ))
+    let file = File::from(rustix::fs::openat(directory, name, flags, NEW_IMAGE)?);
+    lock(&file)?;
+    // Until it was locked, another run may have taken it for stale.
+    if rustix::fs::fstat(&file)?.st_nlink == 0 {
+        Err(Errno::EXIST)
+    } else {
+        Ok(file)
+    }
 }
 
 /// Locked for as long as somebody writes to it, so that nobody takes it for stale.
-fn locked(file: File) -> File {
-    // Where there are no locks, [`remove_stale`] finds none to be free, and removes nothing.
-    let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-    file
+///
+/// # Errors
+///
+/// `EXIST` if another run has locked it in order to remove it: then the name is not ours.
+fn lock(file: &File) -> rustix::io::Result<()> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Errno::EXIST),
+        // Where there are no locks, [`remove_stale`] finds none to be free, and removes nothing.
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Creates something by a temporary name, which is short, so that it fits whatever the name of the image is.
@@ -97,7 +103,8 @@ pub(super) fn remove_stale(directory: &File, target: &Target) {
         if !is_ours {
             continue;
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        // For writing, or NFS would not lock it.
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         if let Ok(file) = rustix::fs::openat(directory, &name, flags, Mode::empty())
             && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         {

@@ -6,48 +6,50 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::devices::{Kernel, Subject};
+use crate::devices::usage::Users;
+use crate::devices::{DeviceNumber, Kernel};
 use crate::error::InUse;
 
-/// What came of asking for exclusive use of what a source is, or is behind.
-#[derive(Debug)]
+/// What came of asking for exclusive use of all devices that show the bytes of a source.
+#[derive(Debug, Default)]
 pub(super) struct Claim {
-    /// What is held until the source is closed: the device itself, or the loop devices over the file.
+    /// What is held until the source is closed.
     pub(super) held: Vec<File>,
-    /// Somebody else holds it.
+    /// Somebody else holds one of them, and not only for filesystems that are mounted read-only.
     pub(super) refused: Option<InUse>,
 }
 
-/// Asks for the device, or for every loop device over the file.
-///
-/// # Errors
-///
-/// If the device cannot be opened. A loop device that cannot be opened is one that we cannot claim, no more.
-pub(super) fn claim(kernel: &Kernel, path: &Path, subject: Subject) -> Result<Claim, Errno> {
-    let mut claim = Claim {
-        held: Vec::new(),
-        refused: None,
-    };
-    match subject {
-        Subject::Device(_) => match open_exclusively(path)? {
-            Some(file) => claim.held.push(file),
-            None => claim.refused = Some(InUse::Busy { device: None }),
-        },
-        Subject::File(file) => {
-            for (name, node) in kernel
-                .loops_over(file)
-                .into_iter()
-                .filter_map(|number| kernel.node(number))
-            {
-                match open_exclusively(&node) {
-                    Ok(Some(file)) => claim.held.push(file),
-                    Ok(None) => claim.refused = Some(InUse::Busy { device: Some(name) }),
-                    Err(_) => {}
+/// Asks for every device. One that cannot be opened is one that we cannot claim, no more.
+pub(super) fn claim(kernel: &Kernel, users: &Users) -> Claim {
+    let mut claim = Claim::default();
+    for root in &users.layers().roots {
+        claim.add(kernel, users, *root);
+    }
+    claim
+}
+
+impl Claim {
+    /// Asks for a device; if it is refused, for each of its partitions and volumes instead.
+    fn add(&mut self, kernel: &Kernel, users: &Users, number: DeviceNumber) {
+        let (Some(layer), Some(node)) = (users.layers().get(number), kernel.node(number)) else {
+            return;
+        };
+        match open_exclusively(&node) {
+            Ok(Some(file)) => self.held.push(file),
+            Ok(None) if !layer.children.is_empty() => {
+                for child in &layer.children {
+                    self.add(kernel, users, *child);
                 }
             }
+            // What is mounted read-write was refused before this, or is forced.
+            Ok(None) if users.is_mounted(number) => {}
+            Ok(None) => {
+                let device = users.other_than_subject(layer);
+                self.refused.get_or_insert(InUse::Busy { device });
+            }
+            Err(_) => {}
         }
     }
-    Ok(claim)
 }
 
 /// Opens a device for reading; `None` if somebody else has done so exclusively.

@@ -3,18 +3,16 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::{Kind, Source};
-use crate::devices::{Kernel, Subject};
+use super::{Change, Kind, Source, State};
+use crate::devices::{Kernel, Subject, own_path};
 use crate::error::{Action, Corrupt, Error, InUse, Result};
-use crate::format::geometry::SECTOR;
-use crate::units::{to_u64, to_usize};
+use crate::units::{SECTOR, to_u64, to_usize};
 
 /// What reads past the cache must be aligned to in memory: no device asks for more.
 const DIRECT_ALIGNMENT: usize = 4096;
@@ -23,47 +21,31 @@ const DIRECT_ALIGNMENT: usize = 4096;
 #[derive(Debug)]
 pub struct FileSource {
     file: File,
-    path: PathBuf,
     subject: Subject,
     /// Where the part begins, in bytes.
     offset: u64,
     /// How long it is, in bytes.
     length: u64,
     sector_size: u64,
-    writer: Option<InUse>,
-    /// What keeps others from mounting it meanwhile.
-    _held: Vec<File>,
+    watch: Watch,
     /// The same file opened with `O_DIRECT`, if that works, once it is needed.
     direct: OnceLock<Option<File>>,
 }
 
-/// What changes when somebody writes to a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Of a file.
-    File {
-        /// Its size in bytes.
-        size: u64,
-        /// When it was last written to: seconds and nanoseconds since 1970.
-        modified: (i64, i64),
-    },
-    /// Of a device: sectors of 512 bytes written to it, if the kernel counts them.
-    Device {
-        /// How many.
-        sectors_written: Option<u64>,
-    },
+/// What is known about who else might use a source.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// Its state when it was opened.
+    pub(super) before: State,
+    /// Who might write to it while it is read, if it was opened in spite of that.
+    pub(super) writer: Option<InUse>,
+    /// What keeps others from mounting it meanwhile.
+    pub(super) _held: Vec<File>,
 }
 
 impl FileSource {
     /// A part that is known to lie within the file.
-    pub(super) fn new(
-        file: File,
-        path: &Path,
-        subject: Subject,
-        part: Range<u64>,
-        writer: Option<InUse>,
-        held: Vec<File>,
-    ) -> Self {
+    pub(super) fn new(file: File, subject: Subject, part: Range<u64>, watch: Watch) -> Self {
         // Only devices have a sector size; a file's neighbour bytes fail with it by the page at worst.
         let sector_size = match subject {
             Subject::Device(_) => rustix::fs::ioctl_blksszget(&file)
@@ -71,23 +53,21 @@ impl FileSource {
                 .max(SECTOR),
             Subject::File(_) => SECTOR,
         };
-        let (path, offset, length) = (path.into(), part.start, part.end.saturating_sub(part.start));
+        let (offset, length) = (part.start, part.end.saturating_sub(part.start));
         Self {
             file,
-            path,
             subject,
             offset,
             length,
             sector_size,
-            writer,
-            _held: held,
+            watch,
             direct: OnceLock::new(),
         }
     }
 
     /// Who might write to it while it is read, if it was opened in spite of that.
     pub fn writer(&self) -> Option<&InUse> {
-        self.writer.as_ref()
+        self.watch.writer.as_ref()
     }
 
     /// The file or device it is.
@@ -95,10 +75,32 @@ impl FileSource {
         self.subject
     }
 
+    /// How it was seen to change since it was opened.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`] if it is smaller: what was behind the end may have been taken for a hole.
+    /// - [`Error::Io`] if the system cannot tell.
+    pub fn change(&self) -> Result<Option<Change>> {
+        let after =
+            State::of(&self.file, self.subject).map_err(|error| Error::source_io(Action::Examine, error))?;
+        if let (State::File(before), State::File(after)) = (self.watch.before, after)
+            && after.size < before.size
+        {
+            return Err(Corrupt::Shrank {
+                end: after.size,
+                expected: before.size,
+            }
+            .into());
+        }
+        Ok(Change::between(self.watch.before, after))
+    }
+
     fn direct(&self) -> Option<&File> {
         let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        // Not by its name, which may be that of another file by now.
         let open = || {
-            rustix::fs::open(&self.path, flags, Mode::empty())
+            rustix::fs::open(own_path(&self.file), flags, Mode::empty())
                 .ok()
                 .map(File::from)
         };
@@ -203,23 +205,5 @@ impl Source for FileSource {
         // The file may change between the two calls: what was neither is then read.
         let range = relative(start).max(from)..relative(end.max(start.saturating_add(1)));
         Ok((!range.is_empty()).then_some(range))
-    }
-
-    fn state(&self) -> Result<State> {
-        match self.subject {
-            Subject::Device(number) => Ok(State::Device {
-                sectors_written: Kernel::running().sectors_written(number),
-            }),
-            Subject::File(_) => {
-                let metadata = self
-                    .file
-                    .metadata()
-                    .map_err(|error| Error::source_io(Action::Examine, error))?;
-                Ok(State::File {
-                    size: metadata.size(),
-                    modified: (metadata.mtime(), metadata.mtime_nsec()),
-                })
-            }
-        }
     }
 }

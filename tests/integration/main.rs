@@ -12,6 +12,7 @@
 mod checksums;
 mod devices;
 mod disk;
+mod elsewhere;
 mod faults;
 mod format;
 mod layout;

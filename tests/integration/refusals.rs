@@ -133,11 +133,24 @@ fn a_source_that_holds_no_disk() {
 }
 
 #[test]
-fn a_part_that_is_not_in_the_source_or_splits_sectors() {
-    let dir = dir("no-part");
+fn a_part_that_no_source_has() {
+    let dir = dir("odd-part");
     for (part, says) in [
         ("--offset 100", "offset is 100, expected a multiple of 512"),
         ("--length 1000", "length is 1000, expected a multiple of 512"),
+        ("--length 0", "length is 0, there is nothing to image"),
+    ] {
+        dir.run(&format!("{part} disk.raw new.qcow2"))
+            .exits(64)
+            .says(says);
+        assert!(!dir.join("new.qcow2").exists());
+    }
+}
+
+#[test]
+fn a_part_that_is_not_in_the_source() {
+    let dir = dir("no-part");
+    for (part, says) in [
         (
             "--offset 1M",
             "offset is 1048576, expected less than the size, 1048576",
@@ -146,7 +159,6 @@ fn a_part_that_is_not_in_the_source_or_splits_sectors() {
             "--offset 15E",
             "offset is 17293822569102704640, expected less than the size, 1048576",
         ),
-        ("--length 0", "length is 0, there is nothing to image"),
         (
             "--length 2M",
             "offset 0 and length 2097152 reach past the end of the source, at 1048576",
@@ -380,7 +392,7 @@ fn options_that_mean_nothing() {
             "invalid value 'never' for '--on-read-error",
         ),
         ("--offset=-512", "'-512' is no unit"),
-        ("--length 16E", "is more than 16 EiB"),
+        ("--length 16E", "is 16 EiB or more"),
         ("-j 0", "expected a number from 1 to 256"),
         ("-j 257", "expected a number from 1 to 256"),
         ("-j many", "expected a number from 1 to 256"),
@@ -474,4 +486,17 @@ fn names_need_not_be_text() {
     ]);
     assert_eq!(run.exits(1).json()["source"], "\u{fffd}\u{fffd} image");
     assert_eq!(Listing::of(dir.path()), before);
+}
+
+#[test]
+fn an_image_on_which_something_is_mounted() {
+    let dir = dir("image-mounted");
+    fs::write(dir.join("behind"), "something else").unwrap();
+    let _mount = Mount::on_file(&dir.join("behind"), dir.join("old.qcow2"));
+
+    dir.run("disk.raw old.qcow2")
+        .exits(1)
+        .says("mkqcow2: old.qcow2: is a mount point, which no new image can replace\n");
+
+    assert_eq!(fs::read(dir.join("behind")).unwrap(), b"something else");
 }

@@ -1,6 +1,6 @@
 //! What a run tells: people in a line, scripts in an object, and what it does to the image's place.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
@@ -203,7 +203,9 @@ fn a_script_is_told_the_plan() {
 
     let mut take = |name: &str| plan.as_object_mut().unwrap().remove(name).unwrap();
     assert!(take("free-space").as_u64().unwrap() > 0);
-    assert!(take("image-size").as_u64().unwrap() > 2 * MIB);
+    let image_size = take("image-size");
+    assert!(image_size.as_u64().unwrap() > 2 * MIB);
+    assert_eq!(take("room-needed"), image_size);
     assert_eq!(
         plan,
         json!({
@@ -256,7 +258,7 @@ fn a_verbose_run_tells_the_plan_and_the_clusters() {
         .says("image.qcow2: ")
         .prints("image.qcow2: 4.00 MiB source, ")
         .prints(&format!(
-            "16 data clusters and 16 zero clusters of 65536 bytes, {length} bytes in all\n"
+            "clusters of 65536 bytes with data: 16, zeros: 16; {length} bytes in all\n"
         ));
 }
 
@@ -321,7 +323,7 @@ fn another_name_of_the_old_image_keeps_the_old_content() {
 fn whoever_has_the_old_image_open_keeps_reading_it() {
     let dir = dir("open-old");
     fs::write(dir.join("image.qcow2"), "old").unwrap();
-    let mut reader = fs::File::open(dir.join("image.qcow2")).unwrap();
+    let mut reader = File::open(dir.join("image.qcow2")).unwrap();
 
     dir.run("disk.raw image.qcow2").exits(0);
 
@@ -337,4 +339,21 @@ fn help_and_version_are_no_errors() {
     dir.run("--version")
         .exits(0)
         .prints(concat!("mkqcow2 ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn a_plan_that_cannot_be_printed_is_a_failure() {
+    let dir = dir("dry-full");
+    for options in ["-n", "-n --json"] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let arguments = format!("{options} disk.raw image.qcow2");
+        let mut command = dir.command(arguments.split_whitespace());
+        let output = command.stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{options}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains("cannot write to standard output: No space left on device"),
+            "{said}"
+        );
+    }
 }

@@ -177,6 +177,7 @@ fn to_install(program: &str) -> &'static str {
             "apt-get install mount util-linux"
         }
         "mkfs.ext4" | "e2fsck" | "debugfs" => "apt-get install e2fsprogs",
+        "mkfs.btrfs" => "apt-get install btrfs-progs",
         "sfdisk" => "apt-get install fdisk",
         "mandoc" => "apt-get install mandoc",
         "nbdkit" => "apt-get install nbdkit",

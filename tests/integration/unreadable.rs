@@ -185,6 +185,36 @@ fn a_file_that_shrinks_while_it_is_read_is_not_imaged() {
 }
 
 #[test]
+fn a_file_that_shrinks_where_it_is_a_hole_is_not_imaged_either() {
+    let job = Job::new("shrinks-hole", MIB).with_old();
+    let file = File::options().write(true).open(&job.disk).unwrap();
+    file.set_len(64 * MIB).unwrap();
+    let run = Held::start(&job.dir, "disk.raw image.qcow2");
+
+    file.set_len(32 * MIB).unwrap();
+
+    run.let_go()
+        .exits(1)
+        .says("disk.raw: the data ends at 0x2000000, expected 0x4000000: the source shrank");
+    job.still_has_old();
+}
+
+#[test]
+fn sectors_are_read_again_from_the_same_file_whatever_its_name_is_by_then() {
+    let job = Job::new("unreadable-renamed", 4 * MIB);
+    let _damaged = damaged(&job, &BAD);
+    job.dir.sparse("other.raw", 4 * MIB, &[(0, &vec![7; 4 << 20])]);
+    std::os::unix::fs::symlink("damaged.raw", job.dir.join("link.raw")).unwrap();
+    let run = Held::start(&job.dir, "--on-read-error=zero link.raw image.qcow2");
+
+    fs::remove_file(job.dir.join("link.raw")).unwrap();
+    std::os::unix::fs::symlink("other.raw", job.dir.join("link.raw")).unwrap();
+
+    run.let_go().exits(3);
+    assert_equals(&disk_without(&job, &BAD), &job.image());
+}
+
+#[test]
 fn waiting_for_a_disk_that_does_not_answer_can_be_interrupted() {
     let job = Job::new("hung", MIB).with_old();
     let plugin = ["--filter=delay", "file", job.disk.to_str().unwrap(), "rdelay=600"];

@@ -138,24 +138,26 @@ enum OnReadErrorArg {
 }
 
 impl Args {
-    /// Refuses what is well-formed but cannot be meant.
-    pub(crate) fn validated(self) -> Result<Self, clap::Error> {
-        let refuse = |message: String| Err(Self::command().error(ErrorKind::ValueValidation, message));
-        if let Some(verb) = VERBS.into_iter().find(|verb| self.source.as_os_str() == *verb) {
-            return refuse(format!(
-                "'{verb}' is kept for a command of that name, which this version does not have yet; \
-                 write ./{verb} for the file"
-            ));
-        }
+    /// Parses the command line, and refuses what is well-formed but cannot be meant.
+    pub(crate) fn from_command_line() -> Result<Self, clap::Error> {
+        // Before all else: what is behind a command is not SOURCE and IMAGE.
+        let first = std::env::args_os().nth(1).unwrap_or_default();
+        refuse_verb(&first)?;
+        Self::try_parse()?.validated()
+    }
+
+    fn validated(self) -> Result<Self, clap::Error> {
+        refuse_verb(self.source.as_os_str())?;
         let is_dash = |path: &Path| path.as_os_str() == OsStr::new("-");
         if is_dash(&self.source) {
-            return refuse("SOURCE cannot be standard input; write ./- for a file of that name".to_owned());
+            return Err(refusal(
+                "SOURCE cannot be standard input; write ./- for a file of that name",
+            ));
         }
         if is_dash(&self.image) {
-            return refuse(
-                "IMAGE cannot be standard output in this version; write ./- for a file of that name"
-                    .to_owned(),
-            );
+            return Err(refusal(
+                "IMAGE cannot be standard output in this version; write ./- for a file of that name",
+            ));
         }
         Ok(self)
     }
@@ -203,6 +205,20 @@ impl Args {
     }
 }
 
+fn refuse_verb(word: &OsStr) -> Result<(), clap::Error> {
+    match VERBS.into_iter().find(|verb| word == *verb) {
+        Some(verb) => Err(refusal(&format!(
+            "'{verb}' is kept for a command of that name, which this version does not have yet; \
+             write ./{verb} for the file"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn refusal(message: &str) -> clap::Error {
+    Args::command().error(ErrorKind::ValueValidation, message)
+}
+
 /// A number of bytes: digits, then nothing or one of K, M, G, T, P, E with or without `iB`.
 fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -228,7 +244,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
     if number.is_empty() {
         return Err("expected a number of bytes, such as 4096, 64K or 1GiB".to_owned());
     }
-    let too_large = || "is more than 16 EiB".to_owned();
+    let too_large = || "is 16 EiB or more".to_owned();
     number
         .parse::<u64>()
         .ok()

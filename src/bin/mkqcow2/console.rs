@@ -34,10 +34,17 @@ pub(crate) fn say(message: &str) {
     let _ = writeln!(io::stderr().lock(), "mkqcow2: {message}");
 }
 
-/// To standard output. A reader that went away does not make the image any worse.
-pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
+/// To standard output. Whether that worked; a reader that has had enough is no failure.
+pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> bool {
     let mut out = BufWriter::new(io::stdout().lock());
-    let _ = write(&mut out).and_then(|()| out.flush());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => true,
+        Err(error) => {
+            say(&format!("cannot write to standard output: {error}"));
+            false
+        }
+    }
 }
 
 /// A rate.

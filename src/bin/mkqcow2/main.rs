@@ -8,20 +8,16 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
 use args::Args;
 use bar::Bar;
 use mkqcow2::Imaging;
 use mkqcow2::sink::Cleanup;
-use report::Reporter;
-
-/// Bad usage, as sysexits(3) has it.
-const USAGE: u8 = 64;
+use report::{Reporter, USAGE};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse().and_then(Args::validated) {
+    let args = match Args::from_command_line() {
         Ok(args) => args,
         Err(error) => {
             let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);

@@ -11,11 +11,17 @@ use std::process::ExitCode;
 
 use crate::args::Args;
 use crate::console::{print, say_of};
-use mkqcow2::error::Side;
+use mkqcow2::error::{Invalid, Side};
 use mkqcow2::{Error, Plan, Report, Warning};
+
+/// Nothing was written.
+const FAILURE: u8 = 1;
 
 /// IMAGE was written, but not all is well.
 const WARNING: u8 = 3;
+
+/// Bad usage, as sysexits(3) has it.
+pub(crate) const USAGE: u8 = 64;
 
 /// Tells it, in the way that was asked for.
 #[derive(Debug)]
@@ -36,12 +42,17 @@ impl<'a> Reporter<'a> {
                 &Warning::SourceInUse(in_use.clone()).to_string(),
             );
         }
-        if self.args.json {
-            print(|out| json::plan(out, self.args, plan));
+        let is_told = if self.args.json {
+            print(|out| json::plan(out, self.args, plan))
         } else {
-            print(|out| text::plan(out, self.args, plan));
+            print(|out| text::plan(out, self.args, plan))
+        };
+        // The plan is all that was asked for.
+        if is_told {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
         }
-        ExitCode::SUCCESS
     }
 
     /// Before a run, to whom it interests.
@@ -91,12 +102,18 @@ impl<'a> Reporter<'a> {
         if let Some(advice) = advice::advice(error) {
             message = format!("{message} ({advice})");
         }
+        // Found out only here, but wrong on any source.
+        let is_usage = matches!(
+            error,
+            Error::Invalid(Invalid::Unaligned { .. } | Invalid::LengthZero)
+        );
+        let status = if is_usage { USAGE } else { FAILURE };
         let path = self.path(error.side());
         say_of(path, &message);
         if self.args.json {
-            print(|out| json::failure(out, self.args, path, &message));
+            print(|out| json::failure(out, self.args, status, path, &message));
         }
-        ExitCode::FAILURE
+        ExitCode::from(status)
     }
 
     fn path(&self, side: Side) -> &'a Path {

@@ -26,7 +26,7 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, image: PathBuf) {
         // Then they kill without a word. An unnamed image goes away all the same.
         return;
     };
-    std::thread::spawn(move || {
+    let wait = move || {
         let Some(signal) = signals.forever().next() else {
             return;
         };
@@ -41,9 +41,15 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, image: PathBuf) {
             Left::New => "but complete already",
         };
         console::say_of(&image, &format!("stopped by {name}, {outcome}"));
+        if std::process::id() == 1 {
+            // The first process of a container does not die of signals: what a shell would show.
+            std::process::exit(signal.saturating_add(128));
+        }
         // Does not return: the default is to die.
         let _ = signal_hook::low_level::emulate_default_handler(signal);
-    });
+    };
+    // Without a thread to spare, signals kill without a word as well.
+    let _ = std::thread::Builder::new().spawn(wait);
 }
 
 /// The mask of ignored signals, bit 0 for signal 1; none if the system does not tell. Source: proc(5).

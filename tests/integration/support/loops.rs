@@ -176,6 +176,16 @@ impl Mount {
         Self { point }
     }
 
+    /// A file seen in the place of another.
+    pub fn on_file(source: &Path, point: PathBuf) -> Self {
+        need_root();
+        tool(
+            "mount",
+            [OsStr::new("--bind"), source.as_os_str(), point.as_os_str()],
+        );
+        Self { point }
+    }
+
     /// A filesystem in memory that holds so many bytes, and nothing else.
     pub fn tmpfs(bytes: u64, point: PathBuf) -> Self {
         need_root();

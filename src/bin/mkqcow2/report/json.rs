@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::text::{because, ranges};
 use crate::args::Args;
-use mkqcow2::allocation::length;
 use mkqcow2::source::Kind;
+use mkqcow2::units::length;
 use mkqcow2::{Plan, Report, Warning};
 
 /// Of a run that was completed.
@@ -53,6 +53,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Res
         "size": plan.size,
         "used": plan.map.used(),
         "image-size": plan.image_size,
+        "room-needed": plan.room_needed,
         "free-space": plan.free_space,
         "in-use": plan.in_use.map(ToString::to_string),
     });
@@ -72,9 +73,15 @@ pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Res
 }
 
 /// Of a run that failed.
-pub(super) fn failure(out: &mut dyn Write, args: &Args, path: &Path, message: &str) -> io::Result<()> {
+pub(super) fn failure(
+    out: &mut dyn Write,
+    args: &Args,
+    status: u8,
+    path: &Path,
+    message: &str,
+) -> io::Result<()> {
     let object = json!({
-        "status": 1,
+        "status": status,
         "source": args.source.to_string_lossy(),
         "image": args.image.to_string_lossy(),
         "path": path.to_string_lossy(),

@@ -7,8 +7,9 @@ use indicatif::BinaryBytes;
 
 use crate::args::Args;
 use crate::console::{per_second, shown};
-use mkqcow2::allocation::{AllocationMap, Reason, length};
+use mkqcow2::allocation::{AllocationMap, Reason};
 use mkqcow2::source::Kind;
+use mkqcow2::units::length;
 use mkqcow2::{Plan, Report};
 
 /// How many ranges a plan shows unless all are asked for.
@@ -30,8 +31,8 @@ pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::R
         let written = report.written;
         writeln!(
             out,
-            "{} data clusters and {} zero clusters of {} bytes, {} bytes in all",
-            written.data_clusters, written.zero_clusters, report.cluster_size, written.image_size
+            "clusters of {} bytes with data: {}, zeros: {}; {} bytes in all",
+            report.cluster_size, written.data_clusters, written.zero_clusters, written.image_size
         )?;
     }
     Ok(())
@@ -66,10 +67,11 @@ pub(super) fn summary(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::
         "{image}: {image_size} bytes ({}), less if some of that is zeros",
         human(image_size)
     )?;
-    if let Some(free) = plan.free_space.filter(|free| *free < image_size) {
+    if let Some(free) = plan.free_space.filter(|free| *free < plan.room_needed) {
+        let needed = plan.room_needed;
         writeln!(
             out,
-            "{image}: may not fit, {free} bytes ({}) are free",
+            "{image}: may not fit, {needed} bytes are needed, {free} ({}) are free",
             human(free)
         )?;
     }

@@ -1,0 +1,147 @@
+//! What changes when somebody writes to a source.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use crate::devices::{Kernel, Subject};
+
+/// The state of a source at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Of a file.
+    File(FileState),
+    /// Of a device.
+    Device {
+        /// Sectors of 512 bytes written to it, if the kernel counts them.
+        sectors_written: Option<u64>,
+        /// The file behind a loop device, which others may write to as well.
+        behind: Option<FileState>,
+    },
+}
+
+/// The state of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileState {
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last written to: seconds and nanoseconds since 1970.
+    pub modified: (i64, i64),
+}
+
+impl FileState {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+impl State {
+    /// The state of an open file or device.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be examined.
+    pub(super) fn of(file: &File, subject: Subject) -> io::Result<Self> {
+        match subject {
+            Subject::File(_) => Ok(Self::File(FileState::of(&file.metadata()?))),
+            Subject::Device(number) => {
+                let kernel = Kernel::running();
+                let behind = kernel.backing_file(number).and_then(|path| path.metadata().ok());
+                Ok(Self::Device {
+                    sectors_written: kernel.sectors_written(number),
+                    behind: behind
+                        .filter(Metadata::is_file)
+                        .map(|metadata| FileState::of(&metadata)),
+                })
+            }
+        }
+    }
+}
+
+/// How a source was seen to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Change {
+    /// Sectors were written to the device.
+    #[error("{0} sectors were written to the device")]
+    SectorsWritten(u64),
+    /// The file has another size.
+    #[error("its size was {before} bytes and is {after}")]
+    Size {
+        /// When it was opened, in bytes.
+        before: u64,
+        /// Now, in bytes.
+        after: u64,
+    },
+    /// The file was written to.
+    #[error("its modification time changed")]
+    Modified,
+    /// The file behind a loop device was written to, perhaps past that device.
+    #[error("the file behind the device was written to")]
+    BehindModified,
+}
+
+impl Change {
+    /// What changed between two looks at a source.
+    pub(super) fn between(before: State, after: State) -> Option<Self> {
+        let sectors = |state| match state {
+            State::Device { sectors_written, .. } => sectors_written,
+            State::File(_) => None,
+        };
+        let written = sectors(after)
+            .unwrap_or(0)
+            .saturating_sub(sectors(before).unwrap_or(0));
+        match (before, after) {
+            (before, after) if before == after => None,
+            (State::File(before), State::File(after)) if before.size != after.size => Some(Self::Size {
+                before: before.size,
+                after: after.size,
+            }),
+            (State::File(_), _) => Some(Self::Modified),
+            (State::Device { .. }, _) if written > 0 => Some(Self::SectorsWritten(written)),
+            (State::Device { .. }, _) => Some(Self::BehindModified),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_from_no_change() {
+        let state = |size, seconds| FileState {
+            size,
+            modified: (seconds, 0),
+        };
+        let file = |size, seconds| State::File(state(size, seconds));
+        let device = |sectors_written, behind| State::Device {
+            sectors_written,
+            behind,
+        };
+        assert_eq!(Change::between(file(1, 1), file(1, 1)), None);
+        assert_eq!(Change::between(file(1, 1), file(1, 2)), Some(Change::Modified));
+        assert_eq!(
+            Change::between(file(1, 1), file(2, 2)),
+            Some(Change::Size { before: 1, after: 2 })
+        );
+        assert_eq!(
+            Change::between(device(Some(5), None), device(Some(5), None)),
+            None
+        );
+        assert_eq!(
+            Change::between(device(Some(5), None), device(Some(8), None)),
+            Some(Change::SectorsWritten(3))
+        );
+        assert_eq!(
+            Change::between(
+                device(Some(5), Some(state(1, 1))),
+                device(Some(5), Some(state(1, 2)))
+            ),
+            Some(Change::BehindModified)
+        );
+        assert_eq!(Change::between(device(None, None), device(None, None)), None);
+    }
+}
