@@ -137,7 +137,7 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
     if let Some(refusal) = in_use(users.writer()) {
         return Err(refusal.into());
     }
-    let claim = claim::claim(&kernel, &users);
+    let claim = claim::claim(&kernel, &users, path);
     let writer = users.writer().or(claim.refused);
     if let Some(refusal) = in_use(writer.clone()) {
         return Err(refusal.into());

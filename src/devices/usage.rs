@@ -46,6 +46,11 @@ impl Users {
             .or_else(|| self.volume())
     }
 
+    /// What was asked about.
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
     /// All devices that show its bytes.
     pub fn layers(&self) -> &Layers {
         &self.layers

@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::devices::usage::Users;
-use crate::devices::{DeviceNumber, Kernel};
+use crate::devices::{DeviceNumber, Kernel, Subject};
 use crate::error::InUse;
 
 /// What came of asking for exclusive use of all devices that show the bytes of a source.
@@ -19,30 +19,38 @@ pub(super) struct Claim {
     pub(super) refused: Option<InUse>,
 }
 
-/// Asks for every device. One that cannot be opened is one that we cannot claim, no more.
-pub(super) fn claim(kernel: &Kernel, users: &Users) -> Claim {
+/// Asks for every device that shows bytes of the source at `path`. One that cannot be opened is one that we
+/// cannot claim, no more.
+pub(super) fn claim(kernel: &Kernel, users: &Users, path: &Path) -> Claim {
     let mut claim = Claim::default();
     for root in &users.layers().roots {
-        claim.add(kernel, users, *root);
+        claim.add(kernel, users, path, *root);
     }
     claim
 }
 
 impl Claim {
     /// Asks for a device; if it is refused, for each of its partitions and volumes instead.
-    fn add(&mut self, kernel: &Kernel, users: &Users, number: DeviceNumber) {
-        let (Some(layer), Some(node)) = (users.layers().get(number), kernel.node(number)) else {
+    fn add(&mut self, kernel: &Kernel, users: &Users, path: &Path, number: DeviceNumber) {
+        // In a container, a device may have no other name than the one that was given.
+        let is_subject = users.subject() == Subject::Device(number);
+        let node = if is_subject {
+            Some(path.to_owned())
+        } else {
+            kernel.node(number)
+        };
+        let (Some(layer), Some(node)) = (users.layers().get(number), node) else {
             return;
         };
         match open_exclusively(&node) {
             Ok(Some(file)) => self.held.push(file),
-            Ok(None) if !layer.children.is_empty() => {
-                for child in &layer.children {
-                    self.add(kernel, users, *child);
-                }
-            }
             // What is mounted read-write was refused before this, or is forced.
             Ok(None) if users.is_mounted(number) => {}
+            Ok(None) if !layer.children.is_empty() => {
+                for child in &layer.children {
+                    self.add(kernel, users, path, *child);
+                }
+            }
             Ok(None) => {
                 let device = users.other_than_subject(layer);
                 self.refused.get_or_insert(InUse::Busy { device });
