@@ -2,6 +2,8 @@
 //!
 //! A range is free only if something proves it; everything else is in use.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 pub mod holes;
 
 use std::ops::Range;

@@ -2,6 +2,8 @@
 //!
 //! Source: docs/interop/qcow2.txt of QEMU, whose names and order the fields keep. All integers are big-endian.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 pub mod checksum;
 pub mod extension;
 pub mod geometry;

@@ -1,5 +1,7 @@
 //! An image that is read back: hostile input, of which nothing is believed before it was checked.
 
+#![warn(clippy::arithmetic_side_effects)]
+
 mod checksums;
 
 use std::fs::File;

@@ -103,6 +103,14 @@ struct Pending {
     host: HostOffset,
 }
 
+impl Pending {
+    /// Two data clusters are apart in the batch if zeros lie between them, in the image if tables do.
+    fn is_followed_by(&self, start: usize, host: HostOffset) -> bool {
+        let length = to_u64(self.end.saturating_sub(self.start));
+        self.end == start && self.host.0.saturating_add(length) == host.0
+    }
+}
+
 impl<'a, S: Sink> Layout<'a, S> {
     /// An empty image. Its first clusters are left for header, L1 table and refcount table.
     pub fn new(design: Design, sink: &'a mut S) -> Self {
@@ -145,16 +153,7 @@ impl<'a, S: Sink> Layout<'a, S> {
             let end = start.saturating_add(cluster_size);
             if let Some(crc) = checksum {
                 let host = self.map_data(cluster, *crc)?;
-                // Two data clusters are apart in the batch if zeros, in the image if tables lie between them.
-                let extends = |last: &Pending| {
-                    last.end == start
-                        && last
-                            .host
-                            .0
-                            .saturating_add(to_u64(last.end.saturating_sub(last.start)))
-                            == host.0
-                };
-                match pending.as_mut().filter(|last| extends(last)) {
+                match pending.as_mut().filter(|last| last.is_followed_by(start, host)) {
                     Some(last) => last.end = end,
                     None => self.write(pending.replace(Pending { start, end, host }), &batch.bytes)?,
                 }
