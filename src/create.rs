@@ -182,7 +182,7 @@ fn copy(
         .build();
     // As text: its source says the same again.
     let failed = |error: rayon::ThreadPoolBuildError| io::Error::other(error.to_string());
-    let pool = pool.map_err(|error| Error::image_io(Action::StartWorkers, failed(error)))?;
+    let pool = pool.map_err(|error| Error::target_io(Action::StartWorkers, failed(error)))?;
     let cluster_size = design.geometry.cluster_size();
     let batch = BATCH.max(cluster_size);
     let in_flight = to_usize(IN_FLIGHT / batch)
@@ -265,11 +265,11 @@ fn smallest_that_serves(error: TooLarge, serves: impl Fn(ClusterSize) -> bool) -
 
 /// An image must be neither the source nor written to what is being read.
 fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
-    let failed = |error| Error::image_io(Action::FindUse, error);
+    let failed = |error| Error::target_io(Action::FindUse, error);
     let kernel = Kernel::running();
     if let Some(file) = target.file_id() {
         if source == Subject::File(file) {
-            return Err(Invalid::ImageIsSource(SameAs::File).into());
+            return Err(Invalid::TargetIsSource(SameAs::File).into());
         }
         if let Subject::Device(number) = source
             && kernel
@@ -277,7 +277,7 @@ fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
                 .map_err(failed)?
                 .contains(file)
         {
-            return Err(Invalid::ImageIsSource(SameAs::BehindLoop).into());
+            return Err(Invalid::TargetIsSource(SameAs::BehindLoop).into());
         }
     }
     let layers = kernel.layers(source);
@@ -288,7 +288,7 @@ fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
             .map_err(failed)?
             .stands_on(&layers);
     if is_on_source {
-        Err(Invalid::ImageOnSource.into())
+        Err(Invalid::TargetOnSource.into())
     } else {
         Ok(())
     }

@@ -43,10 +43,10 @@ impl Image {
     /// - [`Error::Io`] if it cannot be read.
     /// - [`Error::Corrupt`] and [`Error::Unsupported`] as [`Header::parse`].
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::image_io(Action::Open, error))?;
+        let file = File::open(path).map_err(|error| Error::source_io(Action::Open, error))?;
         let length = file
             .metadata()
-            .map_err(|error| Error::image_io(Action::Examine, error))?
+            .map_err(|error| Error::source_io(Action::Examine, error))?
             .len();
         let mut bytes = vec![0; Compat::V1_1.header_length().min(to_usize(length))];
         read_exact(&file, &mut bytes, HostOffset(0))?;
@@ -99,5 +99,5 @@ impl Image {
 fn read_exact(file: &File, buf: &mut [u8], at: HostOffset) -> Result<()> {
     debug_assert!(to_u64(buf.len()) <= 2 << 20, "read in bounded pieces");
     file.read_exact_at(buf, at.0)
-        .map_err(|error| Error::image_io(Action::Read(at.0), error))
+        .map_err(|error| Error::source_io(Action::Read(at.0), error))
 }

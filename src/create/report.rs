@@ -41,7 +41,7 @@ impl Warning {
     pub fn side(&self) -> Side {
         match self {
             Self::SourceInUse(_) | Self::SourceChanged(_) | Self::Unreadable { .. } => Side::Source,
-            Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Image,
+            Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
         }
     }
 

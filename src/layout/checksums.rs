@@ -139,7 +139,7 @@ impl Checksums {
 }
 
 fn failed(error: std::io::Error) -> Error {
-    Error::image_io(Action::Scratch, error)
+    Error::target_io(Action::Scratch, error)
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl FileSink {
     ///
     /// [`Error::Io`] if no file can be created in the directory of the target.
     pub fn create(target: Target, cleanup: Cleanup, sync: bool) -> Result<Self> {
-        let failed = |error: io::Error| Error::image_io(Action::Create, error);
+        let failed = |error: io::Error| Error::target_io(Action::Create, error);
         let directory = File::open(target.directory()).map_err(failed)?;
         remove_stale(&directory, &target);
         let (file, temporary) = match unnamed(&directory).map_err(failed)? {
@@ -99,7 +99,7 @@ impl FileSink {
         let Some(old) = now.as_ref().or(self.target.existing()) else {
             return Ok(());
         };
-        let failed = |error| Error::image_io(Action::KeepMode, error);
+        let failed = |error| Error::target_io(Action::KeepMode, error);
         let own = self.file.metadata().map_err(failed)?;
         let mut mode = old.mode() & 0o777;
         if (own.uid(), own.gid()) != (old.uid(), old.gid())
@@ -143,7 +143,7 @@ impl FileSink {
         if self.sync {
             self.file
                 .sync_data()
-                .map_err(|error| Error::image_io(Action::Sync, error))?;
+                .map_err(|error| Error::target_io(Action::Sync, error))?;
         }
         Ok(())
     }
@@ -157,8 +157,8 @@ impl FileSink {
     pub fn publish(mut self) -> Result<Published> {
         let no_clobber = self.target.no_clobber();
         let failed = |error: Errno| match error {
-            Errno::EXIST if no_clobber => Invalid::ImageExists.into(),
-            other => Error::image_io(Action::Publish, other),
+            Errno::EXIST if no_clobber => Invalid::TargetExists.into(),
+            other => Error::target_io(Action::Publish, other),
         };
         match self.temporary.clone() {
             Some(temporary) => self.rename(&temporary),
@@ -231,7 +231,7 @@ impl Sink for FileSink {
         self.reserve(at.0.saturating_add(to_u64(bytes.len())));
         self.file
             .write_all_at(bytes, at.0)
-            .map_err(|error| Error::image_io(Action::Write(at.0), error))?;
+            .map_err(|error| Error::target_io(Action::Write(at.0), error))?;
         let end = at.0.saturating_add(to_u64(bytes.len()));
         if self.behind.end != at.0 {
             self.behind.start = at.0;
@@ -250,7 +250,7 @@ impl Sink for FileSink {
     fn set_len(&mut self, length: u64) -> Result<()> {
         self.file
             .set_len(length)
-            .map_err(|error| Error::image_io(Action::Write(length), error))
+            .map_err(|error| Error::target_io(Action::Write(length), error))
     }
 
     fn scratch(&self) -> Result<File> {

@@ -33,7 +33,7 @@ impl Target {
     /// - [`Error::Invalid`] if it is a directory, device, FIFO or socket, or exists and `no_clobber` is set.
     /// - [`Error::Io`] if it exists and must not be written to, or the directory is missing or must not be.
     pub fn resolve(path: &Path, no_clobber: bool) -> Result<Self> {
-        let failed = |error: io::Error| Error::image_io(Action::Open, error);
+        let failed = |error: io::Error| Error::target_io(Action::Open, error);
         let path = follow(path).map_err(failed)?;
         let existing = match path.metadata() {
             Ok(metadata) => Some(metadata),
@@ -43,10 +43,10 @@ impl Target {
         if let Some(metadata) = &existing {
             let kind = FileKind::from(metadata.file_type());
             if kind != FileKind::Regular {
-                return Err(Invalid::ImageKind(kind).into());
+                return Err(Invalid::TargetKind(kind).into());
             }
             if no_clobber {
-                return Err(Invalid::ImageExists.into());
+                return Err(Invalid::TargetExists.into());
             }
             // A file that its owner protected against writing should not be replaced either.
             match OpenOptions::new().write(true).open(&path) {
@@ -62,7 +62,7 @@ impl Target {
         let name = path
             .file_name()
             .filter(|_| ends_in_name)
-            .ok_or(Invalid::ImageName)?
+            .ok_or(Invalid::TargetName)?
             .to_owned();
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new(".")).to_owned();
@@ -79,9 +79,9 @@ impl Target {
                 Err(Errno::NOTDIR)
             }
         })
-        .map_err(|error| Error::image_io(Action::UseDirectory, error))?;
+        .map_err(|error| Error::target_io(Action::UseDirectory, error))?;
         if existing.is_some() && is_mount_point(&path, &directory) {
-            return Err(Invalid::ImageMounted.into());
+            return Err(Invalid::TargetMounted.into());
         }
         Ok(Self {
             directory,

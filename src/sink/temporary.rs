@@ -115,7 +115,7 @@ pub(super) fn remove_stale(directory: &File, target: &Target) {
 
 /// An empty file without a name, in the same directory as the image of that name.
 pub(super) fn scratch(directory: &File, image: &OsStr) -> Result<File> {
-    let failed = |error: io::Error| Error::image_io(Action::Scratch, error);
+    let failed = |error: io::Error| Error::target_io(Action::Scratch, error);
     if let Some(file) = unnamed(directory).map_err(failed)? {
         return Ok(file);
     }

@@ -85,6 +85,7 @@ impl<'a> Reporter<'a> {
 
     /// Of a run that failed.
     pub(crate) fn failure(&self, error: &Error) -> ExitCode {
+        let (error, elsewhere) = error.innermost();
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -108,7 +109,7 @@ impl<'a> Reporter<'a> {
             Error::Invalid(Invalid::Unaligned { .. } | Invalid::LengthZero)
         );
         let status = if is_usage { USAGE } else { FAILURE };
-        let path = self.path(error.side());
+        let path = elsewhere.unwrap_or(self.path(error.side()));
         say_of(path, &message);
         if self.args.json {
             print(|out| json::failure(out, self.args, status, path, &message));
@@ -119,7 +120,7 @@ impl<'a> Reporter<'a> {
     fn path(&self, side: Side) -> &'a Path {
         match side {
             Side::Source => &self.args.source,
-            Side::Image => &self.args.image,
+            Side::Target => &self.args.image,
         }
     }
 }

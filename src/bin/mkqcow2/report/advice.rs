@@ -14,7 +14,7 @@ pub(super) fn advice(error: &Error) -> Option<&'static str> {
             source,
         } => source_advice(*action, source),
         Error::Io {
-            side: Side::Image,
+            side: Side::Target,
             action,
             source,
         } => image_advice(*action, source),
@@ -24,8 +24,8 @@ pub(super) fn advice(error: &Error) -> Option<&'static str> {
             InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
             InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
         }),
-        Error::Invalid(Invalid::ImageExists) => Some("because of --no-clobber"),
-        Error::Invalid(Invalid::ImageOnSource) => Some("write it to another filesystem"),
+        Error::Invalid(Invalid::TargetExists) => Some("because of --no-clobber"),
+        Error::Invalid(Invalid::TargetOnSource) => Some("write it to another filesystem"),
         Error::Invalid(_) | Error::Corrupt(_) | Error::Unsupported(_) | _ => None,
     }
 }

@@ -1,0 +1,178 @@
+//! Contradictions in what was read.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::units::HostOffset;
+
+/// A contradiction in what was read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Corrupt {
+    /// The source ended before its own size.
+    #[error("the data ends at {end:#x}, expected {expected:#x}: the source shrank while it was read")]
+    Shrank {
+        /// Where reading came to an end, in bytes.
+        end: u64,
+        /// Its size when it was opened, in bytes.
+        expected: u64,
+    },
+    /// A device stopped existing.
+    #[error("the device disappeared while it was read, at {at:#x}")]
+    Disappeared {
+        /// Offset of the failed read.
+        at: u64,
+    },
+    /// Bad sectors in more places than can be listed.
+    #[error("unreadable in more than {limit} places, the last at {at:#x}: giving up")]
+    TooManyUnreadable {
+        /// How many ranges are listed at most.
+        limit: usize,
+        /// The first range that is not.
+        at: u64,
+    },
+    /// A structure of an image ends before it should.
+    #[error("{structure} at {at:#x} does not fit: it needs {expected} bytes, {found} are there", at = at.0)]
+    Truncated {
+        /// Its name.
+        structure: &'static str,
+        /// Where it begins.
+        at: HostOffset,
+        /// Bytes there are.
+        found: u64,
+        /// Bytes there should be.
+        expected: u64,
+    },
+    /// A field holds what it cannot.
+    #[error("{structure} at {at:#x}: {field} is {found:#x}, expected {expected}", at = at.0)]
+    Field {
+        /// The structure that holds the field.
+        structure: &'static str,
+        /// Where the structure begins.
+        at: HostOffset,
+        /// The name that the specification gives it.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+        /// What would have been right.
+        expected: Expected,
+    },
+    /// An entry of a table holds what it cannot.
+    #[error("{table} at {at:#x}: entry {index} is {found:#x}, expected {expected}{lost}", at = at.0)]
+    Entry {
+        /// The table that holds the entry.
+        table: &'static str,
+        /// Where the table begins.
+        at: HostOffset,
+        /// Number of the entry.
+        index: u64,
+        /// Its value.
+        found: u64,
+        /// What would have been right.
+        expected: Expected,
+        /// What of the disk cannot be read because of it.
+        lost: Lost,
+    },
+    /// A table or cluster lies, at least in part, behind the end of the file.
+    #[error("{what} at {at:#x} is cut off by the end of the file, {end:#x}{lost}", at = at.0)]
+    CutOff {
+        /// What it is.
+        what: &'static str,
+        /// Where it begins.
+        at: HostOffset,
+        /// Length of the file in bytes.
+        end: u64,
+        /// What of the disk cannot be read because of it.
+        lost: Lost,
+    },
+    /// A compressed cluster cannot be decompressed.
+    #[error("compressed cluster at {at:#x}: {fault}{lost}", at = at.0)]
+    Stream {
+        /// Where the stream begins.
+        at: HostOffset,
+        /// What is wrong with it.
+        fault: StreamFault,
+        /// What of the disk cannot be read because of it.
+        lost: Lost,
+    },
+    /// A cluster does not have the checksum that it was written with.
+    #[error("CRC-32 is {found:#010x}, expected {expected:#010x}{lost}")]
+    Checksum {
+        /// Of what is there.
+        found: u32,
+        /// That was stored.
+        expected: u32,
+        /// The cluster.
+        lost: Lost,
+    },
+}
+
+/// The range of the virtual disk that an error makes unreadable, in bytes; none if nothing can be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost(pub Option<Range<u64>>);
+
+impl From<Range<u64>> for Lost {
+    fn from(range: Range<u64>) -> Self {
+        Self(Some(range))
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(range) => write!(f, " (guest {:#x} to {:#x})", range.start, range.end),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is wrong with a compressed cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamFault {
+    /// It is no stream, or one that was damaged.
+    #[error("the stream is damaged")]
+    Damaged,
+    /// It ends too soon.
+    #[error("the stream holds {found} bytes, expected {expected}")]
+    TooShort {
+        /// Bytes that came out.
+        found: u64,
+        /// The cluster size.
+        expected: u64,
+    },
+    /// It does not end.
+    #[error("the stream holds more than {expected} bytes")]
+    TooLong {
+        /// The cluster size.
+        expected: u64,
+    },
+}
+
+/// What a field should have held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Expected {
+    /// One value.
+    #[error("{0:#x}")]
+    Exactly(u64),
+    /// A value no larger.
+    #[error("at most {0:#x}")]
+    AtMost(u64),
+    /// A value no smaller.
+    #[error("at least {0:#x}")]
+    AtLeast(u64),
+    /// A multiple.
+    #[error("a multiple of {0:#x}")]
+    MultipleOf(u64),
+    /// Bits that have no meaning.
+    #[error("{0:#x} to be clear, as all reserved bits")]
+    Clear(u64),
+    /// A place in the file that exists.
+    #[error("an offset within the file, which has {0:#x} bytes")]
+    WithinFile(u64),
+    /// A place that belongs to nothing else.
+    #[error("an offset outside the {0}")]
+    Outside(&'static str),
+    /// What is right in other words.
+    #[error("{0}")]
+    That(&'static str),
+}

@@ -1,0 +1,233 @@
+//! What cannot be asked for.
+
+use std::path::PathBuf;
+
+use super::Side;
+
+/// What cannot be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// The source is not something that holds a disk.
+    #[error("is a {0}, expected a regular file or a block device")]
+    SourceKind(FileKind),
+    /// The source holds nothing.
+    #[error("is empty, there is nothing to image")]
+    SourceEmpty,
+    /// The source is in use.
+    #[error("{0}")]
+    SourceInUse(InUse),
+    /// The name of the source was given to something else meanwhile.
+    #[error("was replaced by something else while it was opened")]
+    SourceReplaced,
+    /// The part asked for is not aligned to sectors.
+    #[error("{what} is {found}, expected a multiple of 512")]
+    Unaligned {
+        /// `offset` or `length`.
+        what: &'static str,
+        /// Its value.
+        found: u64,
+    },
+    /// The part asked for begins at or past the end.
+    #[error("offset is {offset}, expected less than the size, {size}")]
+    OffsetPastEnd {
+        /// Asked for, in bytes.
+        offset: u64,
+        /// Of the source, in bytes.
+        size: u64,
+    },
+    /// The part asked for ends past the end.
+    #[error("offset {offset} and length {length} reach past the end of the source, at {size}")]
+    LengthPastEnd {
+        /// Asked for, in bytes.
+        offset: u64,
+        /// Asked for, in bytes.
+        length: u64,
+        /// Of the source, in bytes, padded to a whole sector.
+        size: u64,
+    },
+    /// The part asked for is nothing.
+    #[error("length is 0, there is nothing to image")]
+    LengthZero,
+    /// The image is something that cannot be replaced by a file.
+    #[error("is a {0}, expected a regular file or a new name")]
+    TargetKind(FileKind),
+    /// The image's name names nothing that could be a file.
+    #[error("is not the name of a file")]
+    TargetName,
+    /// The image's name is a mount point.
+    #[error("is a mount point, which no new image can replace")]
+    TargetMounted,
+    /// The image exists.
+    #[error("exists already, expected a new name")]
+    TargetExists,
+    /// The image would overwrite the source.
+    #[error("is the source itself ({0})")]
+    TargetIsSource(SameAs),
+    /// The image would be written to the device that is read.
+    #[error("lies on the source: writing it would change what is being read")]
+    TargetOnSource,
+    /// An image does not hold all of its disk, and nobody said that another file may be opened for the rest.
+    #[error("needs its {role}, {name:?}, which is opened only if asked for")]
+    NeedsFile {
+        /// What it is to the image.
+        role: Role,
+        /// As the image has it.
+        name: String,
+    },
+    /// The image has no such file, yet one was given.
+    #[error("has no {0}, but one was given")]
+    NeedsNoFile(Role),
+    /// The image does not say which file it needs.
+    #[error("needs a {0}, but does not say which: its path must be given")]
+    NamelessFile(Role),
+    /// A file is its own backing file, if only by way of others.
+    #[error("is a backing file of itself")]
+    ChainLoop,
+    /// There are too many backing files.
+    #[error("has more than {limit} backing files, one behind the other")]
+    ChainTooLong {
+        /// How many are followed.
+        limit: usize,
+    },
+    /// There is no snapshot by that name or ID.
+    #[error("has no snapshot with the ID or name {wanted:?}")]
+    NoSuchSnapshot {
+        /// What was asked for.
+        wanted: String,
+    },
+}
+
+impl Invalid {
+    /// Which of the two files it is about.
+    pub(super) fn side(&self) -> Side {
+        match self {
+            Self::TargetKind(_)
+            | Self::TargetName
+            | Self::TargetExists
+            | Self::TargetMounted
+            | Self::TargetIsSource(_)
+            | Self::TargetOnSource => Side::Target,
+            Self::SourceKind(_)
+            | Self::SourceEmpty
+            | Self::SourceInUse(_)
+            | Self::SourceReplaced
+            | Self::Unaligned { .. }
+            | Self::OffsetPastEnd { .. }
+            | Self::LengthPastEnd { .. }
+            | Self::LengthZero
+            | Self::NeedsFile { .. }
+            | Self::NeedsNoFile(_)
+            | Self::NamelessFile(_)
+            | Self::ChainLoop
+            | Self::ChainTooLong { .. }
+            | Self::NoSuchSnapshot { .. } => Side::Source,
+        }
+    }
+}
+
+/// What another file is to an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Role {
+    /// What is not allocated in the image is read there.
+    #[error("backing file")]
+    Backing,
+    /// All clusters of the image are there.
+    #[error("external data file")]
+    Data,
+}
+
+/// Who might write to a source while it is read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InUse {
+    /// A filesystem on it is mounted read-write.
+    #[error("mounted read-write on {}{}", on.display(), through(device.as_ref()))]
+    Mounted {
+        /// The mount point.
+        on: PathBuf,
+        /// The partition, holder or loop device that is mounted, where it is not the source itself.
+        device: Option<String>,
+    },
+    /// The system swaps to it.
+    #[error("in use as swap{}", device.as_ref().map_or_else(String::new, |name| format!(" on {name}")))]
+    Swap {
+        /// The partition, holder or loop device that is swapped to, where it is not the source itself.
+        device: Option<String>,
+    },
+    /// Another device is made of it: LVM, RAID, encryption.
+    #[error("in use by the device {by}{}", through(device.as_ref()))]
+    Held {
+        /// The device made of it, with its name where it has one.
+        by: String,
+        /// The partition that is held, where it is not the source itself.
+        device: Option<String>,
+    },
+    /// The kernel says so, but not why.
+    #[error("opened exclusively by a filesystem, a RAID or a program{}", through(device.as_ref()))]
+    Busy {
+        /// The loop device that is busy, where it is not the source itself.
+        device: Option<String>,
+    },
+}
+
+fn through(device: Option<&String>) -> String {
+    device.map_or_else(String::new, |name| format!(" as {name}"))
+}
+
+/// How two names turned out to be one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SameAs {
+    /// The same name, a symbolic link or a hard link.
+    #[error("the same file")]
+    File,
+    /// The source is a loop device, and the image the file behind it.
+    #[error("the file behind the loop device")]
+    BehindLoop,
+}
+
+/// What a name in the filesystem names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FileKind {
+    /// A regular file.
+    #[error("regular file")]
+    Regular,
+    /// A directory.
+    #[error("directory")]
+    Directory,
+    /// A block device.
+    #[error("block device")]
+    BlockDevice,
+    /// A character device.
+    #[error("character device")]
+    CharacterDevice,
+    /// A named pipe.
+    #[error("FIFO")]
+    Fifo,
+    /// A socket.
+    #[error("socket")]
+    Socket,
+    /// Something this program has no name for.
+    #[error("file of an unknown kind")]
+    Unknown,
+}
+
+impl From<std::fs::FileType> for FileKind {
+    fn from(kind: std::fs::FileType) -> Self {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_file() {
+            Self::Regular
+        } else if kind.is_dir() {
+            Self::Directory
+        } else if kind.is_block_device() {
+            Self::BlockDevice
+        } else if kind.is_char_device() {
+            Self::CharacterDevice
+        } else if kind.is_fifo() {
+            Self::Fifo
+        } else if kind.is_socket() {
+            Self::Socket
+        } else {
+            Self::Unknown
+        }
+    }
+}
