@@ -156,6 +156,20 @@ impl Run {
     }
 }
 
+/// The commands that `--help` lists.
+pub fn commands() -> Vec<String> {
+    let output = Command::new(MKQCOW2).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let lines = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands"))
+        .skip(1);
+    let listed = lines.take_while(|line| !line.is_empty());
+    listed
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .collect()
+}
+
 /// Runs another program to its end and holds it to success. Returns its standard output.
 #[track_caller]
 pub fn tool(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {

@@ -55,7 +55,8 @@ impl Bar {
         *last = Instant::now();
         let (done, total) = (self.inner.position(), self.inner.length().unwrap_or(0));
         console::say(&format!(
-            "{} of {}, {}/s, {} left",
+            "{}{} of {}, {}/s, {} left",
+            self.inner.prefix(),
             BinaryBytes(done),
             BinaryBytes(total),
             console::per_second(done, self.inner.elapsed()),
@@ -66,10 +67,11 @@ impl Bar {
 
 impl Progress for Bar {
     fn begin(&self, phase: Phase, total: u64) {
+        let (title, template) = look(phase);
         // The templates are tested.
-        let style =
-            ProgressStyle::with_template(template(phase)).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         self.inner.set_style(style);
+        self.inner.set_prefix(title);
         self.inner.set_length(total);
         self.inner.reset();
         if self.style == Style::Terminal {
@@ -90,11 +92,17 @@ impl Progress for Bar {
     }
 }
 
-/// What is drawn in a phase.
-fn template(phase: Phase) -> &'static str {
+/// What is drawn in a phase that deals with bytes.
+const BYTES: &str = "{prefix}{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+
+/// What is drawn in a phase of which nobody knows how far it is.
+const TIME: &str = "{spinner} {prefix}, {elapsed}";
+
+/// What a phase is called, and what is drawn in it. The first one, which is what was asked for, needs no name.
+fn look(phase: Phase) -> (&'static str, &'static str) {
     match phase {
-        Phase::Copying => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-        Phase::Syncing => "{spinner} syncing, {elapsed}",
+        Phase::Copying => ("", BYTES),
+        Phase::Syncing => ("syncing", TIME),
     }
 }
 
@@ -103,9 +111,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_phase_has_a_template_that_is_one() {
-        for phase in [Phase::Copying, Phase::Syncing] {
-            assert!(ProgressStyle::with_template(template(phase)).is_ok(), "{phase:?}");
+    fn the_templates_are_templates() {
+        for template in [BYTES, TIME] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }
 }

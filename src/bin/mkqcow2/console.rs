@@ -5,13 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
+use serde_json::Value;
 
-/// A path as a terminal can bear it: control characters are escaped.
+/// A path as a terminal can bear it.
 pub(crate) fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
-fn escaped(text: &str) -> String {
+/// Text from outside as a terminal can bear it: control characters are escaped.
+pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {
@@ -21,6 +23,11 @@ fn escaped(text: &str) -> String {
         }
     }
     shown
+}
+
+/// JSON on a line.
+pub(crate) fn json(value: &Value) -> String {
+    value.to_string()
 }
 
 /// A line on standard error about a file.

@@ -11,8 +11,8 @@ use crate::bar::Bar;
 use crate::console;
 use mkqcow2::sink::{Cleanup, Left};
 
-/// From now on a thread waits for SIGINT, SIGTERM and SIGHUP, whatever the others are busy with.
-pub(crate) fn watch(cleanup: Cleanup, bar: Bar, image: PathBuf) {
+/// For commands that write `target`: from now on a thread waits for SIGINT, SIGTERM and SIGHUP, whatever the others are busy with.
+pub(crate) fn watch(cleanup: Cleanup, bar: Bar, target: PathBuf) {
     // A file that grows past the limit is then an error of write(2), which knows where.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     let ignored = ignored_signals();
@@ -40,7 +40,7 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, image: PathBuf) {
             Left::Old => "not written",
             Left::New => "but complete already",
         };
-        console::say_of(&image, &format!("stopped by {name}, {outcome}"));
+        console::say_of(&target, &format!("stopped by {name}, {outcome}"));
         if std::process::id() == 1 {
             // The first process of a container does not die of signals: what a shell would show.
             std::process::exit(signal.saturating_add(128));

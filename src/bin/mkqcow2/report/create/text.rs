@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use indicatif::BinaryBytes;
 
-use crate::args::Args;
+use crate::args::create::Create;
 use crate::console::{per_second, shown};
 use mkqcow2::allocation::{AllocationMap, Reason};
 use mkqcow2::source::Kind;
@@ -16,7 +16,7 @@ use mkqcow2::{Plan, Report};
 const RANGES: usize = 20;
 
 /// The closing line of a run; with `--verbose` another one with the clusters.
-pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::Result<()> {
+pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io::Result<()> {
     writeln!(
         out,
         "{}: {} source, {} in use, {} image, {:.2} s, {}/s",
@@ -48,7 +48,7 @@ pub(super) fn unreadable(range: &Range<u64>) -> String {
 }
 
 /// The first lines of a plan: what is read and what it will become.
-pub(super) fn summary(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Result<()> {
+pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     let kind = match plan.kind {
         Kind::RegularFile => "regular file",
         Kind::BlockDevice => "block device",
@@ -79,7 +79,7 @@ pub(super) fn summary(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::
 }
 
 /// All of a plan.
-pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Result<()> {
+pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     summary(out, args, plan)?;
     let limit = if args.verbose { usize::MAX } else { RANGES };
     let mut ranges = ranges(plan.map);

@@ -1,18 +1,18 @@
 //! For scripts: one object, on one line.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use serde_json::json;
 
 use super::text::{because, ranges};
-use crate::args::Args;
+use crate::args::create::Create;
+use crate::console;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
 use mkqcow2::{Plan, Report, Warning};
 
 /// Of a run that was completed.
-pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::Result<()> {
+pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io::Result<()> {
     let written = report.written;
     let unreadable: Vec<_> = report
         .unreadable
@@ -37,11 +37,11 @@ pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::R
         "unreadable": unreadable,
         "warnings": warnings,
     });
-    writeln!(out, "{object}")
+    writeln!(out, "{}", console::json(&object))
 }
 
 /// Of a dry run. There may be a million ranges: they are written one by one.
-pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Result<()> {
+pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     let object = json!({
         "status": 0,
         "source": args.source.to_string_lossy(),
@@ -57,7 +57,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Res
         "free-space": plan.free_space,
         "in-use": plan.in_use.map(ToString::to_string),
     });
-    let object = object.to_string();
+    let object = console::json(&object);
     write!(
         out,
         "{},\"ranges\":[",
@@ -70,22 +70,4 @@ pub(super) fn plan(out: &mut dyn Write, args: &Args, plan: &Plan<'_>) -> io::Res
         write!(out, "{comma}{range}")?;
     }
     writeln!(out, "]}}")
-}
-
-/// Of a run that failed.
-pub(super) fn failure(
-    out: &mut dyn Write,
-    args: &Args,
-    status: u8,
-    path: &Path,
-    message: &str,
-) -> io::Result<()> {
-    let object = json!({
-        "status": status,
-        "source": args.source.to_string_lossy(),
-        "image": args.image.to_string_lossy(),
-        "path": path.to_string_lossy(),
-        "error": message,
-    });
-    writeln!(out, "{object}")
 }

@@ -1,0 +1,171 @@
+//! `mkqcow2 SOURCE IMAGE`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+
+use super::shared::{Json, Shown, Workers};
+use super::values::{parse_cluster_size, parse_size};
+use mkqcow2::Options;
+use mkqcow2::allocation::Scan;
+use mkqcow2::format::geometry::ClusterSize;
+use mkqcow2::format::header::Compat;
+use mkqcow2::sink::Cleanup;
+use mkqcow2::source::Part;
+use mkqcow2::source::rescue::OnReadError;
+
+/// The end of the help.
+pub(crate) const AFTER_HELP: &str = "\
+SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024).
+Exit status: 0 done, 1 failed and IMAGE unchanged, 3 done with a warning that matters, 64 usage.
+The whole story: man 8 mkqcow2";
+
+/// Copy a block device, a filesystem or a raw file into a packed qcow2 image
+#[derive(Debug, Parser)]
+#[command(name = "mkqcow2", override_usage = "mkqcow2 [OPTIONS] SOURCE IMAGE", version)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of the command line"
+)]
+pub(crate) struct Create {
+    /// Block device or regular file to image
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: PathBuf,
+
+    /// Image file to write; replaced only once the new one is complete
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: PathBuf,
+
+    /// Cluster size of the image, a power of two from 512 to 2M
+    #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = parse_cluster_size)]
+    cluster_size: ClusterSize,
+
+    /// Version of the format: 0.10 (version 2) or 1.1 (version 3)
+    #[arg(
+        long,
+        value_name = "VERSION",
+        default_value = "1.1",
+        hide_possible_values = true
+    )]
+    compat: CompatArg,
+
+    /// How to find what is in use: auto or sparse (as yet the same: holes and zero test)
+    #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
+    scan: ScanArg,
+
+    /// Begin at this byte of SOURCE, a multiple of 512
+    #[arg(long, value_name = "SIZE", default_value = "0", allow_negative_numbers = true, value_parser = parse_size)]
+    offset: u64,
+
+    /// Image only this many bytes, a multiple of 512 [default: up to the end]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = parse_size)]
+    length: Option<u64>,
+
+    /// Where SOURCE cannot be read: stop, or fill with zeros sector by sector and exit with 3
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "stop",
+        hide_possible_values = true
+    )]
+    on_read_error: OnReadErrorArg,
+
+    /// Leave out the checksum table
+    #[arg(long)]
+    no_checksums: bool,
+
+    /// Do not replace an existing IMAGE
+    #[arg(long)]
+    no_clobber: bool,
+
+    /// Do not wait until IMAGE is on stable storage
+    #[arg(long)]
+    no_sync: bool,
+
+    /// Image SOURCE even if it is in use
+    #[arg(short, long)]
+    force: bool,
+
+    /// Show the plan and the expected size of IMAGE; change nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    workers: Workers,
+
+    #[command(flatten)]
+    pub(crate) shown: Shown,
+
+    /// Show what is planned and what came out in more detail
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CompatArg {
+    #[value(name = "0.10", alias = "v2")]
+    V0_10,
+    #[value(name = "1.1", alias = "v3")]
+    V1_1,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScanArg {
+    Auto,
+    Sparse,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnReadErrorArg {
+    Stop,
+    Zero,
+}
+
+impl Create {
+    /// Refuses what is well-formed but cannot be meant.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        let is_dash = |path: &Path| path.as_os_str() == OsStr::new("-");
+        if is_dash(&self.source) {
+            return Err("SOURCE cannot be standard input; write ./- for a file of that name".to_owned());
+        }
+        if is_dash(&self.image) {
+            let message =
+                "IMAGE cannot be standard output in this version; write ./- for a file of that name";
+            return Err(message.to_owned());
+        }
+        Ok(())
+    }
+
+    /// What the library is asked to do.
+    pub(crate) fn options(&self, cleanup: Cleanup) -> Options {
+        Options {
+            cluster_size: self.cluster_size,
+            compat: match self.compat {
+                CompatArg::V0_10 => Compat::V0_10,
+                CompatArg::V1_1 => Compat::V1_1,
+            },
+            scan: match self.scan {
+                ScanArg::Auto => Scan::Auto,
+                ScanArg::Sparse => Scan::Sparse,
+            },
+            part: Part {
+                offset: self.offset,
+                length: self.length,
+            },
+            force: self.force,
+            on_read_error: match self.on_read_error {
+                OnReadErrorArg::Stop => OnReadError::Stop,
+                OnReadErrorArg::Zero => OnReadError::Zero,
+            },
+            checksums: !self.no_checksums,
+            sync: !self.no_sync,
+            no_clobber: self.no_clobber,
+            threads: self.workers.threads,
+            cleanup,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Options that several commands have.
+
+use std::io::IsTerminal;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use super::values::parse_threads;
+use crate::bar;
+
+/// How many workers there are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Workers {
+    /// Use N worker threads, 1 to 256 [default: processors less one, at most 8]
+    #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// What is shown of a run that takes its time.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Shown {
+    /// Show progress even if standard error is not a terminal
+    #[arg(short, long)]
+    progress: bool,
+
+    /// Show neither progress nor the closing line
+    #[arg(short, long, conflicts_with = "progress")]
+    pub(crate) quiet: bool,
+}
+
+impl Shown {
+    /// How progress is shown.
+    pub(crate) fn bar(&self) -> bar::Style {
+        if self.quiet {
+            bar::Style::Hidden
+        } else if std::io::stderr().is_terminal() {
+            bar::Style::Terminal
+        } else if self.progress {
+            bar::Style::Lines
+        } else {
+            bar::Style::Hidden
+        }
+    }
+}
+
+/// For whom the report is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Json {
+    /// Print one JSON object on standard output instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which of the disks in an image is read, and which files may be opened for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Access {
+    /// Read the backing file of the image from PATH
+    #[arg(long, value_name = "PATH")]
+    pub(crate) backing: Option<PathBuf>,
+
+    /// Read the external data file of the image from PATH
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data_file: Option<PathBuf>,
+
+    /// Open the backing and data files that the image names
+    #[arg(long)]
+    pub(crate) follow: bool,
+
+    /// Read the disk as it was in an internal snapshot
+    #[arg(long, value_name = "NAME-OR-ID")]
+    pub(crate) snapshot: Option<String>,
+}

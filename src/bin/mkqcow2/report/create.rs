@@ -1,0 +1,88 @@
+//! `mkqcow2 SOURCE IMAGE`.
+
+mod json;
+mod text;
+
+use std::io;
+use std::process::ExitCode;
+
+use super::{WARNING, advice};
+use crate::args::create::Create;
+use crate::console::{print, say_of};
+use crate::verbs::Verb;
+use mkqcow2::error::{Action, InUse, Invalid, Side};
+use mkqcow2::{Error, Plan, Report, Warning};
+
+/// Of a dry run.
+pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
+    if let Some(in_use) = plan.in_use {
+        say_of(&args.source, &Warning::SourceInUse(in_use.clone()).to_string());
+    }
+    let is_told = if args.json.json {
+        print(|out| json::plan(out, args, plan))
+    } else {
+        print(|out| text::plan(out, args, plan))
+    };
+    // The plan is all that was asked for.
+    if is_told {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Before a run, to whom it interests.
+pub(crate) fn before(args: &Create, plan: &Plan<'_>) {
+    if args.verbose {
+        // There is nowhere else to complain.
+        let _ = text::summary(&mut io::stderr().lock(), args, plan);
+    }
+}
+
+/// Of a run that was completed.
+pub(crate) fn done(args: &Create, report: &Report) -> ExitCode {
+    for range in &report.unreadable {
+        say_of(&args.source, &text::unreadable(range));
+    }
+    for warning in &report.warnings {
+        say_of(args.path(warning.side()), &format!("warning: {warning}"));
+    }
+    if args.json.json {
+        print(|out| json::report(out, args, report));
+    } else if !args.shown.quiet {
+        print(|out| text::report(out, args, report));
+    }
+    if report.warnings.iter().any(Warning::matters) {
+        ExitCode::from(WARNING)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// What can be done about an error.
+pub(crate) fn advice(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Io {
+            side: Side::Source,
+            action: Action::Read(_),
+            ..
+        } => Some("pass --on-read-error=zero to go on, with zeros for what cannot be read"),
+        Error::Io {
+            side: Side::Target,
+            action,
+            source,
+        } => advice::of_new_file(*action, source).or_else(|| advice::general(error)),
+        Error::Invalid(Invalid::SourceInUse(in_use)) => Some(match in_use {
+            InUse::Mounted { .. } => "unmount it, image a snapshot, or pass --force",
+            InUse::Swap { .. } => "swapoff it, or pass --force",
+            InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
+            InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
+        }),
+        Error::Io { .. }
+        | Error::Corrupt(_)
+        | Error::Unsupported(_)
+        | Error::Invalid(_)
+        | Error::Elsewhere { .. }
+        | _ => advice::general(error),
+    }
+}

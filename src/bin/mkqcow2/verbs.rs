@@ -1,0 +1,189 @@
+//! The commands: which there are, and what is the same for all of them.
+
+mod create;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+use crate::args::create::Create;
+use crate::report::{self, USAGE, advice};
+use mkqcow2::Error;
+use mkqcow2::error::Side;
+
+/// The words that are commands if they come first, in the order of the help.
+pub(crate) const ALL: [Word; 6] = [
+    Word::of_a_later_version("restore"),
+    Word::of_a_later_version("verify"),
+    Word::of_a_later_version("check"),
+    Word::of_a_later_version("compare"),
+    Word::of_a_later_version("info"),
+    Word::of_a_later_version("map"),
+];
+
+/// A command: its command line is what clap makes of it.
+pub(crate) trait Verb: clap::Parser {
+    /// The exit status of a run that failed.
+    const FAILURE: u8 = report::FAILURE;
+
+    /// The command line, with all that only the program as a whole can tell.
+    fn line() -> clap::Command {
+        Self::command()
+    }
+
+    /// Refuses what is well-formed but cannot be meant.
+    fn validate(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The files that were named, as the fields of a JSON object.
+    fn files(&self) -> Vec<(&'static str, &Path)>;
+
+    /// Which of them an error is about; one that is about [another](Error::Elsewhere) tells so itself.
+    fn path(&self, side: Side) -> &Path;
+
+    /// Whether the report is JSON.
+    fn is_json(&self) -> bool;
+
+    /// What the user can do about an error.
+    fn advice(&self, error: &Error) -> Option<&'static str> {
+        advice::general(error)
+    }
+
+    /// Does it, and tells what came of it.
+    fn run(&self) -> mkqcow2::Result<ExitCode>;
+}
+
+/// A word that is, or will be, a command.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Word {
+    name: &'static str,
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Command {
+    line: fn() -> clap::Command,
+    start: fn(&[OsString]) -> ExitCode,
+}
+
+impl Word {
+    const fn of_a_later_version(name: &'static str) -> Self {
+        Self { name, command: None }
+    }
+
+    #[expect(dead_code, reason = "there is no command yet")]
+    const fn of<V: Verb>(name: &'static str) -> Self {
+        let command = Some(Command {
+            line: V::line,
+            start: start_verb::<V>,
+        });
+        Self { name, command }
+    }
+
+    fn find(word: &OsStr) -> Option<Self> {
+        ALL.into_iter().find(|known| word == known.name)
+    }
+
+    /// Why it is not the name of a source.
+    fn refusal(self) -> String {
+        let name = self.name;
+        let reason = if self.command.is_some() {
+            "is a command, which comes before all options"
+        } else {
+            "is kept for a command of that name, which this version does not have yet"
+        };
+        format!("'{name}' {reason}; write ./{name} for the file")
+    }
+}
+
+/// Does what the words of the command line ask for; the first of them is the name of the program.
+pub(crate) fn start(words: &[OsString]) -> ExitCode {
+    let word = words.get(1).and_then(|word| Word::find(word));
+    match word.map(|word| (word, word.command)) {
+        None => start_verb::<Create>(words),
+        Some((_, Some(command))) => (command.start)(words.get(1..).unwrap_or_default()),
+        // Before all else: what is behind the word of a command is not SOURCE and IMAGE.
+        Some((word, None)) => misused(&refusal(Create::line(), &word.refusal())),
+    }
+}
+
+fn start_verb<V: Verb>(words: &[OsString]) -> ExitCode {
+    let verb = match parse::<V>(words) {
+        Ok(verb) => verb,
+        Err(error) => return misused(&error),
+    };
+    match verb.run() {
+        Ok(status) => status,
+        Err(error) => report::failure(&verb, &error),
+    }
+}
+
+fn parse<V: Verb>(words: &[OsString]) -> Result<V, clap::Error> {
+    let mut line = V::line().max_term_width(100);
+    let matches = line.try_get_matches_from_mut(words)?;
+    let verb = V::from_arg_matches(&matches).map_err(|error| error.format(&mut line))?;
+    match verb.validate() {
+        Ok(()) => Ok(verb),
+        Err(message) => Err(refusal(line, &message)),
+    }
+}
+
+fn refusal(mut line: clap::Command, message: &str) -> clap::Error {
+    line.error(ErrorKind::ValueValidation, message)
+}
+
+/// Tells how it is used, because that was asked for or because it was misused.
+fn misused(error: &clap::Error) -> ExitCode {
+    let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    // Nobody is left to tell if even that cannot be written.
+    let _ = error.print();
+    if is_asked_for {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(USAGE)
+    }
+}
+
+/// The list of commands in the help, empty if there are none.
+fn list() -> String {
+    let commands = ALL
+        .into_iter()
+        .filter_map(|word| Some((word.name, word.command?)));
+    let mut list = String::new();
+    for (name, command) in commands {
+        if list.is_empty() {
+            list.push_str("Commands, each with a --help and a manual page, mkqcow2-COMMAND:\n");
+        }
+        let about = (command.line)().get_about().map(ToString::to_string);
+        // Never fails: it is a string.
+        let _ = writeln!(list, "  {name:<9}{}", about.unwrap_or_default());
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_lines_are_consistent() {
+        Create::line().debug_assert();
+        for (name, command) in ALL
+            .into_iter()
+            .filter_map(|word| Some((word.name, word.command?)))
+        {
+            let mut line = (command.line)();
+            let usage = line.render_usage().to_string();
+            assert!(
+                usage.starts_with(&format!("Usage: mkqcow2 {name} [OPTIONS] ")),
+                "{usage}"
+            );
+            assert!(line.get_about().is_some(), "{name}");
+            line.debug_assert();
+        }
+    }
+}

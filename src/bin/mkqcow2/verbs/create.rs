@@ -1,0 +1,67 @@
+//! `mkqcow2 SOURCE IMAGE`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use super::{Verb, Word, list};
+use crate::args::create::{AFTER_HELP, Create};
+use crate::bar::{self, Bar};
+use crate::{report, signals};
+use mkqcow2::error::Side;
+use mkqcow2::sink::Cleanup;
+use mkqcow2::{Error, Imaging};
+
+impl Verb for Create {
+    fn line() -> clap::Command {
+        let list = list();
+        let gap = if list.is_empty() { "" } else { "\n" };
+        Self::command().after_help(format!("{list}{gap}{AFTER_HELP}"))
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        match Word::find(self.source.as_os_str()) {
+            Some(word) => Err(word.refusal()),
+            None => Self::validate(self),
+        }
+    }
+
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        vec![("source", &self.source), ("image", &self.image)]
+    }
+
+    fn path(&self, side: Side) -> &Path {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.image,
+        }
+    }
+
+    fn is_json(&self) -> bool {
+        self.json.json
+    }
+
+    fn advice(&self, error: &Error) -> Option<&'static str> {
+        report::create::advice(error)
+    }
+
+    fn run(&self) -> mkqcow2::Result<ExitCode> {
+        let cleanup = Cleanup::default();
+        let style = if self.dry_run {
+            bar::Style::Hidden
+        } else {
+            self.shown.bar()
+        };
+        let bar = Bar::new(style);
+        signals::watch(cleanup.clone(), bar.clone(), self.image.clone());
+        let imaging = Imaging::prepare(&self.source, &self.image, self.options(cleanup))?;
+        if self.dry_run {
+            return Ok(report::create::plan(self, &imaging.plan()));
+        }
+        report::create::before(self, &imaging.plan());
+        let report = imaging.run(&bar);
+        bar.end();
+        Ok(report::create::done(self, &report?))
+    }
+}
