@@ -1,30 +1,154 @@
-//! What is written for people is true: the manual page, the README and the changelog, held against the program.
+//! What is written for people is true: the manual pages, the README and the changelog, held against the program.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Dir, tool};
+use crate::support::{Dir, commands, tool};
 
-#[test]
-fn the_manual_page_has_the_options_of_help_and_no_other() {
-    let dir = Dir::new("manual-options");
-    let help = options_of_help(&dir.run("--help").exits(0).stdout());
-    let page = options_of_page(&read("man/mkqcow2.8"));
+/// A manual page: of the program, or of a command.
+struct Page {
+    path: PathBuf,
+    /// Its name in SEE ALSO: `mkqcow2-info`.
+    name: String,
+    /// The word of its command; empty for that of the program.
+    command: String,
+    text: String,
+}
 
-    let missing: Vec<_> = help.difference(&page).collect();
-    let stale: Vec<_> = page.difference(&help).collect();
-    assert!(
-        missing.is_empty() && stale.is_empty(),
-        "only in --help: {missing:?}, only in the page: {stale:?}"
-    );
-    assert!(help.contains("-j, --threads <N>"), "{help:?}");
+impl Page {
+    fn all() -> Vec<Self> {
+        let entries = fs::read_dir(in_project("man")).unwrap();
+        entries.map(|entry| Self::at(entry.unwrap().path())).collect()
+    }
+
+    fn at(path: PathBuf) -> Self {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let name = file.strip_suffix(".8").unwrap().to_owned();
+        let command = name.strip_prefix("mkqcow2").unwrap().trim_start_matches('-');
+        Self {
+            command: command.to_owned(),
+            text: fs::read_to_string(&path).unwrap(),
+            name,
+            path,
+        }
+    }
+
+    fn of_the_program() -> Self {
+        Self::at(in_project("man/mkqcow2.8"))
+    }
+
+    fn section(&self, name: &str) -> impl Iterator<Item = &str> {
+        let heading = format!(".Sh {name}");
+        let lines = self.text.lines().skip_while(move |line| *line != heading);
+        lines.skip(1).take_while(|line| !line.starts_with(".Sh "))
+    }
+
+    fn refers_to(&self, other: &Self) -> bool {
+        let reference = format!(".Xr {} 8", other.name);
+        self.section("SEE ALSO")
+            .any(|line| line.trim_end_matches(" ,") == reference)
+    }
+
+    /// The options that the page has items for, spelt as help does: from `.It Fl j , -threads Ar N`.
+    fn options(&self) -> BTreeSet<String> {
+        let items = self
+            .section("OPTIONS")
+            .filter_map(|line| line.strip_prefix(".It Fl "));
+        items
+            .map(|item| {
+                let (names, value) = item
+                    .split_once(" Ar ")
+                    .map_or((item, String::new()), |(names, value)| {
+                        (names, format!(" <{value}>"))
+                    });
+                format!("-{}{value}", names.replace(" , ", ", -"))
+            })
+            .collect()
+    }
+
+    /// What the program wants to be given besides options, in this order.
+    fn operands(&self) -> Vec<&str> {
+        let operands = self
+            .section("SYNOPSIS")
+            .filter_map(|line| line.strip_prefix(".Ar "));
+        operands.collect()
+    }
 }
 
 #[test]
-fn the_manual_page_is_clean() {
-    let page = in_project("man/mkqcow2.8");
-    tool("mandoc", ["-T", "lint", "-W", "warning", page.to_str().unwrap()]);
+fn every_command_has_a_manual_page_and_every_page_a_command() {
+    let mut pages: Vec<_> = Page::all().into_iter().map(|page| page.command).collect();
+    pages.sort();
+    let mut expected = commands();
+    expected.push(String::new());
+    expected.sort();
+    assert_eq!(pages, expected);
+}
+
+#[test]
+fn the_manual_pages_have_the_options_of_help_and_no_others() {
+    let dir = Dir::new("manual-options");
+    for page in Page::all() {
+        let help = dir.run(&format!("{} --help", page.command)).exits(0).stdout();
+        let (help, page_has) = (options_of_help(&help), page.options());
+        let missing: Vec<_> = help.difference(&page_has).collect();
+        let stale: Vec<_> = page_has.difference(&help).collect();
+        assert!(
+            missing.is_empty() && stale.is_empty(),
+            "{}: only in --help: {missing:?}, only in the page: {stale:?}",
+            page.name
+        );
+        assert!(help.contains("-h, --help"), "{}: {help:?}", page.name);
+    }
+    assert!(Page::of_the_program().options().contains("-j, --threads <N>"));
+}
+
+#[test]
+fn the_manual_pages_have_the_operands_of_help() {
+    let dir = Dir::new("manual-operands");
+    for page in Page::all() {
+        let help = dir.run(&format!("{} --help", page.command)).exits(0).stdout();
+        let usage = help
+            .lines()
+            .find_map(|line| line.split_once("[OPTIONS] "))
+            .unwrap();
+        assert_eq!(page.operands().join(" "), usage.1, "{}", page.name);
+        assert_eq!(
+            usage.0.trim_end(),
+            format!("Usage: mkqcow2 {}", page.command).trim_end()
+        );
+    }
+}
+
+#[test]
+fn the_manual_pages_are_clean() {
+    for page in Page::all() {
+        tool(
+            "mandoc",
+            ["-T", "lint", "-W", "warning", page.path.to_str().unwrap()],
+        );
+        let title = format!(".Dt {} 8", page.name.to_uppercase());
+        assert!(page.text.lines().any(|line| line == title), "{title}");
+    }
+}
+
+#[test]
+fn the_manual_pages_tell_exit_statuses_and_examples() {
+    for page in Page::all() {
+        for section in ["EXIT STATUS", "EXAMPLES"] {
+            assert!(page.section(section).next().is_some(), "{}: {section}", page.name);
+        }
+    }
+}
+
+#[test]
+fn the_manual_pages_refer_to_each_other() {
+    let program = Page::of_the_program();
+    for page in Page::all().iter().filter(|page| !page.command.is_empty()) {
+        assert!(page.refers_to(&program), "{}", page.name);
+        assert!(program.refers_to(page), "{}", page.name);
+    }
 }
 
 #[test]
@@ -88,26 +212,6 @@ fn options_of_help(help: &str) -> BTreeSet<String> {
     // The description follows after two spaces or more, or on the next line.
     options
         .map(|line| line.split("  ").next().unwrap().to_owned())
-        .collect()
-}
-
-/// The options that the page has items for, spelt in the same way: from `.It Fl j , -threads Ar N`.
-fn options_of_page(page: &str) -> BTreeSet<String> {
-    let section = page
-        .lines()
-        .skip_while(|line| *line != ".Sh OPTIONS")
-        .skip(1)
-        .take_while(|line| !line.starts_with(".Sh "));
-    let items = section.filter_map(|line| line.strip_prefix(".It Fl "));
-    items
-        .map(|item| {
-            let (names, value) = item
-                .split_once(" Ar ")
-                .map_or((item, String::new()), |(names, value)| {
-                    (names, format!(" <{value}>"))
-                });
-            format!("-{}{value}", names.replace(" , ", ", -"))
-        })
         .collect()
 }
 
