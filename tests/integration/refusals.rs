@@ -440,6 +440,11 @@ fn names_cannot_play_tricks_on_the_terminal() {
     let name = OsStr::new("no\nsuch\u{1b}[31m\r\u{9b}2Jfile");
     let shown = "no\\nsuch\\u{1b}[31m\\r\\u{9b}2Jfile";
 
+    let in_json = dir.run_with([name, OsStr::new("new.qcow2"), OsStr::new("--json")]);
+    let (object, text) = (in_json.json(), in_json.stdout());
+    assert_eq!(object["path"], name.to_str().unwrap());
+    assert!(!text.contains(['\u{1b}', '\r', '\u{9b}']), "{text:?}");
+
     let run = refused_with(1, &dir, &[name, OsStr::new("new.qcow2")]);
     assert!(
         run.stderr()

@@ -1,5 +1,6 @@
 //! Words on standard output and standard error.
 
+use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -12,11 +13,11 @@ pub(crate) fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
-/// Text from outside as a terminal can bear it: control characters are escaped.
+/// Text from outside as a terminal can bear it: what it would obey, not show, is escaped.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if is_obeyed(character) {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);
@@ -25,9 +26,28 @@ pub(crate) fn escaped(text: &str) -> String {
     shown
 }
 
-/// JSON on a line.
+/// JSON as a terminal can bear it, which means the same. Only in its strings is there anything to escape.
 pub(crate) fn json(value: &Value) -> String {
-    value.to_string()
+    let text = value.to_string();
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_obeyed(character) {
+            // All of them have four digits at most.
+            let _ = write!(shown, "\\u{:04x}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Whether it moves the cursor or colours what follows, or turns around the order in which text is shown.
+fn is_obeyed(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 /// A line on standard error about a file.
@@ -58,4 +78,27 @@ pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> boo
 pub(crate) fn per_second(bytes: u64, duration: Duration) -> BinaryBytes {
     let rate = u128::from(bytes).saturating_mul(1_000_000_000) / duration.as_nanos().max(1);
     BinaryBytes(u64::try_from(rate).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(
+            escaped("a\n\u{1b}[2J\u{9b}\u{7f}"),
+            "a\\n\\u{1b}[2J\\u{9b}\\u{7f}"
+        );
+        assert_eq!(escaped("gpj.\u{202e}exe"), "gpj.\\u{202e}exe");
+        assert_eq!(escaped("größe 磁盘"), "größe 磁盘");
+    }
+
+    #[test]
+    fn escaped_json_means_the_same() {
+        let value = Value::from("a\n\u{1b}[2J\u{9b}\u{7f}\u{202e}\u{61c}ö");
+        let text = json(&value);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        assert!(!text.chars().any(is_obeyed), "{text:?}");
+    }
 }
