@@ -4,9 +4,13 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
+pub mod bitmap;
 pub mod checksum;
 pub mod extension;
+pub mod extensions;
+pub mod features;
 pub mod geometry;
 pub mod header;
 pub mod mapping;
 pub mod refcount;
+pub mod snapshot;

@@ -1,27 +1,57 @@
-//! An image that is read back: hostile input, of which nothing is believed before it was checked.
+//! Images that are read: hostile input, of which nothing is believed before it was checked.
+//!
+//! An [`Image`] is one file: header, tables, snapshots, checksums. A [`Disk`] is an image with all the files that
+//! it takes to read it.
 
 #![warn(clippy::arithmetic_side_effects)]
 
+mod chain;
 mod checksums;
+mod decompress;
+mod disk;
+mod host;
+mod listed;
+mod runs;
+mod windows;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::ffi::OsString;
+use std::ops::Range;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::sync::Arc;
 
-pub use checksums::Checksums;
+pub use chain::Access;
+pub use checksums::{Checksums, ChecksumsInOrder};
+pub use disk::{Disk, DiskRun};
+pub use host::HostFile;
+pub use runs::{Run, View};
 
-use crate::error::{Action, Corrupt, Error, Result};
-use crate::format::extension;
-use crate::format::header::{AUTOCLEAR_CHECKSUMS, Compat, Header};
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::error::{Corrupt, Error, Expected, Features, Invalid, Result, Unsupported};
+use crate::format::extensions::Extensions;
+use crate::format::features::{self, FeatureKind};
+use crate::format::geometry::{ENTRY, Geometry, MAX_L1_BYTES};
+use crate::format::header::{AUTOCLEAR_CHECKSUMS, Compat, Header, TableAt};
+use crate::format::mapping::L2Rules;
+use crate::format::snapshot::Snapshot;
+use crate::units::{HostOffset, to_usize};
+use windows::{Windows, is_within};
 
-/// An image whose header was validated.
+/// How much of a header is looked at first, in bytes: up to the compression type.
+const HEADER: u64 = 112;
+
+/// An image file whose header, header extensions and places of tables were validated.
 #[derive(Debug)]
 pub struct Image {
-    file: File,
-    /// In bytes.
-    length: u64,
+    file: HostFile,
     header: Header,
+    rules: L2Rules,
+    extensions: Extensions,
+    backing_name: Option<OsString>,
+    /// The clusters of the disk are there, if the image says so and the file was opened.
+    data: Option<HostFile>,
+    windows: Arc<Windows>,
+    /// Which of the files of a disk it is.
+    number: u32,
 }
 
 /// Whether a checksum table still describes the disk.
@@ -35,23 +65,63 @@ pub enum Freshness {
     Unknown,
 }
 
+/// What the image says about itself that its reader should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Remark {
+    /// Incompatible bit 0.
+    #[error("was not closed properly: refcounts may be wrong, which does not matter for reading")]
+    Dirty,
+    /// Incompatible bit 1.
+    #[error("is marked as corrupt: what is read may be wrong")]
+    Corrupt,
+}
+
 impl Image {
-    /// Opens an image and validates its header.
+    /// Opens an image and validates its header. No other file is opened.
     ///
     /// # Errors
     ///
     /// - [`Error::Io`] if it cannot be read.
-    /// - [`Error::Corrupt`] and [`Error::Unsupported`] as [`Header::parse`].
+    /// - [`Error::Invalid`] if it is neither a regular file nor a block device.
+    /// - [`Error::Corrupt`] if the header or an extension is damaged, or a table does not lie within the file.
+    /// - [`Error::Unsupported`] for a version other than 2 and 3, and for incompatible features that are not known.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::source_io(Action::Open, error))?;
-        let length = file
-            .metadata()
-            .map_err(|error| Error::source_io(Action::Examine, error))?
-            .len();
-        let mut bytes = vec![0; Compat::V1_1.header_length().min(to_usize(length))];
-        read_exact(&file, &mut bytes, HostOffset(0))?;
+        Self::open_as(path, 0, Arc::default())
+    }
+
+    fn open_as(path: &Path, number: u32, windows: Arc<Windows>) -> Result<Self> {
+        let file = HostFile::open(path)?;
+        let mut bytes = vec![0; to_usize(HEADER.min(file.length()))];
+        file.read_exact(&mut bytes, HostOffset(0))?;
         let header = Header::parse(&bytes)?;
-        Ok(Self { file, length, header })
+        let cluster_size = header.geometry().cluster_size();
+        // At most 2 MiB.
+        let mut first_cluster = vec![0; to_usize(cluster_size)];
+        if file.length() < cluster_size {
+            let (found, expected) = (file.length(), cluster_size);
+            return Err(truncated("header cluster", HostOffset(0), found, expected));
+        }
+        file.read_exact(&mut first_cluster, HostOffset(0))?;
+        let name = header.backing_name();
+        let end = name.as_ref().map_or(cluster_size, |name| name.start);
+        let extensions = Extensions::parse(&first_cluster, header.extensions_at(), end)?;
+        refuse_unknown(&header, &extensions)?;
+        let bytes_of = |range: Range<u64>| {
+            let bytes = first_cluster.get(to_usize(range.start)..to_usize(range.end));
+            OsString::from_vec(bytes.unwrap_or_default().to_vec())
+        };
+        let image = Self {
+            rules: header.l2_rules(),
+            backing_name: name.map(bytes_of),
+            file,
+            header,
+            extensions,
+            data: None,
+            windows,
+            number,
+        };
+        image.validate_tables()?;
+        Ok(image)
     }
 
     /// The header.
@@ -59,30 +129,123 @@ impl Image {
         &self.header
     }
 
+    /// The header extensions.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// The file it is in.
+    pub fn file(&self) -> &HostFile {
+        &self.file
+    }
+
+    /// The external data file, if it was opened.
+    pub fn data_file(&self) -> Option<&HostFile> {
+        self.data.as_ref()
+    }
+
+    /// The name of the backing file as the image has it: relative to the image, or with a protocol in front.
+    pub fn backing_name(&self) -> Option<&OsString> {
+        self.backing_name.as_ref()
+    }
+
+    /// What it says about itself that its reader should know.
+    pub fn remarks(&self) -> impl Iterator<Item = Remark> {
+        [
+            (features::DIRTY, Remark::Dirty),
+            (features::CORRUPT, Remark::Corrupt),
+        ]
+        .into_iter()
+        .filter(|(bit, _)| self.header.needs(*bit))
+        .map(|(_, remark)| remark)
+    }
+
+    /// The active state of the disk.
+    pub fn active(&self) -> View {
+        View {
+            l1: self.header.l1(),
+            size: self.header.geometry().size(),
+        }
+    }
+
+    /// The state that a snapshot keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if its L1 table is misplaced, too small for the disk or larger than QEMU allows.
+    pub fn view_of(&self, snapshot: &Snapshot) -> Result<View> {
+        let geometry = self.header.geometry();
+        let size = snapshot.disk_size.unwrap_or(geometry.size());
+        let (at, entries) = (snapshot.l1_at, snapshot.l1_entries);
+        let wrong = |field, found, expected| -> Error {
+            Corrupt::Field {
+                structure: "snapshot with the L1 table",
+                at,
+                field,
+                found,
+                expected,
+            }
+            .into()
+        };
+        let largest = geometry.l2_reach().saturating_mul(MAX_L1_BYTES / ENTRY);
+        let of_snapshot = Geometry::of_image(geometry.cluster(), size, geometry.l2_form())
+            .map_err(|_| wrong("disk size", size, Expected::AtMost(largest)))?;
+        if entries < of_snapshot.l1_entries() {
+            return Err(wrong(
+                "l1_size",
+                entries,
+                Expected::AtLeast(of_snapshot.l1_entries()),
+            ));
+        }
+        if entries > MAX_L1_BYTES / ENTRY {
+            return Err(wrong("l1_size", entries, Expected::AtMost(MAX_L1_BYTES / ENTRY)));
+        }
+        if at.0 == 0 || !at.0.is_multiple_of(geometry.cluster_size()) {
+            return Err(wrong(
+                "l1_table_offset",
+                at.0,
+                Expected::MultipleOf(geometry.cluster_size()),
+            ));
+        }
+        let l1 = TableAt { at, entries };
+        self.validate_table("L1 table of a snapshot", l1)?;
+        Ok(View { l1, size })
+    }
+
+    /// The snapshot with that ID, or else the first one with that name.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if there is none.
+    /// - [`Error::Corrupt`] and [`Error::Io`] as [`snapshots`](Self::snapshots).
+    pub fn snapshot(&self, wanted: &str) -> Result<Snapshot> {
+        let mut by_name = None;
+        for snapshot in self.snapshots() {
+            let snapshot = snapshot?;
+            if snapshot.id == wanted {
+                return Ok(snapshot);
+            }
+            if by_name.is_none() && snapshot.name == wanted {
+                by_name = Some(snapshot);
+            }
+        }
+        by_name.ok_or_else(|| {
+            Invalid::NoSuchSnapshot {
+                wanted: wanted.to_owned(),
+            }
+            .into()
+        })
+    }
+
     /// Loads and validates the checksum table, if the image has one.
     ///
     /// # Errors
     ///
     /// - [`Error::Io`] if it cannot be read.
-    /// - [`Error::Corrupt`] if the header extensions, or any part of the table, are not as they should be.
+    /// - [`Error::Corrupt`] if any part of the table is not as it should be.
     pub fn checksums(&self) -> Result<Option<Checksums<'_>>> {
-        let cluster_size = self.header.geometry().cluster_size();
-        if self.length < cluster_size {
-            let (at, found) = (HostOffset(0), self.length);
-            return Err(Corrupt::Truncated {
-                structure: "header cluster",
-                at,
-                found,
-                expected: cluster_size,
-            }
-            .into());
-        }
-        let mut first_cluster = vec![0; to_usize(cluster_size)];
-        read_exact(&self.file, &mut first_cluster, HostOffset(0))?;
-        match extension::find_checksums(&first_cluster, self.header.extensions_at())? {
-            Some(at) => Checksums::load(self, at).map(Some),
-            None => Ok(None),
-        }
+        let at = self.extensions.checksums;
+        at.map(|at| Checksums::load(self, at)).transpose()
     }
 
     /// Whether the checksum table still describes the disk.
@@ -93,11 +256,84 @@ impl Image {
             Compat::V1_1 => Freshness::Changed,
         }
     }
+
+    /// Where the clusters of the disk end, in the file that holds them; none if that was not opened.
+    fn data_length(&self) -> Option<u64> {
+        if self.rules.data_file {
+            self.data.as_ref().map(HostFile::length)
+        } else {
+            Some(self.file.length())
+        }
+    }
+
+    /// Nothing that is mapped lies in the header, the active L1 table or the refcount table.
+    fn outside_metadata(&self, range: Range<u64>) -> Result<(), Expected> {
+        let bytes_of = |table: TableAt| {
+            let length = table.entries.saturating_mul(ENTRY);
+            table.at.0..table.at.0.saturating_add(length)
+        };
+        let cluster_size = self.header.geometry().cluster_size();
+        for (name, taken) in [
+            ("header", 0..cluster_size),
+            ("active L1 table", bytes_of(self.header.l1())),
+            ("refcount table", bytes_of(self.header.refcount_table())),
+        ] {
+            if range.start < taken.end && taken.start < range.end {
+                return Err(Expected::Outside(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_tables(&self) -> Result<()> {
+        self.validate_table("L1 table", self.header.l1())?;
+        self.validate_table("refcount table", self.header.refcount_table())?;
+        let snapshots = self.header.snapshots();
+        if snapshots.entries > 0 && snapshots.at.0 >= self.file.length() {
+            return Err(truncated("snapshot table", snapshots.at, 0, 40));
+        }
+        Ok(())
+    }
+
+    fn validate_table(&self, structure: &'static str, table: TableAt) -> Result<()> {
+        let (length, needed) = (self.file.length(), table.entries.saturating_mul(ENTRY));
+        if is_within(length, table.at, needed) {
+            return Ok(());
+        }
+        let found = length.saturating_sub(table.at.0);
+        Err(truncated(structure, table.at, found, needed))
+    }
 }
 
-/// Fills `buf` with the bytes of the file from `at` on.
-fn read_exact(file: &File, buf: &mut [u8], at: HostOffset) -> Result<()> {
-    debug_assert!(to_u64(buf.len()) <= 2 << 20, "read in bounded pieces");
-    file.read_exact_at(buf, at.0)
-        .map_err(|error| Error::source_io(Action::Read(at.0), error))
+fn refuse_unknown(header: &Header, extensions: &Extensions) -> Result<(), Unsupported> {
+    let name = |bit| extensions.feature_name(FeatureKind::Incompatible, bit);
+    let unknown: Vec<_> = header.features().unknown().map(|bit| (bit, name(bit))).collect();
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(Unsupported::Features(Features(unknown)))
+    }
+}
+
+fn truncated(structure: &'static str, at: HostOffset, found: u64, expected: u64) -> Error {
+    Corrupt::Truncated {
+        structure,
+        at,
+        found,
+        expected,
+    }
+    .into()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    /// Bytes that no compression makes smaller.
+    pub(crate) fn noise(length: usize) -> Vec<u8> {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            u8::try_from(state >> 56).unwrap()
+        };
+        (0..length).map(|_| next()).collect()
+    }
 }

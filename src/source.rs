@@ -27,6 +27,8 @@ pub enum Kind {
     RegularFile,
     /// A block device.
     BlockDevice,
+    /// A disk image.
+    Image,
 }
 
 /// A virtual disk that can be read, from several threads at once.

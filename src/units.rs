@@ -38,3 +38,11 @@ pub const fn to_usize(length: u64) -> usize {
 pub fn length(range: &Range<u64>) -> u64 {
     range.end.saturating_sub(range.start)
 }
+
+/// How far `at` lies behind the last multiple of `unit`, which is not 0.
+pub const fn within(at: u64, unit: u64) -> u64 {
+    match at.checked_rem(unit) {
+        Some(rest) => rest,
+        None => 0,
+    }
+}

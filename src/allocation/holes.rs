@@ -8,7 +8,7 @@ use crate::source::{Kind, Source};
 pub(super) fn scan(source: &dyn Source) -> Result<AllocationMap> {
     let mut map = AllocationMap::new(source.len());
     let reason = match source.kind() {
-        Kind::RegularFile => Reason::Data,
+        Kind::RegularFile | Kind::Image => Reason::Data,
         Kind::BlockDevice => Reason::Unknown,
     };
     let mut at = 0;

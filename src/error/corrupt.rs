@@ -140,6 +140,12 @@ pub enum StreamFault {
         /// The cluster size.
         expected: u64,
     },
+    /// It wants more memory than QEMU gives.
+    #[error("the stream wants a window of more than {limit} bytes")]
+    Window {
+        /// QEMU's limit.
+        limit: u64,
+    },
     /// It does not end.
     #[error("the stream holds more than {expected} bytes")]
     TooLong {

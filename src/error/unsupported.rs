@@ -26,6 +26,9 @@ pub enum Unsupported {
     /// A backing file in another format.
     #[error("has a backing file in the format {0:?}, which is not supported")]
     BackingFormat(String),
+    /// A backing file or data file that is not in the filesystem.
+    #[error("needs {0:?}, which is no plain file name")]
+    Protocol(String),
 }
 
 /// Incompatible feature bits, with their names where the image tells them.

@@ -1,55 +1,81 @@
-//! Header extensions: the list of them, the feature name table, and ours. Spec: qcow2.txt, "Header extensions".
+//! Header extensions one by one, and how ours are written. Spec: qcow2.txt, "Header extensions".
 
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::error::{Corrupt, Error, Expected, Result};
-use crate::format::header::AUTOCLEAR_CHECKSUMS;
-use crate::units::{HostOffset, to_u64, to_usize};
+use super::header::AUTOCLEAR_CHECKSUMS;
+use crate::units::HostOffset;
 
 /// Ends the list.
-const END: u32 = 0;
+pub const END: u32 = 0;
+
+/// The name of the format of the backing file.
+pub const BACKING_FORMAT: u32 = 0xe279_2aca;
 
 /// The feature name table.
-const FEATURE_NAMES: u32 = 0x6803_f857;
+pub const FEATURE_NAMES: u32 = 0x6803_f857;
+
+/// Where the bitmaps are.
+pub const BITMAPS: u32 = 0x2385_2875;
+
+/// Where the header of the encryption is.
+pub const ENCRYPTION: u32 = 0x0537_be77;
+
+/// The name of the external data file.
+pub const DATA_FILE: u32 = 0x4441_5441;
 
 /// Ours, "mkqc": points to the checksum table.
-const CHECKSUMS: u32 = 0x6d6b_7163;
+pub const CHECKSUMS: u32 = 0x6d6b_7163;
 
 /// The two words in front of the data of every extension, which is padded to a multiple of 8 bytes.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawExtension {
+pub struct RawExtension {
     /// 0: which one it is.
-    kind: U32,
+    pub kind: U32,
     /// 4: length of the data in bytes, without these words and without the padding.
-    length: U32,
+    pub length: U32,
 }
 const _: () = assert!(size_of::<RawExtension>() == 8);
 
 /// One entry of the feature name table.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawFeatureName {
+pub struct RawFeatureName {
     /// 0: 0 incompatible, 1 compatible, 2 autoclear.
-    kind: u8,
+    pub kind: u8,
     /// 1: number of the bit.
-    bit: u8,
+    pub bit: u8,
     /// 2: its name, padded with zeros.
-    name: [u8; 46],
+    pub name: [u8; 46],
 }
 const _: () = assert!(size_of::<RawFeatureName>() == 48);
 
 /// The data of our extension.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawChecksums {
+pub struct RawChecksums {
     /// 0: host offset of the checksum table in bytes, aligned to a cluster.
-    offset: U64,
+    pub offset: U64,
     /// 8: length of the checksum table in bytes.
-    length: U64,
+    pub length: U64,
 }
 const _: () = assert!(size_of::<RawChecksums>() == 16);
+
+/// The data of the extension for bitmaps. Spec: "Bitmaps extension".
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct RawBitmaps {
+    /// 0: number of bitmaps.
+    pub nb_bitmaps: U32,
+    /// 4: reserved.
+    pub reserved: U32,
+    /// 8: length of the bitmap directory in bytes.
+    pub bitmap_directory_size: U64,
+    /// 16: host offset of the bitmap directory in bytes, aligned to a cluster.
+    pub bitmap_directory_offset: U64,
+}
+const _: () = assert!(size_of::<RawBitmaps>() == 24);
 
 /// Where the checksum table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,123 +135,26 @@ pub fn append_end(header: &mut Vec<u8>) {
     append(header, END, &[]);
 }
 
-/// Finds our extension in the first cluster of an image, whose extensions begin at `start`.
-///
-/// # Errors
-///
-/// [`Error::Corrupt`] if the list runs over the end of `first_cluster`, or ours is not of its length or points
-/// to a place that is not aligned to a cluster.
-pub fn find_checksums(first_cluster: &[u8], start: HostOffset) -> Result<Option<ChecksumsAt>> {
-    let mut at = start;
-    loop {
-        let (raw, data) = first_cluster
-            .get(to_usize(at.0)..)
-            .and_then(|rest| RawExtension::read_from_prefix(rest).ok())
-            .ok_or_else(|| cut_off(first_cluster, at, 8))?;
-        let length = u64::from(raw.length.get());
-        match raw.kind.get() {
-            END => return Ok(None),
-            CHECKSUMS => return parse_checksums(first_cluster, at, length, data).map(Some),
-            _ if length > to_u64(data.len()) => {
-                return Err(cut_off(first_cluster, at, length.saturating_add(8)));
-            }
-            _ => at = HostOffset(at.0.saturating_add(8).saturating_add(length.next_multiple_of(8))),
-        }
-    }
-}
-
-fn parse_checksums(first_cluster: &[u8], at: HostOffset, length: u64, data: &[u8]) -> Result<ChecksumsAt> {
-    let wrong = |field, found, expected| -> Error {
-        Corrupt::Field {
-            structure: "checksum extension",
-            at,
-            field,
-            found,
-            expected,
-        }
-        .into()
-    };
-    let size = to_u64(size_of::<RawChecksums>());
-    if length != size {
-        return Err(wrong("length", length, Expected::Exactly(size)));
-    }
-    let (raw, _) = RawChecksums::read_from_prefix(data)
-        .map_err(|_| cut_off(first_cluster, at, size.saturating_add(8)))?;
-    let (offset, cluster_size) = (raw.offset.get(), to_u64(first_cluster.len()));
-    if !offset.is_multiple_of(cluster_size) {
-        return Err(wrong("offset", offset, Expected::MultipleOf(cluster_size)));
-    }
-    Ok(ChecksumsAt {
-        offset: HostOffset(offset),
-        length: raw.length.get(),
-    })
-}
-
-fn cut_off(first_cluster: &[u8], at: HostOffset, expected: u64) -> Error {
-    let found = to_u64(first_cluster.len()).saturating_sub(at.0);
-    Corrupt::Truncated {
-        structure: "header extension",
-        at,
-        found,
-        expected,
-    }
-    .into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const AT: ChecksumsAt = ChecksumsAt {
-        offset: HostOffset(0x50000),
-        length: 77,
-    };
-
-    fn first_cluster() -> Vec<u8> {
-        let mut bytes = vec![0; 104];
-        append_feature_names(&mut bytes);
-        append_checksums(&mut bytes, AT);
-        append_end(&mut bytes);
-        bytes.resize(512, 0);
-        bytes
-    }
+    use crate::format::extensions::Extensions;
+    use crate::format::features::FeatureKind;
 
     #[test]
     fn what_was_appended_is_found_again() {
-        assert_eq!(
-            find_checksums(&first_cluster(), HostOffset(104)).unwrap(),
-            Some(AT)
-        );
-    }
-
-    #[test]
-    fn an_image_without_ours_has_none() {
+        let at = ChecksumsAt {
+            offset: HostOffset(0x50000),
+            length: 77,
+        };
         let mut bytes = vec![0; 104];
         append_feature_names(&mut bytes);
+        append_checksums(&mut bytes, at);
+        append_end(&mut bytes);
         bytes.resize(512, 0);
-        assert_eq!(find_checksums(&bytes, HostOffset(104)).unwrap(), None);
-    }
-
-    #[test]
-    fn a_list_that_runs_over_the_end_is_an_error() {
-        let mut bytes = first_cluster();
-        bytes[108] = 0xff;
-        let message = find_checksums(&bytes, HostOffset(104)).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "header extension at 0x68 does not fit: it needs 4278190136 bytes, 408 are there"
-        );
-        assert!(find_checksums(&bytes, HostOffset(600)).is_err());
-    }
-
-    #[test]
-    fn an_unaligned_table_is_an_error() {
-        let mut bytes = first_cluster();
-        bytes[104 + 56 + 8 + 7] = 1;
-        let message = find_checksums(&bytes, HostOffset(104)).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "checksum extension at 0xa0: offset is 0x50001, expected a multiple of 0x200"
-        );
+        let found = Extensions::parse(&bytes, HostOffset(104), 512).unwrap();
+        assert_eq!(found.checksums, Some(at));
+        let name = found.feature_name(FeatureKind::Autoclear, AUTOCLEAR_CHECKSUMS);
+        assert_eq!(name.as_deref(), Some("mkqcow2 checksums"));
     }
 }

@@ -7,10 +7,10 @@ use crate::units::{GuestCluster, GuestOffset, SECTOR, to_usize};
 pub const ENTRY: u64 = 8;
 
 /// QEMU's limit for the active L1 table, in bytes.
-const MAX_L1_BYTES: u64 = 32 << 20;
+pub const MAX_L1_BYTES: u64 = 32 << 20;
 
 /// QEMU's limit for the refcount table, in bytes.
-const MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
+pub const MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
 
 /// Host offsets in table entries have 56 bits. Spec: "L1 table entry".
 const MAX_IMAGE_BYTES: u64 = 1 << 56;
@@ -66,11 +66,22 @@ impl ClusterSize {
     }
 }
 
+/// The form of L2 entries. Spec: "Extended L2 Entries".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum L2Form {
+    /// 8 bytes a cluster.
+    #[default]
+    Standard,
+    /// 16 bytes a cluster, of which each 32nd part is allocated on its own.
+    Extended,
+}
+
 /// A disk of a certain size cut into clusters of a certain size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     cluster: ClusterSize,
     size: u64,
+    form: L2Form,
 }
 
 impl Geometry {
@@ -80,6 +91,17 @@ impl Geometry {
     ///
     /// [`TooLarge`] if the L1 table would pass QEMU's limit.
     pub fn new(cluster: ClusterSize, size: u64) -> Result<Self, TooLarge> {
+        // What cannot be rounded up is too large by far.
+        let size = size.checked_next_multiple_of(SECTOR).unwrap_or(size);
+        Self::of_image(cluster, size, L2Form::Standard)
+    }
+
+    /// The virtual disk of an image, whose size need not be whole sectors.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] if the L1 table would pass QEMU's limit.
+    pub fn of_image(cluster: ClusterSize, size: u64, form: L2Form) -> Result<Self, TooLarge> {
         let too_large = |found| TooLarge {
             size,
             cluster_size: cluster.bytes(),
@@ -88,10 +110,7 @@ impl Geometry {
             limit: MAX_L1_BYTES,
             smallest: None,
         };
-        let size = size
-            .checked_next_multiple_of(SECTOR)
-            .ok_or_else(|| too_large(u64::MAX))?;
-        let geometry = Self { cluster, size };
+        let geometry = Self { cluster, size, form };
         let l1_bytes = geometry.l1_entries().saturating_mul(ENTRY);
         if l1_bytes > MAX_L1_BYTES {
             Err(too_large(l1_bytes))
@@ -100,7 +119,7 @@ impl Geometry {
         }
     }
 
-    /// The size of the virtual disk in bytes, a multiple of [`SECTOR`].
+    /// The size of the virtual disk in bytes, a multiple of [`SECTOR`] if the image is one of ours.
     pub fn size(self) -> u64 {
         self.size
     }
@@ -122,7 +141,37 @@ impl Geometry {
 
     /// How many entries an L2 table has; it fills one cluster.
     pub fn l2_entries(self) -> u64 {
-        self.cluster_size() / ENTRY
+        self.cluster_size() >> self.l2_entry_bits()
+    }
+
+    /// The form of L2 entries.
+    pub fn l2_form(self) -> L2Form {
+        self.form
+    }
+
+    /// The size of an L2 entry in bytes.
+    pub fn l2_entry_size(self) -> u64 {
+        1 << self.l2_entry_bits()
+    }
+
+    fn l2_entry_bits(self) -> u32 {
+        match self.form {
+            L2Form::Standard => 3,
+            L2Form::Extended => 4,
+        }
+    }
+
+    /// The smallest part of the disk that is allocated on its own, in bytes.
+    pub fn subcluster_size(self) -> u64 {
+        match self.form {
+            L2Form::Standard => self.cluster_size(),
+            L2Form::Extended => self.cluster_size() / 32,
+        }
+    }
+
+    /// How many bytes of the disk an L2 table maps.
+    pub fn l2_reach(self) -> u64 {
+        self.l2_entries().saturating_mul(self.cluster_size())
     }
 
     /// How many entries the L1 table needs.
@@ -152,8 +201,8 @@ impl Geometry {
 
     /// The entry of the L1 table, and that of the L2 table it points to, which map a cluster.
     pub fn indices_of(self, cluster: GuestCluster) -> (usize, usize) {
-        // The cluster size is at least 512, so that an L2 table has 64 entries or more.
-        let entries_bits = self.cluster.bits.saturating_sub(3);
+        // The cluster size is at least 512, so that an L2 table has 32 entries or more.
+        let entries_bits = self.cluster.bits.saturating_sub(self.l2_entry_bits());
         let l2 = cluster.0 & self.l2_entries().saturating_sub(1);
         (to_usize(cluster.0 >> entries_bits), to_usize(l2))
     }

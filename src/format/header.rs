@@ -1,151 +1,135 @@
 //! The header of an image. Spec: qcow2.txt, "Header".
 
-use zerocopy::byteorder::big_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+mod raw;
 
+use std::ops::Range;
+
+use zerocopy::FromBytes;
+
+pub use raw::{AUTOCLEAR_CHECKSUMS, Compat, MAGIC, RawHeader, RawHeaderV3};
+
+use super::features::{self, FeatureBits, FeatureKind};
+use super::geometry::{ClusterSize, ENTRY, Geometry, L2Form, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES};
+use super::mapping::L2Rules;
+use super::refcount::{self, Width};
 use crate::error::{Corrupt, Error, Expected, Result, Unsupported};
-use crate::format::geometry::{ClusterSize, Geometry};
 use crate::units::{HostOffset, to_u64};
 
-/// The first four bytes of every image.
-pub const MAGIC: [u8; 4] = *b"QFI\xfb";
+/// QEMU's limit for the number of internal snapshots.
+const MAX_SNAPSHOTS: u32 = 65536;
 
-/// The autoclear bit that says the checksum table describes the disk as it is: QEMU clears bits it does not
-/// know as soon as it opens an image for writing. 63, far from those that QEMU assigns from 0 on.
-pub const AUTOCLEAR_CHECKSUMS: u32 = 63;
+/// The longest name of a backing file, in bytes. Spec: "Header".
+const MAX_BACKING_NAME: u32 = 1023;
 
-/// The version of the format.
+/// Where the compression type stands, if the header is that long.
+const COMPRESSION_TYPE_AT: usize = 104;
+
+/// How clusters are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compat {
-    /// Version 2, which QEMU calls compat=0.10.
-    V0_10,
-    /// Version 3, which QEMU calls compat=1.1.
+pub enum Compression {
+    /// Raw deflate.
     #[default]
-    V1_1,
+    Zlib,
+    /// Zstandard.
+    Zstd,
 }
 
-impl Compat {
-    /// How many bytes of the header come before the first extension.
-    pub fn header_length(self) -> usize {
-        match self {
-            Self::V0_10 => size_of::<RawHeader>(),
-            Self::V1_1 => size_of::<RawHeader>().saturating_add(size_of::<RawHeaderV3>()),
-        }
-    }
+/// How clusters are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// With AES-CBC, which QEMU gave up.
+    Aes,
+    /// As LUKS does.
+    Luks,
 }
 
-/// The first 72 bytes of an image.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct RawHeader {
-    /// 0: [`MAGIC`].
-    pub magic: [u8; 4],
-    /// 4: 2 or 3.
-    pub version: U32,
-    /// 8: host offset of the backing file name, in bytes; 0 for none.
-    pub backing_file_offset: U64,
-    /// 16: length of the backing file name, in bytes.
-    pub backing_file_size: U32,
-    /// 20: log2 of the cluster size; 9 to 21 (21 is QEMU's limit, not the spec's).
-    pub cluster_bits: U32,
-    /// 24: size of the virtual disk, in bytes.
-    pub size: U64,
-    /// 32: 0 none, 1 AES, 2 LUKS.
-    pub crypt_method: U32,
-    /// 36: number of entries in the active L1 table.
-    pub l1_size: U32,
-    /// 40: host offset of the active L1 table, aligned to a cluster.
-    pub l1_table_offset: U64,
-    /// 48: host offset of the refcount table, aligned to a cluster.
-    pub refcount_table_offset: U64,
-    /// 56: clusters that the refcount table takes.
-    pub refcount_table_clusters: U32,
-    /// 60: number of internal snapshots.
-    pub nb_snapshots: U32,
-    /// 64: host offset of the snapshot table, aligned to a cluster.
-    pub snapshots_offset: U64,
+/// A table somewhere in the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableAt {
+    /// Its first byte, aligned to a cluster.
+    pub at: HostOffset,
+    /// How many entries it has.
+    pub entries: u64,
 }
-const _: () = assert!(size_of::<RawHeader>() == 72);
 
-/// What version 3 adds, from byte 72 on.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct RawHeaderV3 {
-    /// 72: features without which the image must not be read.
-    pub incompatible_features: U64,
-    /// 80: features that can be ignored.
-    pub compatible_features: U64,
-    /// 88: features that a program which does not know them clears when it writes.
-    pub autoclear_features: U64,
-    /// 96: log2 of the width of a refcount, in bits.
-    pub refcount_order: U32,
-    /// 100: where the extensions begin, in bytes; a multiple of 8.
-    pub header_length: U32,
-}
-const _: () = assert!(size_of::<RawHeaderV3>() == 32);
-
-/// What of a header a reader of checksums relies on, validated.
-#[derive(Clone, Copy, Debug)]
+/// A header that is right in itself; what it points to may still lie behind the end of the file.
+#[derive(Clone, Debug)]
 pub struct Header {
     geometry: Geometry,
     compat: Compat,
-    autoclear_features: u64,
-    extensions_at: HostOffset,
+    features: FeatureBits,
+    encryption: Option<Encryption>,
+    compression: Compression,
+    refcounts: Width,
+    l1: TableAt,
+    refcount_table: TableAt,
+    snapshots: TableAt,
+    backing_name: Option<Range<u64>>,
+    length: u64,
 }
 
 impl Header {
-    /// Validates the beginning of an image, of which `bytes` should hold 104 bytes or the whole file.
+    /// Validates the beginning of an image, of which `bytes` should hold 112 bytes or the whole file.
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if it is too short, is no image, or a field is outside the specification's limits.
-    /// - [`Error::Unsupported`] for a version other than 2 and 3, or a disk beyond QEMU's limits.
+    /// - [`Error::Corrupt`] if it is too short, is no image, or a field is outside the specification's limits
+    ///   or QEMU's.
+    /// - [`Error::Unsupported`] for a version other than 2 and 3.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let (raw, rest) = RawHeader::read_from_prefix(bytes).map_err(|_| too_short(bytes, 72))?;
         if raw.magic != MAGIC {
             let (found, expected) = (u32::from_be_bytes(raw.magic), u32::from_be_bytes(MAGIC));
             return Err(wrong("magic", found, Expected::Exactly(expected.into())));
         }
-        let bits = raw.cluster_bits.get();
-        let cluster = ClusterSize::from_bits(bits).ok_or_else(|| {
-            let limit = if bits < ClusterSize::MIN.bits() {
-                Expected::AtLeast(ClusterSize::MIN.bits().into())
-            } else {
-                Expected::AtMost(ClusterSize::MAX.bits().into())
-            };
-            wrong("cluster_bits", bits, limit)
-        })?;
-        let geometry = Geometry::new(cluster, raw.size.get())
-            .map_err(|_| wrong("size", raw.size.get(), Expected::AtMost(cluster.largest_disk())))?;
-        match raw.version.get() {
-            2 => Ok(Self {
-                geometry,
-                compat: Compat::V0_10,
-                autoclear_features: 0,
-                extensions_at: HostOffset(to_u64(Compat::V0_10.header_length())),
-            }),
+        let v3 = match raw.version.get() {
+            2 => RawHeaderV3::version_2(),
             3 => {
-                let (v3, _) = RawHeaderV3::read_from_prefix(rest).map_err(|_| too_short(bytes, 104))?;
-                let length = v3.header_length.get();
-                if length < 104 {
-                    return Err(wrong("header_length", length, Expected::AtLeast(104)));
-                }
-                if !length.is_multiple_of(8) {
-                    return Err(wrong("header_length", length, Expected::MultipleOf(8)));
-                }
-                Ok(Self {
-                    geometry,
-                    compat: Compat::V1_1,
-                    autoclear_features: v3.autoclear_features.get(),
-                    extensions_at: HostOffset(length.into()),
-                })
+                RawHeaderV3::read_from_prefix(rest)
+                    .map_err(|_| too_short(bytes, 104))?
+                    .0
             }
-            version => Err(Unsupported::Header {
-                field: "version",
-                found: version.into(),
+            version => {
+                return Err(Unsupported::Header {
+                    field: "version",
+                    found: version.into(),
+                }
+                .into());
             }
-            .into()),
-        }
+        };
+        let compat = if raw.version.get() == 2 {
+            Compat::V0_10
+        } else {
+            Compat::V1_1
+        };
+        let features = FeatureBits {
+            incompatible: v3.incompatible_features.get(),
+            compatible: v3.compatible_features.get(),
+            autoclear: v3.autoclear_features.get(),
+        };
+        let geometry = geometry(&raw, features)?;
+        let length = header_length(&v3, compat, geometry)?;
+        let order = v3.refcount_order.get();
+        let refcounts = Width::from_order(order).ok_or_else(|| {
+            wrong(
+                "refcount_order",
+                order,
+                Expected::AtMost(refcount::MAX_ORDER.into()),
+            )
+        })?;
+        Ok(Self {
+            geometry,
+            compat,
+            features,
+            encryption: encryption(&raw)?,
+            compression: compression(bytes, length, features)?,
+            refcounts,
+            l1: l1(&raw, geometry)?,
+            refcount_table: refcount_table(&raw, geometry)?,
+            snapshots: snapshots(&raw, geometry)?,
+            backing_name: backing_name(&raw, geometry)?,
+            length,
+        })
     }
 
     /// Size and clusters of the virtual disk.
@@ -158,16 +142,238 @@ impl Header {
         self.compat
     }
 
+    /// All feature bits.
+    pub fn features(&self) -> FeatureBits {
+        self.features
+    }
+
+    /// Whether an incompatible feature is used.
+    pub fn needs(&self, bit: u32) -> bool {
+        self.features.has(FeatureKind::Incompatible, bit)
+    }
+
     /// Whether an autoclear bit is set; none are in version 2.
     pub fn has_autoclear(&self, bit: u32) -> bool {
-        1_u64
-            .checked_shl(bit)
-            .is_some_and(|mask| self.autoclear_features & mask != 0)
+        self.features.has(FeatureKind::Autoclear, bit)
+    }
+
+    /// How clusters are encrypted, if they are.
+    pub fn encryption(&self) -> Option<Encryption> {
+        self.encryption
+    }
+
+    /// How clusters are compressed, those that are.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// How wide refcounts are.
+    pub fn refcounts(&self) -> Width {
+        self.refcounts
+    }
+
+    /// The active L1 table. It has an entry for all of the disk, perhaps more.
+    pub fn l1(&self) -> TableAt {
+        self.l1
+    }
+
+    /// The refcount table, whole clusters of it.
+    pub fn refcount_table(&self) -> TableAt {
+        self.refcount_table
+    }
+
+    /// The snapshot table; its entries differ in size.
+    pub fn snapshots(&self) -> TableAt {
+        self.snapshots
+    }
+
+    /// Where in the first cluster the name of the backing file stands, if there is one.
+    pub fn backing_name(&self) -> Option<Range<u64>> {
+        self.backing_name.clone()
     }
 
     /// Where the header extensions begin.
     pub fn extensions_at(&self) -> HostOffset {
-        self.extensions_at
+        HostOffset(self.length)
+    }
+
+    /// How L2 entries are to be understood.
+    pub fn l2_rules(&self) -> L2Rules {
+        L2Rules {
+            geometry: self.geometry,
+            compat: self.compat,
+            data_file: self.needs(features::DATA_FILE),
+        }
+    }
+}
+
+fn geometry(raw: &RawHeader, features: FeatureBits) -> Result<Geometry> {
+    let bits = raw.cluster_bits.get();
+    let form = if features.has(FeatureKind::Incompatible, features::EXTENDED_L2) {
+        L2Form::Extended
+    } else {
+        L2Form::Standard
+    };
+    let smallest = match form {
+        L2Form::Standard => ClusterSize::MIN.bits(),
+        L2Form::Extended => 14,
+    };
+    let cluster = ClusterSize::from_bits(bits)
+        .filter(|cluster| cluster.bits() >= smallest)
+        .ok_or_else(|| {
+            let limit = if bits < smallest {
+                Expected::AtLeast(smallest.into())
+            } else {
+                Expected::AtMost(ClusterSize::MAX.bits().into())
+            };
+            wrong("cluster_bits", bits, limit)
+        })?;
+    let largest = match form {
+        L2Form::Standard => cluster.largest_disk(),
+        L2Form::Extended => cluster.largest_disk() / 2,
+    };
+    Geometry::of_image(cluster, raw.size.get(), form)
+        .map_err(|_| wrong("size", raw.size.get(), Expected::AtMost(largest)))
+}
+
+fn header_length(v3: &RawHeaderV3, compat: Compat, geometry: Geometry) -> Result<u64> {
+    let (length, shortest) = (u64::from(v3.header_length.get()), to_u64(compat.header_length()));
+    if length < shortest {
+        return Err(wrong("header_length", length, Expected::AtLeast(shortest)));
+    }
+    if !length.is_multiple_of(8) {
+        return Err(wrong("header_length", length, Expected::MultipleOf(8)));
+    }
+    if length > geometry.cluster_size() {
+        let limit = Expected::AtMost(geometry.cluster_size());
+        return Err(wrong("header_length", length, limit));
+    }
+    Ok(length)
+}
+
+fn encryption(raw: &RawHeader) -> Result<Option<Encryption>> {
+    match raw.crypt_method.get() {
+        0 => Ok(None),
+        1 => Ok(Some(Encryption::Aes)),
+        2 => Ok(Some(Encryption::Luks)),
+        method => Err(wrong("crypt_method", method, Expected::AtMost(2))),
+    }
+}
+
+fn compression(bytes: &[u8], header_length: u64, features: FeatureBits) -> Result<Compression> {
+    let stands_there = header_length > to_u64(COMPRESSION_TYPE_AT);
+    let found = bytes
+        .get(COMPRESSION_TYPE_AT)
+        .copied()
+        .filter(|_| stands_there)
+        .unwrap_or(0);
+    match (
+        found,
+        features.has(FeatureKind::Incompatible, features::COMPRESSION),
+    ) {
+        (0, false) => Ok(Compression::Zlib),
+        (1, true) => Ok(Compression::Zstd),
+        (0, true) => Err(wrong("compression_type", found, Expected::AtLeast(1))),
+        (_, true) => Err(wrong("compression_type", found, Expected::AtMost(1))),
+        (_, false) => Err(wrong("compression_type", found, Expected::Exactly(0))),
+    }
+}
+
+fn l1(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
+    let (entries, needed) = (u64::from(raw.l1_size.get()), geometry.l1_entries());
+    if entries < needed {
+        return Err(wrong("l1_size", entries, Expected::AtLeast(needed)));
+    }
+    if entries > MAX_L1_BYTES / ENTRY {
+        return Err(wrong("l1_size", entries, Expected::AtMost(MAX_L1_BYTES / ENTRY)));
+    }
+    let at = aligned("l1_table_offset", raw.l1_table_offset.get(), geometry)?;
+    if entries > 0 && at.0 == 0 {
+        return Err(wrong(
+            "l1_table_offset",
+            at.0,
+            Expected::AtLeast(geometry.cluster_size()),
+        ));
+    }
+    Ok(TableAt { at, entries })
+}
+
+fn refcount_table(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
+    let clusters = u64::from(raw.refcount_table_clusters.get());
+    let limit = MAX_REFCOUNT_TABLE_BYTES >> geometry.cluster().bits();
+    if clusters > limit {
+        return Err(wrong(
+            "refcount_table_clusters",
+            clusters,
+            Expected::AtMost(limit),
+        ));
+    }
+    if clusters == 0 {
+        return Err(wrong("refcount_table_clusters", clusters, Expected::AtLeast(1)));
+    }
+    let at = aligned("refcount_table_offset", raw.refcount_table_offset.get(), geometry)?;
+    if at.0 == 0 {
+        return Err(wrong(
+            "refcount_table_offset",
+            at.0,
+            Expected::AtLeast(geometry.cluster_size()),
+        ));
+    }
+    let entries = clusters.saturating_mul(geometry.cluster_size()) / ENTRY;
+    Ok(TableAt { at, entries })
+}
+
+fn snapshots(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
+    let count = raw.nb_snapshots.get();
+    if count > MAX_SNAPSHOTS {
+        return Err(wrong(
+            "nb_snapshots",
+            count,
+            Expected::AtMost(MAX_SNAPSHOTS.into()),
+        ));
+    }
+    // Without snapshots the offset means nothing.
+    let at = if count == 0 {
+        HostOffset(0)
+    } else {
+        aligned("snapshots_offset", raw.snapshots_offset.get(), geometry)?
+    };
+    if count > 0 && at.0 == 0 {
+        return Err(wrong(
+            "snapshots_offset",
+            at.0,
+            Expected::AtLeast(geometry.cluster_size()),
+        ));
+    }
+    let entries = count.into();
+    Ok(TableAt { at, entries })
+}
+
+fn backing_name(raw: &RawHeader, geometry: Geometry) -> Result<Option<Range<u64>>> {
+    let (start, length) = (raw.backing_file_offset.get(), raw.backing_file_size.get());
+    // QEMU takes both for "none".
+    if start == 0 || length == 0 {
+        return Ok(None);
+    }
+    if length > MAX_BACKING_NAME {
+        return Err(wrong(
+            "backing_file_size",
+            length,
+            Expected::AtMost(MAX_BACKING_NAME.into()),
+        ));
+    }
+    let latest = geometry.cluster_size().saturating_sub(length.into());
+    if start > latest {
+        return Err(wrong("backing_file_offset", start, Expected::AtMost(latest)));
+    }
+    Ok(Some(start..start.saturating_add(length.into())))
+}
+
+fn aligned(field: &'static str, found: u64, geometry: Geometry) -> Result<HostOffset> {
+    if found.is_multiple_of(geometry.cluster_size()) {
+        Ok(HostOffset(found))
+    } else {
+        Err(wrong(field, found, Expected::MultipleOf(geometry.cluster_size())))
     }
 }
 
@@ -202,6 +408,11 @@ mod tests {
         bytes[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
         bytes[23] = 16;
         bytes[27] = 1;
+        bytes[39] = 8;
+        bytes[45] = 1;
+        bytes[53] = 2;
+        bytes[59] = 1;
+        bytes[99] = 4;
         bytes[103] = 104;
         bytes
     }

@@ -1,12 +1,30 @@
 //! L1 and L2 table entries. Spec: qcow2.txt, "Cluster mapping".
 
-use crate::units::HostOffset;
+use super::geometry::{Geometry, L2Form};
+use super::header::Compat;
+use crate::error::Expected;
+use crate::units::{HostOffset, SECTOR};
 
 /// Bit 63 of an L1 entry or a standard L2 entry: the refcount of what it points to is exactly 1.
 const COPIED: u64 = 1 << 63;
 
+/// Bit 62 of an L2 entry: the cluster is compressed.
+const COMPRESSED: u64 = 1 << 62;
+
 /// Bit 0 of a standard L2 entry (version 3): the cluster reads as zeros.
 const ZERO: u64 = 1;
+
+/// Bits 9 to 55: a host offset.
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+
+/// Bits 0 to 8 and 56 to 62 of an L1 entry.
+const L1_RESERVED: u64 = !(COPIED | OFFSET);
+
+/// Bits 1 to 8 and 56 to 61 of an L2 entry that is not compressed.
+const L2_RESERVED: u64 = !(COPIED | COMPRESSED | OFFSET | ZERO);
+
+/// How many parts an extended L2 entry allocates on their own.
+const SUBCLUSTERS: u32 = 32;
 
 /// An L1 or L2 entry in the byte order of the disk.
 pub type Entry = [u8; 8];
@@ -18,4 +36,247 @@ pub const ZERO_CLUSTER: Entry = ZERO.to_be_bytes();
 /// L1 entry, an uncompressed cluster in an L2 entry.
 pub fn only_reference_to(offset: HostOffset) -> Entry {
     (COPIED | offset.0).to_be_bytes()
+}
+
+/// Whether an L1 or L2 entry claims that the refcount of what it points to is exactly 1.
+pub fn is_copied(entry: u64) -> bool {
+    entry & COPIED != 0
+}
+
+/// Where the bytes of a compressed cluster are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// The first byte; not aligned.
+    pub at: HostOffset,
+    /// Up to how many bytes it has: it may end before, in the last sector of 512 bytes.
+    pub length: u64,
+}
+
+/// Where a cluster, or a subcluster, of the virtual disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// In the backing file, or nowhere: then it reads as zeros.
+    Unallocated,
+    /// Nowhere: it reads as zeros.
+    Zero,
+    /// It reads as zeros, whatever lies in the room that is kept for it.
+    ZeroAllocated(HostOffset),
+    /// There, as it is.
+    Data(HostOffset),
+    /// There, compressed with all the rest of its cluster.
+    Compressed(Stream),
+}
+
+/// What an L1 entry says.
+///
+/// # Errors
+///
+/// What should have been there instead.
+pub fn l1_entry(entry: u64, geometry: Geometry) -> Result<Option<HostOffset>, Expected> {
+    if entry & L1_RESERVED != 0 {
+        return Err(Expected::Clear(L1_RESERVED));
+    }
+    let offset = aligned(entry, geometry)?;
+    Ok((offset.0 != 0).then_some(offset))
+}
+
+/// How the L2 entries of an image are to be understood.
+#[derive(Clone, Copy, Debug)]
+pub struct L2Rules {
+    /// Size of clusters and form of entries.
+    pub geometry: Geometry,
+    /// Version 2 has no zero flag.
+    pub compat: Compat,
+    /// Offsets are those in an external data file.
+    pub data_file: bool,
+}
+
+impl L2Rules {
+    /// What an L2 entry says about one of its subclusters, the number of which is 0 to 31, or 0 if the form is
+    /// standard. `bitmap` is the second half of an extended entry. The host offset is that of the subcluster.
+    ///
+    /// # Errors
+    ///
+    /// What should have been there instead, and whether it is the bitmap that is wrong.
+    pub fn decode(&self, entry: u64, bitmap: u64, subcluster: u32) -> Result<Mapping, Wrong> {
+        if entry & COMPRESSED != 0 {
+            return self.compressed(entry, bitmap);
+        }
+        if entry & L2_RESERVED != 0 {
+            return Err(Wrong::Entry(Expected::Clear(L2_RESERVED)));
+        }
+        let offset = aligned(entry, self.geometry).map_err(Wrong::Entry)?;
+        // Offset 0 is that of the header, but for an external data file that of its first cluster.
+        let is_allocated = offset.0 != 0 || (self.data_file && is_copied(entry));
+        if !is_allocated && is_copied(entry) {
+            return Err(Wrong::Entry(Expected::That("an offset behind the header")));
+        }
+        match self.geometry.l2_form() {
+            L2Form::Standard if entry & ZERO == 0 => Ok(if is_allocated {
+                Mapping::Data(offset)
+            } else {
+                Mapping::Unallocated
+            }),
+            L2Form::Standard if self.compat == Compat::V0_10 => {
+                Err(Wrong::Entry(Expected::That("no zero flag in version 2")))
+            }
+            L2Form::Standard => Ok(if is_allocated {
+                Mapping::ZeroAllocated(offset)
+            } else {
+                Mapping::Zero
+            }),
+            L2Form::Extended if entry & ZERO != 0 => Err(Wrong::Entry(Expected::Clear(ZERO))),
+            L2Form::Extended => self.subcluster(is_allocated.then_some(offset), bitmap, subcluster),
+        }
+    }
+
+    /// Spec: "Extended L2 Entries".
+    fn subcluster(&self, offset: Option<HostOffset>, bitmap: u64, number: u32) -> Result<Mapping, Wrong> {
+        let (zeros, allocated) = (bitmap >> SUBCLUSTERS, bitmap & u64::from(u32::MAX));
+        if zeros & allocated != 0 {
+            let expected = Expected::That("no subcluster that is both allocated and zeros");
+            return Err(Wrong::Bitmap(expected));
+        }
+        let (is_zero, is_allocated) = (zeros >> number & 1 == 1, allocated >> number & 1 == 1);
+        let Some(HostOffset(cluster)) = offset else {
+            let expected = Expected::That("no subcluster allocated where the cluster is not");
+            return match (allocated, is_zero) {
+                (0, true) => Ok(Mapping::Zero),
+                (0, false) => Ok(Mapping::Unallocated),
+                _ => Err(Wrong::Bitmap(expected)),
+            };
+        };
+        let within = u64::from(number).saturating_mul(self.geometry.subcluster_size());
+        let offset = HostOffset(cluster.saturating_add(within));
+        Ok(match (is_zero, is_allocated) {
+            (true, _) => Mapping::ZeroAllocated(offset),
+            (_, true) => Mapping::Data(offset),
+            _ => Mapping::Unallocated,
+        })
+    }
+
+    /// Spec: "Compressed Clusters Descriptor". Bit 63 should be clear, but does not matter to a reader.
+    fn compressed(&self, entry: u64, bitmap: u64) -> Result<Mapping, Wrong> {
+        if self.data_file {
+            let expected = Expected::That("no compressed cluster in an image with an external data file");
+            return Err(Wrong::Entry(expected));
+        }
+        if bitmap != 0 {
+            return Err(Wrong::Bitmap(Expected::Exactly(0)));
+        }
+        // 53 down to 41: the cluster has 9 to 21 bits.
+        let offset_bits = 70_u32.saturating_sub(self.geometry.cluster().bits());
+        let descriptor = entry & !(COPIED | COMPRESSED);
+        let at = descriptor & !(u64::MAX << offset_bits);
+        let sectors = (descriptor >> offset_bits).saturating_add(1);
+        let length = sectors.saturating_mul(SECTOR).saturating_sub(at % SECTOR);
+        if at < self.geometry.cluster_size() {
+            return Err(Wrong::Entry(Expected::That("an offset behind the header")));
+        }
+        Ok(Mapping::Compressed(Stream {
+            at: HostOffset(at),
+            length,
+        }))
+    }
+}
+
+/// Which half of an L2 entry is wrong, and what it should have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// The descriptor of the cluster.
+    Entry(Expected),
+    /// The bitmap of an extended entry.
+    Bitmap(Expected),
+}
+
+fn aligned(entry: u64, geometry: Geometry) -> Result<HostOffset, Expected> {
+    let offset = entry & OFFSET;
+    if offset.is_multiple_of(geometry.cluster_size()) {
+        Ok(HostOffset(offset))
+    } else {
+        Err(Expected::MultipleOf(geometry.cluster_size()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::geometry::ClusterSize;
+
+    fn rules(form: L2Form, compat: Compat, data_file: bool) -> L2Rules {
+        let geometry = Geometry::of_image(ClusterSize::DEFAULT, 1 << 30, form).unwrap();
+        L2Rules {
+            geometry,
+            compat,
+            data_file,
+        }
+    }
+
+    #[test]
+    fn standard_entries_are_told_apart() {
+        let rules = rules(L2Form::Standard, Compat::V1_1, false);
+        let decode = |entry| rules.decode(entry, 0, 0);
+        assert_eq!(decode(0), Ok(Mapping::Unallocated));
+        assert_eq!(decode(1), Ok(Mapping::Zero));
+        assert_eq!(decode(COPIED | 0x50000), Ok(Mapping::Data(HostOffset(0x50000))));
+        assert_eq!(decode(0x50001), Ok(Mapping::ZeroAllocated(HostOffset(0x50000))));
+        assert!(decode(COPIED | 0x50200).is_err(), "unaligned");
+        assert!(decode(COPIED).is_err(), "the header");
+        for bit in (1..9).chain(56..62) {
+            assert!(decode(COPIED | 0x50000 | 1 << bit).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn version_2_has_no_zero_flag() {
+        let rules = rules(L2Form::Standard, Compat::V0_10, false);
+        assert!(rules.decode(0x50001, 0, 0).is_err());
+    }
+
+    #[test]
+    fn a_compressed_cluster_begins_anywhere_and_ends_with_a_sector() {
+        let rules = rules(L2Form::Standard, Compat::V0_10, false);
+        let stream = Stream {
+            at: HostOffset(0x50123),
+            length: 3 * 512 - 0x123,
+        };
+        let entry = COMPRESSED | 2 << 54 | 0x50123;
+        assert_eq!(rules.decode(entry, 0, 0), Ok(Mapping::Compressed(stream)));
+        assert!(rules.decode(COMPRESSED | 5, 0, 0).is_err(), "in the header");
+    }
+
+    #[test]
+    fn offset_0_is_a_place_in_a_data_file_only() {
+        let rules = rules(L2Form::Standard, Compat::V1_1, true);
+        assert_eq!(rules.decode(COPIED, 0, 0), Ok(Mapping::Data(HostOffset(0))));
+        assert_eq!(rules.decode(0, 0, 0), Ok(Mapping::Unallocated));
+        assert!(rules.decode(COMPRESSED | 0x50000, 0, 0).is_err());
+    }
+
+    #[test]
+    fn subclusters_are_allocated_one_by_one() {
+        let rules = rules(L2Form::Extended, Compat::V1_1, false);
+        let bitmap = 1 << 33 | 1;
+        let decode = |number| rules.decode(COPIED | 0x50000, bitmap, number);
+        assert_eq!(decode(0), Ok(Mapping::Data(HostOffset(0x50000))));
+        assert_eq!(decode(1), Ok(Mapping::ZeroAllocated(HostOffset(0x50800))));
+        assert_eq!(decode(2), Ok(Mapping::Unallocated));
+        assert!(rules.decode(COPIED | 0x50000, 1 << 32 | 1, 5).is_err());
+        assert!(rules.decode(0, 1, 5).is_err());
+        assert_eq!(rules.decode(0, 1 << 37, 5), Ok(Mapping::Zero));
+    }
+
+    #[test]
+    fn an_l1_entry_is_a_table_or_nothing() {
+        let geometry = Geometry::new(ClusterSize::DEFAULT, 1 << 30).unwrap();
+        assert_eq!(l1_entry(0, geometry), Ok(None));
+        assert_eq!(
+            l1_entry(COPIED | 0x30000, geometry),
+            Ok(Some(HostOffset(0x30000)))
+        );
+        assert_eq!(l1_entry(0x30200, geometry), Err(Expected::MultipleOf(0x10000)));
+        for bit in (0..9).chain(56..63) {
+            assert!(l1_entry(0x30000 | 1 << bit, geometry).is_err(), "bit {bit}");
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! The checksum table of an image, read in pieces of bounded size.
 
+use std::ops::Range;
+
 use crc32fast::Hasher;
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{Image, read_exact};
+use super::Image;
 use crate::error::{Corrupt, Error, Expected, Result};
 use crate::format::checksum::{MAGIC, MAX_RUN, RawRun, RawTable, TRAILER, VERSION};
 use crate::format::extension::ChecksumsAt;
@@ -21,6 +23,7 @@ pub struct Checksums<'a> {
 }
 
 /// A run, read from the file and validated.
+#[derive(Debug, Default)]
 struct Run {
     first: u64,
     checksums: Vec<[u8; 4]>,
@@ -28,7 +31,7 @@ struct Run {
 
 impl<'a> Checksums<'a> {
     pub(super) fn load(image: &'a Image, at: ChecksumsAt) -> Result<Self> {
-        let found = image.length.saturating_sub(at.offset.0);
+        let found = image.file.length().saturating_sub(at.offset.0);
         if found < at.length {
             let (at, expected) = (at.offset, at.length);
             return Err(Corrupt::Truncated {
@@ -45,7 +48,7 @@ impl<'a> Checksums<'a> {
             return Err(wrong(at, "length", at.length, Expected::AtLeast(shortest)));
         }
         let mut head = RawTable::new_zeroed();
-        read_exact(&image.file, head.as_mut_bytes(), at.offset)?;
+        image.file.read_exact(head.as_mut_bytes(), at.offset)?;
         let expected = RawTable::new(geometry, head.clusters.get());
         let number = |magic| u64::from_be_bytes(magic);
         for (field, found, expected) in [
@@ -93,6 +96,16 @@ impl<'a> Checksums<'a> {
         Ok(())
     }
 
+    /// The same for whoever asks for one range of clusters after the other.
+    pub fn in_order(&self) -> ChecksumsInOrder<'_> {
+        ChecksumsInOrder {
+            table: self,
+            run: Run::default(),
+            at: self.runs_at(),
+            next: 0,
+        }
+    }
+
     fn runs_at(&self) -> HostOffset {
         HostOffset(self.at.offset.0.saturating_add(to_u64(size_of::<RawTable>())))
     }
@@ -116,7 +129,7 @@ impl<'a> Checksums<'a> {
             clusters = clusters.saturating_add(to_u64(run.checksums.len()));
         }
         let mut trailer = [0; 4];
-        read_exact(&self.image.file, &mut trailer, self.trailer_at())?;
+        self.image.file.read_exact(&mut trailer, self.trailer_at())?;
         let (stored, computed) = (u32::from_be_bytes(trailer), hasher.finalize());
         if stored != computed {
             return Err(wrong(
@@ -187,10 +200,46 @@ impl<'a> Checksums<'a> {
             }
             .into());
         }
-        read_exact(&self.image.file, buf, *at)?;
+        self.image.file.read_exact(buf, *at)?;
         hasher.update(buf);
         *at = HostOffset(at.0.saturating_add(expected));
         Ok(())
+    }
+}
+
+/// The checksums of a table, asked for in ascending order.
+#[derive(Debug)]
+pub struct ChecksumsInOrder<'a> {
+    table: &'a Checksums<'a>,
+    /// The run that was read last.
+    run: Run,
+    /// Where the next one begins, and before which cluster it must not.
+    at: HostOffset,
+    next: u64,
+}
+
+impl ChecksumsInOrder<'_> {
+    /// The checksum of every cluster of a range, which begins behind all that were asked for before; `None` for
+    /// one that is not listed, and so must read as zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the table cannot be read, [`Error::Corrupt`] if it was changed since it was loaded.
+    pub fn of(&mut self, clusters: Range<GuestCluster>) -> Result<Vec<Option<u32>>> {
+        (clusters.start.0..clusters.end.0)
+            .map(|cluster| self.one(cluster))
+            .collect()
+    }
+
+    fn one(&mut self, cluster: u64) -> Result<Option<u32>> {
+        while self.next <= cluster && self.at.0 < self.table.trailer_at().0 {
+            self.run = self
+                .table
+                .read_run(&mut self.at, &mut self.next, &mut Hasher::new())?;
+        }
+        let within = cluster.checked_sub(self.run.first).map(to_usize);
+        let crc = within.and_then(|within| self.run.checksums.get(within));
+        Ok(crc.map(|crc| u32::from_be_bytes(*crc)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mkqcow2::Image;
-use mkqcow2::format::extension::{ChecksumsAt, find_checksums};
+use mkqcow2::format::extension::ChecksumsAt;
 use mkqcow2::image::Freshness;
 
 use crate::disk::Disk;
@@ -64,10 +64,7 @@ fn freshness(image: &Path) -> Freshness {
 
 /// What the header says about the checksum table.
 fn extension(image: &Path) -> Option<ChecksumsAt> {
-    let header = *Image::open(image).unwrap().header();
-    let bytes = fs::read(image).unwrap();
-    let first_cluster = &bytes[..header.geometry().cluster_size() as usize];
-    find_checksums(first_cluster, header.extensions_at()).unwrap()
+    Image::open(image).unwrap().extensions().checksums
 }
 
 /// What freshness an image has that somebody has opened for writing.

@@ -48,6 +48,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "kind": match plan.kind {
             Kind::RegularFile => "file",
             Kind::BlockDevice => "device",
+            Kind::Image => "image",
         },
         "image": args.image.to_string_lossy(),
         "size": plan.size,

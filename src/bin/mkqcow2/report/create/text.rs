@@ -52,6 +52,7 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
     let kind = match plan.kind {
         Kind::RegularFile => "regular file",
         Kind::BlockDevice => "block device",
+        Kind::Image => "disk image",
     };
     let (source, size, used) = (shown(&args.source), plan.size, plan.map.used());
     let (image, image_size) = (shown(&args.image), plan.image_size);

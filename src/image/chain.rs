@@ -1,0 +1,231 @@
+//! The files that it takes to read an image: opened only if that was asked for.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{Disk, ImageLayer, Layer, RawLayer};
+use super::host::HostFile;
+use super::windows::Windows;
+use super::{Image, View};
+use crate::devices::FileId;
+use crate::error::{Error, Invalid, Result, Role, Unsupported};
+use crate::format::features;
+use crate::format::header::{Encryption, MAGIC};
+use crate::source::{self, FileSource, Open, Source};
+use crate::units::HostOffset;
+
+/// How many backing files are followed, one behind the other.
+const MAX_DEPTH: usize = 64;
+
+/// Which state of the disk is wanted, and which files besides the image may be opened for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The backing file of the image, whatever the image says. `None`: as `follow` says.
+    pub backing: Option<PathBuf>,
+    /// The external data file of the image, whatever the image says. `None`: as `follow` says.
+    pub data_file: Option<PathBuf>,
+    /// Open the files that the image, and its backing files, name.
+    pub follow: bool,
+    /// ID or name of the internal snapshot to read instead of the active state.
+    pub snapshot: Option<String>,
+}
+
+/// What opens one file after the other.
+struct Opener {
+    follow: bool,
+    windows: Arc<Windows>,
+    layers: Vec<Layer>,
+    opened: Vec<FileId>,
+}
+
+/// Where to look for what is not allocated in an image.
+struct Backing {
+    path: PathBuf,
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Qcow2,
+    Raw,
+    /// Nobody said.
+    Unknown,
+}
+
+impl Disk {
+    /// Opens an image with all it needs.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`Image::open`], for every file.
+    /// - [`Error::Invalid`] if it needs a file that must not be opened, was given one that it does not need, is
+    ///   its own backing file, has no such snapshot, or a raw backing file is in use.
+    /// - [`Error::Unsupported`] if it is encrypted, or a backing file is in a format that is not known here.
+    pub fn open(path: &Path, access: &Access) -> Result<Self> {
+        let mut opener = Opener {
+            follow: access.follow,
+            windows: Arc::default(),
+            layers: Vec::new(),
+            opened: Vec::new(),
+        };
+        let image = Image::open_as(path, 0, Arc::clone(&opener.windows))?;
+        if access.backing.is_some() && image.backing_name.is_none() {
+            return Err(Invalid::NeedsNoFile(Role::Backing).into());
+        }
+        if access.data_file.is_some() && !image.header.needs(features::DATA_FILE) {
+            return Err(Invalid::NeedsNoFile(Role::Data).into());
+        }
+        let view = match &access.snapshot {
+            Some(wanted) => image.view_of(&image.snapshot(wanted)?)?,
+            None => image.active(),
+        };
+        let mut next = opener.add(
+            image,
+            view,
+            access.backing.as_deref(),
+            access.data_file.as_deref(),
+        )?;
+        while let Some(backing) = next {
+            next = opener
+                .add_backing(&backing)
+                .map_err(|error| error.elsewhere(&backing.path))?;
+        }
+        Ok(Self::new(opener.layers, view.size))
+    }
+}
+
+impl Opener {
+    /// Adds an image, and tells what is to be added behind it.
+    fn add(
+        &mut self,
+        mut image: Image,
+        view: View,
+        backing: Option<&Path>,
+        data_file: Option<&Path>,
+    ) -> Result<Option<Backing>> {
+        match image.header.encryption() {
+            None => {}
+            Some(Encryption::Aes) => return Err(Unsupported::Encrypted("AES").into()),
+            Some(Encryption::Luks) => return Err(Unsupported::Encrypted("LUKS").into()),
+        }
+        self.remember(image.file.id())?;
+        if image.header.needs(features::DATA_FILE) {
+            let path = self.data_path(&image, data_file)?;
+            let file = HostFile::open(&path).map_err(|error| error.elsewhere(&path))?;
+            self.remember(file.id())
+                .map_err(|error| Error::from(error).elsewhere(&path))?;
+            image.data = Some(file);
+        }
+        let backing = self.backing_of(&image, backing)?;
+        self.layers
+            .push(Layer::Image(Box::new(ImageLayer { image, view })));
+        Ok(backing)
+    }
+
+    fn add_backing(&mut self, backing: &Backing) -> Result<Option<Backing>> {
+        if self.layers.len() > MAX_DEPTH {
+            return Err(Invalid::ChainTooLong { limit: MAX_DEPTH }.into());
+        }
+        let is_qcow2 = match backing.format {
+            Format::Qcow2 => true,
+            Format::Raw => false,
+            Format::Unknown => {
+                let is_qcow2 = has_magic(&backing.path)?;
+                // The content of a raw disk belongs to its guest, who must not choose which files are opened.
+                self.follow &= !is_qcow2;
+                is_qcow2
+            }
+        };
+        if is_qcow2 {
+            let number = u32::try_from(self.layers.len()).unwrap_or(u32::MAX);
+            let image = Image::open_as(&backing.path, number, Arc::clone(&self.windows))?;
+            let view = image.active();
+            return self.add(image, view, None, None);
+        }
+        let source = open_raw(&backing.path)?;
+        self.layers.push(Layer::Raw(Box::new(RawLayer {
+            path: backing.path.clone(),
+            source,
+        })));
+        Ok(None)
+    }
+
+    fn data_path(&self, image: &Image, given: Option<&Path>) -> Result<PathBuf> {
+        let name = image.extensions.data_file.as_deref();
+        match (given, name) {
+            (Some(path), _) => Ok(path.to_owned()),
+            (None, Some(name)) if self.follow => resolved(image, name),
+            (None, Some(name)) => Err(needs(Role::Data, name)),
+            (None, None) => Err(Invalid::NamelessFile(Role::Data).into()),
+        }
+    }
+
+    fn backing_of(&self, image: &Image, given: Option<&Path>) -> Result<Option<Backing>> {
+        let Some(name) = image.backing_name.as_deref() else {
+            return Ok(None);
+        };
+        let format = match image.extensions.backing_format.as_deref() {
+            Some("qcow2") => Format::Qcow2,
+            Some("raw" | "file" | "host_device") => Format::Raw,
+            None | Some("") => Format::Unknown,
+            Some(other) => return Err(Unsupported::BackingFormat(other.to_owned()).into()),
+        };
+        let path = match given {
+            Some(path) => path.to_owned(),
+            None if self.follow => resolved(image, name)?,
+            None => return Err(needs(Role::Backing, name)),
+        };
+        Ok(Some(Backing { path, format }))
+    }
+
+    fn remember(&mut self, file: FileId) -> Result<(), Invalid> {
+        if self.opened.contains(&file) {
+            return Err(Invalid::ChainLoop);
+        }
+        self.opened.push(file);
+        Ok(())
+    }
+}
+
+fn needs(role: Role, name: &OsStr) -> Error {
+    let name = name.to_string_lossy().into_owned();
+    Invalid::NeedsFile { role, name }.into()
+}
+
+/// A name is relative to the directory of the image that has it.
+fn resolved(image: &Image, name: &OsStr) -> Result<PathBuf> {
+    let bytes = name.as_bytes();
+    let has_protocol = bytes.starts_with(b"json:") || bytes.windows(3).any(|three| three == b"://");
+    if has_protocol {
+        return Err(Unsupported::Protocol(name.to_string_lossy().into_owned()).into());
+    }
+    let name: OsString = match bytes.strip_prefix(b"file:") {
+        Some(name) => OsStr::from_bytes(name).to_owned(),
+        None => name.to_owned(),
+    };
+    let directory = image.file.path().parent().unwrap_or(Path::new(""));
+    Ok(directory.join(name))
+}
+
+fn has_magic(path: &Path) -> Result<bool> {
+    let file = HostFile::open(path)?;
+    let mut magic = [0; MAGIC.len()];
+    let read = file.read(&mut magic, HostOffset(0))?;
+    Ok(read == magic.len() && magic == MAGIC)
+}
+
+fn open_raw(path: &Path) -> Result<Option<FileSource>> {
+    match source::open(path, Open::default()) {
+        Ok(source) => Ok(Some(source)),
+        // Nothing is nothing to image, but may well be nothing to stand on.
+        Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The length of a raw backing file in bytes.
+pub(super) fn length_of(source: Option<&FileSource>) -> u64 {
+    source.map_or(0, Source::len)
+}

@@ -1,0 +1,403 @@
+//! A virtual disk: an image, and what lies behind it where nothing is allocated.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::chain::length_of;
+use super::decompress::{Decoder, Decoders};
+use super::{Image, Run, View};
+use crate::error::{Corrupt, Result};
+use crate::format::mapping::{Mapping, Stream};
+use crate::source::{FileSource, Kind, Source};
+use crate::units::{GuestOffset, HostOffset, SECTOR, to_u64, to_usize, within};
+
+/// How much of a disk [`Source::next_data`] tells at a time, in bytes, at least.
+const ENOUGH: u64 = 64 << 20;
+
+/// A virtual disk that can be read, from several threads at once.
+#[derive(Debug)]
+pub struct Disk {
+    /// The image itself, then what lies behind it.
+    layers: Vec<Layer>,
+    size: u64,
+    decoders: Decoders,
+    /// The compressed cluster of which a part was read last.
+    last: Mutex<Option<Decoded>>,
+}
+
+/// A compressed cluster and its content.
+#[derive(Debug)]
+struct Decoded {
+    depth: usize,
+    at: HostOffset,
+    cluster: Arc<Vec<u8>>,
+}
+
+/// One of the files of a disk.
+#[derive(Debug)]
+pub(super) enum Layer {
+    /// A qcow2 image.
+    Image(Box<ImageLayer>),
+    /// A raw file or device.
+    Raw(Box<RawLayer>),
+}
+
+/// An image in a certain state.
+#[derive(Debug)]
+pub(super) struct ImageLayer {
+    pub(super) image: Image,
+    pub(super) view: View,
+}
+
+/// A raw file or device; `None` if it is empty.
+#[derive(Debug)]
+pub(super) struct RawLayer {
+    pub(super) path: PathBuf,
+    pub(super) source: Option<FileSource>,
+}
+
+/// A range of the disk that is in one place of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskRun {
+    /// Its length in bytes, from where it was asked for.
+    pub length: u64,
+    /// Where it is: in a raw file a hole is [`Mapping::Zero`]. [`Mapping::Unallocated`] if it is nowhere.
+    pub mapping: Mapping,
+    /// The file that says so: 0 for the image itself, 1 for its backing file, and so on.
+    pub depth: usize,
+}
+
+impl DiskRun {
+    /// Whether it reads as zeros without a look at any data.
+    pub fn is_zero(&self) -> bool {
+        match self.mapping {
+            Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => true,
+            Mapping::Data(_) | Mapping::Compressed(_) => false,
+        }
+    }
+}
+
+impl Disk {
+    pub(super) fn new(layers: Vec<Layer>, size: u64) -> Self {
+        Self {
+            layers,
+            size,
+            decoders: Decoders::default(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// The size of the disk in bytes; need not be whole sectors.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The image that was opened, without what lies behind it.
+    ///
+    /// # Panics
+    ///
+    /// Never: a disk is opened by its image.
+    pub fn image(&self) -> &Image {
+        match self.layers.first() {
+            Some(Layer::Image(layer)) => &layer.image,
+            _ => unreachable!("the first layer is the image by which the disk was opened"),
+        }
+    }
+
+    /// All images of the disk, from the one that was opened to the last that lies behind it.
+    pub fn images(&self) -> impl Iterator<Item = &Image> {
+        self.layers.iter().filter_map(|layer| match layer {
+            Layer::Image(layer) => Some(&layer.image),
+            Layer::Raw(_) => None,
+        })
+    }
+
+    /// The raw file at the end of the chain, if there is one that is not empty.
+    pub fn raw(&self) -> Option<&FileSource> {
+        self.layers.iter().find_map(|layer| match layer {
+            Layer::Image(_) => None,
+            Layer::Raw(layer) => layer.source.as_ref(),
+        })
+    }
+
+    /// What the reading is best aligned to, in bytes: the largest cluster of the chain.
+    pub fn cluster_size(&self) -> u64 {
+        let sizes = self.images().map(|image| image.header.geometry().cluster_size());
+        sizes.max().unwrap_or(SECTOR)
+    }
+
+    /// The longest range from `at` on, up to `limit` bytes, that is in one place of one file. It is never empty
+    /// unless `at` is at or behind the end of the disk, or `limit` is 0.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::run_at`], for every file of the chain.
+    pub fn run_at(&self, at: GuestOffset, limit: u64) -> Result<DiskRun> {
+        let mut limit = limit.min(self.size.saturating_sub(at.0));
+        for (depth, layer) in self.layers.iter().enumerate() {
+            // A backing file may be shorter: behind its end there is nothing.
+            let here = limit.min(layer.size().saturating_sub(at.0));
+            if here == 0 {
+                break;
+            }
+            let Run { length, mapping } = layer.run_at(at, here).map_err(|error| {
+                if depth == 0 {
+                    error
+                } else {
+                    error.elsewhere(layer.path())
+                }
+            })?;
+            limit = length;
+            if mapping != Mapping::Unallocated {
+                return Ok(DiskRun {
+                    length,
+                    mapping,
+                    depth,
+                });
+            }
+        }
+        Ok(DiskRun {
+            length: limit,
+            mapping: Mapping::Unallocated,
+            depth: 0,
+        })
+    }
+
+    /// Fills `buf` with the bytes of the virtual disk that begin at `at`.
+    ///
+    /// Unallocated clusters read as zeros, unless there is a backing file. Neither `at` nor `buf.len()` need be
+    /// aligned; all of it must lie in front of the end of the disk. Spec: qcow2.txt, "Cluster mapping".
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table entry is misaligned or points past the end of the
+    ///   file, or a compressed cluster cannot be decompressed: never zeros instead.
+    /// - [`Error::Io`](crate::Error::Io) if the file cannot be read.
+    pub fn read_at(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        let (mut at, mut rest) = (at, buf);
+        while !rest.is_empty() {
+            let run = self.run_at(at, to_u64(rest.len()))?;
+            if run.length == 0 {
+                let (end, expected) = (self.size, at.0.saturating_add(to_u64(rest.len())));
+                return Err(Corrupt::Shrank { end, expected }.into());
+            }
+            let (now, later) = rest.split_at_mut(to_usize(run.length));
+            self.read_run(run, at, now)?;
+            at = GuestOffset(at.0.saturating_add(run.length));
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf`, which is not longer than the run, with the bytes of a run that begins at `at`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_at`](Self::read_at).
+    pub fn read_run(&self, run: DiskRun, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        let Some(layer) = self.layers.get(run.depth) else {
+            buf.fill(0);
+            return Ok(());
+        };
+        let result = match (run.mapping, layer) {
+            (Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_), _) => {
+                buf.fill(0);
+                Ok(())
+            }
+            (Mapping::Data(host), Layer::Image(layer)) => layer.image.read_data(host, buf),
+            (Mapping::Data(_) | Mapping::Compressed(_), Layer::Raw(layer)) => layer.read_at(at, buf),
+            (Mapping::Compressed(stream), Layer::Image(layer)) => {
+                self.read_compressed(run.depth, layer, stream, at, buf)
+            }
+        };
+        result.map_err(|error| {
+            if run.depth == 0 {
+                error
+            } else {
+                error.elsewhere(layer.path())
+            }
+        })
+    }
+
+    fn read_compressed(
+        &self,
+        depth: usize,
+        layer: &ImageLayer,
+        stream: Stream,
+        at: GuestOffset,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        let cluster_size = layer.image.header.geometry().cluster_size();
+        let before = within(at.0, cluster_size);
+        let start = at.0.saturating_sub(before);
+        let guest = start..start.saturating_add(cluster_size).min(layer.view.size);
+        let decode = |cluster: &mut [u8]| {
+            self.decoders
+                .with(|decoder| layer.image.decode(decoder, stream, guest, cluster))
+        };
+        if to_u64(buf.len()) == cluster_size {
+            return decode(buf);
+        }
+        // Whoever reads a part of a cluster reads the next part soon.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |last: &&Decoded| (last.depth, last.at) == (depth, stream.at);
+        let cluster = if let Some(last) = last.as_ref().filter(is_it) {
+            Arc::clone(&last.cluster)
+        } else {
+            let mut cluster = vec![0; to_usize(cluster_size)];
+            decode(&mut cluster)?;
+            let cluster = Arc::new(cluster);
+            *last = Some(Decoded {
+                depth,
+                at: stream.at,
+                cluster: Arc::clone(&cluster),
+            });
+            cluster
+        };
+        drop(last);
+        let before = to_usize(before);
+        let part = cluster.get(before..before.saturating_add(buf.len()));
+        // A run of a compressed cluster ends with it.
+        buf.copy_from_slice(part.unwrap_or_default());
+        Ok(())
+    }
+}
+
+impl Layer {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Image(layer) => layer.view.size,
+            Self::Raw(layer) => length_of(layer.source.as_ref()),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Image(layer) => layer.image.file.path(),
+            Self::Raw(layer) => &layer.path,
+        }
+    }
+
+    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
+        match self {
+            Self::Image(layer) => layer.image.run_at(layer.view, at, limit),
+            Self::Raw(layer) => layer.run_at(at, limit),
+        }
+    }
+}
+
+impl RawLayer {
+    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
+        let data = match &self.source {
+            Some(source) => source.next_data(at.0)?,
+            None => None,
+        };
+        let hole = |length| Run {
+            length,
+            mapping: Mapping::Zero,
+        };
+        Ok(match data {
+            None => hole(limit),
+            Some(range) if range.start > at.0 => hole(limit.min(range.start.saturating_sub(at.0))),
+            Some(range) => Run {
+                length: limit.min(range.end.saturating_sub(at.0)),
+                mapping: Mapping::Data(HostOffset(at.0)),
+            },
+        })
+    }
+
+    fn read_at(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        if let Some(source) = &self.source {
+            return source.read_at(buf, at.0);
+        }
+        buf.fill(0);
+        Ok(())
+    }
+}
+
+impl Image {
+    /// Reads bytes of uncompressed clusters.
+    pub(super) fn read_data(&self, host: HostOffset, buf: &mut [u8]) -> Result<()> {
+        let Some(file) = self.data_file() else {
+            return self.file.read_exact(buf, host);
+        };
+        file.read_exact(buf, host)
+            .map_err(|error| error.elsewhere(file.path()))
+    }
+
+    /// Decompresses the cluster that holds the bytes of `guest`.
+    pub(crate) fn decode(
+        &self,
+        decoder: &mut Decoder,
+        stream: Stream,
+        guest: Range<u64>,
+        cluster: &mut [u8],
+    ) -> Result<()> {
+        // At most one cluster and a sector: the bits of an entry hold no more.
+        decoder.stream.resize(to_usize(stream.length), 0);
+        self.file.read_exact(&mut decoder.stream, stream.at)?;
+        let compression = self.header.compression();
+        decoder.decode(compression, cluster).map_err(|fault| {
+            Corrupt::Stream {
+                at: stream.at,
+                fault,
+                lost: guest.into(),
+            }
+            .into()
+        })
+    }
+}
+
+impl Source for Disk {
+    fn kind(&self) -> Kind {
+        Kind::Image
+    }
+
+    fn len(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        Self::read_at(self, GuestOffset(at), buf)
+    }
+
+    fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        Self::read_at(self, GuestOffset(at), buf)
+    }
+
+    fn position(&self, at: u64) -> u64 {
+        at
+    }
+
+    fn sector_size(&self) -> u64 {
+        SECTOR
+    }
+
+    fn is_present(&self) -> bool {
+        true
+    }
+
+    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
+        let mut at = from;
+        let mut data: Option<Range<u64>> = None;
+        while at < self.size {
+            let run = self.run_at(GuestOffset(at), u64::MAX)?;
+            let end = at.saturating_add(run.length);
+            match (&mut data, run.is_zero()) {
+                (None, true) => {}
+                (None, false) => data = Some(at..end),
+                (Some(_), true) => break,
+                (Some(range), false) => range.end = end,
+            }
+            at = end;
+            if data
+                .as_ref()
+                .is_some_and(|range| range.end.saturating_sub(range.start) >= ENOUGH)
+            {
+                break;
+            }
+        }
+        Ok(data)
+    }
+}

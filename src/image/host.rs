@@ -1,0 +1,114 @@
+//! A file that an image is made of: never read past its end, never in one piece that is large.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::SeekFrom;
+
+use crate::devices::{FileId, Subject};
+use crate::error::{Action, Corrupt, Error, Invalid, Result};
+use crate::units::{HostOffset, to_u64};
+
+/// A regular file or a block device that holds an image, or the clusters of one.
+#[derive(Debug)]
+pub struct HostFile {
+    path: PathBuf,
+    file: File,
+    subject: Subject,
+    id: FileId,
+    /// In bytes.
+    length: u64,
+}
+
+impl HostFile {
+    /// Opens it for reading.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if it is neither a regular file nor a block device.
+    /// - [`Error::Io`] if it cannot be opened or examined.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let examine = |error: io::Error| Error::source_io(Action::Examine, error);
+        let failed = |error: io::Error| Error::source_io(Action::Open, error);
+        // Before it is opened: opening a FIFO would wait for a writer.
+        let metadata = path.metadata().map_err(failed)?;
+        let subject = Subject::of(&metadata).ok_or(Invalid::SourceKind(metadata.file_type().into()))?;
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(examine)?;
+        if Subject::of(&metadata) != Some(subject) {
+            return Err(Invalid::SourceReplaced.into());
+        }
+        let length = match subject {
+            Subject::File(_) => metadata.len(),
+            Subject::Device(_) => {
+                rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| examine(error.into()))?
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            subject,
+            id: FileId::of(&metadata),
+            length,
+        })
+    }
+
+    /// The name it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file or device it is.
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// What makes two names the same file.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Its length in bytes, as it was when it was opened.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Fills `buf` with the bytes from `at` on.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] if it cannot be read.
+    /// - [`Error::Corrupt`] if it ends before that.
+    pub(crate) fn read_exact(&self, buf: &mut [u8], at: HostOffset) -> Result<()> {
+        let expected = at.0.saturating_add(to_u64(buf.len()));
+        match self.read(buf, at)? {
+            read if read == buf.len() => Ok(()),
+            read => Err(Corrupt::Shrank {
+                end: at.0.saturating_add(to_u64(read)),
+                expected,
+            }
+            .into()),
+        }
+    }
+
+    /// Reads as much as there is from `at` on, and returns how much that was.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be read.
+    pub(crate) fn read(&self, buf: &mut [u8], at: HostOffset) -> Result<usize> {
+        let mut done = 0_usize;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let here = at.0.saturating_add(to_u64(done));
+            match self.file.read_at(rest, here) {
+                Ok(0) => break,
+                Ok(read) => done = done.saturating_add(read),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::source_io(Action::Read(here), error)),
+            }
+        }
+        Ok(done)
+    }
+}

@@ -1,0 +1,91 @@
+//! Pieces of tables, kept in memory as far as a budget goes that all files of a disk share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::host::HostFile;
+use crate::error::Result;
+use crate::units::{HostOffset, to_u64, to_usize};
+
+/// The size of a window, and what its offset is a multiple of, in bytes.
+const WINDOW: u64 = 64 << 10;
+
+/// How many windows are kept at most: 16 MiB of them.
+const MAX_WINDOWS: usize = 256;
+
+/// A piece of a file.
+#[derive(Debug)]
+pub(super) struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// The big-endian number at `at`; none if that is not within it.
+    pub(super) fn number_at(&self, at: HostOffset) -> Option<u64> {
+        let within = to_usize(at.0.checked_sub(self.start)?);
+        let bytes = self.bytes.get(within..)?.first_chunk()?;
+        Some(u64::from_be_bytes(*bytes))
+    }
+}
+
+/// The windows that were used last, of all files of a disk.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    windows: HashMap<(u32, u64), (Arc<Window>, u64)>,
+    clock: u64,
+}
+
+impl Windows {
+    /// The window of a file that holds `at`. `number` tells the files of a disk apart.
+    pub(super) fn get(&self, number: u32, file: &HostFile, at: HostOffset) -> Result<Arc<Window>> {
+        let start = at.0 & !WINDOW.saturating_sub(1);
+        let key = (number, start);
+        if let Some(window) = self.lock().find(key) {
+            return Ok(window);
+        }
+        let mut bytes = vec![0; to_usize(WINDOW)];
+        let read = file.read(&mut bytes, HostOffset(start))?;
+        bytes.truncate(read);
+        let window = Arc::new(Window { start, bytes });
+        self.lock().keep(key, &window);
+        Ok(window)
+    }
+
+    /// Tables do not change: what is kept is right even after a panic elsewhere.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn find(&mut self, key: (u32, u64)) -> Option<Arc<Window>> {
+        self.clock = self.clock.saturating_add(1);
+        let (window, used) = self.windows.get_mut(&key)?;
+        *used = self.clock;
+        Some(Arc::clone(window))
+    }
+
+    fn keep(&mut self, key: (u32, u64), window: &Arc<Window>) {
+        if self.windows.len() >= MAX_WINDOWS {
+            let oldest = self.windows.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(key, _)| *key) {
+                self.windows.remove(&oldest);
+            }
+        }
+        self.windows.insert(key, (Arc::clone(window), self.clock));
+    }
+}
+
+/// How many bytes of an entry there are in a file of that length, from `at` on.
+pub(super) fn is_within(length: u64, at: HostOffset, bytes: u64) -> bool {
+    at.0.checked_add(bytes).is_some_and(|end| end <= length)
+}
+
+const _: () = assert!(WINDOW.is_power_of_two() && WINDOW >= 16);
+const _: () = assert!(to_u64(MAX_WINDOWS) * WINDOW <= 16 << 20);
