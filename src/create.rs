@@ -3,8 +3,6 @@
 mod options;
 mod report;
 
-use std::io;
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
@@ -33,9 +31,6 @@ const BATCH: u64 = 1 << 20;
 
 /// How much is read and not yet written, in bytes at most.
 const IN_FLIGHT: u64 = 16 << 20;
-
-/// How many workers there are unless more are asked for: one reads and hashes as fast as another thread writes.
-const MAX_WORKERS: usize = 8;
 
 /// How many unreadable ranges are listed before the source is given up.
 const MAX_UNREADABLE: usize = 1 << 16;
@@ -177,12 +172,7 @@ fn copy(
     sink: &mut FileSink,
     progress: &dyn Progress,
 ) -> Result<Copied> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(workers(options))
-        .build();
-    // As text: its source says the same again.
-    let failed = |error: rayon::ThreadPoolBuildError| io::Error::other(error.to_string());
-    let pool = pool.map_err(|error| Error::target_io(Action::StartWorkers, failed(error)))?;
+    let pool = pipeline::workers(options.threads)?;
     let cluster_size = design.geometry.cluster_size();
     let batch = BATCH.max(cluster_size);
     let in_flight = to_usize(IN_FLIGHT / batch)
@@ -214,16 +204,6 @@ fn copy(
         unreadable,
         written: layout.finish()?,
     })
-}
-
-/// As many workers as were asked for, or one for each processor but that of the thread that writes: it is the
-/// one which the others wait for.
-fn workers(options: &Options) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    options.threads.map_or(
-        processors.saturating_sub(1).clamp(1, MAX_WORKERS),
-        NonZeroUsize::get,
-    )
 }
 
 fn list(unreadable: &mut Vec<Range<u64>>, bad: Range<u64>) -> Result<(), Corrupt> {

@@ -5,11 +5,34 @@ pub mod encode;
 pub mod zero;
 
 use std::collections::VecDeque;
+use std::io;
+use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, RecvError, sync_channel};
 
 use rayon::ThreadPool;
 
-use crate::error::Result;
+use crate::error::{Action, Error, Result};
+
+/// How many workers there are unless more are asked for: one reads and hashes as fast as another thread writes.
+const MAX_WORKERS: usize = 8;
+
+/// As many workers as were asked for, or one for each processor but that of the thread that takes the results:
+/// it is the one which the others wait for.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the system has no room for them.
+pub fn workers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = threads.map_or(
+        processors.saturating_sub(1).clamp(1, MAX_WORKERS),
+        NonZeroUsize::get,
+    );
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    // As text: its source says the same again.
+    let failed = |error: rayon::ThreadPoolBuildError| io::Error::other(error.to_string());
+    pool.map_err(|error| Error::target_io(Action::StartWorkers, failed(error)))
+}
 
 /// Does `work` on every job on the threads of `pool` and hands the results to `take`, on the calling thread and
 /// in the order of the jobs. At most `in_flight` (1 or more) jobs are begun and not yet taken.
@@ -66,7 +89,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::error::{Corrupt, Error};
+    use crate::error::Corrupt;
 
     fn pool(threads: usize) -> ThreadPool {
         rayon::ThreadPoolBuilder::new()

@@ -2,6 +2,7 @@
 
 mod claim;
 mod file;
+mod pieces;
 pub mod rescue;
 mod state;
 
@@ -18,6 +19,7 @@ use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::units::SECTOR;
 pub use file::FileSource;
 use file::Watch;
+pub use pieces::{Piece, pieces};
 pub use state::{Change, FileState, State};
 
 /// What a source is.
