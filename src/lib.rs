@@ -11,18 +11,25 @@
 //! ```
 //!
 //! [`create()`] is all of that in one call, [`Imaging`] the same in two steps with a look at the plan in between.
-//! [`Image`] opens an image and loads its checksum table.
+//!
+//! An [`Image`] is an image file that is looked into, a [`Disk`] an image with all the files that it takes to read
+//! it: qcow2 of any kind, not only what this crate writes.
 //!
 //! ```no_run
 //! # fn main() -> mkqcow2::Result<()> {
 //! use std::path::Path;
 //!
+//! use mkqcow2::units::GuestOffset;
+//! use mkqcow2::{Access, Disk};
+//!
 //! let (source, image) = (Path::new("/dev/sdb1"), Path::new("backup.qcow2"));
 //! let report = mkqcow2::create(source, image, mkqcow2::Options::default(), &mkqcow2::Silent)?;
 //! println!("{} bytes in use, {} in the image", report.used, report.written.image_size);
 //!
-//! let image = mkqcow2::Image::open(image)?;
-//! if let Some(checksums) = image.checksums()? {
+//! let disk = Disk::open(image, &Access::default())?;
+//! let mut boot_sector = [0; 512];
+//! disk.read_at(GuestOffset(0), &mut boot_sector)?;
+//! if let Some(checksums) = disk.image().checksums()? {
 //!     checksums.for_each(|cluster, crc| println!("{} {crc:08x}", cluster.0))?;
 //! }
 //! # Ok(())
@@ -57,5 +64,5 @@ pub mod create;
 
 pub use create::{Imaging, Options, Plan, Report, Warning, create};
 pub use error::{Error, Result};
-pub use image::Image;
+pub use image::{Access, Disk, Image};
 pub use progress::{Progress, Silent};
