@@ -10,6 +10,7 @@ mod checksums;
 mod decompress;
 mod disk;
 mod host;
+mod layer;
 mod listed;
 mod runs;
 mod windows;

@@ -5,15 +5,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{Disk, ImageLayer, Layer, RawLayer};
+use super::disk::Disk;
 use super::host::HostFile;
+use super::layer::{ImageLayer, Layer, RawLayer};
 use super::windows::Windows;
 use super::{Image, View};
 use crate::devices::FileId;
 use crate::error::{Error, Invalid, Result, Role, Unsupported};
 use crate::format::features;
 use crate::format::header::{Encryption, MAGIC};
-use crate::source::{self, FileSource, Open, Source};
+use crate::source::{self, FileSource, Open};
 use crate::units::HostOffset;
 
 /// How many backing files are followed, one behind the other.
@@ -223,9 +224,4 @@ fn open_raw(path: &Path) -> Result<Option<FileSource>> {
         Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The length of a raw backing file in bytes.
-pub(super) fn length_of(source: Option<&FileSource>) -> u64 {
-    source.map_or(0, Source::len)
 }

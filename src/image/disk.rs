@@ -1,12 +1,11 @@
 //! A virtual disk: an image, and what lies behind it where nothing is allocated.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::chain::length_of;
-use super::decompress::{Decoder, Decoders};
-use super::{Image, Run, View};
+use super::decompress::Decoders;
+use super::layer::{ImageLayer, Layer};
+use super::{Image, Run};
 use crate::error::{Corrupt, Result};
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{FileSource, Kind, Source};
@@ -32,29 +31,6 @@ struct Decoded {
     depth: usize,
     at: HostOffset,
     cluster: Arc<Vec<u8>>,
-}
-
-/// One of the files of a disk.
-#[derive(Debug)]
-pub(super) enum Layer {
-    /// A qcow2 image.
-    Image(Box<ImageLayer>),
-    /// A raw file or device.
-    Raw(Box<RawLayer>),
-}
-
-/// An image in a certain state.
-#[derive(Debug)]
-pub(super) struct ImageLayer {
-    pub(super) image: Image,
-    pub(super) view: View,
-}
-
-/// A raw file or device; `None` if it is empty.
-#[derive(Debug)]
-pub(super) struct RawLayer {
-    pub(super) path: PathBuf,
-    pub(super) source: Option<FileSource>,
 }
 
 /// A range of the disk that is in one place of one file.
@@ -261,91 +237,6 @@ impl Disk {
         // A run of a compressed cluster ends with it.
         buf.copy_from_slice(part.unwrap_or_default());
         Ok(())
-    }
-}
-
-impl Layer {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Image(layer) => layer.view.size,
-            Self::Raw(layer) => length_of(layer.source.as_ref()),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Image(layer) => layer.image.file.path(),
-            Self::Raw(layer) => &layer.path,
-        }
-    }
-
-    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
-        match self {
-            Self::Image(layer) => layer.image.run_at(layer.view, at, limit),
-            Self::Raw(layer) => layer.run_at(at, limit),
-        }
-    }
-}
-
-impl RawLayer {
-    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
-        let data = match &self.source {
-            Some(source) => source.next_data(at.0)?,
-            None => None,
-        };
-        let hole = |length| Run {
-            length,
-            mapping: Mapping::Zero,
-        };
-        Ok(match data {
-            None => hole(limit),
-            Some(range) if range.start > at.0 => hole(limit.min(range.start.saturating_sub(at.0))),
-            Some(range) => Run {
-                length: limit.min(range.end.saturating_sub(at.0)),
-                mapping: Mapping::Data(HostOffset(at.0)),
-            },
-        })
-    }
-
-    fn read_at(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
-        if let Some(source) = &self.source {
-            return source.read_at(buf, at.0);
-        }
-        buf.fill(0);
-        Ok(())
-    }
-}
-
-impl Image {
-    /// Reads bytes of uncompressed clusters.
-    pub(super) fn read_data(&self, host: HostOffset, buf: &mut [u8]) -> Result<()> {
-        let Some(file) = self.data_file() else {
-            return self.file.read_exact(buf, host);
-        };
-        file.read_exact(buf, host)
-            .map_err(|error| error.elsewhere(file.path()))
-    }
-
-    /// Decompresses the cluster that holds the bytes of `guest`.
-    pub(crate) fn decode(
-        &self,
-        decoder: &mut Decoder,
-        stream: Stream,
-        guest: Range<u64>,
-        cluster: &mut [u8],
-    ) -> Result<()> {
-        // At most one cluster and a sector: the bits of an entry hold no more.
-        decoder.stream.resize(to_usize(stream.length), 0);
-        self.file.read_exact(&mut decoder.stream, stream.at)?;
-        let compression = self.header.compression();
-        decoder.decode(compression, cluster).map_err(|fault| {
-            Corrupt::Stream {
-                at: stream.at,
-                fault,
-                lost: guest.into(),
-            }
-            .into()
-        })
     }
 }
 
