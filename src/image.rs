@@ -112,7 +112,11 @@ impl Image {
             OsString::from_vec(bytes.unwrap_or_default().to_vec())
         };
         let image = Self {
-            rules: header.l2_rules(),
+            rules: L2Rules {
+                geometry: header.geometry(),
+                compat: header.compat(),
+                data_file: header.needs(features::DATA_FILE),
+            },
             backing_name: name.map(bytes_of),
             file,
             header,
@@ -256,6 +260,11 @@ impl Image {
             Compat::V1_1 if self.header.has_autoclear(AUTOCLEAR_CHECKSUMS) => Freshness::Unchanged,
             Compat::V1_1 => Freshness::Changed,
         }
+    }
+
+    /// How its L2 entries are to be understood.
+    pub fn l2_rules(&self) -> L2Rules {
+        self.rules
     }
 
     /// Where the clusters of the disk end, in the file that holds them; none if that was not opened.

@@ -10,7 +10,6 @@ pub use raw::{AUTOCLEAR_CHECKSUMS, Compat, MAGIC, RawHeader, RawHeaderV3};
 
 use super::features::{self, FeatureBits, FeatureKind};
 use super::geometry::{ClusterSize, ENTRY, Geometry, L2Form, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES};
-use super::mapping::L2Rules;
 use super::refcount::{self, Width};
 use crate::error::{Corrupt, Error, Expected, Result, Unsupported};
 use crate::units::{HostOffset, to_u64};
@@ -195,15 +194,6 @@ impl Header {
     /// Where the header extensions begin.
     pub fn extensions_at(&self) -> HostOffset {
         HostOffset(self.length)
-    }
-
-    /// How L2 entries are to be understood.
-    pub fn l2_rules(&self) -> L2Rules {
-        L2Rules {
-            geometry: self.geometry,
-            compat: self.compat,
-            data_file: self.needs(features::DATA_FILE),
-        }
     }
 }
 
