@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::{DeviceNumber, Kernel, Subject};
+use crate::units::SECTOR;
 
 /// A device among those that show the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,8 @@ impl Kernel {
     }
 
     /// All devices that show bytes of the subject: itself, its partitions, the volumes made of them, the loop
-    /// devices over any of these, and what else stands on what is behind a loop device.
+    /// devices over any of these, and those beside it that show the same bytes of its disk or of the file
+    /// behind it.
     pub fn layers(&self, subject: Subject) -> Layers {
         let mut layers = Layers::default();
         self.add_subject(subject, &mut layers, &mut Vec::new());
@@ -70,12 +72,38 @@ impl Kernel {
         seen.push(subject);
         if let Subject::Device(number) = subject {
             self.add_root(number, layers, seen);
-            if let Some(behind) = self.behind(number) {
-                self.add_subject(behind, layers, seen);
-            }
+            self.add_twins(number, layers, seen);
         }
         for number in self.loops_over(subject) {
             self.add_root(number, layers, seen);
+        }
+    }
+
+    /// Adds what shows bytes of the device from further down: other loop devices over its disk or over the file
+    /// behind it, where they overlap with it, and all of a device that it is a loop device over.
+    fn add_twins(&self, number: DeviceNumber, layers: &mut Layers, seen: &mut Vec<Subject>) {
+        let mut range = 0..self.size(number);
+        let mut passed = vec![number];
+        let mut at = number;
+        while let Some((lower, start)) = self.place(at) {
+            range = range.start.saturating_add(start)..range.end.saturating_add(start);
+            for other in self.loops_over(lower) {
+                let begin = self.place(other).map_or(0, |(_, begin)| begin);
+                let end = begin.saturating_add(self.size(other));
+                if other != at && begin < range.end && range.start < end {
+                    self.add_root(other, layers, seen);
+                }
+            }
+            let Subject::Device(disk) = lower else { return };
+            // The name of a file from another namespace can mean anything here, even the device itself.
+            if passed.contains(&disk) {
+                return;
+            }
+            passed.push(disk);
+            if self.behind(at).is_some() {
+                self.add_subject(lower, layers, seen);
+            }
+            at = disk;
         }
     }
 
@@ -124,12 +152,27 @@ impl Kernel {
     pub(super) fn devices_below(&self, number: DeviceNumber) -> Vec<DeviceNumber> {
         let directory = self.directory(number);
         let mut below = linked(&directory.join("slaves"));
-        if directory.join("partition").exists()
-            && let Ok(real) = directory.canonicalize()
-        {
-            below.extend(real.parent().and_then(number_in));
-        }
+        below.extend(disk_of(&directory));
         below
+    }
+
+    /// What is below a partition or a loop device, and the byte of it where that begins.
+    fn place(&self, number: DeviceNumber) -> Option<(Subject, u64)> {
+        let directory = self.directory(number);
+        if let Some(behind) = self.behind(number) {
+            return Some((behind, count_in(&directory.join("loop/offset")).unwrap_or(0)));
+        }
+        let sectors = count_in(&directory.join("start"))?;
+        Some((
+            Subject::Device(disk_of(&directory)?),
+            sectors.saturating_mul(SECTOR),
+        ))
+    }
+
+    /// The size of a device in bytes; where the kernel does not say, it may reach anywhere.
+    fn size(&self, number: DeviceNumber) -> u64 {
+        count_in(&self.directory(number).join("size"))
+            .map_or(u64::MAX, |sectors| sectors.saturating_mul(SECTOR))
     }
 
     /// The file or device behind a loop device. One that was deleted, or lies in another namespace, cannot be
@@ -194,6 +237,18 @@ fn linked(directory: &Path) -> Vec<DeviceNumber> {
         .iter()
         .filter_map(|path| number_in(path))
         .collect()
+}
+
+/// The disk that a partition is part of.
+fn disk_of(directory: &Path) -> Option<DeviceNumber> {
+    if !directory.join("partition").exists() {
+        return None;
+    }
+    number_in(directory.canonicalize().ok()?.parent()?)
+}
+
+fn count_in(path: &Path) -> Option<u64> {
+    String::from_utf8(read_line(path)?).ok()?.parse().ok()
 }
 
 fn number_in(directory: &Path) -> Option<DeviceNumber> {

@@ -153,6 +153,48 @@ fn a_filesystem_mounted_from_a_loop_device_over_a_device_is_found() {
 }
 
 #[test]
+fn a_filesystem_mounted_from_a_loop_device_over_the_bytes_of_a_partition_is_found() {
+    let dir = Dir::new("elsewhere-partition-twin");
+    let file = dir.sparse("disk.raw", 6 * MIB, &[]);
+    let disk = Loop::partitioned(&file);
+    let partition = disk.partition(1);
+    make_ext4(&partition);
+    for below in [&file, disk.path()] {
+        let twin = Loop::part(below, MIB, 2 * MIB);
+        let mount = Mount::new("rw", twin.path(), dir.join("mnt"));
+        let says = format!(
+            "mounted read-write on {} as {}",
+            mount.point().display(),
+            twin.name()
+        );
+
+        dir.run(&of(&partition)).exits(1).says(&says);
+        dir.run(&format!("--force {} mnt/image.qcow2", partition.display()))
+            .exits(1)
+            .says("lies on the source: writing it would change what is being read");
+        dir.run(&of(&disk.partition(2))).exits(0);
+    }
+}
+
+#[test]
+fn a_filesystem_mounted_from_another_part_of_the_same_file_is_no_hindrance() {
+    let dir = Dir::new("elsewhere-parts");
+    let file = dir.sparse("disk.raw", 6 * MIB, &[]);
+    let (first, second) = (
+        Loop::part(&file, MIB, 2 * MIB),
+        Loop::part(&file, 3 * MIB, 2 * MIB),
+    );
+    make_ext4(first.path());
+    let _mount = Mount::new("rw", first.path(), dir.join("mnt"));
+    let overlapping = Loop::part(&file, 3 * MIB - 512, 2 * MIB);
+
+    dir.run(&of(second.path())).exits(0);
+    dir.run(&of(overlapping.path()))
+        .exits(1)
+        .says("mounted read-write on ");
+}
+
+#[test]
 fn what_is_written_past_a_loop_device_is_noticed() {
     let twins = Twins::side_by_side("elsewhere-changed");
     let run = crate::support::loops::Held::start(&twins.dir, &format!("--force {}", of(twins.twin.path())));

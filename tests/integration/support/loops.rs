@@ -71,6 +71,12 @@ impl Loop {
         Self::with(&["--direct-io=on"], file)
     }
 
+    /// Shows `length` bytes of a file or device, from `offset` on.
+    pub fn part(below: &Path, offset: u64, length: u64) -> Self {
+        let options = [format!("--offset={offset}"), format!("--sizelimit={length}")];
+        Self::with(&options.each_ref().map(String::as_str), below)
+    }
+
     /// With two partitions of 2 MiB, from 1 MiB and 3 MiB on.
     pub fn partitioned(file: &Path) -> Self {
         let script = file.with_extension("sfdisk");
