@@ -30,8 +30,9 @@ pub(super) fn claim(kernel: &Kernel, users: &Users, path: &Path) -> Claim {
 }
 
 impl Claim {
-    /// Asks for a device; if it is refused, for each of its partitions and volumes instead.
-    fn add(&mut self, kernel: &Kernel, users: &Users, path: &Path, number: DeviceNumber) {
+    /// Asks for a device; if it is refused, for each of its partitions and volumes instead. Whether it was
+    /// refused, which accounts for the refusal of the disk that it is a partition of.
+    fn add(&mut self, kernel: &Kernel, users: &Users, path: &Path, number: DeviceNumber) -> bool {
         // In a container, a device may have no other name than the one that was given.
         let is_subject = users.subject() == Subject::Device(number);
         let node = if is_subject {
@@ -40,22 +41,29 @@ impl Claim {
             kernel.node(number)
         };
         let (Some(layer), Some(node)) = (users.layers().get(number), node) else {
-            return;
+            return false;
         };
         match open_exclusively(&node) {
-            Ok(Some(file)) => self.held.push(file),
+            Ok(Some(file)) => {
+                self.held.push(file);
+                false
+            }
             // What is mounted read-write was refused before this, or is forced.
-            Ok(None) if users.is_mounted(number) => {}
-            Ok(None) if !layer.children.is_empty() => {
-                for child in &layer.children {
-                    self.add(kernel, users, path, *child);
-                }
-            }
+            Ok(None) if users.is_mounted(number) => true,
             Ok(None) => {
-                let device = users.other_than_subject(layer);
-                self.refused.get_or_insert(InUse::Busy { device });
+                let mut is_explained = false;
+                for child in &layer.children {
+                    // A volume holds what it is made of, whoever uses the volume.
+                    let is_volume = (users.layers().get(*child)).is_some_and(|child| child.made_of.is_some());
+                    is_explained |= self.add(kernel, users, path, *child) || is_volume;
+                }
+                if !is_explained {
+                    let device = users.other_than_subject(layer);
+                    self.refused.get_or_insert(InUse::Busy { device });
+                }
+                true
             }
-            Err(_) => {}
+            Err(_) => false,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::loops::{Loop, Mount, make_ext4};
-use crate::support::{Dir, noise, tool};
+use crate::support::loops::{Loop, Mount, Running, make_ext4};
+use crate::support::{Dir, MKQCOW2, noise, tool};
 
 const MIB: u64 = 1 << 20;
 const BUSY: &str = "opened exclusively by a filesystem, a RAID or a program";
@@ -83,6 +83,31 @@ fn a_partition_mounted_read_only_does_not_hide_another_that_is_busy() {
     let says = format!("{BUSY} as {}p2", disk.name());
     dir.run(&of(disk.path())).exits(1).says(&says);
     dir.run(&of(&file)).exits(1).says(&says);
+}
+
+#[test]
+fn a_partition_that_only_the_host_sees_keeps_the_disk_in_use_in_a_container() {
+    let dir = Dir::new("elsewhere-container");
+    let file = dir.sparse("disk.raw", 6 * MIB, &[]);
+    let disk = Loop::partitioned(&file);
+    make_ext4(&disk.partition(1));
+    let _mount = Mount::new("rw", &disk.partition(1), dir.join("mnt"));
+    let (disk, dev) = (disk.path().display(), dir.join("dev"));
+    fs::create_dir(&dev).unwrap();
+    // The mount does not show, and of all devices only the disk has a node.
+    let script = format!(
+        "umount mnt && mount -t tmpfs tmpfs dev && cp -a {disk} dev/ && mount --bind dev /dev && \
+         exec '{MKQCOW2}' \"$@\" {disk} image.qcow2"
+    );
+    let run = |options: &[&str]| {
+        let mut container = Command::new("unshare");
+        container.args(["--mount", "sh", "-ec", &script, "sh"]);
+        container.args(options).current_dir(dir.path());
+        Running::of(container).ends()
+    };
+
+    run(&[]).exits(1).says(BUSY);
+    run(&["--force"]).exits(0).says("warning");
 }
 
 /// A mounted filesystem, and another device that shows the same bytes.
