@@ -48,8 +48,9 @@ impl Claim {
                 self.held.push(file);
                 false
             }
-            // What is mounted read-write was refused before this, or is forced.
-            Ok(None) if users.is_mounted(number) => true,
+            // What is mounted read-write was refused before this, or is forced. Nobody writes to what is
+            // read-only, in whatever namespace.
+            Ok(None) if users.is_mounted(number) || layer.is_read_only => true,
             Ok(None) => {
                 let mut is_explained = false;
                 for child in &layer.children {

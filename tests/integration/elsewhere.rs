@@ -86,6 +86,17 @@ fn a_partition_mounted_read_only_does_not_hide_another_that_is_busy() {
 }
 
 #[test]
+fn a_device_that_cannot_be_written_to_may_be_mounted_in_another_namespace() {
+    let dir = Dir::new("elsewhere-read-only");
+    let file = dir.sparse("disk.raw", 8 * MIB, &[]);
+    make_ext4(&file);
+    let disk = Loop::read_only(&file);
+    let _elsewhere = Elsewhere::mount(disk.path(), &dir.join("mnt"));
+
+    assert_eq!(dir.run(&of(disk.path())).exits(0).stderr(), "");
+}
+
+#[test]
 fn a_partition_that_only_the_host_sees_keeps_the_disk_in_use_in_a_container() {
     let dir = Dir::new("elsewhere-container");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
