@@ -150,6 +150,8 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
     if Subject::of(&file.metadata().map_err(examine)?) != Some(subject) {
         return Err(Invalid::SourceReplaced.into());
     }
+    // Before the first look at its state: what was written earlier is no change.
+    claim::settle(&kernel, &users, path);
     if matches!(subject, Subject::Device(_)) {
         // A filesystem, or a partition of this disk, writes past the cache of the device that is read here. What
         // that still holds of an earlier reading may be stale. Advice: what cannot be dropped is in use, and so

@@ -149,7 +149,7 @@ impl Kernel {
     }
 
     /// What a device is made of, one level down: the disk of a partition, the devices under a volume.
-    pub(super) fn devices_below(&self, number: DeviceNumber) -> Vec<DeviceNumber> {
+    pub(crate) fn devices_below(&self, number: DeviceNumber) -> Vec<DeviceNumber> {
         let directory = self.directory(number);
         let mut below = linked(&directory.join("slaves"));
         below.extend(disk_of(&directory));

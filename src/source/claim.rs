@@ -1,7 +1,7 @@
 //! Exclusive use of devices: while it is held, nobody mounts them, in whatever namespace.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -29,18 +29,30 @@ pub(super) fn claim(kernel: &Kernel, users: &Users, path: &Path) -> Claim {
     claim
 }
 
+/// Brings to the disk what others wrote through devices that show bytes of the source at `path`: each device has a
+/// cache of its own, and what only one of them holds is not read through another.
+pub(super) fn settle(kernel: &Kernel, users: &Users, path: &Path) {
+    let mut numbers: Vec<_> = users.layers().all.iter().map(|layer| layer.number).collect();
+    // A partition is no cache of its disk either.
+    if let Subject::Device(number) = users.subject() {
+        numbers.extend(kernel.devices_below(number));
+    }
+    for number in numbers {
+        if let Some(node) = node(kernel, users, path, number)
+            && let Ok(device) = rustix::fs::open(&node, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        {
+            // What cannot be written now is on no disk: it is imaged without it, like any write that comes later.
+            let _ = rustix::fs::fsync(device);
+        }
+    }
+}
+
 impl Claim {
     /// Asks for a device; if it is refused, for each of its partitions and volumes instead. Whether it was
     /// refused, which accounts for the refusal of the disk that it is a partition of.
     fn add(&mut self, kernel: &Kernel, users: &Users, path: &Path, number: DeviceNumber) -> bool {
-        // In a container, a device may have no other name than the one that was given.
-        let is_subject = users.subject() == Subject::Device(number);
-        let node = if is_subject {
-            Some(path.to_owned())
-        } else {
-            kernel.node(number)
-        };
-        let (Some(layer), Some(node)) = (users.layers().get(number), node) else {
+        let (Some(layer), Some(node)) = (users.layers().get(number), node(kernel, users, path, number))
+        else {
             return false;
         };
         match open_exclusively(&node) {
@@ -67,6 +79,19 @@ impl Claim {
             Err(_) => false,
         }
     }
+}
+
+/// The path by which a device can be opened.
+fn node(kernel: &Kernel, users: &Users, path: &Path, number: DeviceNumber) -> Option<PathBuf> {
+    // In a container, a device may have no other name than the one that was given.
+    let is_subject = users.subject() == Subject::Device(number);
+    let node = if is_subject {
+        path.to_owned()
+    } else {
+        kernel.node(number)?
+    };
+    // There, its usual name may be that of anything.
+    (DeviceNumber::of_device(&node) == Some(number)).then_some(node)
 }
 
 /// Opens a device for reading; `None` if somebody else has done so exclusively.

@@ -1,10 +1,10 @@
 //! Bytes that the cache of a device still holds although others are on the disk by now.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::support::loops::{Loop, Mount, make_ext4};
+use crate::support::loops::{Held, Loop, Mount, make_ext4};
 use crate::support::{Dir, assert_equals, noise, tool};
 
 const MIB: u64 = 1 << 20;
@@ -77,5 +77,56 @@ fn a_disk_with_a_partition_mounted_read_only_is_imaged_as_it_is_now() {
     drop(second);
     dir.run(&image).exits(0);
 
+    assert_equals(&file, &dir.join("image.qcow2"));
+}
+
+/// Writes to the cache of a device, which keeps it for as long as the file is open.
+fn write_through(device: &Path, bytes: &[u8], at: u64) -> File {
+    let device = OpenOptions::new().write(true).open(device).unwrap();
+    device.write_all_at(bytes, at).unwrap();
+    device
+}
+
+#[test]
+fn what_the_cache_of_a_loop_device_over_the_source_holds_is_imaged() {
+    let dir = Dir::new("stale-loop");
+    let file = dir.sparse("disk.raw", 8 * MIB, &[]);
+    let disk = Loop::over(&file);
+    let writer = write_through(disk.path(), &noise(1, 4 << 20), MIB);
+
+    dir.run("disk.raw image.qcow2").exits(0);
+
+    assert_equals(disk.path(), &dir.join("image.qcow2"));
+    drop(writer);
+}
+
+#[test]
+fn what_the_cache_of_the_disk_of_a_partition_holds_is_imaged() {
+    let dir = Dir::new("stale-disk");
+    let file = dir.sparse("disk.raw", 6 * MIB, &[]);
+    let disk = Loop::partitioned(&file);
+    let content = noise(1, 2 << 20);
+    let writer = write_through(disk.path(), &content, MIB);
+
+    dir.run(&format!("{} image.qcow2", disk.partition(1).display()))
+        .exits(0);
+
+    let expected = dir.sparse("expected.raw", 2 * MIB, &[(0, &content)]);
+    assert_equals(&expected, &dir.join("image.qcow2"));
+    drop(writer);
+}
+
+#[test]
+fn what_the_cache_of_the_source_held_before_it_was_read_is_no_change() {
+    let dir = Dir::new("stale-unchanged");
+    let file = dir.sparse("disk.raw", 8 * MIB, &[]);
+    let disk = Loop::over(&file);
+    let writer = write_through(disk.path(), &noise(1, 4 << 20), MIB);
+    let run = Held::start(&dir, &format!("{} image.qcow2", disk.path().display()));
+
+    // As the kernel does after a while.
+    writer.sync_all().unwrap();
+
+    run.let_go().exits(0);
     assert_equals(&file, &dir.join("image.qcow2"));
 }
