@@ -111,6 +111,11 @@ impl FileSink {
                 mode &= !0o070;
             }
         }
+        // A change of the owner may have cleared bits. FAT and its like have one mode for all, and allow nobody
+        // else to set it, not even to what it is.
+        if self.file.metadata().map_err(failed)?.mode() & 0o7777 == mode {
+            return Ok(());
+        }
         self.file
             .set_permissions(Permissions::from_mode(mode))
             .map_err(failed)

@@ -1,8 +1,9 @@
 //! Whatever goes wrong, and whenever: the image is the old one or the new one, nothing else is left, and the
 //! message says what happened.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -197,6 +198,25 @@ fn a_filesystem_without_unnamed_files_will_do() {
         assert_eq!(names_in(&real), ["image.qcow2"]);
     }
     job.dir.run("disk.raw view/image.qcow2").exits(0);
+    assert_equals(&job.disk, &real.join("image.qcow2"));
+}
+
+#[test]
+fn an_image_is_replaced_where_no_mode_can_be_set() {
+    let job = Job::new("modeless", MIB);
+    let real = job.dir.join("real");
+    fs::create_dir(&real).unwrap();
+    let view = Fuse::without_modes(&real, job.dir.join("view"));
+    let run = || job.dir.run("disk.raw view/image.qcow2").exits(0);
+    run();
+    let mode = Permissions::from_mode(0o777);
+    assert!(
+        fs::set_permissions(view.path().join("image.qcow2"), mode).is_err(),
+        "a filesystem like any other proves nothing here"
+    );
+
+    run();
+
     assert_equals(&job.disk, &real.join("image.qcow2"));
 }
 

@@ -279,9 +279,20 @@ impl Fuse {
 
     /// A directory seen through a filesystem that has neither unnamed files nor exchanges names.
     pub fn passthrough(directory: &Path, point: PathBuf) -> Self {
+        Self::bindfs(&[], directory, point)
+    }
+
+    /// The same with one owner and one mode for all files, which nobody can change: as FAT is.
+    pub fn without_modes(directory: &Path, point: PathBuf) -> Self {
+        let options = "--force-user=root --force-group=root --perms=0777 --chmod-deny --chown-deny";
+        let options: Vec<_> = options.split(' ').collect();
+        Self::bindfs(&options, directory, point)
+    }
+
+    fn bindfs(options: &[&str], directory: &Path, point: PathBuf) -> Self {
         fs::create_dir_all(&point).unwrap();
         let mut command = Command::new("bindfs");
-        command.arg("-f").arg(directory).arg(&point);
+        command.arg("-f").args(options).arg(directory).arg(&point);
         Self::serve(command, "bindfs", point)
     }
 
