@@ -18,6 +18,8 @@ pub struct Layer {
     pub made_of: Option<String>,
     /// Its partitions, and the volumes made of it.
     pub children: Vec<DeviceNumber>,
+    /// The other devices of the filesystem on it, where that has several and is mounted.
+    pub peers: Vec<DeviceNumber>,
     /// Whether the kernel lets nobody write to it.
     pub is_read_only: bool,
 }
@@ -135,6 +137,7 @@ impl Kernel {
             name: name.clone(),
             made_of,
             children,
+            peers: self.btrfs_peers(number),
             is_read_only,
         });
         for partition in partitions {

@@ -67,9 +67,12 @@ impl Users {
     }
 
     fn mounts_of(&self, number: DeviceNumber) -> impl Iterator<Item = &Mount> {
+        // A filesystem with several devices is mounted by the name of one of them.
+        let peers = self.layers.get(number).map_or(&[][..], |layer| &layer.peers);
+        let is_of = move |device: DeviceNumber| device == number || peers.contains(&device);
         self.mounts
             .iter()
-            .filter(move |mount| mount.devices().contains(&number))
+            .filter(move |mount| mount.devices().into_iter().any(is_of))
     }
 
     fn writable_mount(&self) -> Option<InUse> {

@@ -260,6 +260,17 @@ fn the_other_device_of_a_btrfs_is_part_of_it() {
             .exits(1)
             .says("lies on the source");
     }
-    dir.run(&of(second.path())).exits(1);
+    let point = mount.point().to_owned();
+    for device in devices {
+        dir.run(&format!("{device} image.qcow2"))
+            .exits(1)
+            .says(&format!("mounted read-write on {}", point.display()));
+    }
     drop(mount);
+
+    let _read_only = Mount::new(&format!("ro,device={}", devices[1]), first.path(), point);
+    for device in devices {
+        let run = dir.run(&format!("{device} image.qcow2"));
+        assert_eq!(run.exits(0).stderr(), "");
+    }
 }
