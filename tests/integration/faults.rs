@@ -151,6 +151,15 @@ fn it_dies_of_the_signal_it_was_sent_and_leaves_the_old_image() {
 }
 
 #[test]
+fn it_dies_of_the_next_signal_if_it_cannot_say_that_it_was_stopped() {
+    let job = Job::new("signals-stuck", MIB).with_old();
+
+    Held::start(&job.dir, "disk.raw image.qcow2").dies_stuck_of(Signal::TERM);
+
+    job.still_has_old();
+}
+
+#[test]
 fn stopped_without_an_old_image_it_leaves_nothing() {
     let job = Job::new("signal-new", 4 * MIB);
     let _slow = job.slow();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -22,6 +22,13 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, target: PathBuf) {
         .into_iter()
         .filter(|(number, _)| !is_in(ignored, *number))
         .collect();
+    // After the cleanup nothing is left to do but to say so, and if nobody reads that it takes forever: from then
+    // on a signal kills.
+    let is_clean = Arc::new(AtomicBool::new(false));
+    for (number, _) in &wanted {
+        // Where this cannot be had, the thread is the only one to end the program.
+        let _ = signal_hook::flag::register_conditional_default(*number, Arc::clone(&is_clean));
+    }
     let Ok(mut signals) = Signals::new(wanted.iter().map(|(number, _)| number)) else {
         // Then they kill without a word. An unnamed image goes away all the same.
         return;
@@ -31,6 +38,7 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, target: PathBuf) {
             return;
         };
         let left = cleanup.abandon();
+        is_clean.store(true, Ordering::SeqCst);
         bar.end();
         let name = wanted
             .iter()

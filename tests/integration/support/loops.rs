@@ -425,6 +425,21 @@ impl Held {
         Self { run, stderr }
     }
 
+    /// Sends it a signal, and another, until it dies. What it says is lost.
+    #[track_caller]
+    pub fn dies_stuck_of(mut self, signal: Signal) {
+        // Killed when the test fails.
+        let child = self.run.child.as_mut().unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+        let mut status = None;
+        until("a run that dies", || {
+            let _ = rustix::process::kill_process(pid, signal);
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().signal(), Some(signal.as_raw()));
+    }
+
     pub fn let_go(self) -> Run {
         let Self { run, mut stderr } = self;
         let said = std::thread::spawn(move || {
