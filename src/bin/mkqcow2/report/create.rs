@@ -47,15 +47,17 @@ pub(crate) fn done(args: &Create, report: &Report) -> ExitCode {
     for warning in &report.warnings {
         say_of(args.path(warning.side()), &format!("warning: {warning}"));
     }
+    let mut is_well = !report.warnings.iter().any(Warning::matters);
     if args.json.json {
-        print(|out| json::report(out, args, report));
+        // A script that asked for the object has nothing without it.
+        is_well &= print(|out| json::report(out, args, report));
     } else if !args.shown.quiet {
         print(|out| text::report(out, args, report));
     }
-    if report.warnings.iter().any(Warning::matters) {
-        ExitCode::from(WARNING)
-    } else {
+    if is_well {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::from(WARNING)
     }
 }
 
