@@ -10,6 +10,7 @@
 )]
 
 mod checksums;
+mod corpus;
 mod devices;
 mod disk;
 mod elsewhere;
