@@ -1,6 +1,6 @@
 //! What qemu-img has to say about a specimen.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::{Specimen, word};
@@ -24,28 +24,41 @@ pub struct Range {
 impl Specimen {
     /// The whole disk.
     pub fn raw(&self) -> Vec<u8> {
-        self.raw_of(None)
+        self.raw_of(&self.path)
     }
 
-    /// The whole disk as it was when a snapshot was taken.
+    /// The whole disk as it was when a snapshot was taken: of the size that it had then, which
+    /// `qemu-img convert -l` does not tell.
     pub fn raw_snapshot(&self, name: &str) -> Vec<u8> {
-        self.raw_of(Some(name))
+        let copy = self.scratch("applied");
+        std::fs::copy(&self.path, &copy).unwrap();
+        self.succeeds(&["snapshot", "-q", "-a", name, word(&copy)]);
+        let bytes = self.raw_of(&copy);
+        std::fs::remove_file(&copy).unwrap();
+        bytes
     }
 
-    fn raw_of(&self, snapshot: Option<&str>) -> Vec<u8> {
-        // A name for each thread that may want it at the same time.
-        let thread = format!("{:?}", std::thread::current().id());
-        let raw = self.path.with_extension(format!("{thread}.raw"));
-        let mut words = vec!["convert", "-q", "-f", "qcow2", "-O", "raw"];
-        let option = snapshot.map(|name| format!("snapshot.name={name}"));
-        if let Some(option) = &option {
-            words.extend(["-l", option]);
-        }
-        words.extend([word(&self.path), word(&raw)]);
-        self.succeeds(&words);
+    fn raw_of(&self, image: &Path) -> Vec<u8> {
+        let raw = self.scratch("raw");
+        self.succeeds(&[
+            "convert",
+            "-q",
+            "-f",
+            "qcow2",
+            "-O",
+            "raw",
+            word(image),
+            word(&raw),
+        ]);
         let bytes = std::fs::read(&raw).unwrap();
         std::fs::remove_file(&raw).unwrap();
         bytes
+    }
+
+    /// A name that no other thread uses at the same time.
+    fn scratch(&self, extension: &str) -> PathBuf {
+        let thread = format!("{:?}", std::thread::current().id());
+        self.path.with_extension(format!("{thread}.{extension}"))
     }
 
     /// What is where.
