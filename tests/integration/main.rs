@@ -11,6 +11,7 @@
 
 mod agreement;
 mod checksums;
+#[allow(dead_code, reason = "the tests of every command take what they need")]
 mod corpus;
 mod devices;
 mod disk;
@@ -18,6 +19,11 @@ mod elsewhere;
 mod faults;
 mod format;
 mod layout;
+#[allow(
+    dead_code,
+    reason = "what commands make of the rows is told before there are commands"
+)]
+mod malformed;
 mod manual;
 mod naive;
 mod property;

@@ -5,10 +5,13 @@ use std::path::Path;
 use super::text;
 use crate::support::noise;
 
-/// A file that does not compress; qemu-io repeats it as often as needed.
+/// Files that do not compress; qemu-io repeats them as often as needed.
 pub(super) const NOISE: &str = "noise";
-/// A file that compresses to about half.
+/// Files that compress to about half.
 pub(super) const TEXT: &str = "text";
+
+/// How many files of either kind there are, so that neighbours differ.
+const FILES: u64 = 16;
 
 /// Longest write that is not a whole cluster: clusters of 2 MiB are many bytes, the corpus is to be few.
 const MOST: u64 = 64 << 10;
@@ -48,8 +51,12 @@ pub(super) const CLUSTERS: [Clusters; 4] = [
 
 /// Writes the files that the commands below take their bytes from.
 pub(super) fn write_sources(dir: &Path) {
-    std::fs::write(dir.join(NOISE), noise(1, 0x1_2345)).unwrap();
-    std::fs::write(dir.join(TEXT), text(2, 0x1_2345)).unwrap();
+    // Not a multiple of anything, so that what is repeated is not the same for any two clusters.
+    const LENGTH: usize = 0x1_2345;
+    for number in 0..FILES {
+        std::fs::write(dir.join(source(NOISE, number)), noise(1 + number, LENGTH)).unwrap();
+        std::fs::write(dir.join(source(TEXT, number)), text(100 + number, LENGTH)).unwrap();
+    }
 }
 
 /// Data, zeros of both kinds, discarded clusters, parts of clusters; far behind them some more.
@@ -87,7 +94,7 @@ pub(super) fn compressed(clusters: Clusters) -> Vec<String> {
     let mut commands: Vec<String> = (12..18)
         .map(|n| {
             let source = if n == 15 { NOISE } else { TEXT };
-            format!("write -q -c -s {source} {} {unit}", n * unit)
+            write(source, n * unit, unit).replace("write", "write -c")
         })
         .collect();
     let part = unit.min(MOST);
@@ -120,7 +127,11 @@ pub(super) fn half(unit: u64) -> u64 {
     unit / 2 / 512 * 512
 }
 
-/// A write of bytes from a file.
-pub(super) fn write(source: &str, at: u64, length: u64) -> String {
-    format!("write -q -s {source} {at} {length}")
+/// A write of bytes from a file that depends on the place.
+pub(super) fn write(kind: &str, at: u64, length: u64) -> String {
+    format!("write -q -s {} {at} {length}", source(kind, at / 512))
+}
+
+fn source(kind: &str, number: u64) -> String {
+    format!("{kind}-{}", number % FILES)
 }

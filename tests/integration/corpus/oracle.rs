@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 use super::{Specimen, word};
 
 /// A range of the virtual disk, as `map --output=json` has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields of qemu")]
 pub struct Range {
     pub start: u64,
     pub length: u64,

@@ -16,15 +16,15 @@ pub(super) fn every_format() -> Vec<Recipe> {
                     if extended && clusters.bytes < 16 << 10 {
                         continue;
                     }
-                    let mut options = format!("compat=1.1,refcount_bits={refcount_bits}");
-                    let mut name = format!("v3-rc{refcount_bits}");
-                    if let Some(compression) = compression {
-                        options += &format!(",compression_type={compression}");
-                    }
-                    if extended {
-                        options += ",extended_l2=on";
-                        name += "-extended";
-                    }
+                    let extension = if extended { "-extended" } else { "" };
+                    let name = format!("v3-rc{refcount_bits}{extension}");
+                    let options = [
+                        Some(format!("compat=1.1,refcount_bits={refcount_bits}")),
+                        compression.map(|name| format!("compression_type={name}")),
+                        extended.then(|| "extended_l2=on".to_owned()),
+                    ];
+                    let options: Vec<_> = options.into_iter().flatten().collect();
+                    let options = options.join(",");
                     recipes.push(format(clusters, &options, &name, compression));
                 }
             }

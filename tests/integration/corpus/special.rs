@@ -156,7 +156,7 @@ pub(super) fn rewritten() -> Vec<Recipe> {
 pub(super) fn by_others() -> Vec<Recipe> {
     let e2image = Recipe::new("e2image")
         .run("mkdir e2image.d")
-        .run("cp noise text e2image.d")
+        .run("cp noise-1 text-1 e2image.d")
         .run("mkfs.ext4 -q -d e2image.d e2image.ext4 8M")
         .run("e2image -Qa e2image.ext4 {}");
     vec![e2image]
