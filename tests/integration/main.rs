@@ -25,6 +25,7 @@ mod layout;
 )]
 mod malformed;
 mod manual;
+mod mutations;
 mod naive;
 mod property;
 mod refusals;

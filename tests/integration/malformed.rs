@@ -71,6 +71,11 @@ impl From<&Line> for Row {
     }
 }
 
+/// The good images, of which some need another file.
+pub fn good_images() -> Vec<Vec<u8>> {
+    Good::make_all().into_iter().map(|good| good.bytes).collect()
+}
+
 /// All that is to be refused, or read right.
 fn rows(good: &[Good]) -> Vec<Row> {
     let tables = [

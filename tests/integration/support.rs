@@ -219,19 +219,38 @@ pub fn assert_equals(raw: &Path, image: &Path) {
     tool("qemu-img", arguments.into_iter().chain([raw, image]));
 }
 
-/// Bytes that no compression makes smaller and no two seeds share: splitmix64.
+/// Bytes that no compression makes smaller and no two seeds share.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
+    let mut dice = Dice::new(seed);
     let mut bytes: Vec<u8> = (0..length.div_ceil(8))
-        .flat_map(|_| next().to_le_bytes())
+        .flat_map(|_| dice.roll().to_le_bytes())
         .collect();
     bytes.truncate(length);
     bytes
+}
+
+/// Numbers at random, the same for the same seed: splitmix64.
+#[derive(Clone, Debug)]
+pub struct Dice {
+    state: u64,
+}
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    /// Any number.
+    pub fn roll(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, or 0.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.roll() % end.max(1)
+    }
 }

@@ -38,7 +38,7 @@ fn format(clusters: Clusters, options: &str, name: &str, compression: Option<&st
     let mut name = format!("{name}-{}", clusters.name);
     if let Some(compression) = compression {
         commands.extend(compressed(clusters));
-        name += &format!("-{compression}");
+        name = format!("{name}-{compression}");
     }
     let options = format!("{options},cluster_size={}", clusters.bytes);
     Recipe::new(name).create(&options, clusters.disk).io(commands)

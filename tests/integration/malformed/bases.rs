@@ -62,9 +62,10 @@ impl Base {
 
     /// What mkqcow2 must be told to read it.
     pub(super) fn arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Backed | Self::DataFile => &["--follow"],
-            _ => &[],
+        if matches!(self, Self::Backed | Self::DataFile) {
+            &["--follow"]
+        } else {
+            &[]
         }
     }
 
@@ -74,7 +75,9 @@ impl Base {
             Self::Zstd => "compression_type=zstd,cluster_size=4096",
             Self::Extended => "extended_l2=on,cluster_size=65536",
             Self::DataFile => "data_file=other.data,cluster_size=4096",
-            _ => "cluster_size=4096",
+            Self::V3 | Self::Zlib | Self::Snapshot | Self::Bitmap | Self::Backed | Self::Ours => {
+                "cluster_size=4096"
+            }
         }
     }
 
@@ -113,21 +116,19 @@ impl Base {
         for write in self.writes(cluster) {
             qemu("qemu-io", &["-c", &write, "image.qcow2"]);
         }
-        match self {
-            Self::Snapshot => {
-                qemu("qemu-img", &["snapshot", "-q", "-c", "before", "image.qcow2"]);
-                qemu("qemu-io", &["-c", "write -q -P 7 0 8192", "image.qcow2"]);
+        if self == Self::Snapshot {
+            qemu("qemu-img", &["snapshot", "-q", "-c", "before", "image.qcow2"]);
+        }
+        if self == Self::Bitmap {
+            for name in ["one", "two"] {
+                qemu(
+                    "qemu-img",
+                    &["bitmap", "--add", "-g", "4096", "image.qcow2", name],
+                );
             }
-            Self::Bitmap => {
-                for name in ["one", "two"] {
-                    qemu(
-                        "qemu-img",
-                        &["bitmap", "--add", "-g", "4096", "image.qcow2", name],
-                    );
-                }
-                qemu("qemu-io", &["-c", "write -q -P 7 0 8192", "image.qcow2"]);
-            }
-            _ => {}
+        }
+        if matches!(self, Self::Snapshot | Self::Bitmap) {
+            qemu("qemu-io", &["-c", "write -q -P 7 0 8192", "image.qcow2"]);
         }
     }
 

@@ -1,0 +1,205 @@
+//! What is done with bytes that may be anything. None of it may panic, or take more than its share of time or
+//! memory; what it gives back must hold what its documentation promises.
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use mkqcow2::format::extensions::Extensions;
+use mkqcow2::format::geometry::{ClusterSize, Geometry, L2Form};
+use mkqcow2::format::header::{Compat, Header};
+use mkqcow2::format::mapping::{self, L2Rules, Mapping};
+use mkqcow2::format::refcount::{self, Width};
+use mkqcow2::format::snapshot::{self, RawSnapshot, Snapshot};
+use mkqcow2::image::{Access, Disk, Image, View};
+use mkqcow2::units::GuestOffset;
+use zerocopy::FromBytes;
+
+/// How many runs of a disk are looked at: a disk has up to 2 EiB.
+const MAX_RUNS: usize = 2000;
+
+/// How many bytes of a run are read.
+const MAX_PIECE: u64 = 64 << 10;
+
+/// QEMU's limits for the L1 table and the refcount table, in bytes.
+const MAX_L1: u64 = 32 << 20;
+const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
+
+/// The beginning of an image: header and extensions.
+pub fn header(bytes: &[u8]) {
+    let Ok(header) = Header::parse(bytes) else {
+        return;
+    };
+    let geometry = header.geometry();
+    let cluster_size = geometry.cluster_size();
+    assert!(cluster_size.is_power_of_two() && (512..=2 << 20).contains(&cluster_size));
+    assert!(header.l1().entries * 8 <= MAX_L1);
+    assert!(geometry.l1_entries() <= header.l1().entries);
+    assert!(header.refcount_table().entries * 8 <= MAX_REFCOUNT_TABLE);
+    for table in [header.l1(), header.refcount_table(), header.snapshots()] {
+        assert!(table.at.0.is_multiple_of(cluster_size));
+    }
+    assert!(header.extensions_at().0 <= cluster_size);
+    let name = header.backing_name().unwrap_or(cluster_size..cluster_size);
+    assert!(name.end <= cluster_size && name.end - name.start <= 1023);
+
+    let mut first_cluster = bytes.to_vec();
+    first_cluster.resize(cluster_size as usize, 0);
+    let Ok(extensions) = Extensions::parse(&first_cluster, header.extensions_at(), name.start) else {
+        return;
+    };
+    for extension in &extensions.all {
+        assert!(extension.at.0 + 8 + extension.length <= cluster_size);
+    }
+}
+
+/// Entries of tables. The first byte tells the kind of image that they are in.
+pub fn tables(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let bits = 9 + u32::from(kind & 15) % 13;
+    let form = if kind & 16 != 0 && bits >= 14 {
+        L2Form::Extended
+    } else {
+        L2Form::Standard
+    };
+    let cluster = ClusterSize::from_bits(bits).expect("9 to 21");
+    let geometry = Geometry::of_image(cluster, 1 << 30, form).expect("1 GiB is allowed");
+    let rules = L2Rules {
+        geometry,
+        compat: if kind & 32 == 0 {
+            Compat::V0_10
+        } else {
+            Compat::V1_1
+        },
+        data_file: kind & 64 != 0,
+    };
+    let is_aligned = |at: u64| at.is_multiple_of(geometry.cluster_size());
+    for pair in bytes.chunks_exact(16) {
+        let [entry, bitmap] =
+            [0, 8].map(|at| u64::from_be_bytes(pair[at..at + 8].try_into().expect("8 bytes")));
+        if let Ok(Some(table)) = mapping::l1_entry(entry, geometry) {
+            assert!(is_aligned(table.0) && table.0 > 0);
+        }
+        if let Ok(Some(block)) = refcount::block_at(entry, geometry) {
+            assert!(is_aligned(block.0) && block.0 > 0);
+        }
+        for subcluster in 0..if form == L2Form::Extended { 32 } else { 1 } {
+            match rules.decode(entry, bitmap, subcluster) {
+                Ok(Mapping::Data(at) | Mapping::ZeroAllocated(at)) => {
+                    let within = u64::from(subcluster) * geometry.subcluster_size();
+                    assert!(is_aligned(at.0 - within) && at.0 < 1 << 56);
+                }
+                Ok(Mapping::Compressed(stream)) => {
+                    assert!(stream.length <= 2 * geometry.cluster_size() && stream.at.0 < 1 << 61);
+                }
+                Ok(Mapping::Unallocated | Mapping::Zero) | Err(_) => {}
+            }
+        }
+    }
+    for order in 0..=7 {
+        let Some(width) = Width::from_order(order) else {
+            continue;
+        };
+        let counts = (bytes.len() * 8) >> order;
+        for index in (0..counts).take(64).chain(counts.saturating_sub(1)..counts + 2) {
+            assert!(width.get(bytes, index) <= width.largest());
+        }
+    }
+    if let Ok((raw, rest)) = RawSnapshot::read_from_prefix(bytes) {
+        let snapshot = Snapshot::new(&raw, rest);
+        assert!(snapshot.name.len() <= 3 * rest.len());
+        assert!(snapshot::entry_length(&raw) >= 40);
+    }
+}
+
+/// A whole image, in memory: opened, listed, and read as far as that is a matter of moments.
+pub fn image(bytes: &[u8]) {
+    let memory = rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::CLOEXEC);
+    let mut file = std::fs::File::from(memory.expect("a file in memory"));
+    file.write_all(bytes).expect("room for the image");
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    image_at(Path::new(&path));
+}
+
+/// The same for a file. Only the file itself is opened, whatever it names.
+pub fn image_at(path: &Path) {
+    let Ok(image) = Image::open(path) else {
+        assert!(Disk::open(path, &Access::default()).is_err());
+        return;
+    };
+    assert!(image.remarks().count() <= 2);
+    let mut names = Vec::new();
+    for snapshot in image.snapshots().take(64).map_while(Result::ok) {
+        if let Ok(view) = image.view_of(&snapshot) {
+            walk(&image, view);
+        }
+        names.push(snapshot.id);
+    }
+    // Told of one by one: there is no need to keep them.
+    let _ = image.bitmaps().take_while(Result::is_ok).count();
+    if let Ok(Some(checksums)) = image.checksums() {
+        let _ = checksums.for_each(|_, _| ());
+    }
+    walk(&image, image.active());
+    let active = Access::default();
+    let snapshots = names.into_iter().take(4).map(|name| Access {
+        snapshot: Some(name),
+        ..Access::default()
+    });
+    for access in [active].into_iter().chain(snapshots) {
+        if let Ok(disk) = Disk::open(path, &access) {
+            read(&disk);
+        }
+    }
+}
+
+/// Runs follow one another to the end of the disk, or to where it is damaged.
+fn walk(image: &Image, view: View) {
+    let mut at = 0;
+    for _ in 0..MAX_RUNS {
+        match image.run_at(view, GuestOffset(at), 1 << 40) {
+            Ok(run) if run.length == 0 => {
+                assert!(at == view.size, "an empty run at {at:#x}");
+                return;
+            }
+            Ok(run) => at += run.length,
+            // The disk may well go on.
+            Err(_) => at = (at + image.header().geometry().cluster_size()).min(view.size),
+        }
+        assert!(
+            at <= view.size,
+            "a run ends at {at:#x}, the disk at {:#x}",
+            view.size
+        );
+    }
+}
+
+/// What is read in two pieces is what is read in one.
+fn read(disk: &Disk) {
+    let mut at = 0;
+    for _ in 0..MAX_RUNS {
+        let Ok(run) = disk.run_at(GuestOffset(at), 1 << 40) else {
+            break;
+        };
+        if run.length == 0 {
+            assert!(at == disk.size());
+            break;
+        }
+        let length = run.length.min(MAX_PIECE) as usize;
+        let mut whole = vec![0xa5; length];
+        if disk.read_at(GuestOffset(at), &mut whole).is_ok() {
+            let mut parts = vec![0x5a; length];
+            let (first, second) = parts.split_at_mut(length / 3);
+            let middle = GuestOffset(at + first.len() as u64);
+            disk.read_at(GuestOffset(at), first).expect("it was read before");
+            disk.read_at(middle, second).expect("it was read before");
+            assert!(whole == parts, "at {at:#x}");
+            assert!(!run.is_zero() || whole.iter().all(|byte| *byte == 0));
+        }
+        at += run.length;
+    }
+    let end = disk.size().saturating_sub(100);
+    let _ = disk.read_at(GuestOffset(end), &mut [0; 100]);
+}
