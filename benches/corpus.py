@@ -1,12 +1,10 @@
-"""The sources that the contests of benches/versus are about, and what their images must hold."""
+"""The sources that the contests of benches/versus are about."""
 
 import contextlib
 import errno
 import itertools
-import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +44,11 @@ def build_random(path: Path, scale: float) -> None:
     with path.open("wb") as file:
         for _ in range(scaled(GIB, scale) // CLUSTER):
             file.write(rng.randbytes(CLUSTER))
+
+
+def build_large(path: Path, scale: float) -> None:
+    """Writes 2 GiB of incompressible bytes."""
+    build_random(path, 2 * scale)
 
 
 def build_text(path: Path, scale: float) -> None:
@@ -154,50 +157,3 @@ def build_empty(path: Path, scale: float) -> None:
             if error.errno not in (errno.EFBIG, errno.EINVAL):
                 raise
             file.truncate(size - CLUSTER)
-
-
-# Verification -------------------------------------------------------------------------------------
-
-
-def verify_metadata(source: Path, image: Path) -> None:
-    """Stops unless the image is clean and its virtual disk as long as the source."""
-    command("qemu-img", "check", "-f", "qcow2", image)
-    info = json.loads(command("qemu-img", "info", "-f", "qcow2", "--output=json", image))
-    if info["virtual-size"] != source.stat().st_size:
-        fail(f"the virtual disk has {info['virtual-size']} bytes, the source {source.stat().st_size}")
-
-
-def verify_bytes(source: Path, image: Path) -> None:
-    """Stops unless the image is clean and equal to the source in every byte."""
-    verify_metadata(source, image)
-    command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", source, image)
-
-
-def verify_used_blocks(source: Path, image: Path) -> None:
-    """Stops unless the image is clean and equal to the source in every block ext4 has in use.
-
-    Comparing everything would condemn a tool that leaves out stale free blocks, as it should.
-    """
-    verify_metadata(source, image)
-    restored = image.with_suffix(".restored")
-    command("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, restored)
-    with source.open("rb") as expected, restored.open("rb") as found:
-        for start, end in used_ranges(source):
-            for at in range(start, end, MIB):
-                length = min(MIB, end - at)
-                if os.pread(expected.fileno(), length, at) != os.pread(found.fileno(), length, at):
-                    fail(f"the blocks in use differ between {at:#x} and {at + length:#x}")
-    restored.unlink()
-
-
-def used_ranges(filesystem: Path) -> Iterator[tuple[int, int]]:
-    """Start and end, in bytes, of the ranges that are not free in the maps of an ext4 filesystem."""
-    listing = command("dumpe2fs", filesystem)
-    block_size = int(re.search(r"^Block size: +(\d+)$", listing, re.M)[1])
-    used_from = 0
-    for ranges in re.findall(r"^  Free blocks: (\d.*)$", listing, re.M):
-        for free in ranges.split(", "):
-            first, _, last = free.partition("-")
-            yield used_from, int(first) * block_size
-            used_from = (int(last or first) + 1) * block_size
-    yield used_from, filesystem.stat().st_size

@@ -1,0 +1,207 @@
+"""Tools that do the same work in turn, and what each run of them takes."""
+
+import contextlib
+import os
+import select
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from corpus import GIB, KIB, MIB, command, fail
+
+# Where things are: MKQCOW2 the binary, SOURCE a raw disk, IMAGE one in qcow2, TARGET one brought back, LOG what is
+# said meanwhile.
+Places = dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A command to measure; the names of places among its words stand for their paths."""
+
+    name: str
+    words: tuple[str, ...]
+
+    def argv(self, places: Places) -> list[str]:
+        """The words with the paths filled in."""
+        return [str(places.get(word, word)) for word in self.words]
+
+
+def tool(line: str) -> Tool:
+    """The tool whose command is `line` and whose name is the same without the places and their formats."""
+    words = line.split()
+    left_out = ("SOURCE", "IMAGE", "TARGET", "-f", "-F", "-O", "raw", "qcow2")
+    shown = (word for word in words if word not in left_out)
+    return Tool(" ".join(shown).replace("MKQCOW2", "mkqcow2"), tuple(words))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the tools of a contest do: the verb of mkqcow2, the places read, the one written, if any, and
+    what stops unless mkqcow2 did it right.
+    """
+
+    verb: str
+    reads: tuple[str, ...]
+    writes: str | None
+    prove: Callable[[Places], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: wall and CPU time in seconds, peak resident memory in bytes; status None if it was stopped."""
+
+    wall: float
+    cpu: float
+    peak: int
+    status: int | None
+
+
+def measure(argv: list[str], log: Path, timeout: float) -> Run:
+    """Runs a command to its end, or for `timeout` seconds; its messages go to `log`."""
+    ended = False
+    with log.open("wb") as messages:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=messages, stderr=messages, start_new_session=True
+        )
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            ended = bool(select.select([descriptor], [], [], timeout)[0])
+        finally:
+            if not ended:
+                os.killpg(process.pid, signal.SIGKILL)
+            # The usage of a shell includes the children it waited for: their CPU time is added to its
+            # own, its peak is that of the largest single process, and they do not run side by side.
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - start
+            process.returncode = os.waitstatus_to_exitcode(status)
+            os.close(descriptor)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Run(wall, cpu, usage.ru_maxrss * KIB, process.returncode if ended else None)
+
+
+@dataclass
+class Result:
+    """The counted runs of a tool in one contest, the size in bytes of what it wrote, and why it was taken out."""
+
+    runs: list[Run] = field(default_factory=list)
+    size: int | None = None
+    allocated: int | None = None
+    late: bool = False
+    failure: str = ""
+
+    @property
+    def out(self) -> bool:
+        """Whether it was taken out, so that no number of it counts."""
+        return self.late or bool(self.failure)
+
+    @property
+    def wall(self) -> float:
+        """Median, in seconds."""
+        return statistics.median(run.wall for run in self.runs)
+
+    @property
+    def peak(self) -> int:
+        """The largest of all runs, in bytes."""
+        return max(run.peak for run in self.runs)
+
+
+class Contest:
+    """Tools that do one work in turn."""
+
+    def __init__(self, work: Work, tools: tuple[Tool, ...], places: Places, timeout: float) -> None:
+        self.work = work
+        self.places = places
+        self.read = {name: places[name].stat() for name in work.reads}
+        self.timeout = timeout
+        self.results = {tool: Result() for tool in tools}
+
+    @property
+    def own(self) -> Result:
+        """The result of mkqcow2."""
+        return next(iter(self.results.values()))
+
+    def ratio(self, tool: Tool) -> float | None:
+        """The wall time of mkqcow2 to that of `tool`, the median over the rounds; an upper bound if that was late."""
+        result = self.results[tool]
+        if self.own.out or result.failure:
+            return None
+        if result.late:
+            return self.own.wall / self.timeout
+        return statistics.median(own.wall / other.wall for own, other in zip(self.own.runs, result.runs))
+
+    @property
+    def rate(self) -> float | None:
+        """The bytes that mkqcow2 reads in a second, the median over the rounds; holes do not count."""
+        return None if self.own.out else sum(status.st_blocks * 512 for status in self.read.values()) / self.own.wall
+
+    def warm_up(self) -> None:
+        """The round that is not counted: keeps the sizes of what is written, and proves what mkqcow2 did."""
+        for tool, result in self.results.items():
+            if not self.run(tool):
+                continue
+            if self.work.writes:
+                os.sync()  # Until blocks are allocated, what a file takes is a guess.
+                status = self.places[self.work.writes].stat()
+                result.size, result.allocated = status.st_size, status.st_blocks * 512
+            if result is self.own:
+                self.work.prove(self.places)
+
+    def count(self, number: int) -> None:
+        """A counted round; each begins with another tool."""
+        tools = list(self.results)
+        first = number % len(tools)
+        for tool in tools[first:] + tools[:first]:
+            run = self.run(tool)
+            if run:
+                self.results[tool].runs.append(run)
+
+    def run(self, tool: Tool) -> Run | None:
+        """One run from a warm cache, no writeback pending; None if the tool is out, now or before."""
+        result = self.results[tool]
+        if result.out:
+            return None
+        if self.work.writes:
+            self.places[self.work.writes].unlink(missing_ok=True)
+        os.sync()
+        for name in self.work.reads:
+            read_data(self.places[name])
+        touch_free_memory(self.places["SOURCE"].stat().st_blocks * 512 + GIB // 2)
+        run = measure(tool.argv(self.places), self.places["LOG"], self.timeout)
+        if run.status == 0:
+            return run
+        if run.status is None:
+            result.late = True
+        else:
+            said = self.places["LOG"].read_text(errors="replace").strip()
+            result.failure = f"failed with status {run.status}: {said[-400:]}"
+            if result is self.own:
+                fail(f"{tool.name}: {result.failure}")
+        return None
+
+
+def read_data(path: Path) -> None:
+    """Reads a file, its holes aside, so that it is cached even if the tool before dropped it."""
+    with path.open("rb", buffering=0) as file:
+        start = 0
+        with contextlib.suppress(OSError):  # ENXIO: no data behind `start`.
+            while True:
+                start = os.lseek(file.fileno(), start, os.SEEK_DATA)
+                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                while start < end:
+                    start += len(os.pread(file.fileno(), min(MIB, end - start), start))
+
+
+def touch_free_memory(size: int) -> None:
+    """Writes to up to `size` bytes of free memory, and gives them back.
+
+    A virtual machine may hand free pages to its host after seconds (free page reporting), and whoever uses
+    them next pays for getting them back: up to two thirds of a run.
+    """
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # In another process, so that the peak of this one stays small; see own_peak.
+    command("dd", "if=/dev/zero", "of=/dev/null", f"bs={min(size, free // 2)}", "count=1", "status=none")

@@ -1,0 +1,121 @@
+"""Proof that mkqcow2 did what it was measured at: a fast wrong tool is worth nothing."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from contest import Places
+from corpus import MIB, command, fail
+
+
+def prove_metadata(places: Places) -> None:
+    """Stops unless the image is clean and its virtual disk as long as the source."""
+    command("qemu-img", "check", "-f", "qcow2", places["IMAGE"])
+    info = json.loads(command("qemu-img", "info", "-f", "qcow2", "--output=json", places["IMAGE"]))
+    expected = places["SOURCE"].stat().st_size
+    if info["virtual-size"] != expected:
+        fail(f"the virtual disk has {info['virtual-size']} bytes, the source {expected}")
+
+
+def prove_bytes(places: Places) -> None:
+    """Stops unless the image is clean and equal to the source in every byte."""
+    prove_metadata(places)
+    command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", places["SOURCE"], places["IMAGE"])
+
+
+def prove_used_blocks(places: Places) -> None:
+    """Stops unless the image is clean and equal to the source in every block ext4 has in use.
+
+    Comparing everything would condemn a tool that leaves out stale free blocks, as it should.
+    """
+    prove_metadata(places)
+    source, restored = places["SOURCE"], places["TARGET"]
+    command("qemu-img", "convert", "-f", "qcow2", "-O", "raw", places["IMAGE"], restored)
+    with source.open("rb") as expected, restored.open("rb") as found:
+        for start, end in used_ranges(source):
+            for at in range(start, end, MIB):
+                length = min(MIB, end - at)
+                if os.pread(expected.fileno(), length, at) != os.pread(found.fileno(), length, at):
+                    fail(f"the blocks in use differ between {at:#x} and {at + length:#x}")
+    restored.unlink()
+
+
+def used_ranges(filesystem: Path) -> Iterator[tuple[int, int]]:
+    """Start and end, in bytes, of the ranges that are not free in the maps of an ext4 filesystem."""
+    listing = command("dumpe2fs", filesystem)
+    block_size = int(re.search(r"^Block size: +(\d+)$", listing, re.M)[1])
+    used_from = 0
+    for ranges in re.findall(r"^  Free blocks: (\d.*)$", listing, re.M):
+        for free in ranges.split(", "):
+            first, _, last = free.partition("-")
+            yield used_from, int(first) * block_size
+            used_from = (int(last or first) + 1) * block_size
+    yield used_from, filesystem.stat().st_size
+
+
+def prove_restored(places: Places) -> None:
+    """Stops unless the target has the length and the bytes of the source."""
+    command("cmp", places["SOURCE"], places["TARGET"])
+
+
+def prove_check(places: Places) -> None:
+    """Stops unless `check` notices the refcount of one cluster that is in use and said to be free."""
+    with flipped_bit(places["IMAGE"], refcount_in_the_middle(places["IMAGE"])):
+        expect_status(2, places["MKQCOW2"], "check", places["IMAGE"])
+
+
+def prove_compare(places: Places) -> None:
+    """Stops unless `compare` notices one bit of the source that differs."""
+    with flipped_bit(places["SOURCE"], middle(places["SOURCE"])):
+        expect_status(1, places["MKQCOW2"], "compare", places["IMAGE"], places["SOURCE"])
+
+
+def prove_verify(places: Places) -> None:
+    """Stops unless `verify` notices one bit of data that flipped."""
+    with flipped_bit(places["IMAGE"], middle(places["IMAGE"])):
+        expect_status(2, places["MKQCOW2"], "verify", places["IMAGE"])
+
+
+def middle(path: Path) -> int:
+    """Where half of a file lies behind."""
+    return path.stat().st_size // 2
+
+
+def refcount_in_the_middle(image: Path) -> int:
+    """Where the last byte of the refcount, of 16 bits, of the cluster in the middle of an image is."""
+    with image.open("rb") as file:
+
+        def number(at: int, width: int) -> int:
+            return int.from_bytes(os.pread(file.fileno(), width, at))
+
+        cluster_size = 1 << number(20, 4)
+        refcounts = cluster_size // 2
+        block, entry = divmod(middle(image) // cluster_size, refcounts)
+        return number(number(48, 8) + 8 * block, 8) + 2 * entry + 1
+
+
+@contextlib.contextmanager
+def flipped_bit(path: Path, at: int) -> Iterator[None]:
+    """Flips the lowest bit of the byte at `at`, and flips it back whatever happens."""
+
+    def flip() -> None:
+        with path.open("r+b", buffering=0) as file:
+            byte = os.pread(file.fileno(), 1, at)[0]
+            os.pwrite(file.fileno(), bytes([byte ^ 1]), at)
+
+    flip()
+    try:
+        yield
+    finally:
+        flip()
+
+
+def expect_status(status: int, *words: str | Path) -> None:
+    """Stops unless a command ends with a status."""
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode != status:
+        fail(f"{' '.join(map(str, words))}: status {done.returncode} in spite of a planted fault, expected {status}")
