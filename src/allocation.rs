@@ -78,6 +78,22 @@ impl AllocationMap {
         &self.extents
     }
 
+    /// All of the disk, ascending: what is in use with the reason, and what is free between.
+    pub fn parts(&self) -> impl Iterator<Item = (Range<u64>, Option<Reason>)> {
+        let ends = std::iter::once(0).chain(self.extents.iter().map(|extent| extent.range.end));
+        let starts = self.extents.iter().map(|extent| extent.range.start);
+        let gaps = ends
+            .zip(starts.chain([self.size]))
+            .map(|(end, start)| (end..start, None));
+        let used = self
+            .extents
+            .iter()
+            .map(|extent| (extent.range.clone(), Some(extent.reason)));
+        gaps.zip(used.chain([(0..0, None)]))
+            .flat_map(|(gap, used)| [gap, used])
+            .filter(|(range, _)| !range.is_empty())
+    }
+
     /// How many bytes are in use.
     pub fn used(&self) -> u64 {
         self.extents

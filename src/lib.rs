@@ -60,6 +60,8 @@ pub mod image;
 
 pub mod progress;
 
+pub mod map;
+
 pub mod create;
 
 pub use create::{Imaging, Options, Plan, Report, Warning, create};

@@ -130,6 +130,14 @@ impl L2Rules {
         }
     }
 
+    /// Where the room for a subcluster is, if its cluster is allocated, whether it is itself or not.
+    pub fn room(&self, entry: u64, subcluster: u32) -> Option<HostOffset> {
+        let cluster = entry & OFFSET;
+        let within = u64::from(subcluster).saturating_mul(self.geometry.subcluster_size());
+        let has_room = entry & COMPRESSED == 0 && cluster != 0;
+        has_room.then_some(HostOffset(cluster.saturating_add(within)))
+    }
+
     /// Spec: "Extended L2 Entries".
     fn subcluster(&self, offset: Option<HostOffset>, bitmap: u64, number: u32) -> Result<Mapping, Wrong> {
         let (zeros, allocated) = (bitmap >> SUBCLUSTERS, bitmap & u64::from(u32::MAX));

@@ -133,7 +133,7 @@ impl Opener {
             Format::Qcow2 => true,
             Format::Raw => false,
             Format::Unknown => {
-                let is_qcow2 = has_magic(&backing.path)?;
+                let is_qcow2 = is_image(&backing.path)?;
                 // The content of a raw disk belongs to its guest, who must not choose which files are opened.
                 self.follow &= !is_qcow2;
                 is_qcow2
@@ -210,7 +210,12 @@ fn resolved(image: &Image, name: &OsStr) -> Result<PathBuf> {
     Ok(directory.join(name))
 }
 
-fn has_magic(path: &Path) -> Result<bool> {
+/// Whether a file begins like a qcow2 image.
+///
+/// # Errors
+///
+/// [`Error::Io`] and [`Error::Invalid`] if it cannot be opened and read, as for an image.
+pub fn is_image(path: &Path) -> Result<bool> {
     let file = HostFile::open(path)?;
     let mut magic = [0; MAGIC.len()];
     let read = file.read(&mut magic, HostOffset(0))?;

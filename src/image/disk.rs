@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Image;
 use super::decompress::Decoders;
 use super::layer::{ImageLayer, Layer};
-use super::{Image, Run};
 use crate::error::{Corrupt, Result};
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{FileSource, Kind, Source};
@@ -40,8 +40,11 @@ pub struct DiskRun {
     pub length: u64,
     /// Where it is: in a raw file a hole is [`Mapping::Zero`]. [`Mapping::Unallocated`] if it is nowhere.
     pub mapping: Mapping,
-    /// The file that says so: 0 for the image itself, 1 for its backing file, and so on.
+    /// The file that says so: 0 for the image itself, 1 for its backing file, and so on. Where it is nowhere, the
+    /// last one that was asked.
     pub depth: usize,
+    /// The room that is kept for it in that file, if it is nowhere; see [`Run`](super::Run).
+    pub room: Option<HostOffset>,
 }
 
 impl DiskRun {
@@ -111,32 +114,35 @@ impl Disk {
     /// Those of [`Image::run_at`], for every file of the chain.
     pub fn run_at(&self, at: GuestOffset, limit: u64) -> Result<DiskRun> {
         let mut limit = limit.min(self.size.saturating_sub(at.0));
+        let (mut asked, mut room) = (0, None);
         for (depth, layer) in self.layers.iter().enumerate() {
             // A backing file may be shorter: behind its end there is nothing.
             let here = limit.min(layer.size().saturating_sub(at.0));
             if here == 0 {
                 break;
             }
-            let Run { length, mapping } = layer.run_at(at, here).map_err(|error| {
+            let run = layer.run_at(at, here).map_err(|error| {
                 if depth == 0 {
                     error
                 } else {
                     error.elsewhere(layer.path())
                 }
             })?;
-            limit = length;
-            if mapping != Mapping::Unallocated {
+            if run.mapping != Mapping::Unallocated {
                 return Ok(DiskRun {
-                    length,
-                    mapping,
+                    length: run.length,
+                    mapping: run.mapping,
                     depth,
+                    room: None,
                 });
             }
+            (limit, asked, room) = (run.length, depth, run.room);
         }
         Ok(DiskRun {
             length: limit,
             mapping: Mapping::Unallocated,
-            depth: 0,
+            depth: asked,
+            room,
         })
     }
 

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
 
 use crate::devices::{FileId, Subject};
 use crate::error::{Action, Corrupt, Error, Invalid, Result};
-use crate::units::{HostOffset, to_u64};
+use crate::units::{HostOffset, SECTOR, to_u64};
 
 /// A regular file or a block device that holds an image, or the clusters of one.
 #[derive(Debug)]
@@ -73,6 +74,30 @@ impl HostFile {
     /// Its length in bytes, as it was when it was opened.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// How many bytes of the disk it takes; its length, if it is a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system cannot tell.
+    pub fn bytes_on_disk(&self) -> Result<u64> {
+        match self.subject {
+            Subject::Device(_) => Ok(self.length),
+            Subject::File(_) => {
+                let metadata = self.file.metadata();
+                let metadata = metadata.map_err(|error| Error::source_io(Action::Examine, error))?;
+                Ok(metadata.blocks().saturating_mul(SECTOR))
+            }
+        }
+    }
+
+    /// Where the first byte from `from` on lies that is in no hole of the file, and where the next hole begins;
+    /// none if there is no such byte, or nobody can tell.
+    pub(crate) fn next_data(&self, from: HostOffset) -> Option<Range<u64>> {
+        let start = rustix::fs::seek(&self.file, SeekFrom::Data(from.0)).ok()?;
+        let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).ok()?;
+        Some(start..end)
     }
 
     /// Fills `buf` with the bytes from `at` on.

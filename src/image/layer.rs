@@ -8,7 +8,7 @@ use super::{Image, Run, View};
 use crate::error::{Corrupt, Result};
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{FileSource, Source};
-use crate::units::{GuestOffset, HostOffset, to_usize};
+use crate::units::{GuestOffset, HostOffset, SECTOR, to_usize};
 
 /// One of the files of a disk.
 #[derive(Debug)]
@@ -38,7 +38,11 @@ impl Layer {
     pub(super) fn size(&self) -> u64 {
         match self {
             Self::Image(layer) => layer.view.size,
-            Self::Raw(layer) => layer.source.as_ref().map_or(0, Source::len),
+            // Its last sector may be there in part only: the rest is a hole.
+            Self::Raw(layer) => {
+                let length = layer.source.as_ref().map_or(0, Source::len);
+                length.checked_next_multiple_of(SECTOR).unwrap_or(length)
+            }
         }
     }
 
@@ -65,17 +69,14 @@ impl RawLayer {
             Some(source) => source.next_data(at.0)?,
             None => None,
         };
-        let hole = |length| Run {
-            length,
-            mapping: Mapping::Zero,
-        };
+        let hole = |length| Run::new(length, Mapping::Zero);
         Ok(match data {
             None => hole(limit),
             Some(range) if range.start > at.0 => hole(limit.min(range.start.saturating_sub(at.0))),
-            Some(range) => Run {
-                length: limit.min(range.end.saturating_sub(at.0)),
-                mapping: Mapping::Data(HostOffset(at.0)),
-            },
+            Some(range) => Run::new(
+                limit.min(range.end.saturating_sub(at.0)),
+                Mapping::Data(HostOffset(at.0)),
+            ),
         })
     }
 

@@ -30,6 +30,19 @@ pub struct Run {
     pub length: u64,
     /// Where it is: the host offset is that of its first byte. A compressed cluster is there as a whole.
     pub mapping: Mapping,
+    /// Of what is unallocated: the room that is kept for it, because other subclusters of its cluster are there.
+    pub room: Option<HostOffset>,
+}
+
+impl Run {
+    pub(super) fn new(length: u64, mapping: Mapping) -> Self {
+        let room = None;
+        Self {
+            length,
+            mapping,
+            room,
+        }
+    }
 }
 
 impl Image {
@@ -44,31 +57,34 @@ impl Image {
     pub fn run_at(&self, view: View, at: GuestOffset, limit: u64) -> Result<Run> {
         let limit = limit.min(view.size.saturating_sub(at.0));
         if limit == 0 {
-            let mapping = Mapping::Unallocated;
-            return Ok(Run { length: 0, mapping });
+            return Ok(Run::new(0, Mapping::Unallocated));
         }
         let mut cursor = Cursor::new(self, view);
-        let Run { mut length, mapping } = cursor.piece(at)?;
-        while length < limit {
+        let mut run = cursor.piece(at)?;
+        while run.length < limit {
             // A fault behind this run is one of the next.
-            let Ok(next) = cursor.piece(GuestOffset(at.0.saturating_add(length))) else {
+            let Ok(next) = cursor.piece(GuestOffset(at.0.saturating_add(run.length))) else {
                 break;
             };
-            if !continues(mapping, length, next.mapping) {
+            if !continues(run, next) {
                 break;
             }
-            length = length.saturating_add(next.length);
+            run.length = run.length.saturating_add(next.length);
         }
-        let length = length.min(limit);
-        Ok(Run { length, mapping })
+        run.length = run.length.min(limit);
+        Ok(run)
     }
 }
 
-/// Whether `next` goes on where `first` is after `length` bytes.
-fn continues(first: Mapping, length: u64, next: Mapping) -> bool {
-    let is_behind = |a: HostOffset, b: HostOffset| a.0.checked_add(length) == Some(b.0);
-    match (first, next) {
-        (Mapping::Unallocated, Mapping::Unallocated) | (Mapping::Zero, Mapping::Zero) => true,
+/// Whether `next` goes on where `first` ends.
+fn continues(first: Run, next: Run) -> bool {
+    let is_behind = |a: HostOffset, b: HostOffset| a.0.checked_add(first.length) == Some(b.0);
+    match (first.mapping, next.mapping) {
+        (Mapping::Unallocated, Mapping::Unallocated) => match (first.room, next.room) {
+            (Some(a), Some(b)) => is_behind(a, b),
+            (a, b) => a == b,
+        },
+        (Mapping::Zero, Mapping::Zero) => true,
         (Mapping::Data(a), Mapping::Data(b)) | (Mapping::ZeroAllocated(a), Mapping::ZeroAllocated(b)) => {
             is_behind(a, b)
         }
@@ -106,8 +122,7 @@ impl<'a> Cursor<'a> {
         let Some(table) = self.table(to_u64(index))? else {
             let reach = self.geometry.l2_reach();
             let length = reach.saturating_sub(within(at.0, reach));
-            let mapping = Mapping::Unallocated;
-            return Ok(Run { length, mapping });
+            return Ok(Run::new(length, Mapping::Unallocated));
         };
         self.in_table(table, to_u64(in_table), at)
     }
@@ -182,9 +197,16 @@ impl<'a> Cursor<'a> {
                 (rest_of_unit, Mapping::Data(behind(host)))
             }
             Mapping::ZeroAllocated(host) => (rest_of_unit, Mapping::ZeroAllocated(behind(host))),
+            Mapping::Unallocated if geometry.l2_form() == L2Form::Extended => {
+                let room = self.image.rules.room(entry, subcluster).map(behind);
+                return Ok(Run {
+                    room,
+                    ..Run::new(rest_of_unit, mapping)
+                });
+            }
             Mapping::Unallocated | Mapping::Zero => (rest_of_unit, mapping),
         };
-        Ok(Run { length, mapping })
+        Ok(Run::new(length, mapping))
     }
 
     fn l2_number(&mut self, table: HostOffset, at: HostOffset, lost: &Lost) -> Result<u64> {

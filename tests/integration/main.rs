@@ -9,9 +9,13 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+    dead_code,
+    reason = "what commands make of the rows is told before there are commands"
+#[allow(
+#[allow(dead_code, reason = "the tests of every command take what they need")]
+)]
 mod agreement;
 mod checksums;
-#[allow(dead_code, reason = "the tests of every command take what they need")]
 mod corpus;
 mod devices;
 mod disk;
@@ -19,12 +23,9 @@ mod elsewhere;
 mod faults;
 mod format;
 mod layout;
-#[allow(
-    dead_code,
-    reason = "what commands make of the rows is told before there are commands"
-)]
 mod malformed;
 mod manual;
+mod map;
 mod mutations;
 mod naive;
 mod property;

@@ -2,6 +2,7 @@
 
 pub(crate) mod advice;
 pub(crate) mod create;
+pub(crate) mod map;
 
 use std::error::Error as _;
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use serde_json::Map;
 use crate::console::{json, print, say_of};
 use crate::verbs::Verb;
 use mkqcow2::Error;
+use mkqcow2::allocation::Reason;
 use mkqcow2::error::Invalid;
 
 /// What was asked for could not be done.
@@ -70,7 +72,15 @@ fn with_causes(error: &Error) -> String {
 }
 
 /// Of a run whose report is all that was asked for: with this status, unless it cannot be told.
-#[expect(dead_code, reason = "there is no command yet that only tells")]
 pub(crate) fn answer<V: Verb>(status: u8, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
     ExitCode::from(if print(write) { status } else { V::FAILURE })
+}
+
+/// Why a range of a source is in use, or free.
+pub(crate) fn because(reason: Option<Reason>) -> &'static str {
+    match reason {
+        Some(Reason::Data) => "data",
+        Some(Reason::Unknown) => "nothing tells what is free",
+        None => "hole",
+    }
 }

@@ -1,6 +1,7 @@
 //! The commands: which there are, and what is the same for all of them.
 
 mod create;
+mod map;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 
 use crate::args::create::Create;
+use crate::args::map::Map;
 use crate::report::{self, USAGE, advice};
 use mkqcow2::Error;
 use mkqcow2::error::Side;
@@ -21,7 +23,7 @@ pub(crate) const ALL: [Word; 6] = [
     Word::of_a_later_version("check"),
     Word::of_a_later_version("compare"),
     Word::of_a_later_version("info"),
-    Word::of_a_later_version("map"),
+    Word::of::<Map>("map"),
 ];
 
 /// A command: its command line is what clap makes of it.
@@ -75,7 +77,6 @@ impl Word {
         Self { name, command: None }
     }
 
-    #[expect(dead_code, reason = "there is no command yet")]
     const fn of<V: Verb>(name: &'static str) -> Self {
         let command = Some(Command {
             line: V::line,

@@ -69,3 +69,15 @@ pub(crate) struct Access {
     #[arg(long, value_name = "NAME-OR-ID")]
     pub(crate) snapshot: Option<String>,
 }
+
+impl Access {
+    /// What the library is asked to open.
+    pub(crate) fn files(&self) -> mkqcow2::image::Access {
+        mkqcow2::image::Access {
+            backing: self.backing.clone(),
+            data_file: self.data_file.clone(),
+            follow: self.follow,
+            snapshot: self.snapshot.clone(),
+        }
+    }
+}

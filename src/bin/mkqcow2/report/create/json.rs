@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::text::{because, ranges};
 use crate::args::create::Create;
 use crate::console;
+use crate::report::because;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
 use mkqcow2::{Plan, Report, Warning};
@@ -64,7 +64,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "{},\"ranges\":[",
         object.strip_suffix('}').unwrap_or(&object)
     )?;
-    for (number, (range, reason)) in ranges(plan.map).enumerate() {
+    for (number, (range, reason)) in plan.map.parts().enumerate() {
         let comma = if number == 0 { "" } else { "," };
         let (used, reason) = (reason.is_some(), because(reason));
         let range = json!({"start": range.start, "length": length(&range), "used": used, "reason": reason});

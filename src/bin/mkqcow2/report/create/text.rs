@@ -7,7 +7,7 @@ use indicatif::BinaryBytes;
 
 use crate::args::create::Create;
 use crate::console::{per_second, shown};
-use mkqcow2::allocation::{AllocationMap, Reason};
+use crate::report::because;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
 use mkqcow2::{Plan, Report};
@@ -83,7 +83,7 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
 pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     summary(out, args, plan)?;
     let limit = if args.verbose { usize::MAX } else { RANGES };
-    let mut ranges = ranges(plan.map);
+    let mut ranges = plan.map.parts();
     for (range, reason) in ranges.by_ref().take(limit) {
         let state = if reason.is_some() { "used" } else { "free" };
         writeln!(
@@ -97,33 +97,5 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
     match ranges.count() {
         0 => Ok(()),
         more => writeln!(out, "... and {more} more ranges (-v shows all)"),
-    }
-}
-
-/// All ranges of a source: those in use with the reason, and the free ones between them.
-pub(super) fn ranges(map: &AllocationMap) -> impl Iterator<Item = (Range<u64>, Option<Reason>)> {
-    let ends = std::iter::once(0).chain(map.extents().iter().map(|extent| extent.range.end));
-    let starts = map
-        .extents()
-        .iter()
-        .map(|extent| extent.range.start)
-        .chain([map.size()]);
-    let gaps = ends.zip(starts).map(|(end, start)| (end..start, None));
-    let used = map
-        .extents()
-        .iter()
-        .map(|extent| (extent.range.clone(), Some(extent.reason)));
-    let last = (0..0, None);
-    gaps.zip(used.chain([last]))
-        .flat_map(|(gap, used)| [gap, used])
-        .filter(|(range, _)| !range.is_empty())
-}
-
-/// Why a range is in use, or free.
-pub(super) fn because(reason: Option<Reason>) -> &'static str {
-    match reason {
-        Some(Reason::Data) => "data",
-        Some(Reason::Unknown) => "nothing tells what is free",
-        None => "hole",
     }
 }

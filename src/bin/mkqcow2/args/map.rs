@@ -1,0 +1,47 @@
+//! `mkqcow2 map`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::shared::Access;
+use mkqcow2::map::{Format, Options};
+
+/// Show which ranges of a disk are in use, and where in an image they are
+#[derive(Debug, clap::Parser)]
+#[command(name = "map", override_usage = "mkqcow2 map [OPTIONS] IMAGE-OR-SOURCE")]
+pub(crate) struct Map {
+    /// Image, raw file or block device
+    #[arg(value_name = "IMAGE-OR-SOURCE")]
+    pub(crate) path: PathBuf,
+
+    /// What it is: raw or qcow2 [default: qcow2 if it begins like an image]
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    format: Option<FormatArg>,
+
+    #[command(flatten)]
+    access: Access,
+
+    /// Print a JSON array on standard output, as qemu-img map does, instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    Raw,
+    Qcow2,
+}
+
+impl Map {
+    /// What the library is asked to do.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            format: self.format.map(|format| match format {
+                FormatArg::Raw => Format::Raw,
+                FormatArg::Qcow2 => Format::Qcow2,
+            }),
+            access: self.access.files(),
+        }
+    }
+}

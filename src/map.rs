@@ -1,0 +1,258 @@
+//! What of a disk is where: which ranges an image has, or which of a raw file or device are in use, and why.
+
+#![warn(clippy::arithmetic_side_effects)]
+
+mod preallocated;
+
+use std::iter::Peekable;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::allocation::{self, AllocationMap, Reason, Scan};
+use crate::error::{Error, Invalid, Result, Role};
+use crate::format::mapping::Mapping;
+use crate::image::{self, Access, Disk, DiskRun, Image};
+use crate::source::{self, Open};
+use crate::units::{GuestOffset, HostOffset, SECTOR, length};
+use preallocated::is_preallocated;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What the file is; if not given, it is an image if it begins like one.
+    pub format: Option<Format>,
+    /// Which state of an image, and with which files.
+    pub access: Access,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The disk itself.
+    Raw,
+    /// A qcow2 image of it.
+    Qcow2,
+}
+
+/// The map of a disk.
+#[derive(Debug)]
+pub enum Map {
+    /// Of an image: read while it is walked.
+    Image(ImageMap),
+    /// Of a raw file or device.
+    Raw(AllocationMap),
+}
+
+/// An image whose tables tell what is where.
+#[derive(Debug)]
+pub struct ImageMap {
+    disk: Disk,
+    /// Of each image of the disk whether it was preallocated.
+    preallocated: Vec<bool>,
+}
+
+/// A range of the disk that is the same all over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Bytes of the disk.
+    pub range: Range<u64>,
+    /// Which file says so: 0 for the first one, 1 for its backing file, and so on.
+    pub depth: usize,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What a range of a disk is. Host offsets are those of its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// It is nowhere, and reads as zeros. There may be room for it, because its cluster is there in part.
+    Unallocated(Option<HostOffset>),
+    /// An image says that it is zeros, perhaps with room kept for data.
+    Zeros(Option<HostOffset>),
+    /// It is there, as it is.
+    Data(HostOffset),
+    /// It is a hole of a file that was preallocated, where data will be.
+    Preallocated(HostOffset),
+    /// It is compressed; here is the first stream.
+    Compressed(HostOffset),
+    /// Of a raw file or device: in use.
+    Used(Reason),
+    /// Of a raw file or device: free.
+    Free,
+}
+
+impl Map {
+    /// Opens the file, and scans it if it is no image.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`Disk::open`] for an image.
+    /// - Those of [`source::open`] and [`allocation::scan`] for a raw file or device; it may be in use.
+    /// - [`Error::Invalid`] if [`Access`] asks for what a raw disk does not have.
+    pub fn open(path: &Path, options: &Options) -> Result<Self> {
+        let is_image = match options.format {
+            Some(format) => format == Format::Qcow2,
+            None => image::is_image(path)?,
+        };
+        if is_image {
+            let disk = Disk::open(path, &options.access)?;
+            let preallocated = disk.images().map(is_preallocated).collect();
+            return Ok(Self::Image(ImageMap { disk, preallocated }));
+        }
+        refuse_of_raw(&options.access)?;
+        let force = true;
+        let open = Open {
+            force,
+            ..Open::default()
+        };
+        match source::open(path, open) {
+            Ok(source) => allocation::scan(&source, Scan::Auto).map(Self::Raw),
+            Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(Self::Raw(AllocationMap::new(0))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All of the disk in ascending order, in the longest ranges there are; what is compressed is one range
+    /// however many streams it has. After an error there are no more.
+    ///
+    /// # Errors
+    ///
+    /// Of a range: those of [`Disk::run_at`].
+    pub fn regions(&self) -> Box<dyn Iterator<Item = Result<Region>> + '_> {
+        match self {
+            Self::Image(map) => Box::new(merged(map.pieces())),
+            Self::Raw(map) => Box::new(raw_regions(map).map(Ok)),
+        }
+    }
+}
+
+impl ImageMap {
+    /// The image and what it stands on.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = Result<Region>> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            if at >= self.disk.size() {
+                return None;
+            }
+            let piece = self
+                .disk
+                .run_at(GuestOffset(at), u64::MAX)
+                .map(|run| self.piece(at, run));
+            at = piece.as_ref().map_or(u64::MAX, |piece| piece.range.end);
+            Some(piece)
+        })
+    }
+
+    fn piece(&self, at: u64, run: DiskRun) -> Region {
+        let file = self.disk.images().nth(run.depth).map(Image::file);
+        let (mut length, mut content) = (run.length, content(run, at, file.is_none()));
+        if let (Content::Data(host), Some(file)) = (content, file)
+            && self.preallocated.get(run.depth) == Some(&true)
+        {
+            let data = file.next_data(host);
+            match data.filter(|data| data.start <= host.0) {
+                Some(data) => length = length.min(data.end.saturating_sub(host.0)),
+                None => content = Content::Preallocated(host),
+            }
+        }
+        if let (Content::Preallocated(host), Some(file)) = (content, file)
+            && let Some(data) = file.next_data(host)
+        {
+            length = length.min(data.start.saturating_sub(host.0));
+        }
+        Region {
+            range: at..at.saturating_add(length),
+            depth: run.depth,
+            content,
+        }
+    }
+}
+
+fn content(run: DiskRun, at: u64, is_raw: bool) -> Content {
+    match run.mapping {
+        Mapping::Unallocated => Content::Unallocated(run.room),
+        // A hole has its place in a raw file.
+        Mapping::Zero => Content::Zeros(is_raw.then_some(HostOffset(at))),
+        Mapping::ZeroAllocated(host) => Content::Zeros(Some(host)),
+        Mapping::Data(host) => Content::Data(host),
+        Mapping::Compressed(stream) => Content::Compressed(stream.at),
+    }
+}
+
+/// Puts together what touches and is the same.
+fn merged(pieces: impl Iterator<Item = Result<Region>>) -> impl Iterator<Item = Result<Region>> {
+    let mut pieces = pieces.peekable();
+    std::iter::from_fn(move || {
+        let mut region = match pieces.next()? {
+            Ok(region) => region,
+            Err(error) => return Some(Err(error)),
+        };
+        while let Some(next) = continuation(&mut pieces, &region) {
+            region.range.end = next;
+        }
+        Some(Ok(region))
+    })
+}
+
+/// Takes the next piece if it goes on where the region ends; where that ends.
+fn continuation(pieces: &mut Peekable<impl Iterator<Item = Result<Region>>>, region: &Region) -> Option<u64> {
+    let goes_on = |next: &Result<Region>| {
+        next.as_ref()
+            .is_ok_and(|next| next.depth == region.depth && is_same(region, next.content))
+    };
+    let next = pieces.next_if(goes_on)?.ok()?;
+    Some(next.range.end)
+}
+
+fn is_same(region: &Region, next: Content) -> bool {
+    let is_behind = |a: HostOffset, b: HostOffset| a.0.checked_add(length(&region.range)) == Some(b.0);
+    match (region.content, next) {
+        (Content::Compressed(_), Content::Compressed(_)) => true,
+        (Content::Data(a), Content::Data(b))
+        | (Content::Preallocated(a), Content::Preallocated(b))
+        | (Content::Unallocated(Some(a)), Content::Unallocated(Some(b)))
+        | (Content::Zeros(Some(a)), Content::Zeros(Some(b))) => is_behind(a, b),
+        (a, b) => a == b,
+    }
+}
+
+/// The last sector may be there in part only: the rest of it is a hole.
+fn raw_regions(map: &AllocationMap) -> impl Iterator<Item = Region> {
+    let (size, end) = (map.size(), map.size().next_multiple_of(SECTOR));
+    let is_free_at_end = map.extents().last().is_none_or(|last| last.range.end < size);
+    let regions = map.parts().map(move |(mut range, reason)| {
+        if is_free_at_end && range.end == size {
+            range.end = end;
+        }
+        Region {
+            range,
+            depth: 0,
+            content: reason.map_or(Content::Free, Content::Used),
+        }
+    });
+    let padding = (!is_free_at_end && size < end).then_some(Region {
+        range: size..end,
+        depth: 0,
+        content: Content::Free,
+    });
+    regions.chain(padding)
+}
+
+fn refuse_of_raw(access: &Access) -> Result<(), Invalid> {
+    if access.backing.is_some() {
+        return Err(Invalid::NeedsNoFile(Role::Backing));
+    }
+    if access.data_file.is_some() {
+        return Err(Invalid::NeedsNoFile(Role::Data));
+    }
+    match &access.snapshot {
+        Some(wanted) => Err(Invalid::NoSuchSnapshot {
+            wanted: wanted.clone(),
+        }),
+        None => Ok(()),
+    }
+}

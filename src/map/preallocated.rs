@@ -1,0 +1,50 @@
+//! Images that were preallocated: their clusters are mapped, but the file has holes there.
+
+use crate::devices::Subject;
+use crate::error::Result;
+use crate::format::geometry::ENTRY;
+use crate::format::refcount;
+use crate::image::Image;
+use crate::units::{HostOffset, to_usize};
+
+/// Whether so many clusters are referenced that they cannot all be on the disk, by the rule of QEMU: one in ten
+/// is not, two at least. What cannot be read tells nothing.
+pub(super) fn is_preallocated(image: &Image) -> bool {
+    let file = image.file();
+    let (Subject::File(_), Ok(on_disk)) = (file.subject(), file.bytes_on_disk()) else {
+        return false;
+    };
+    let cluster_size = image.header().geometry().cluster_size();
+    let there = on_disk.checked_div(cluster_size).unwrap_or(0);
+    let tenth_more = (there.saturating_mul(10) / 9).max(there.saturating_add(2));
+    let clusters = file.length().div_ceil(cluster_size);
+    clusters >= tenth_more
+        && referenced(image, clusters, tenth_more).is_ok_and(|referenced| referenced >= tenth_more)
+}
+
+/// How many of the first `clusters` clusters of the file are referenced; counts no further than to `enough`.
+fn referenced(image: &Image, clusters: u64, enough: u64) -> Result<u64> {
+    let header = image.header();
+    let (geometry, width, table) = (header.geometry(), header.refcounts(), header.refcount_table());
+    // At most 2 MiB.
+    let mut block = vec![0; to_usize(geometry.cluster_size())];
+    let per_block = width.block_entries(geometry);
+    let (mut referenced, mut first) = (0_u64, 0_u64);
+    for index in 0..table.entries {
+        if first >= clusters || referenced >= enough {
+            break;
+        }
+        let mut entry = [0; 8];
+        let entry_at = table.at.0.saturating_add(index.saturating_mul(ENTRY));
+        image.file().read_exact(&mut entry, HostOffset(entry_at))?;
+        if let Ok(Some(at)) = refcount::block_at(u64::from_be_bytes(entry), geometry) {
+            image.file().read_exact(&mut block, at)?;
+            let counts = per_block.min(clusters.saturating_sub(first));
+            for count in 0..to_usize(counts) {
+                referenced = referenced.saturating_add(u64::from(width.get(&block, count) != 0));
+            }
+        }
+        first = first.saturating_add(per_block);
+    }
+    Ok(referenced)
+}
