@@ -60,6 +60,8 @@ pub mod image;
 
 pub mod progress;
 
+pub mod info;
+
 pub mod map;
 
 pub mod create;

@@ -33,6 +33,21 @@ pub enum FeatureKind {
     Autoclear,
 }
 
+/// What the specification calls a feature.
+pub fn name(kind: FeatureKind, bit: u32) -> Option<&'static str> {
+    match (kind, bit) {
+        (FeatureKind::Incompatible, DIRTY) => Some("dirty bit"),
+        (FeatureKind::Incompatible, CORRUPT) => Some("corrupt bit"),
+        (FeatureKind::Incompatible, DATA_FILE) => Some("external data file"),
+        (FeatureKind::Incompatible, COMPRESSION) => Some("compression type"),
+        (FeatureKind::Incompatible, EXTENDED_L2) => Some("extended L2 entries"),
+        (FeatureKind::Compatible, LAZY_REFCOUNTS) => Some("lazy refcounts"),
+        (FeatureKind::Autoclear, BITMAPS) => Some("bitmaps"),
+        (FeatureKind::Autoclear, RAW_DATA_FILE) => Some("raw external data"),
+        _ => None,
+    }
+}
+
 /// The three sets of feature bits; all are clear in version 2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeatureBits {

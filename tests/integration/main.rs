@@ -22,6 +22,7 @@ mod disk;
 mod elsewhere;
 mod faults;
 mod format;
+mod info;
 mod layout;
 mod malformed;
 mod manual;

@@ -1,6 +1,7 @@
 //! The command lines, and what they mean: one module a command, and what several of them share.
 
 pub(crate) mod create;
+pub(crate) mod info;
 pub(crate) mod map;
 pub(crate) mod shared;
 mod values;

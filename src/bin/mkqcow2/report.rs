@@ -2,6 +2,7 @@
 
 pub(crate) mod advice;
 pub(crate) mod create;
+pub(crate) mod info;
 pub(crate) mod map;
 
 use std::error::Error as _;

@@ -1,6 +1,7 @@
 //! The commands: which there are, and what is the same for all of them.
 
 mod create;
+mod info;
 mod map;
 
 use std::ffi::{OsStr, OsString};
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 
 use crate::args::create::Create;
+use crate::args::info::Info;
 use crate::args::map::Map;
 use crate::report::{self, USAGE, advice};
 use mkqcow2::Error;
@@ -22,7 +24,7 @@ pub(crate) const ALL: [Word; 6] = [
     Word::of_a_later_version("verify"),
     Word::of_a_later_version("check"),
     Word::of_a_later_version("compare"),
-    Word::of_a_later_version("info"),
+    Word::of::<Info>("info"),
     Word::of::<Map>("map"),
 ];
 

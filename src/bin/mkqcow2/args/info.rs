@@ -1,0 +1,17 @@
+//! `mkqcow2 info`.
+
+use std::path::PathBuf;
+
+use super::shared::Json;
+
+/// Show what is in an image: sizes, features, snapshots, checksums
+#[derive(Debug, clap::Parser)]
+#[command(name = "info", override_usage = "mkqcow2 info [OPTIONS] IMAGE")]
+pub(crate) struct Info {
+    /// Image to look into
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) json: Json,
+}

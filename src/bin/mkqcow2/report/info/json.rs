@@ -1,0 +1,149 @@
+//! For scripts: one object, on one line.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::{encryption, kind, warnings};
+use crate::args::info::Info as Args;
+use crate::console;
+use crate::report::with_causes;
+use mkqcow2::format::bitmap::Bitmap;
+use mkqcow2::format::extensions::Extension;
+use mkqcow2::format::features::{self, FeatureKind};
+use mkqcow2::format::geometry::L2Form;
+use mkqcow2::format::header::{Compat, Compression};
+use mkqcow2::format::snapshot::Snapshot;
+use mkqcow2::image::{Freshness, Image};
+use mkqcow2::info::{ChecksumTable, Feature, Info};
+
+/// All that there is. Of snapshots and bitmaps there may be more than fit in memory: they are written one by one.
+pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) -> io::Result<()> {
+    let (image, header) = (info.image(), info.image().header());
+    let geometry = header.geometry();
+    let object = json!({
+        "status": status,
+        "image": args.image.to_string_lossy(),
+        "version": match header.compat() {
+            Compat::V0_10 => 2,
+            Compat::V1_1 => 3,
+        },
+        "virtual-size": geometry.size(),
+        "file-size": image.file().length(),
+        "actual-size": info.bytes_on_disk,
+        "cluster-size": geometry.cluster_size(),
+        "extended-l2": geometry.l2_form() == L2Form::Extended,
+        "refcount-bits": header.refcounts().bits(),
+        "compression": match header.compression() {
+            Compression::Zlib => "zlib",
+            Compression::Zstd => "zstd",
+        },
+        "encryption": encryption(image),
+        "backing-file": backing_file(image),
+        "data-file": data_file(image),
+        "features": info.features().map(|feature| self::feature(&feature)).collect::<Vec<_>>(),
+        "extensions": image.extensions().all.iter().map(extension).collect::<Vec<_>>(),
+        "clusters": info.allocation.map(|allocation| json!({
+            "data": allocation.data,
+            "compressed": allocation.compressed,
+            "zeros": allocation.zeros,
+            "unallocated": allocation.unallocated,
+        })),
+        "checksums": checksums(info),
+        "warnings": warnings(info).collect::<Vec<_>>(),
+        "errors": info.faults.iter().map(with_causes).collect::<Vec<_>>(),
+    });
+    let object = console::json(&object);
+    write!(out, "{}", object.strip_suffix('}').unwrap_or(&object))?;
+    list(
+        out,
+        "snapshots",
+        image.snapshots().map_while(Result::ok),
+        snapshot,
+    )?;
+    list(out, "bitmaps", image.bitmaps().map_while(Result::ok), bitmap)?;
+    writeln!(out, "}}")
+}
+
+fn list<T>(
+    out: &mut dyn Write,
+    name: &str,
+    items: impl Iterator<Item = T>,
+    object: impl Fn(&T) -> Value,
+) -> io::Result<()> {
+    write!(out, ",\"{name}\":[")?;
+    for (number, item) in items.enumerate() {
+        let comma = if number == 0 { "" } else { "," };
+        write!(out, "{comma}{}", console::json(&object(&item)))?;
+    }
+    write!(out, "]")
+}
+
+fn backing_file(image: &Image) -> Option<Value> {
+    let name = image.backing_name()?;
+    Some(json!({
+        "name": name.to_string_lossy(),
+        "format": image.extensions().backing_format,
+    }))
+}
+
+fn data_file(image: &Image) -> Option<Value> {
+    let name = image.extensions().data_file.as_ref();
+    image.header().needs(features::DATA_FILE).then(|| {
+        json!({
+            "name": name.map(|name| name.to_string_lossy()),
+            "raw": image.header().features().has(FeatureKind::Autoclear, features::RAW_DATA_FILE),
+        })
+    })
+}
+
+fn feature(feature: &Feature) -> Value {
+    json!({"kind": kind(feature.kind), "bit": feature.bit, "name": feature.name})
+}
+
+fn extension(extension: &Extension) -> Value {
+    json!({
+        "number": extension.kind,
+        "name": extension.name(),
+        "offset": extension.at.0,
+        "length": extension.length,
+    })
+}
+
+fn checksums(info: &Info) -> Option<Value> {
+    let (state, clusters) = match &info.checksums {
+        ChecksumTable::None => return None,
+        ChecksumTable::Damaged => ("damaged", None),
+        ChecksumTable::Lost(_) => ("lost", None),
+        ChecksumTable::Whole(clusters) => {
+            let state = match info.image().freshness() {
+                Freshness::Unchanged => "unchanged",
+                Freshness::Changed => "changed",
+                Freshness::Unknown => "unknown",
+            };
+            (state, Some(*clusters))
+        }
+    };
+    Some(json!({"state": state, "clusters": clusters}))
+}
+
+fn snapshot(snapshot: &Snapshot) -> Value {
+    json!({
+        "id": snapshot.id,
+        "name": snapshot.name,
+        "date-sec": snapshot.date.0,
+        "date-nsec": snapshot.date.1,
+        "vm-clock-nsec": snapshot.vm_clock,
+        "vm-state-size": snapshot.vm_state_size,
+        "disk-size": snapshot.disk_size,
+    })
+}
+
+fn bitmap(bitmap: &Bitmap) -> Value {
+    json!({
+        "name": bitmap.name,
+        "granularity": 1_u64.checked_shl(bitmap.granularity_bits.into()),
+        "in-use": bitmap.in_use,
+        "auto": bitmap.auto,
+    })
+}

@@ -1,0 +1,157 @@
+//! For people.
+
+use std::io::{self, Write};
+
+use indicatif::BinaryBytes;
+
+use super::{date, encryption, kind};
+use crate::args::info::Info as Args;
+use crate::console::{escaped, shown};
+use mkqcow2::format::bitmap::Bitmap;
+use mkqcow2::format::extensions::Extension;
+use mkqcow2::format::features;
+use mkqcow2::format::geometry::L2Form;
+use mkqcow2::format::header::{Compat, Compression};
+use mkqcow2::format::snapshot::Snapshot;
+use mkqcow2::image::{Freshness, Image};
+use mkqcow2::info::{ChecksumTable, Feature, Info};
+
+/// A line for each thing there is to say.
+pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<()> {
+    let image = info.image();
+    let version = match image.header().compat() {
+        Compat::V0_10 => "version 2, compat 0.10",
+        Compat::V1_1 => "version 3, compat 1.1",
+    };
+    writeln!(out, "{}: qcow2 {version}", shown(&args.image))?;
+    let mut line = |name: &str, value: String| writeln!(out, "{name:<18} {value}");
+    layout(info, &mut line)?;
+    files(image, &mut line)?;
+    for feature in info.features() {
+        line("feature", self::feature(&feature))?;
+    }
+    for extension in &image.extensions().all {
+        line("header extension", self::extension(extension))?;
+    }
+    if let Some(allocation) = info.allocation {
+        line("clusters", format!("{} data", allocation.data))?;
+        line("", format!("{} compressed", allocation.compressed))?;
+        line("", format!("{} zeros", allocation.zeros))?;
+        line("", format!("{} unallocated", allocation.unallocated))?;
+    }
+    line("checksums", checksums(info))?;
+    // They were all readable a moment ago, or are among the faults.
+    for snapshot in image.snapshots().map_while(Result::ok) {
+        line("snapshot", self::snapshot(&snapshot))?;
+    }
+    for bitmap in image.bitmaps().map_while(Result::ok) {
+        line("bitmap", self::bitmap(&bitmap))?;
+    }
+    Ok(())
+}
+
+type Line<'a> = dyn FnMut(&str, String) -> io::Result<()> + 'a;
+
+fn layout(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
+    let header = info.image().header();
+    let geometry = header.geometry();
+    line("virtual size", bytes(geometry.size()))?;
+    line("file size", bytes(info.image().file().length()))?;
+    line("on disk", bytes(info.bytes_on_disk))?;
+    line("cluster size", bytes(geometry.cluster_size()))?;
+    if geometry.l2_form() == L2Form::Extended {
+        line("subcluster size", bytes(geometry.subcluster_size()))?;
+    }
+    line("refcounts", format!("{} bits", header.refcounts().bits()))?;
+    let compression = match header.compression() {
+        Compression::Zlib => "zlib",
+        Compression::Zstd => "zstd",
+    };
+    line("compression", compression.to_owned())?;
+    line(
+        "encryption",
+        encryption(info.image()).unwrap_or("none").to_owned(),
+    )
+}
+
+fn files(image: &Image, line: &mut Line<'_>) -> io::Result<()> {
+    let backing = image.backing_name().map(|name| name.to_string_lossy());
+    let format = image.extensions().backing_format.as_deref();
+    line(
+        "backing file",
+        match (backing, format) {
+            (None, _) => "none".to_owned(),
+            (Some(name), None) => format!("\"{}\", of a format that is not told", escaped(&name)),
+            (Some(name), Some(format)) => format!("\"{}\", {}", escaped(&name), escaped(format)),
+        },
+    )?;
+    let data_file = image.extensions().data_file.as_ref();
+    if image.header().needs(features::DATA_FILE) {
+        let name = data_file.map(|name| format!("\"{}\"", escaped(&name.to_string_lossy())));
+        line("data file", name.unwrap_or_else(|| "not named".to_owned()))?;
+    }
+    Ok(())
+}
+
+fn feature(feature: &Feature) -> String {
+    let (kind, bit) = (kind(feature.kind), feature.bit);
+    match &feature.name {
+        Some(name) => format!("{kind} bit {bit}, \"{}\"", escaped(name)),
+        None => format!("{kind} bit {bit}"),
+    }
+}
+
+fn extension(extension: &Extension) -> String {
+    let (number, length) = (extension.kind, extension.length);
+    match extension.name() {
+        Some(name) => format!("{number:#010x}, {name}, {length} bytes"),
+        None => format!("{number:#010x}, unknown, {length} bytes"),
+    }
+}
+
+fn checksums(info: &Info) -> String {
+    match &info.checksums {
+        ChecksumTable::None => "none".to_owned(),
+        ChecksumTable::Damaged => "damaged".to_owned(),
+        ChecksumTable::Lost(_) => "lost".to_owned(),
+        ChecksumTable::Whole(clusters) => {
+            let state = match info.image().freshness() {
+                Freshness::Unchanged => "not written to since",
+                Freshness::Changed => "written to since",
+                Freshness::Unknown => "version 2 cannot tell whether written to since",
+            };
+            let plural = if *clusters == 1 { "" } else { "s" };
+            format!("of {clusters} cluster{plural}, {state}")
+        }
+    }
+}
+
+fn snapshot(snapshot: &Snapshot) -> String {
+    let (id, name) = (escaped(&snapshot.id), escaped(&snapshot.name));
+    let size = snapshot.disk_size.map(|size| format!(", disk {}", bytes(size)));
+    format!(
+        "{id} \"{name}\", {}{}, VM state {}",
+        date::utc(snapshot.date.0),
+        size.unwrap_or_default(),
+        bytes(snapshot.vm_state_size)
+    )
+}
+
+fn bitmap(bitmap: &Bitmap) -> String {
+    let name = escaped(&bitmap.name);
+    let granularity = match 1_u64.checked_shl(bitmap.granularity_bits.into()) {
+        Some(granularity) => bytes(granularity),
+        None => format!("2^{}", bitmap.granularity_bits),
+    };
+    let in_use = if bitmap.in_use {
+        ", in use or not saved properly"
+    } else {
+        ""
+    };
+    let auto = if bitmap.auto { ", recording" } else { "" };
+    format!("\"{name}\", granularity {granularity}{auto}{in_use}")
+}
+
+fn bytes(bytes: u64) -> String {
+    format!("{bytes} ({})", BinaryBytes(bytes))
+}

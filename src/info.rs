@@ -1,0 +1,115 @@
+//! What is in an image: all that its header and tables say, without a look at its data.
+
+#![warn(clippy::arithmetic_side_effects)]
+
+mod allocation;
+
+use std::path::Path;
+
+pub use allocation::Allocation;
+
+use crate::error::{Error, Result};
+use crate::format::features::{self, FeatureKind};
+use crate::image::{Freshness, Image};
+
+/// What an image says of itself.
+#[derive(Debug)]
+pub struct Info {
+    image: Image,
+    /// How many bytes of the disk it takes.
+    pub bytes_on_disk: u64,
+    /// Its checksum table.
+    pub checksums: ChecksumTable,
+    /// How many clusters of the active state are what; none if its tables are damaged.
+    pub allocation: Option<Allocation>,
+    /// What of it cannot be read.
+    pub faults: Vec<Error>,
+}
+
+/// What became of the checksum table of an image.
+#[derive(Debug)]
+pub enum ChecksumTable {
+    /// The image has none.
+    None,
+    /// It is whole, and lists so many clusters.
+    Whole(u64),
+    /// It is not, which is no wonder once others have written to the image.
+    Lost(Error),
+    /// It is not, although nobody has written to the image: one of the faults.
+    Damaged,
+}
+
+/// A feature bit that is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// What it means to programs that do not know it.
+    pub kind: FeatureKind,
+    /// Its number.
+    pub bit: u32,
+    /// Its name, from the image, or else from the specification.
+    pub name: Option<String>,
+}
+
+impl Info {
+    /// Reads all tables of an image; no other file is opened. What of them is damaged becomes one of the faults.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::open`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let image = Image::open(path)?;
+        let bytes_on_disk = image.file().bytes_on_disk()?;
+        let mut faults = Vec::new();
+        let checksums = checksums(&image, &mut faults);
+        let mut or_fault = |result: Result<Allocation>| result.map_err(|error| faults.push(error)).ok();
+        let allocation = or_fault(Allocation::of(&image));
+        // An entry that cannot be read is the last.
+        faults.extend(image.snapshots().find_map(Result::err));
+        faults.extend(image.bitmaps().find_map(Result::err));
+        Ok(Self {
+            image,
+            bytes_on_disk,
+            checksums,
+            allocation,
+            faults,
+        })
+    }
+
+    /// The image itself.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The feature bits that are set.
+    pub fn features(&self) -> impl Iterator<Item = Feature> {
+        let bits = self.image.header().features();
+        let kinds = [
+            FeatureKind::Incompatible,
+            FeatureKind::Compatible,
+            FeatureKind::Autoclear,
+        ];
+        let all = kinds
+            .into_iter()
+            .flat_map(|kind| (0..u64::BITS).map(move |bit| (kind, bit)));
+        all.filter(move |(kind, bit)| bits.has(*kind, *bit))
+            .map(|(kind, bit)| {
+                let told = self.image.extensions().feature_name(kind, bit);
+                let name = told.or_else(|| features::name(kind, bit).map(str::to_owned));
+                Feature { kind, bit, name }
+            })
+    }
+}
+
+fn checksums(image: &Image, faults: &mut Vec<Error>) -> ChecksumTable {
+    match image.checksums() {
+        Ok(None) => ChecksumTable::None,
+        Ok(Some(table)) => ChecksumTable::Whole(table.clusters()),
+        Err(error @ Error::Corrupt(_)) if image.freshness() != Freshness::Unchanged => {
+            ChecksumTable::Lost(error)
+        }
+        Err(error) => {
+            faults.push(error);
+            ChecksumTable::Damaged
+        }
+    }
+}

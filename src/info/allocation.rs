@@ -1,0 +1,87 @@
+//! How many clusters of a disk are what.
+
+use crate::error::Result;
+use crate::format::mapping::Mapping;
+use crate::image::Image;
+use crate::units::GuestOffset;
+
+/// How many clusters of a disk are what, the last one perhaps in part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocation {
+    /// They hold data as it is. With extended L2 entries, all those of which any subcluster does.
+    pub data: u64,
+    /// They are compressed.
+    pub compressed: u64,
+    /// They are zeros, with room kept for data or without. With extended L2 entries, some subclusters are, and
+    /// none holds data.
+    pub zeros: u64,
+    /// They are in the backing file, or nowhere.
+    pub unallocated: u64,
+}
+
+/// What a cluster is; of its subclusters the last in this order counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Unallocated,
+    Zeros,
+    Data,
+    Compressed,
+}
+
+impl Allocation {
+    /// Counts the clusters of the active state.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::run_at`].
+    pub fn of(image: &Image) -> Result<Self> {
+        let (view, cluster_size) = (image.active(), image.header().geometry().cluster_size());
+        let mut count = Self::default();
+        // The cluster in which the last run ended: the next one may begin there.
+        let mut open: Option<(u64, Kind)> = None;
+        let mut at = 0_u64;
+        while at < view.size {
+            let run = image.run_at(view, GuestOffset(at), u64::MAX)?;
+            let kind = kind(run.mapping);
+            let first = at.checked_div(cluster_size).unwrap_or(0);
+            at = at.saturating_add(run.length);
+            let clusters = at.div_ceil(cluster_size).saturating_sub(first);
+            let of_first = match open.take() {
+                Some((number, before)) if number == first => before.max(kind),
+                before => {
+                    count.add(before.map(|(_, kind)| kind), 1);
+                    kind
+                }
+            };
+            if clusters > 1 {
+                count.add(Some(of_first), 1);
+                count.add(Some(kind), clusters.saturating_sub(2));
+                open = Some((first.saturating_add(clusters).saturating_sub(1), kind));
+            } else {
+                open = Some((first, of_first));
+            }
+        }
+        count.add(open.map(|(_, kind)| kind), 1);
+        Ok(count)
+    }
+
+    fn add(&mut self, kind: Option<Kind>, clusters: u64) {
+        let count = match kind {
+            None => return,
+            Some(Kind::Unallocated) => &mut self.unallocated,
+            Some(Kind::Zeros) => &mut self.zeros,
+            Some(Kind::Data) => &mut self.data,
+            Some(Kind::Compressed) => &mut self.compressed,
+        };
+        *count = count.saturating_add(clusters);
+    }
+}
+
+fn kind(mapping: Mapping) -> Kind {
+    match mapping {
+        Mapping::Unallocated => Kind::Unallocated,
+        Mapping::Zero | Mapping::ZeroAllocated(_) => Kind::Zeros,
+        Mapping::Data(_) => Kind::Data,
+        Mapping::Compressed(_) => Kind::Compressed,
+    }
+}

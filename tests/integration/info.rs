@@ -1,0 +1,348 @@
+//! `mkqcow2 info`, held against `qemu-img info` and what is known of the disk.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::disk::Disk;
+use crate::format::Format;
+use crate::support::{Dir, tool};
+
+fn qemu_img(dir: &Dir, arguments: &str) -> String {
+    let words = arguments.split_whitespace();
+    let words = words.map(|word| word.replace("DIR", dir.path().to_str().unwrap()));
+    tool("qemu-img", words)
+}
+
+fn qemu_io(image: &Path, commands: &[&str]) {
+    let image = image.to_str().unwrap();
+    let commands = commands.iter().flat_map(|command| ["-c", command]);
+    tool(
+        "qemu-io",
+        ["-f", "qcow2"].into_iter().chain(commands).chain([image]),
+    );
+}
+
+/// An image with everything that can be in the active state of one.
+fn image(dir: &Dir, options: &str) {
+    qemu_img(dir, &format!("create -q -f qcow2 -o {options} DIR/disk.qcow2 4M"));
+    let commands = [
+        "write -P 1 0 192k",
+        "write -z 512k 128k",
+        "write -c -P 2 1M 64k",
+        "write -c -P 3 2M 64k",
+    ];
+    qemu_io(&dir.join("disk.qcow2"), &commands);
+}
+
+/// Overwrites bytes of an image.
+fn poke(path: &Path, at: usize, bytes: &[u8]) {
+    let mut image = fs::read(path).unwrap();
+    image[at..at + bytes.len()].copy_from_slice(bytes);
+    fs::write(path, image).unwrap();
+}
+
+#[test]
+fn sizes_and_formats_are_those_that_qemu_sees() {
+    let dir = Dir::new("info-formats");
+    for options in [
+        "cluster_size=64k",
+        "cluster_size=64k,compat=0.10",
+        "cluster_size=512,refcount_bits=1",
+        "cluster_size=4k,compression_type=zstd",
+        "cluster_size=16k,extended_l2=on,refcount_bits=64,lazy_refcounts=on",
+    ] {
+        image(&dir, options);
+        let theirs: Value =
+            serde_json::from_str(&qemu_img(&dir, "info --output=json DIR/disk.qcow2")).unwrap();
+        let specific = &theirs["format-specific"]["data"];
+
+        let ours = dir.run("info --json disk.qcow2").exits(0).json();
+
+        for field in ["virtual-size", "cluster-size", "actual-size"] {
+            assert_eq!(ours[field], theirs[field], "{options}: {field}");
+        }
+        assert_eq!(ours["refcount-bits"], specific["refcount-bits"], "{options}");
+        assert_eq!(ours["compression"], specific["compression-type"], "{options}");
+        let extended = specific["extended-l2"].as_bool().unwrap_or(false);
+        assert_eq!(ours["extended-l2"], extended, "{options}");
+        assert_eq!(
+            (&ours["encryption"], &ours["checksums"]),
+            (&Value::Null, &Value::Null)
+        );
+    }
+}
+
+#[test]
+fn clusters_are_counted_by_what_they_are() {
+    let dir = Dir::new("info-clusters");
+    for (options, expected) in [
+        ("cluster_size=64k", [3, 2, 2, 57]),
+        ("cluster_size=64k,compat=0.10", [3, 2, 0, 59]),
+        ("cluster_size=512", [384, 256, 256, 7296]),
+        ("cluster_size=64k,extended_l2=on", [3, 2, 2, 57]),
+    ] {
+        image(&dir, options);
+        let clusters = dir.run("info --json disk.qcow2").exits(0).json()["clusters"].clone();
+        let [data, compressed, zeros, unallocated] = expected;
+        let expected =
+            json!({"data": data, "compressed": compressed, "zeros": zeros, "unallocated": unallocated});
+        assert_eq!(clusters, expected, "{options}");
+    }
+}
+
+#[test]
+fn a_cluster_of_subclusters_counts_once() {
+    let dir = Dir::new("info-subclusters");
+    qemu_img(&dir, "create -q -f qcow2 -o extended_l2=on DIR/disk.qcow2 300k");
+    // Clusters: data in two parts with a hole; zeros and nothing; data from there on into the next one; the end.
+    let commands = [
+        "write -P 1 0 2k",
+        "write -P 1 8k 2k",
+        "write -z 66k 4k",
+        "write -P 2 190k 4k",
+        "write -z 298k 2k",
+    ];
+    qemu_io(&dir.join("disk.qcow2"), &commands);
+
+    let clusters = dir.run("info --json disk.qcow2").exits(0).json()["clusters"].clone();
+
+    let expected = json!({"data": 3, "compressed": 0, "zeros": 2, "unallocated": 0});
+    assert_eq!(clusters, expected);
+}
+
+#[test]
+fn images_of_ours_tell_of_their_checksums() {
+    let dir = Dir::new("info-ours");
+    Disk::hole(1 << 20)
+        .data(0..200_000)
+        .zeros(262_144..400_000)
+        .file(&dir, "disk.raw");
+    for format in Format::both(65536) {
+        dir.run(&format!("-q --no-sync {format} disk.raw disk.qcow2"))
+            .exits(0);
+        let (state, says) = match format.compat {
+            "1.1" => ("unchanged", "of 4 clusters, not written to since"),
+            _ => ("unknown", "of 4 clusters, version 2 cannot tell"),
+        };
+        dir.run("info disk.qcow2").exits(0).prints(says);
+        let info = dir.run("info --json disk.qcow2").exits(0).json();
+        assert_eq!(info["checksums"], json!({"state": state, "clusters": 4}));
+
+        // Without a new cluster, so that the table stays.
+        qemu_io(&dir.join("disk.qcow2"), &["write -P 7 0 512"]);
+
+        let state = if format.compat == "1.1" {
+            "changed"
+        } else {
+            "unknown"
+        };
+        let info = dir.run("info --json disk.qcow2").exits(0).json();
+        assert_eq!(info["checksums"], json!({"state": state, "clusters": 4}));
+
+        // With new ones, which take the place of the table.
+        qemu_io(&dir.join("disk.qcow2"), &["write -P 7 512k 256k"]);
+
+        let run = dir
+            .run("info --json disk.qcow2")
+            .exits(0)
+            .says("warning: the checksums are lost");
+        assert_eq!(run.json()["checksums"]["state"], "lost");
+        dir.run("info disk.qcow2")
+            .exits(0)
+            .prints("checksums          lost");
+    }
+}
+
+#[test]
+fn a_damaged_checksum_table_is_told_with_its_place() {
+    let dir = Dir::new("info-table");
+    Disk::hole(1 << 20).data(0..100).file(&dir, "disk.raw");
+    dir.run("-q --no-sync disk.raw disk.qcow2").exits(0);
+    let path = dir.join("disk.qcow2");
+    let at = fs::read(&path)
+        .unwrap()
+        .windows(8)
+        .position(|bytes| bytes == b"mkqcrc32")
+        .unwrap();
+    poke(&path, at, b"M");
+
+    let run = dir
+        .run("info --json disk.qcow2")
+        .exits(1)
+        .says(&format!("checksum table at {at:#x}: magic"));
+
+    assert_eq!(
+        run.json()["checksums"],
+        json!({"state": "damaged", "clusters": null})
+    );
+    assert_eq!(run.json()["errors"].as_array().unwrap().len(), 1);
+    dir.run("info disk.qcow2")
+        .exits(1)
+        .prints("checksums          damaged");
+}
+
+#[test]
+fn snapshots_and_bitmaps_are_listed() {
+    let dir = Dir::new("info-lists");
+    image(&dir, "cluster_size=64k");
+    qemu_img(&dir, "snapshot -c before DIR/disk.qcow2");
+    qemu_img(&dir, "resize -q DIR/disk.qcow2 8M");
+    qemu_img(&dir, "snapshot -c after DIR/disk.qcow2");
+    qemu_img(&dir, "bitmap --add -g 32k DIR/disk.qcow2 changes");
+    qemu_img(&dir, "bitmap --add --disable DIR/disk.qcow2 idle");
+    let theirs: Value = serde_json::from_str(&qemu_img(&dir, "info --output=json DIR/disk.qcow2")).unwrap();
+
+    let ours = dir.run("info --json disk.qcow2").exits(0).json();
+
+    for (number, size) in [(0, 4 << 20), (1, 8 << 20)] {
+        let (ours, theirs) = (&ours["snapshots"][number], &theirs["snapshots"][number]);
+        for field in ["id", "name", "date-sec", "date-nsec", "vm-state-size"] {
+            assert_eq!(ours[field], theirs[field], "{field}");
+        }
+        assert_eq!(ours["disk-size"], size);
+    }
+    let bitmap = |name, granularity, auto: bool| json!({"name": name, "granularity": granularity, "auto": auto, "in-use": false});
+    assert_eq!(
+        ours["bitmaps"],
+        json!([bitmap("changes", 32768, true), bitmap("idle", 65536, false)])
+    );
+    let run = dir
+        .run("info disk.qcow2")
+        .exits(0)
+        .prints("snapshot           2 \"after\", 20");
+    run.prints(" UTC, disk 8388608 (8.00 MiB), VM state 0")
+        .prints("bitmap             \"idle\", granularity 65536");
+}
+
+#[test]
+fn other_files_are_named_and_not_opened() {
+    let dir = Dir::new("info-files");
+    qemu_img(&dir, "create -q -f qcow2 -u -b gone -F raw DIR/overlay.qcow2 1M");
+    qemu_img(&dir, "create -q -f qcow2 -o data_file=DIR/data DIR/disk.qcow2 1M");
+    fs::remove_file(dir.join("data")).unwrap();
+
+    let run = dir.run("info overlay.qcow2").exits(0);
+    run.prints("backing file       \"gone\", raw\n")
+        .prints("header extension   0xe2792aca, backing file format, 3 bytes");
+    let info = dir.run("info --json overlay.qcow2").exits(0).json();
+    assert_eq!(info["backing-file"], json!({"name": "gone", "format": "raw"}));
+    let run = dir.run("info disk.qcow2").exits(0).prints("/data\"\n");
+    run.prints("incompatible bit 2, \"external data file\"");
+}
+
+#[test]
+fn names_that_a_terminal_would_obey_are_escaped() {
+    let dir = Dir::new("info-names");
+    qemu_img(&dir, "create -q -f qcow2 DIR/gone 1M");
+    qemu_img(&dir, "create -q -f qcow2 -b gone -F qcow2 DIR/disk.qcow2 1M");
+    let path = dir.join("disk.qcow2");
+    qemu_img(&dir, "snapshot -c SNAPSHOT DIR/disk.qcow2");
+    let bytes = fs::read(&path).unwrap();
+    let find = |what: &[u8]| bytes.windows(what.len()).position(|bytes| bytes == what).unwrap();
+    poke(&path, find(b"SNAPSHOT"), b"\x1b[2J\xe2\x80\xaeb");
+    poke(&path, find(b"gone"), b"\x1b]\x07\n");
+    poke(&path, find(b"lazy refcounts"), b"\x1b[31m");
+    // The format, behind the two words of its extension.
+    poke(&path, 112 + 8, b"\x1bx\0");
+    poke(&path, 87, &[1]);
+
+    let run = dir.run("info disk.qcow2").exits(0);
+
+    assert!(
+        !run.stdout()
+            .chars()
+            .any(|c| (c.is_control() && c != '\n') || c == '\u{202e}')
+    );
+    let run = run
+        .prints("1 \"\\u{1b}[2J\\u{202e}b\"")
+        .prints("backing file       \"\\u{1b}]\\u{7}\\n\", \\u{1b}x\n");
+    run.prints("compatible bit 0, \"\\u{1b}[31mrefcounts\"");
+    let run = dir.run("info --json disk.qcow2").exits(0);
+    assert!(
+        !run.stdout()
+            .chars()
+            .any(|c| (c.is_control() && c != '\n') || c == '\u{202e}')
+    );
+    assert_eq!(run.json()["snapshots"][0]["name"], "\u{1b}[2J\u{202e}b");
+}
+
+#[test]
+fn what_the_image_says_of_its_state_is_a_warning() {
+    let dir = Dir::new("info-remarks");
+    image(&dir, "cluster_size=64k");
+    poke(&dir.join("disk.qcow2"), 79, &[3]);
+
+    let run = dir
+        .run("info --json disk.qcow2")
+        .exits(0)
+        .says("warning: was not closed properly");
+
+    let run = run.says("warning: is marked as corrupt");
+    assert_eq!(run.json()["warnings"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn unknown_extensions_have_their_number_and_length() {
+    let dir = Dir::new("info-extensions");
+    Disk::hole(1 << 20).data(0..100).file(&dir, "disk.raw");
+    dir.run("-q --no-sync disk.raw disk.qcow2").exits(0);
+    // The feature name table, which is the first.
+    poke(&dir.join("disk.qcow2"), 104, &[0xde, 0xad, 0xbe, 0xef]);
+
+    dir.run("info disk.qcow2")
+        .exits(0)
+        .prints("header extension   0xdeadbeef, unknown, 48 bytes\n");
+    let info = dir.run("info --json disk.qcow2").exits(0).json();
+    assert_eq!(
+        info["extensions"][0],
+        json!({"number": 0xdead_beef_u32, "name": null, "offset": 104, "length": 48})
+    );
+}
+
+#[test]
+fn what_is_not_damaged_of_an_image_is_shown() {
+    let dir = Dir::new("info-damage");
+    image(&dir, "cluster_size=64k");
+    qemu_img(&dir, "snapshot -c one DIR/disk.qcow2");
+    let path = dir.join("disk.qcow2");
+    let bytes = fs::read(&path).unwrap();
+    let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let (l1, snapshots) = (number(40), number(64));
+    poke(&path, l1 + 7, &[1]);
+    // More extra data than QEMU allows.
+    poke(&path, snapshots + 36, &[1]);
+
+    let run = dir.run("info --json disk.qcow2").exits(1);
+
+    let run = run
+        .says(&format!("L1 table at {l1:#x}: entry 0 is 0x"))
+        .says(&format!("snapshot at {snapshots:#x}"));
+    assert_eq!(run.json()["status"], 1);
+    assert_eq!(
+        (&run.json()["clusters"], &run.json()["snapshots"]),
+        (&Value::Null, &json!([]))
+    );
+    dir.run("info disk.qcow2")
+        .exits(1)
+        .prints("virtual size       4194304 (4.00 MiB)");
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    let dir = Dir::new("info-refused");
+    dir.sparse("disk.raw", 1 << 20, &[]);
+    dir.run("info disk.raw")
+        .exits(1)
+        .says("disk.raw: header at 0x0: magic is 0x0, expected 0x514649fb");
+    dir.run("info none")
+        .exits(1)
+        .says("none: cannot open: No such file");
+    dir.run("info").exits(64);
+    let refused = dir.run("info --json disk.raw").exits(1).json();
+    assert_eq!(
+        (&refused["status"], &refused["image"]),
+        (&json!(1), &json!("disk.raw"))
+    );
+}
