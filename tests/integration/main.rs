@@ -9,13 +9,9 @@
     reason = "a test that panics has failed, which is what it is for"
 )]
 
-    dead_code,
-    reason = "what commands make of the rows is told before there are commands"
-#[allow(
-#[allow(dead_code, reason = "the tests of every command take what they need")]
-)]
 mod agreement;
 mod checksums;
+#[allow(dead_code, reason = "the tests of every command take what they need")]
 mod corpus;
 mod devices;
 mod disk;
@@ -24,6 +20,10 @@ mod faults;
 mod format;
 mod info;
 mod layout;
+#[allow(
+    dead_code,
+    reason = "what commands make of the rows is told before there are commands"
+)]
 mod malformed;
 mod manual;
 mod map;
