@@ -2,6 +2,7 @@
 //!
 //! Everything is read from `/proc` and `/sys`; nothing is opened for writing.
 
+pub(crate) mod claim;
 pub mod mounts;
 mod sysfs;
 pub mod usage;
@@ -108,6 +109,11 @@ impl Foundation {
     /// Whether the file is part of it.
     pub fn contains(&self, file: FileId) -> bool {
         self.files.contains(&file)
+    }
+
+    /// Whether the device is part of it.
+    pub fn includes(&self, device: DeviceNumber) -> bool {
+        self.devices.contains(&device)
     }
 
     /// Whether one of the devices is part of it.

@@ -89,6 +89,9 @@ pub enum Action {
     /// Writing, at this byte offset.
     #[error("write at {0:#x}")]
     Write(u64),
+    /// Making a range read as zeros, from this byte offset on.
+    #[error("make zeros from {0:#x} on")]
+    Zero(u64),
     /// Giving the new file the owner or mode of the old one.
     #[error("keep the mode of the file it replaces")]
     KeepMode,

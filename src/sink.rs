@@ -1,18 +1,28 @@
-//! Where an image goes.
+//! Where an image goes, or a disk.
 
 mod cleanup;
+mod conflict;
+mod destination;
+mod device;
 mod file;
+mod stdout;
 mod target;
 mod temporary;
+mod writeback;
 
+use std::fmt::Debug;
 use std::fs::File;
+use std::ops::Range;
 
 pub use cleanup::{Cleanup, Left};
+pub use destination::{Demand, Destination, Place};
+pub use device::{DeviceSink, DeviceTarget};
 pub use file::{FileSink, Kept, Published};
+pub use stdout::StdoutSink;
 pub use target::Target;
 
 use crate::error::Result;
-use crate::units::HostOffset;
+use crate::units::{GuestOffset, HostOffset};
 
 /// An image file being written.
 pub trait Sink {
@@ -36,6 +46,55 @@ pub trait Sink {
     ///
     /// [`Error::Io`](crate::Error::Io) if there can be none.
     fn scratch(&self) -> Result<File>;
+}
+
+/// A disk being written: every byte of it is dealt with once, in ascending order.
+pub trait DiskSink: Debug {
+    /// The shortest stretch of zeros, in bytes, that is worth a call of [`zero`](Self::zero) between two of
+    /// [`write`](Self::write).
+    fn smallest_hole(&self) -> u64;
+
+    /// Writes all of `bytes` from `at` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if that fails.
+    fn write(&mut self, bytes: &[u8], at: GuestOffset) -> Result<()>;
+
+    /// Sees to it that the range reads as zeros once the sink is [settled](Self::settle).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if that fails.
+    fn zero(&mut self, range: Range<u64>) -> Result<()>;
+
+    /// Passes over a range whose content is of no interest: where there was something before, it stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if zeros have to be written instead, and that fails.
+    fn leave(&mut self, range: Range<u64>) -> Result<()>;
+
+    /// Completes a disk of `size` bytes, and brings it to stable storage if that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if that fails: then nothing that was written can be relied on.
+    fn settle(&mut self, size: u64) -> Result<()>;
+
+    /// What was written, for reading it back; none of a stream.
+    fn written(&self) -> Option<&File>;
+
+    /// Whether the owner of what is replaced will own the new one.
+    fn kept(&self) -> Kept;
+
+    /// Makes the disk what the name of the target names.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`](crate::Error::Invalid) if there is a file by that name by now which must be left alone.
+    /// - [`Error::Io`](crate::Error::Io) if the name cannot be given.
+    fn publish(self: Box<Self>) -> Result<Published>;
 }
 
 /// An image in memory.

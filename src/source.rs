@@ -1,6 +1,5 @@
 //! Where the bytes of the virtual disk come from.
 
-mod claim;
 mod file;
 mod pieces;
 pub mod rescue;
@@ -14,7 +13,7 @@ use std::path::Path;
 
 use rustix::fs::{Advice, SeekFrom};
 
-use crate::devices::{Kernel, Subject};
+use crate::devices::{Kernel, Subject, claim};
 use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::units::SECTOR;
 pub use file::FileSource;
@@ -141,7 +140,7 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
     if let Some(refusal) = in_use(users.writer()) {
         return Err(refusal.into());
     }
-    let claim = claim::claim(&kernel, &users, path);
+    let claim = claim::claim_for_reading(&kernel, &users, path);
     let writer = users.writer().or(claim.refused);
     if let Some(refusal) = in_use(writer.clone()) {
         return Err(refusal.into());

@@ -1,4 +1,4 @@
-//! Whether anybody might write to a source while it is read.
+//! Who uses a file or device: whether anybody might write to it while it is read, or read it while it is written.
 
 use std::io;
 use std::path::PathBuf;
@@ -46,6 +46,14 @@ impl Users {
             .or_else(|| self.volume())
     }
 
+    /// Somebody who would notice if it were overwritten.
+    pub fn anybody(&self) -> Option<InUse> {
+        self.writable_mount()
+            .or_else(|| self.any_mount())
+            .or_else(|| self.swap())
+            .or_else(|| self.holder())
+    }
+
     /// What was asked about.
     pub fn subject(&self) -> Subject {
         self.subject
@@ -78,11 +86,23 @@ impl Users {
     fn writable_mount(&self) -> Option<InUse> {
         self.layers.all.iter().find_map(|layer| {
             let mount = self.mounts_of(layer.number).find(|mount| mount.is_writable)?;
-            Some(InUse::Mounted {
-                on: mount.point.clone(),
-                device: self.other_than_subject(layer),
-            })
+            Some(self.mounted(mount, layer))
         })
+    }
+
+    fn any_mount(&self) -> Option<InUse> {
+        self.layers.all.iter().find_map(|layer| {
+            let mount = self.mounts_of(layer.number).next()?;
+            Some(self.mounted(mount, layer))
+        })
+    }
+
+    fn mounted(&self, mount: &Mount, layer: &Layer) -> InUse {
+        InUse::Mounted {
+            on: mount.point.clone(),
+            is_writable: mount.is_writable,
+            device: self.other_than_subject(layer),
+        }
     }
 
     fn swap(&self) -> Option<InUse> {
@@ -107,14 +127,26 @@ impl Users {
 
     /// A volume that is neither read-only nor only mounted read-only can be written to at any moment.
     fn volume(&self) -> Option<InUse> {
-        let first = self.layers.all.first()?;
-        self.layers.all.iter().find_map(|layer| {
-            let made_of = layer.made_of.as_ref()?;
+        self.volumes().find_map(|(layer, held)| {
             let is_quiet = layer.is_read_only || !layer.children.is_empty() || self.is_mounted(layer.number);
-            (!is_quiet).then(|| InUse::Held {
+            (!is_quiet).then_some(held)
+        })
+    }
+
+    /// A volume shows what is written under it, whether or not anybody uses the volume.
+    fn holder(&self) -> Option<InUse> {
+        self.volumes().next().map(|(_, held)| held)
+    }
+
+    fn volumes(&self) -> impl Iterator<Item = (&Layer, InUse)> {
+        let first = self.layers.all.first();
+        self.layers.all.iter().filter_map(move |layer| {
+            let made_of = layer.made_of.as_ref()?;
+            let held = InUse::Held {
                 by: layer.name.clone(),
-                device: (*made_of != first.name).then(|| made_of.clone()),
-            })
+                device: (*made_of != first?.name).then(|| made_of.clone()),
+            };
+            Some((layer, held))
         })
     }
 }
@@ -166,12 +198,17 @@ mod tests {
             }
         }
 
+        fn users(&self, major: u32, minor: u32) -> Users {
+            let subject = Subject::Device(DeviceNumber { major, minor });
+            self.kernel().users(subject).unwrap()
+        }
+
         fn writer(&self, major: u32, minor: u32) -> Option<String> {
-            let users = self
-                .kernel()
-                .users(Subject::Device(DeviceNumber { major, minor }))
-                .unwrap();
-            users.writer().map(|writer| writer.to_string())
+            self.users(major, minor).writer().map(|writer| writer.to_string())
+        }
+
+        fn anybody(&self, major: u32, minor: u32) -> Option<String> {
+            self.users(major, minor).anybody().map(|user| user.to_string())
         }
     }
 
@@ -217,6 +254,29 @@ mod tests {
         );
         std::fs::write(fake.0.join("sys/devices/dm-0/ro"), "1\n").unwrap();
         assert_eq!(fake.writer(8, 2), None, "the volume is read-only");
+    }
+
+    #[test]
+    fn whoever_uses_a_device_at_all_keeps_it_from_being_overwritten() {
+        let fake = FakeKernel::new(
+            "anybody-ro",
+            "1 0 254:0 / /srv ro - ext4 /dev/mapper/vg-root ro\n",
+        );
+        let says = "mounted read-only on /srv as dm-0 (vg-root)";
+        assert_eq!(fake.anybody(8, 0).as_deref(), Some(says));
+        assert_eq!(fake.anybody(8, 2).as_deref(), Some(says));
+        assert_eq!(fake.anybody(8, 1), None);
+        let fake = FakeKernel::new("anybody-idle", "");
+        std::fs::write(fake.0.join("sys/devices/dm-0/ro"), "1\n").unwrap();
+        assert_eq!(
+            fake.anybody(8, 2).as_deref(),
+            Some("in use by the device dm-0 (vg-root)")
+        );
+        assert_eq!(
+            fake.anybody(254, 0),
+            None,
+            "what a volume is made of is no user of it"
+        );
     }
 
     #[test]

@@ -67,6 +67,56 @@ pub enum Invalid {
     /// The image would be written to the device that is read.
     #[error("lies on the source: writing it would change what is being read")]
     TargetOnSource,
+    /// The target is in use.
+    #[error("{0}")]
+    TargetInUse(InUse),
+    /// The name of the target was given to something else meanwhile.
+    #[error("was replaced by something else while it was opened")]
+    TargetReplaced,
+    /// The target is not something that can take a disk.
+    #[error("is a {0}, expected a regular file, a block device or a new name")]
+    DiskTargetKind(FileKind),
+    /// The target would be a file among the device nodes: most likely the name of a device was mistyped.
+    #[error("would be a regular file among the devices, expected the name of a device that exists")]
+    FileAmongDevices,
+    /// The target is a device that nobody may write to.
+    #[error("is a read-only device")]
+    TargetReadOnly,
+    /// The target is a device that cannot take all of the disk.
+    #[error("has {found} bytes, expected at least those of the disk, {expected}")]
+    TargetTooSmall {
+        /// Its size in bytes.
+        found: u64,
+        /// The size of the disk in bytes.
+        expected: u64,
+    },
+    /// A file that is read lies, in the end, on the device that would be overwritten.
+    #[error("holds {}: writing to it would destroy what is being read", read.display())]
+    TargetHoldsSource {
+        /// The file.
+        read: PathBuf,
+    },
+    /// The target is one of the other files that an image needs.
+    #[error("is {}, which the image needs", read.display())]
+    TargetIsNeeded {
+        /// The file, as the image names it.
+        read: PathBuf,
+    },
+    /// A loop device has the target open.
+    #[error("is behind the loop device {name}, which would go on with the old file")]
+    TargetBehindLoop {
+        /// The name of the loop device.
+        name: String,
+    },
+    /// Standard output is the screen of somebody.
+    #[error("is a terminal, expected a file or a pipe")]
+    StdoutIsTerminal,
+    /// Standard output is a device, of which nothing was checked.
+    #[error("is a block device, which can only be checked by its name: give that as the target")]
+    StdoutIsDevice,
+    /// What was written to standard output cannot be read back.
+    #[error("cannot be read back")]
+    StdoutUnverifiable,
     /// An image does not hold all of its disk, and nobody said that another file may be opened for the rest.
     #[error("needs its {role}, {name:?}, which is opened only if asked for")]
     NeedsFile {
@@ -107,7 +157,19 @@ impl Invalid {
             | Self::TargetExists
             | Self::TargetMounted
             | Self::TargetIsSource(_)
-            | Self::TargetOnSource => Side::Target,
+            | Self::TargetOnSource
+            | Self::TargetInUse(_)
+            | Self::TargetReplaced
+            | Self::DiskTargetKind(_)
+            | Self::FileAmongDevices
+            | Self::TargetReadOnly
+            | Self::TargetTooSmall { .. }
+            | Self::TargetHoldsSource { .. }
+            | Self::TargetIsNeeded { .. }
+            | Self::TargetBehindLoop { .. }
+            | Self::StdoutIsTerminal
+            | Self::StdoutIsDevice
+            | Self::StdoutUnverifiable => Side::Target,
             Self::SourceKind(_)
             | Self::SourceEmpty
             | Self::SourceInUse(_)
@@ -137,21 +199,23 @@ pub enum Role {
     Data,
 }
 
-/// Who might write to a source while it is read.
+/// Who uses a file or device that others want to read, or to overwrite.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InUse {
-    /// A filesystem on it is mounted read-write.
-    #[error("mounted read-write on {}{}", on.display(), through(device.as_ref()))]
+    /// A filesystem on it is mounted.
+    #[error("mounted {} on {}{}", if *is_writable { "read-write" } else { "read-only" }, on.display(), through(device.as_ref()))]
     Mounted {
         /// The mount point.
         on: PathBuf,
-        /// The partition, holder or loop device that is mounted, where it is not the source itself.
+        /// Whether the filesystem may be written to.
+        is_writable: bool,
+        /// The partition, holder or loop device that is mounted, where it is not what was asked about.
         device: Option<String>,
     },
     /// The system swaps to it.
     #[error("in use as swap{}", device.as_ref().map_or_else(String::new, |name| format!(" on {name}")))]
     Swap {
-        /// The partition, holder or loop device that is swapped to, where it is not the source itself.
+        /// The partition, holder or loop device that is swapped to, where it is not what was asked about.
         device: Option<String>,
     },
     /// Another device is made of it: LVM, RAID, encryption.
@@ -159,13 +223,13 @@ pub enum InUse {
     Held {
         /// The device made of it, with its name where it has one.
         by: String,
-        /// The partition that is held, where it is not the source itself.
+        /// The partition that is held, where it is not what was asked about.
         device: Option<String>,
     },
     /// The kernel says so, but not why.
     #[error("opened exclusively by a filesystem, a RAID or a program{}", through(device.as_ref()))]
     Busy {
-        /// The loop device that is busy, where it is not the source itself.
+        /// The loop device that is busy, where it is not what was asked about.
         device: Option<String>,
     },
 }
@@ -183,6 +247,12 @@ pub enum SameAs {
     /// The source is a loop device, and the image the file behind it.
     #[error("the file behind the loop device")]
     BehindLoop,
+    /// The target is a loop device, and the image the file behind it.
+    #[error("a loop device over it")]
+    LoopOver,
+    /// The same device, or one of which it is a part.
+    #[error("the same device")]
+    Device,
 }
 
 /// What a name in the filesystem names.

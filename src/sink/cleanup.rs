@@ -17,15 +17,18 @@ pub struct Cleanup {
 #[derive(Debug, Default)]
 struct State {
     temporary: Option<(OwnedFd, OsString)>,
-    is_published: bool,
+    left: Left,
 }
 
-/// What a program that dies leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a program that dies, or a call that fails, leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Left {
-    /// The image is as it was before, or as absent.
+    /// The target is as it was before, or as absent.
+    #[default]
     Old,
-    /// The new image was complete already.
+    /// The target, a device or a stream, may hold some of the new and some of the old: it is incomplete.
+    Part,
+    /// The new one was complete already.
     New,
 }
 
@@ -35,9 +38,19 @@ impl Cleanup {
     pub fn abandon(&self) -> Left {
         let mut state = self.lock();
         state.remove();
-        let left = if state.is_published { Left::New } else { Left::Old };
+        let left = state.left;
         std::mem::forget(state);
         left
+    }
+
+    /// What a call that failed has left behind.
+    pub fn left(&self) -> Left {
+        self.lock().left
+    }
+
+    /// From now on the target itself is written to.
+    pub(super) fn begin_in_place(&self) {
+        self.lock().left = Left::Part;
     }
 
     /// Creates a file by that name, and remembers it if that succeeds.
@@ -61,7 +74,7 @@ impl Cleanup {
         publish()?;
         *state = State {
             temporary: None,
-            is_published: true,
+            left: Left::New,
         };
         Ok(())
     }

@@ -3,22 +3,24 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, Permissions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 
-use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::temporary::{named, remove_stale, scratch, unnamed, with_temporary_name};
-use super::{Cleanup, Sink, Target};
+use super::writeback::Writeback;
+use super::{Cleanup, DiskSink, Sink, Target};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
-use crate::units::{HostOffset, to_u64};
-
-/// Writing to the disk begins whenever this many bytes are behind, so that it overlaps with copying.
-const WRITEBACK: u64 = 8 << 20;
+use crate::units::{GuestOffset, HostOffset, to_u64};
 
 /// Room is taken on the disk in steps of this many bytes, where that makes writing faster.
 const RESERVE: u64 = 32 << 20;
+
+/// A shorter hole in a file costs more than the zeros it stands for: an extent of its own, and a write cut in two.
+const SMALLEST_HOLE: u64 = 32 << 10;
 
 /// The type that statfs(2) tells of ext2, ext3 and ext4.
 const EXT4: i64 = 0xef53;
@@ -36,8 +38,7 @@ pub struct FileSink {
     kept: Kept,
     /// Up to where room was taken in advance; none where that would not pay.
     reserved: Option<u64>,
-    /// The range that was written last and may still be in memory only.
-    behind: std::ops::Range<u64>,
+    writeback: Writeback,
 }
 
 /// Whether the owner of the image that is replaced will own the new one.
@@ -88,8 +89,15 @@ impl FileSink {
             sync,
             kept: Kept::All,
             reserved,
-            behind: 0..0,
+            writeback: Writeback::new(sync),
         })
+    }
+
+    /// Takes no room ahead of what is written, so that whatever is left out stays a hole.
+    #[must_use]
+    pub fn sparse(mut self) -> Self {
+        self.reserved = None;
+        self
     }
 
     /// Gives the file the owner and the mode of the one it is to replace, as they are by now.
@@ -237,18 +245,7 @@ impl Sink for FileSink {
         self.file
             .write_all_at(bytes, at.0)
             .map_err(|error| Error::target_io(Action::Write(at.0), error))?;
-        let end = at.0.saturating_add(to_u64(bytes.len()));
-        if self.behind.end != at.0 {
-            self.behind.start = at.0;
-        }
-        self.behind.end = end;
-        let length = end.saturating_sub(self.behind.start);
-        if self.sync && length >= WRITEBACK {
-            // Starts writing, waits for nothing, and drops what is written already. Advice may be refused.
-            let length = std::num::NonZeroU64::new(length);
-            let _ = rustix::fs::fadvise(&self.file, self.behind.start, length, Advice::DontNeed);
-            self.behind.start = end;
-        }
+        self.writeback.wrote(&self.file, at.0, to_u64(bytes.len()));
         Ok(())
     }
 
@@ -260,6 +257,42 @@ impl Sink for FileSink {
 
     fn scratch(&self) -> Result<File> {
         scratch(&self.directory, self.target.name())
+    }
+}
+
+/// A disk as a file: what is not written is a hole.
+impl DiskSink for FileSink {
+    fn smallest_hole(&self) -> u64 {
+        SMALLEST_HOLE
+    }
+
+    fn write(&mut self, bytes: &[u8], at: GuestOffset) -> Result<()> {
+        self.write_at(bytes, HostOffset(at.0))
+    }
+
+    fn zero(&mut self, _: Range<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    fn leave(&mut self, _: Range<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    fn settle(&mut self, size: u64) -> Result<()> {
+        self.set_len(size)?;
+        FileSink::settle(self)
+    }
+
+    fn written(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+
+    fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    fn publish(self: Box<Self>) -> Result<Published> {
+        FileSink::publish(*self)
     }
 }
 

@@ -34,5 +34,6 @@ mod refusals;
 mod reports;
 mod stale;
 mod support;
+mod targets;
 mod unreadable;
 mod writable;

@@ -46,6 +46,7 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, target: PathBuf) {
             .map_or("a signal", |(_, name)| *name);
         let outcome = match left {
             Left::Old => "not written",
+            Left::Part => "incomplete",
             Left::New => "but complete already",
         };
         console::say_of(&target, &format!("stopped by {name}, {outcome}"));

@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::devices::usage::Users;
-use crate::devices::{DeviceNumber, Kernel, Subject};
+use super::usage::Users;
+use super::{DeviceNumber, Kernel, Subject};
 use crate::error::InUse;
 
-/// What came of asking for exclusive use of all devices that show the bytes of a source.
+/// What came of asking for exclusive use of all devices that show the bytes of a file or device.
 #[derive(Debug, Default)]
-pub(super) struct Claim {
-    /// What is held until the source is closed.
-    pub(super) held: Vec<File>,
-    /// Somebody else holds one of them, and not only for filesystems that are mounted read-only.
-    pub(super) refused: Option<InUse>,
+pub(crate) struct Claim {
+    /// What is held for as long as the claim is needed.
+    pub(crate) held: Vec<File>,
+    /// Somebody else holds one of them in a way that matters.
+    pub(crate) refused: Option<InUse>,
 }
 
-/// Asks for every device that shows bytes of the source at `path`. One that cannot be opened is one that we
-/// cannot claim, no more.
-pub(super) fn claim(kernel: &Kernel, users: &Users, path: &Path) -> Claim {
+/// Asks for every device that shows bytes of the source at `path`; filesystems that are mounted read-only may
+/// hold them as well. One that cannot be opened is one that we cannot claim, no more.
+pub(crate) fn claim_for_reading(kernel: &Kernel, users: &Users, path: &Path) -> Claim {
     let mut claim = Claim::default();
     for root in &users.layers().roots {
         claim.add(kernel, users, path, *root);
@@ -29,9 +29,30 @@ pub(super) fn claim(kernel: &Kernel, users: &Users, path: &Path) -> Claim {
     claim
 }
 
+/// Asks for every device that shows bytes of the target at `path`, but for that itself, which is claimed with the
+/// same call that opens it for writing. Nobody else may hold any of them.
+pub(crate) fn claim_others_for_writing(kernel: &Kernel, users: &Users, path: &Path) -> Claim {
+    let mut claim = Claim::default();
+    let roots = users.layers().roots.iter();
+    for root in roots.filter(|root| users.subject() != Subject::Device(**root)) {
+        let (Some(layer), Some(node)) = (users.layers().get(*root), node(kernel, users, path, *root)) else {
+            continue;
+        };
+        match open_exclusively(&node) {
+            Ok(Some(file)) => claim.held.push(file),
+            Ok(None) => {
+                let device = users.other_than_subject(layer);
+                claim.refused.get_or_insert(InUse::Busy { device });
+            }
+            Err(_) => {}
+        }
+    }
+    claim
+}
+
 /// Brings to the disk what others wrote through devices that show bytes of the source at `path`: each device has a
 /// cache of its own, and what only one of them holds is not read through another.
-pub(super) fn settle(kernel: &Kernel, users: &Users, path: &Path) {
+pub(crate) fn settle(kernel: &Kernel, users: &Users, path: &Path) {
     let mut numbers: Vec<_> = users.layers().all.iter().map(|layer| layer.number).collect();
     // A partition is no cache of its disk either.
     if let Subject::Device(number) = users.subject() {

@@ -1,0 +1,113 @@
+//! Whether writing the target would destroy what is being read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::devices::{DeviceNumber, FileId, Kernel, Subject};
+use crate::error::{Action, Error, Invalid, Result, SameAs};
+
+/// A file that is read: the image, or one that it needs.
+struct Reading<'a> {
+    path: &'a Path,
+    subject: Subject,
+    is_first: bool,
+}
+
+impl Reading<'_> {
+    /// The target is this one.
+    fn same(&self, how: SameAs) -> Error {
+        let invalid = if self.is_first {
+            Invalid::TargetIsSource(how)
+        } else {
+            let read = self.path.to_owned();
+            Invalid::TargetIsNeeded { read }
+        };
+        invalid.into()
+    }
+}
+
+/// All that is read, as far as it is a file or a device.
+fn readings(read: &[PathBuf]) -> impl Iterator<Item = Reading<'_>> {
+    read.iter().enumerate().filter_map(|(number, path)| {
+        Some(Reading {
+            path,
+            subject: Subject::of(&path.metadata().ok()?)?,
+            is_first: number == 0,
+        })
+    })
+}
+
+/// Refuses to overwrite a device that anything of `read`, the image first, is or lies on.
+pub(super) fn refuse_device(number: DeviceNumber, read: &[PathBuf]) -> Result<()> {
+    let kernel = Kernel::running();
+    let layers = kernel.layers(Subject::Device(number));
+    let below = kernel.foundation_of_device(number).map_err(find)?;
+    for reading in readings(read) {
+        let foundation = match reading.subject {
+            Subject::File(file) if below.contains(file) => return Err(reading.same(SameAs::LoopOver)),
+            Subject::File(_) => kernel.foundation_of_filesystem(reading.path).map_err(find)?,
+            // A partition is part of its disk, and the other way round.
+            Subject::Device(device) if below.includes(device) => return Err(reading.same(SameAs::Device)),
+            Subject::Device(device) => kernel.foundation_of_device(device).map_err(find)?,
+        };
+        if foundation.stands_on(&layers) {
+            return Err(match reading.subject {
+                Subject::Device(_) => reading.same(SameAs::Device),
+                Subject::File(_) => Invalid::TargetHoldsSource {
+                    read: reading.path.to_owned(),
+                }
+                .into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to replace a file that is read, or that stands behind a device: what shows it would go on with the old
+/// one.
+pub(super) fn refuse_file(file: FileId, read: &[PathBuf]) -> Result<()> {
+    let kernel = Kernel::running();
+    for reading in readings(read) {
+        match reading.subject {
+            Subject::File(id) if id == file => return Err(reading.same(SameAs::File)),
+            Subject::File(_) => {}
+            Subject::Device(device) => {
+                if kernel.foundation_of_device(device).map_err(find)?.contains(file) {
+                    return Err(reading.same(SameAs::BehindLoop));
+                }
+            }
+        }
+    }
+    let users = kernel.users(Subject::File(file)).map_err(find)?;
+    if let Some(user) = users.anybody() {
+        return Err(Invalid::TargetInUse(user).into());
+    }
+    if let Some(layer) = users.layers().all.first() {
+        let name = layer.name.clone();
+        return Err(Invalid::TargetBehindLoop { name }.into());
+    }
+    Ok(())
+}
+
+/// Refuses to write into a filesystem that stands on a device which is read.
+pub(super) fn refuse_directory(directory: &Path, read: &[PathBuf]) -> Result<()> {
+    let kernel = Kernel::running();
+    for reading in readings(read) {
+        let Subject::Device(_) = reading.subject else {
+            continue;
+        };
+        let layers = kernel.layers(reading.subject);
+        if kernel
+            .foundation_of_filesystem(directory)
+            .map_err(find)?
+            .stands_on(&layers)
+        {
+            return Err(Invalid::TargetOnSource.into());
+        }
+    }
+    Ok(())
+}
+
+fn find(error: io::Error) -> Error {
+    Error::target_io(Action::FindUse, error)
+}
