@@ -5,6 +5,7 @@ mod conflict;
 mod destination;
 mod device;
 mod file;
+mod room;
 mod stdout;
 mod target;
 mod temporary;

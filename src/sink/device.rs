@@ -4,12 +4,14 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::writeback::Writeback;
 use super::{Cleanup, DiskSink, Kept, Published};
+use crate::devices::usage::Users;
 use crate::devices::{DeviceNumber, Kernel, Subject, claim};
 use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::units::{GuestOffset, length, to_u64, to_usize};
@@ -24,6 +26,11 @@ const LARGEST_REQUEST: u64 = 256 << 20;
 /// The unit of the cache that is written through, in bytes.
 const PAGE: u64 = 4096;
 
+/// How often it is tried to hold a device, and how long to wait in between: the kernel itself holds one for a
+/// moment while it looks for partitions.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// As much as is written in one go.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
@@ -32,6 +39,7 @@ static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 pub struct DeviceTarget {
     path: PathBuf,
     number: DeviceNumber,
+    users: Users,
     size: u64,
     /// The device itself, opened for reading and exclusively.
     own: File,
@@ -70,6 +78,7 @@ impl DeviceTarget {
         Ok(Self {
             path: path.to_owned(),
             number,
+            users,
             size,
             own,
             others: others.held,
@@ -91,6 +100,8 @@ impl DeviceTarget {
         // The kernel lets a device be held once: whoever comes between the two calls makes the second one fail.
         drop(self.own);
         let file = open_exclusively(&self.path, OFlags::RDWR, self.number)?;
+        // Or what others wrote earlier, through devices that show the same bytes, would come on top.
+        claim::settle(&Kernel::running(), &self.users, &self.path);
         let block_size = rustix::fs::ioctl_blksszget(&file)
             .map_or(PAGE, u64::from)
             .max(PAGE);
@@ -110,7 +121,15 @@ impl DeviceTarget {
 
 fn open_exclusively(path: &Path, access: OFlags, number: DeviceNumber) -> Result<File> {
     let flags = access | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+    let open = || rustix::fs::open(path, flags, Mode::empty());
+    let mut attempts = 1;
+    let mut opened = open();
+    while opened.as_ref().err() == Some(&Errno::BUSY) && attempts < ATTEMPTS {
+        std::thread::sleep(PAUSE);
+        attempts += 1;
+        opened = open();
+    }
+    let file = match opened {
         Ok(file) => File::from(file),
         Err(Errno::BUSY) => return Err(Invalid::TargetInUse(InUse::Busy { device: None }).into()),
         Err(Errno::ROFS) => return Err(Invalid::TargetReadOnly.into()),

@@ -6,9 +6,10 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
+use super::room::Room;
 use super::temporary::{named, remove_stale, scratch, unnamed, with_temporary_name};
 use super::writeback::Writeback;
 use super::{Cleanup, DiskSink, Sink, Target};
@@ -16,14 +17,8 @@ use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{GuestOffset, HostOffset, to_u64};
 
-/// Room is taken on the disk in steps of this many bytes, where that makes writing faster.
-const RESERVE: u64 = 32 << 20;
-
 /// A shorter hole in a file costs more than the zeros it stands for: an extent of its own, and a write cut in two.
 const SMALLEST_HOLE: u64 = 32 << 10;
-
-/// The type that statfs(2) tells of ext2, ext3 and ext4.
-const EXT4: i64 = 0xef53;
 
 /// An image file being written. Dropped before it is published, it leaves nothing behind.
 #[derive(Debug)]
@@ -36,8 +31,7 @@ pub struct FileSink {
     cleanup: Cleanup,
     sync: bool,
     kept: Kept,
-    /// Up to where room was taken in advance; none where that would not pay.
-    reserved: Option<u64>,
+    room: Room,
     writeback: Writeback,
 }
 
@@ -77,9 +71,7 @@ impl FileSink {
                 .map(|(name, file)| (file, Some(name)))
                 .map_err(|error| failed(error.into()))?,
         };
-        // On ext4, writing to room that was taken costs an eighth less than delayed allocation.
-        let is_ext4 = rustix::fs::fstatfs(&file).is_ok_and(|stat| stat.f_type == EXT4);
-        let reserved = is_ext4.then_some(0);
+        let room = Room::of(&file);
         Ok(Self {
             file,
             target,
@@ -88,15 +80,15 @@ impl FileSink {
             cleanup,
             sync,
             kept: Kept::All,
-            reserved,
+            room,
             writeback: Writeback::new(sync),
         })
     }
 
-    /// Takes no room ahead of what is written, so that whatever is left out stays a hole.
+    /// Whatever is left out stays a hole, and takes no room.
     #[must_use]
     pub fn sparse(mut self) -> Self {
-        self.reserved = None;
+        self.room.keep_holes();
         self
     }
 
@@ -127,17 +119,6 @@ impl FileSink {
         self.file
             .set_permissions(Permissions::from_mode(mode))
             .map_err(failed)
-    }
-
-    /// Takes room ahead of what is about to be written up to `end`; `set_len` gives back what was too much.
-    fn reserve(&mut self, end: u64) {
-        let Some(reserved) = self.reserved.filter(|reserved| *reserved < end) else {
-            return;
-        };
-        let length = end.saturating_sub(reserved).next_multiple_of(RESERVE);
-        // A disk this full may still have room for what is written: then writing will tell.
-        let taken = rustix::fs::fallocate(&self.file, FallocateFlags::empty(), reserved, length);
-        self.reserved = taken.ok().map(|()| reserved.saturating_add(length));
     }
 
     /// Whether owner and group are those of the file it replaces.
@@ -241,7 +222,7 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
-        self.reserve(at.0.saturating_add(to_u64(bytes.len())));
+        self.room.take(&self.file, at.0, to_u64(bytes.len()));
         self.file
             .write_all_at(bytes, at.0)
             .map_err(|error| Error::target_io(Action::Write(at.0), error))?;
@@ -279,6 +260,7 @@ impl DiskSink for FileSink {
     }
 
     fn settle(&mut self, size: u64) -> Result<()> {
+        self.room.give_back(&self.file, size);
         self.set_len(size)?;
         FileSink::settle(self)
     }

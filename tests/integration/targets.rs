@@ -1,6 +1,7 @@
 //! Where a disk may be written, where not, and that what is written there is all that is there.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use mkqcow2::units::GuestOffset;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::refusals::Listing;
-use crate::support::loops::{Loop, Mount, Swap, make_ext4};
+use crate::support::loops::{Loop, Mount, Swap, make_ext4, until};
 use crate::support::{Dir, noise};
 
 const MIB: u64 = 1 << 20;
@@ -48,6 +49,22 @@ fn read_back(device: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut File::open(device).unwrap(), &mut bytes).unwrap();
     bytes
+}
+
+/// Holds a device. A program that another test starts at this moment may hold what was let go for a little longer.
+fn hold(device: &Path) -> OwnedFd {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut holder = None;
+    until("a device that nobody holds", || {
+        holder = rustix::fs::open(device, flags, Mode::empty()).ok();
+        holder.is_some()
+    });
+    holder.unwrap()
+}
+
+/// A place that is free, or will be in a moment.
+fn becomes_free(place: &Path, read: &[&Path]) {
+    until("a place that is free", || resolve(place, read).is_ok());
 }
 
 #[test]
@@ -99,7 +116,14 @@ fn zeros_give_back_the_room_of_a_device_that_can() {
 fn a_device_is_held_until_the_disk_is_complete() {
     let (dir, image) = dir("target-held");
     let disk = Loop::over(&dir.sparse("disk.raw", MIB, &[]));
-    let is_busy = || rustix::fs::open(disk.path(), OFlags::RDONLY | OFlags::EXCL, Mode::empty()).is_err();
+    let is_busy = || {
+        rustix::fs::open(
+            disk.path(),
+            OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .is_err()
+    };
 
     let destination = resolve(disk.path(), &[&image]).unwrap();
     assert!(is_busy());
@@ -107,7 +131,7 @@ fn a_device_is_held_until_the_disk_is_complete() {
     assert!(is_busy());
     drop(sink);
 
-    assert!(!is_busy());
+    until("a device that was let go", || !is_busy());
 }
 
 #[test]
@@ -184,7 +208,7 @@ fn a_device_that_somebody_holds_is_refused_by_each_of_its_names() {
     let other = Loop::over(&file);
     let says = "opened exclusively by a filesystem, a RAID or a program";
 
-    let holder = rustix::fs::open(disk.path(), OFlags::RDONLY | OFlags::EXCL, Mode::empty()).unwrap();
+    let holder = hold(disk.path());
     assert_eq!(refusal(disk.path(), &[&image]), says);
     assert_eq!(refusal(&disk.partition(1), &[&image]), says);
     assert_eq!(
@@ -192,11 +216,11 @@ fn a_device_that_somebody_holds_is_refused_by_each_of_its_names() {
         format!("{says} as {}", disk.name())
     );
     drop(holder);
-    let holder = rustix::fs::open(disk.partition(2), OFlags::RDONLY | OFlags::EXCL, Mode::empty()).unwrap();
+    let holder = hold(&disk.partition(2));
     assert_eq!(refusal(disk.path(), &[&image]), says);
-    resolve(&disk.partition(1), &[&image]).unwrap();
+    becomes_free(&disk.partition(1), &[&image]);
     drop(holder);
-    resolve(disk.path(), &[&image]).unwrap();
+    becomes_free(disk.path(), &[&image]);
 }
 
 #[test]
