@@ -8,6 +8,7 @@ mod invalid;
 mod unsupported;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
@@ -49,6 +50,9 @@ pub enum Error {
     /// It cannot be asked for.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// What was written to the target is not what is read there.
+    #[error("what is read back is not what was written (guest {:#x} to {:#x})", .0.start, .0.end)]
+    ReadBack(Range<u64>),
     /// It is about a file that is read besides the first: a backing file, a data file, the second of two disks.
     #[error("{}: {error}", path.display())]
     Elsewhere {
@@ -155,12 +159,22 @@ impl Error {
         }
     }
 
+    /// The range of the virtual disk that cannot be read because of it, in bytes, if that can be told.
+    pub fn lost(&self) -> Option<Range<u64>> {
+        match self {
+            Self::Corrupt(corrupt) => corrupt.lost(),
+            Self::Elsewhere { error, .. } => error.lost(),
+            Self::Io { .. } | Self::Unsupported(_) | Self::Invalid(_) | Self::ReadBack(_) => None,
+        }
+    }
+
     /// Which of the two files it is about.
     pub fn side(&self) -> Side {
         match self {
             Self::Io { side, .. } => *side,
             Self::Invalid(invalid) => invalid.side(),
             Self::Corrupt(_) | Self::Unsupported(_) => Side::Source,
+            Self::ReadBack(_) => Side::Target,
             Self::Elsewhere { error, .. } => error.side(),
         }
     }

@@ -11,6 +11,12 @@
 //! ```
 //!
 //! [`create()`] is all of that in one call, [`Imaging`] the same in two steps with a look at the plan in between.
+//! [`restore()`] and [`Restoring`] are the way back, to a file, a block device or standard output:
+//!
+//! ```text
+//! image -> restore (walk along its tables) -> pipeline -> sink
+//!                                               batches in order: read, decompress, compare checksums, zero test
+//! ```
 //!
 //! An [`Image`] is an image file that is looked into, a [`Disk`] an image with all the files that it takes to read
 //! it: qcow2 of any kind, not only what this crate writes.
@@ -66,7 +72,10 @@ pub mod map;
 
 pub mod create;
 
+pub mod restore;
+
 pub use create::{Imaging, Options, Plan, Report, Warning, create};
 pub use error::{Error, Result};
 pub use image::{Access, Disk, Image};
 pub use progress::{Progress, Silent};
+pub use restore::{Restoring, restore};

@@ -3,10 +3,12 @@
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Reading the source and writing the image.
+    /// Reading the source and writing the target.
     Copying,
-    /// Bringing the image to stable storage.
+    /// Bringing the target to stable storage.
     Syncing,
+    /// Reading back what was written.
+    Verifying,
 }
 
 /// Somebody who wants to know.

@@ -107,6 +107,22 @@ pub enum Corrupt {
     },
 }
 
+impl Corrupt {
+    pub(super) fn lost(&self) -> Option<Range<u64>> {
+        match self {
+            Self::Entry { lost, .. }
+            | Self::CutOff { lost, .. }
+            | Self::Stream { lost, .. }
+            | Self::Checksum { lost, .. } => lost.0.clone(),
+            Self::Shrank { .. }
+            | Self::Disappeared { .. }
+            | Self::TooManyUnreadable { .. }
+            | Self::Truncated { .. }
+            | Self::Field { .. } => None,
+        }
+    }
+}
+
 /// The range of the virtual disk that an error makes unreadable, in bytes; none if nothing can be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lost(pub Option<Range<u64>>);

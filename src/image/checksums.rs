@@ -231,11 +231,31 @@ impl ChecksumsInOrder<'_> {
             .collect()
     }
 
+    /// The first cluster that is listed, from `from` on, which is not in front of any that was asked for before.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn next_listed(&mut self, from: GuestCluster) -> Result<Option<GuestCluster>> {
+        while self.next <= from.0 {
+            if self.at.0 >= self.table.trailer_at().0 {
+                return Ok(None);
+            }
+            self.advance()?;
+        }
+        Ok(Some(GuestCluster(from.0.max(self.run.first))))
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.run = self
+            .table
+            .read_run(&mut self.at, &mut self.next, &mut Hasher::new())?;
+        Ok(())
+    }
+
     fn one(&mut self, cluster: u64) -> Result<Option<u32>> {
         while self.next <= cluster && self.at.0 < self.table.trailer_at().0 {
-            self.run = self
-                .table
-                .read_run(&mut self.at, &mut self.next, &mut Hasher::new())?;
+            self.advance()?;
         }
         let within = cluster.checked_sub(self.run.first).map(to_usize);
         let crc = within.and_then(|within| self.run.checksums.get(within));

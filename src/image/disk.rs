@@ -1,11 +1,12 @@
 //! A virtual disk: an image, and what lies behind it where nothing is allocated.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Image;
 use super::decompress::Decoders;
 use super::layer::{ImageLayer, Layer};
+use super::{HostFile, Image};
 use crate::error::{Corrupt, Result};
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{FileSource, Kind, Source};
@@ -97,6 +98,22 @@ impl Disk {
         self.layers.iter().find_map(|layer| match layer {
             Layer::Image(_) => None,
             Layer::Raw(layer) => layer.source.as_ref(),
+        })
+    }
+
+    /// Whether nothing lies behind the image.
+    pub fn is_alone(&self) -> bool {
+        self.layers.len() == 1
+    }
+
+    /// The names of all files that are read, that of the image first.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.layers.iter().flat_map(|layer| {
+            let data = match layer {
+                Layer::Image(layer) => layer.image.data_file().map(HostFile::path),
+                Layer::Raw(_) => None,
+            };
+            [Some(layer.path()), data].into_iter().flatten()
         })
     }
 

@@ -87,6 +87,10 @@ fn is_of_the_medium(error: &Error) -> bool {
         Error::Io { source, .. } => {
             Errno::from_io_error(source).is_some_and(|errno| OF_THE_MEDIUM.contains(&errno))
         }
-        Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) | Error::Elsewhere { .. } => false,
+        Error::Corrupt(_)
+        | Error::Unsupported(_)
+        | Error::Invalid(_)
+        | Error::ReadBack(_)
+        | Error::Elsewhere { .. } => false,
     }
 }

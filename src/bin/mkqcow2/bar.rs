@@ -103,6 +103,7 @@ fn look(phase: Phase) -> (&'static str, &'static str) {
     match phase {
         Phase::Copying => ("", BYTES),
         Phase::Syncing => ("syncing", TIME),
+        Phase::Verifying => ("verifying ", BYTES),
     }
 }
 

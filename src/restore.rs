@@ -1,0 +1,380 @@
+//! An image becomes a disk again.
+
+mod fill;
+mod options;
+mod readback;
+mod report;
+mod walk;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rayon::ThreadPool;
+
+pub use options::Options;
+pub use report::{Bad, Kind, Plan, Report, Warning, Why};
+
+use crate::error::{Corrupt, Result};
+use crate::format::mapping::Mapping;
+use crate::image::{Checksums, Disk, Freshness};
+use crate::pipeline;
+use crate::pipeline::buffers::Buffers;
+use crate::progress::{Phase, Progress};
+use crate::sink::{Demand, Destination, DiskSink, Kept, Place, Published};
+use crate::source::FileState;
+use crate::units::{GuestOffset, length, to_usize};
+use fill::{Filled, Filler, Piece, note, slice};
+use readback::{Ledger, written};
+use walk::{Rules, Walk};
+
+/// How much a worker does in one go, in bytes, unless a cluster is larger.
+const WINDOW: u64 = 1 << 20;
+
+/// How much is read and not yet written, in bytes at most.
+const IN_FLIGHT: u64 = 16 << 20;
+
+/// How many workers there are unless more are asked for.
+const MAX_WORKERS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
+
+/// How many bad ranges are listed before the image is given up.
+const MAX_BAD: usize = 1 << 16;
+
+/// A job that was validated as far as that can be done without changing anything.
+#[derive(Debug)]
+pub struct Restoring {
+    origin: Origin,
+    destination: Destination,
+    begun: Instant,
+}
+
+/// What is read, and how.
+#[derive(Debug)]
+struct Origin {
+    options: Options,
+    disk: Disk,
+    /// The files that are read, as they were when they were opened.
+    before: Vec<(PathBuf, Option<FileState>)>,
+    /// What is not allocated is of no use.
+    used_only: bool,
+}
+
+impl Restoring {
+    /// Opens the image with all it needs, and makes sure that the disk can be put where it should. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Disk::open`] and of [`Destination::resolve`].
+    pub fn prepare(image: &Path, target: &Place, options: Options) -> Result<Self> {
+        let begun = Instant::now();
+        let disk = Disk::open(image, &options.access)?;
+        let read: Vec<_> = disk.paths().map(Path::to_owned).collect();
+        let destination = Destination::resolve(
+            target,
+            &Demand {
+                size: disk.size(),
+                no_clobber: options.no_clobber,
+                read_back: options.verify,
+                read: &read,
+            },
+        )?;
+        let before = read.into_iter().map(|path| (state_of(&path), path));
+        let origin = Origin {
+            disk,
+            before: before.map(|(state, path)| (path, state)).collect(),
+            used_only: options.used_only && matches!(destination, Destination::Device(_)),
+            options,
+        };
+        Ok(Self {
+            origin,
+            destination,
+            begun,
+        })
+    }
+
+    /// What will be done. Looks at all tables of the image, and at no data.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table is damaged.
+    /// - [`Error::Io`](crate::Error::Io) if a table cannot be read.
+    pub fn plan(&self) -> Result<Plan> {
+        let (mut data, mut zeros, mut unallocated) = (0_u64, 0_u64, 0_u64);
+        let (disk, mut at) = (&self.origin.disk, 0);
+        while at < disk.size() {
+            let run = disk.run_at(GuestOffset(at), u64::MAX)?;
+            if run.length == 0 {
+                break;
+            }
+            let sum = match run.mapping {
+                Mapping::Unallocated => &mut unallocated,
+                Mapping::Zero | Mapping::ZeroAllocated(_) => &mut zeros,
+                Mapping::Data(_) | Mapping::Compressed(_) => &mut data,
+            };
+            *sum = sum.saturating_add(run.length);
+            at = at.saturating_add(run.length);
+        }
+        let mut warnings = self.origin.remarks();
+        let is_checked = self.origin.checksums(&mut warnings)?.is_some();
+        Ok(Plan {
+            size: disk.size(),
+            data,
+            zeros,
+            unallocated,
+            target: match &self.destination {
+                Destination::File(_) => Kind::File,
+                Destination::Device(_) => Kind::Device,
+                Destination::Stdout => Kind::Stdout,
+            },
+            room: self.destination.room(),
+            is_checked,
+            warnings,
+        })
+    }
+
+    /// Does it. A file has no name until the last moment, or the name still belongs to the old one. A device or a
+    /// stream that was begun and not completed is [incomplete](crate::sink::Left::Part), which the cleanup of the
+    /// options knows.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a cluster or a table is damaged, and it is not to go on; or
+    ///   in too many places.
+    /// - [`Error::Io`](crate::Error::Io) if the image cannot be read, or the target cannot be written, synced or
+    ///   named.
+    /// - [`Error::ReadBack`](crate::Error::ReadBack) if the target does not hold what was written.
+    pub fn run(self, progress: &dyn Progress) -> Result<Report> {
+        let Self {
+            origin,
+            destination,
+            begun,
+        } = self;
+        let (disk, options) = (&origin.disk, &origin.options);
+        let mut warnings = origin.remarks();
+        let checksums = origin.checksums(&mut warnings)?;
+        let pool = pipeline::workers(origin.options.threads.or(processors()))?;
+        let run = Run {
+            disk,
+            options,
+            checksums: checksums.as_ref(),
+            rules: origin.rules(),
+            pool: &pool,
+            progress,
+        };
+        let mut sink = destination.open(options.cleanup.clone(), options.sync || options.verify)?;
+        let copied = run.copy(&mut *sink)?;
+        progress.begin(Phase::Syncing, 0);
+        sink.settle(disk.size())?;
+        run.verify(&*sink, &copied.ledger)?;
+        warnings.extend(origin.changes());
+        if !copied.bad.is_empty() {
+            let bytes = copied.bad.iter().map(|bad| length(&bad.range)).sum();
+            warnings.push(Warning::Bad { bytes });
+        }
+        if sink.kept() == Kept::NotTheOwner {
+            warnings.push(Warning::OwnerNotKept);
+        }
+        match sink.publish()? {
+            Published::AsAsked => {}
+            Published::Perhaps(error) => warnings.push(Warning::NotDurable(error)),
+            Published::Elsewhere => warnings.push(Warning::Elsewhere),
+        }
+        Ok(Report {
+            size: disk.size(),
+            data: copied.data,
+            written: copied.written,
+            zeros: copied.zeros,
+            left: copied.left,
+            is_checked: checksums.is_some(),
+            is_verified: options.verify,
+            bad: copied.bad,
+            warnings,
+            duration: begun.elapsed(),
+        })
+    }
+}
+
+impl Origin {
+    /// What the images say about themselves.
+    fn remarks(&self) -> Vec<Warning> {
+        let images = self.disk.images().enumerate();
+        let remarks = images.flat_map(|(number, image)| {
+            let path = (number > 0).then(|| image.file().path().to_owned());
+            image.remarks().map(move |remark| Warning::Image {
+                path: path.clone(),
+                remark,
+            })
+        });
+        remarks.collect()
+    }
+
+    /// The checksums of the disk, if there are any that can be compared.
+    fn checksums(&self, warnings: &mut Vec<Warning>) -> Result<Option<Checksums<'_>>> {
+        let image = self.disk.image();
+        // They are of the active state.
+        if image.extensions().checksums.is_none() || self.options.access.snapshot.is_some() {
+            return Ok(None);
+        }
+        if image.freshness() == Freshness::Changed {
+            warnings.push(Warning::Changed);
+            return Ok(None);
+        }
+        match image.checksums() {
+            Err(error) if self.options.keep_going => {
+                warnings.push(Warning::NoChecksums(error));
+                Ok(None)
+            }
+            result => result,
+        }
+    }
+
+    /// What was written to since it was opened.
+    fn changes(&self) -> impl Iterator<Item = Warning> {
+        let changed = self
+            .before
+            .iter()
+            .filter(|(path, before)| state_of(path) != *before);
+        changed.map(|(path, _)| Warning::ChangedMeanwhile { path: path.clone() })
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            window: WINDOW.max(self.disk.cluster_size()),
+            used_only: self.used_only,
+            keep_going: self.options.keep_going,
+        }
+    }
+}
+
+/// One worker for each processor: decompressing takes longer than writing.
+fn processors() -> Option<NonZeroUsize> {
+    let processors = std::thread::available_parallelism().ok();
+    processors.map(|processors| processors.min(MAX_WORKERS))
+}
+
+/// Restores a disk from an image: [`Restoring::prepare`], then [`Restoring::run`].
+///
+/// # Errors
+///
+/// Those of the two.
+pub fn restore(image: &Path, target: &Place, options: Options, progress: &dyn Progress) -> Result<Report> {
+    Restoring::prepare(image, target, options)?.run(progress)
+}
+
+/// What changes when somebody writes to a file; none of a device, or if it cannot be told.
+fn state_of(path: &Path) -> Option<FileState> {
+    let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    Some(FileState::of(&metadata))
+}
+
+/// What the two passes over a disk have in common.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    disk: &'a Disk,
+    options: &'a Options,
+    checksums: Option<&'a Checksums<'a>>,
+    rules: Rules,
+    pool: &'a ThreadPool,
+    progress: &'a dyn Progress,
+}
+
+/// What came of copying.
+#[derive(Debug, Default)]
+struct Copied {
+    data: u64,
+    written: u64,
+    zeros: u64,
+    left: u64,
+    bad: Vec<Bad>,
+    ledger: Ledger,
+}
+
+impl<'a> Run<'a> {
+    fn copy(self, sink: &mut dyn DiskSink) -> Result<Copied> {
+        self.progress.begin(Phase::Copying, self.disk.size());
+        let buffers = Buffers::default();
+        let filler = Filler {
+            disk: self.disk,
+            buffers: &buffers,
+            keep_going: self.options.keep_going,
+            smallest_hole: sink.smallest_hole(),
+            will_verify: self.options.verify,
+        };
+        let mut copied = Copied::default();
+        let put = |filled: Filled| {
+            copied.put(&filled, sink)?;
+            if self.options.verify && !filled.bytes.is_empty() {
+                let bytes = written(&filled.pieces);
+                copied.ledger.add(filled.range.clone(), filled.crc, bytes);
+            }
+            self.progress.advance(length(&filled.range));
+            if !filled.bytes.is_empty() {
+                buffers.give(filled.bytes);
+            }
+            Ok(())
+        };
+        let fill = |job: Result<_>| filler.fill(job?);
+        pipeline::in_order(self.pool, self.in_flight(), self.walk(), fill, put)?;
+        Ok(copied)
+    }
+
+    fn verify(self, sink: &dyn DiskSink, ledger: &Ledger) -> Result<()> {
+        let Some(file) = sink.written().filter(|_| self.options.verify) else {
+            return Ok(());
+        };
+        self.progress.begin(Phase::Verifying, self.disk.size());
+        readback::compare(
+            file,
+            ledger,
+            self.walk(),
+            self.pool,
+            self.in_flight(),
+            self.progress,
+        )
+    }
+
+    fn walk(self) -> Walk<'a> {
+        Walk::new(self.disk, self.rules, self.checksums.map(Checksums::in_order))
+    }
+
+    fn in_flight(self) -> usize {
+        let workers = self.pool.current_num_threads();
+        let windows = to_usize(IN_FLIGHT / self.rules.window);
+        windows.min(workers.saturating_mul(4)).max(2)
+    }
+}
+
+impl Copied {
+    fn put(&mut self, filled: &Filled, sink: &mut dyn DiskSink) -> Result<()> {
+        for (range, piece) in &filled.pieces {
+            let sum = match piece {
+                Piece::Write => {
+                    sink.write(
+                        slice(&filled.range, range, &filled.bytes),
+                        GuestOffset(range.start),
+                    )?;
+                    &mut self.written
+                }
+                Piece::Zero => {
+                    sink.zero(range.clone())?;
+                    &mut self.zeros
+                }
+                Piece::Leave => {
+                    sink.leave(range.clone())?;
+                    &mut self.left
+                }
+            };
+            *sum = sum.saturating_add(length(range));
+        }
+        self.data = self.data.saturating_add(filled.data);
+        for bad in &filled.bad {
+            note(&mut self.bad, bad.range.clone(), bad.why);
+            if self.bad.len() > MAX_BAD {
+                let (limit, at) = (MAX_BAD, bad.range.start);
+                return Err(Corrupt::TooManyUnreadable { limit, at }.into());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! What the workers do with a window: read, decompress, compare checksums, test for zeros.
+
+use std::ops::Range;
+
+use super::report::{Bad, Why};
+use super::walk::{Content, Job, Part, Place, Window, behind};
+use crate::error::{Corrupt, Result};
+use crate::format::mapping::Mapping;
+use crate::image::{Disk, DiskRun};
+use crate::pipeline::buffers::Buffers;
+use crate::pipeline::zero::is_zero;
+use crate::units::{GuestOffset, length, to_u64, to_usize};
+
+/// How much is read before it is hashed, in bytes: it should still be in the processor's cache then.
+const PIECE: u64 = 256 << 10;
+
+/// How much is given up where data cannot be read, in bytes.
+const UNREADABLE: u64 = 4096;
+
+/// A range of the disk, ready to be written.
+#[derive(Debug)]
+pub(super) struct Filled {
+    pub(super) range: Range<u64>,
+    /// The content of the range, if any of it is to be written; perhaps more.
+    pub(super) bytes: Vec<u8>,
+    /// All of the range, side by side.
+    pub(super) pieces: Vec<(Range<u64>, Piece)>,
+    /// The CRC-32 of what is to be written or zeros, if that was asked for.
+    pub(super) crc: u32,
+    /// How many bytes were read as data.
+    pub(super) data: u64,
+    pub(super) bad: Vec<Bad>,
+}
+
+/// What becomes of a range in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    Write,
+    Zero,
+    Leave,
+}
+
+/// Turns jobs into what is ready to be written.
+#[derive(Debug)]
+pub(super) struct Filler<'a> {
+    pub(super) disk: &'a Disk,
+    /// Where memory comes from, and goes back to once it was written.
+    pub(super) buffers: &'a Buffers,
+    /// Go on where data is damaged.
+    pub(super) keep_going: bool,
+    /// How many zeros make a hole, in bytes.
+    pub(super) smallest_hole: u64,
+    /// Whether what is read will be hashed once more, to be compared with what was written.
+    pub(super) will_verify: bool,
+}
+
+impl Filler<'_> {
+    /// Reads what has to be read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Disk::read_run`], and [`Corrupt::Checksum`]; neither if it is to go on.
+    pub(super) fn fill(&self, job: Job) -> Result<Filled> {
+        let Job { range, content } = job;
+        let (piece, bad) = match content {
+            Content::Data(window) => return self.window(range, &window),
+            Content::Zeros => (Piece::Zero, Vec::new()),
+            Content::Nothing => (Piece::Leave, Vec::new()),
+            Content::Lost => {
+                let (range, why) = (range.clone(), Why::Unreadable);
+                (Piece::Zero, vec![Bad { range, why }])
+            }
+        };
+        Ok(Filled {
+            pieces: vec![(range.clone(), piece)],
+            range,
+            bytes: Vec::new(),
+            crc: 0,
+            data: 0,
+            bad,
+        })
+    }
+
+    fn window(&self, range: Range<u64>, window: &Window) -> Result<Filled> {
+        let cluster_size = self.disk.image().header().geometry().cluster_size();
+        let size = length(&range);
+        // What has a checksum are whole clusters, the last one with zeros behind the end of the disk.
+        let padded = if window.expected.is_empty() {
+            size
+        } else {
+            size.next_multiple_of(cluster_size)
+        };
+        let mut bytes = self.buffers.take(to_usize(padded));
+        let mut comparison = Comparison {
+            filler: self,
+            start: range.start,
+            cluster_size: to_usize(cluster_size),
+            expected: &window.expected,
+            compared: 0,
+            bad: Vec::new(),
+        };
+        let mut data = 0_u64;
+        for part in window.parts.iter().flat_map(pieces) {
+            let to = to_usize(part.range.end.saturating_sub(range.start));
+            let (filled, _) = bytes.split_at_mut(to.min(to_usize(size)));
+            let (_, buf) = filled.split_at_mut(to_usize(part.range.start.saturating_sub(range.start)));
+            data = data.saturating_add(self.read(&part, buf, &mut comparison.bad)?);
+            comparison.advance(filled)?;
+        }
+        let (_, padding) = bytes.split_at_mut(to_usize(size));
+        padding.fill(0);
+        comparison.advance(&bytes)?;
+        let bad = comparison.bad;
+        let pieces = self.cut(&range, &window.parts, &bytes);
+        let crc = if self.will_verify {
+            hash(&range, &pieces, &bytes)
+        } else {
+            0
+        };
+        Ok(Filled {
+            range,
+            bytes,
+            pieces,
+            crc,
+            data,
+            bad,
+        })
+    }
+
+    /// Fills `buf` with a part, and returns how many bytes of it are data.
+    fn read(&self, part: &Part, buf: &mut [u8], bad: &mut Vec<Bad>) -> Result<u64> {
+        let at = part.range.start;
+        let run = match part.place {
+            Place::Run(run) => run,
+            Place::Nothing | Place::Lost => {
+                buf.fill(0);
+                if matches!(part.place, Place::Lost) {
+                    note(bad, part.range.clone(), Why::Unreadable);
+                }
+                return Ok(0);
+            }
+        };
+        match self.disk.read_run(run, GuestOffset(at), buf) {
+            Ok(()) => {}
+            Err(_) if self.keep_going => self.rescue(run, at, buf, bad),
+            Err(error) => return Err(error),
+        }
+        Ok(if run.is_zero() { 0 } else { to_u64(buf.len()) })
+    }
+
+    /// Reads what can be read of a run.
+    fn rescue(&self, run: DiskRun, at: u64, buf: &mut [u8], bad: &mut Vec<Bad>) {
+        let is_whole = matches!(run.mapping, Mapping::Compressed(_));
+        let unit = if is_whole { to_u64(buf.len()) } else { UNREADABLE };
+        let mut here = at;
+        for chunk in buf.chunks_mut(to_usize(unit)) {
+            let end = here.saturating_add(to_u64(chunk.len()));
+            let read = match behind(Place::Run(run), here.saturating_sub(at)) {
+                Place::Run(run) => self.disk.read_run(run, GuestOffset(here), chunk).is_ok(),
+                Place::Nothing | Place::Lost => false,
+            };
+            if !read {
+                chunk.fill(0);
+                note(bad, here..end, Why::Unreadable);
+            }
+            here = end;
+        }
+    }
+
+    /// What becomes of each range: zeros that are worth it are made holes.
+    fn cut(&self, range: &Range<u64>, parts: &[Part], bytes: &[u8]) -> Vec<(Range<u64>, Piece)> {
+        let mut pieces: Vec<(Range<u64>, Piece)> = Vec::new();
+        let mut add = |range: Range<u64>, piece| match pieces.last_mut() {
+            Some((last, same)) if *same == piece && last.end == range.start => last.end = range.end,
+            _ => pieces.push((range, piece)),
+        };
+        let is_left = |part: &Part| matches!(part.place, Place::Nothing);
+        for same in parts.chunk_by(|a, b| is_left(a) == is_left(b)) {
+            let (Some(first), Some(last)) = (same.first(), same.last()) else {
+                continue;
+            };
+            if is_left(first) {
+                add(first.range.start..last.range.end, Piece::Leave);
+                continue;
+            }
+            let mut at = first.range.start;
+            while at < last.range.end {
+                let end = at.saturating_add(1).next_multiple_of(self.smallest_hole);
+                let chunk = at..end.min(last.range.end);
+                let is_zero = is_zero(slice(range, &chunk, bytes));
+                at = chunk.end;
+                add(chunk, if is_zero { Piece::Zero } else { Piece::Write });
+            }
+        }
+        pieces
+    }
+}
+
+/// The bytes of a part of a range, of which `bytes` are the content.
+pub(super) fn slice<'a>(range: &Range<u64>, part: &Range<u64>, bytes: &'a [u8]) -> &'a [u8] {
+    let within = |at: u64| to_usize(at.saturating_sub(range.start));
+    bytes
+        .get(within(part.start)..within(part.end))
+        .unwrap_or_default()
+}
+
+/// The CRC-32 of all that does not stay as it was.
+pub(super) fn hash(range: &Range<u64>, pieces: &[(Range<u64>, Piece)], bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for (part, _) in pieces.iter().filter(|(_, piece)| *piece != Piece::Leave) {
+        hasher.update(slice(range, part, bytes));
+    }
+    hasher.finalize()
+}
+
+/// Adds a bad range that begins at or behind the end of the last one.
+pub(super) fn note(bad: &mut Vec<Bad>, range: Range<u64>, why: Why) {
+    match bad.last_mut() {
+        Some(last) if last.range.end == range.start && last.why == why => last.range.end = range.end,
+        _ => bad.push(Bad { range, why }),
+    }
+}
+
+/// Cuts what may be cut into what is read in one go.
+fn pieces(part: &Part) -> impl Iterator<Item = Part> + use<> {
+    let mut rest = part.clone();
+    let is_whole = matches!(
+        part.place,
+        Place::Run(DiskRun {
+            mapping: Mapping::Compressed(_),
+            ..
+        })
+    );
+    let limit = if is_whole { u64::MAX } else { PIECE };
+    std::iter::from_fn(move || {
+        let end = rest.range.end.min(rest.range.start.saturating_add(limit));
+        let range = rest.range.start..end;
+        let place = rest.place;
+        rest.place = behind(place, length(&range));
+        rest.range.start = end;
+        (!range.is_empty()).then_some(Part { range, place })
+    })
+}
+
+/// Holds the clusters of a window to their checksums, as soon as they are read.
+struct Comparison<'a> {
+    filler: &'a Filler<'a>,
+    /// Where the window begins.
+    start: u64,
+    cluster_size: usize,
+    expected: &'a [Option<u32>],
+    /// How many clusters were compared.
+    compared: usize,
+    bad: Vec<Bad>,
+}
+
+impl Comparison<'_> {
+    /// Compares the clusters that are whole by now, and have not been. `bytes` are the window as far as it is
+    /// read.
+    fn advance(&mut self, bytes: &[u8]) -> Result<()> {
+        let clusters = bytes.chunks_exact(self.cluster_size).zip(self.expected);
+        for (cluster, expected) in clusters.skip(self.compared) {
+            self.compare(cluster, *expected)?;
+            self.compared = self.compared.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, cluster: &[u8], expected: Option<u32>) -> Result<()> {
+        let size = to_u64(cluster.len());
+        let start = self
+            .start
+            .saturating_add(to_u64(self.compared).saturating_mul(size));
+        let guest = start..start.saturating_add(size).min(self.filler.disk.size());
+        let (found, expected) = match expected {
+            Some(expected) => (crc32fast::hash(cluster), expected),
+            // It may have come out of a backing file, of whose clusters the table knows nothing.
+            None if self.filler.disk.is_alone() && !is_zero(cluster) => {
+                (crc32fast::hash(cluster), crc32fast::hash(&vec![0; cluster.len()]))
+            }
+            None => return Ok(()),
+        };
+        let is_known = |bad: &Bad| bad.range.start < guest.end && guest.start < bad.range.end;
+        if found == expected || self.bad.iter().any(is_known) {
+            return Ok(());
+        }
+        if !self.filler.keep_going {
+            let lost = guest.into();
+            return Err(Corrupt::Checksum {
+                found,
+                expected,
+                lost,
+            }
+            .into());
+        }
+        note(&mut self.bad, guest, Why::Checksum);
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+//! How a disk is to be restored.
+
+use std::num::NonZeroUsize;
+
+use crate::image::Access;
+use crate::sink::Cleanup;
+
+/// How a disk is restored.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, set by name")]
+pub struct Options {
+    /// Which state of the disk, and which files besides the image may be opened for it.
+    pub access: Access,
+    /// Whether to bring the target to stable storage.
+    pub sync: bool,
+    /// Whether to read the target back, and to compare it with what was written. It is then synced in any case.
+    pub verify: bool,
+    /// Whether to go on where the image is damaged, with zeros for what cannot be read.
+    pub keep_going: bool,
+    /// Whether to leave what is not allocated as it is on a block device.
+    pub used_only: bool,
+    /// Whether to leave alone what exists.
+    pub no_clobber: bool,
+    /// How many workers read and decompress; as many as there are processors if not given, and at most 8.
+    pub threads: Option<NonZeroUsize>,
+    /// What a program that is told to die must remove first, and what it left if it could not.
+    pub cleanup: Cleanup,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            access: Access::default(),
+            sync: true,
+            verify: false,
+            keep_going: false,
+            used_only: false,
+            no_clobber: false,
+            threads: None,
+            cleanup: Cleanup::default(),
+        }
+    }
+}

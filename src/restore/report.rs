@@ -1,0 +1,162 @@
+//! What would be restored, what was restored, and what to know about it.
+
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Side};
+use crate::image::Remark;
+
+/// Something that whoever restored a disk should know.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// An image says something about itself.
+    #[error("{}{remark}", path.as_ref().map_or_else(String::new, |path| format!("its backing file {} ", path.display())))]
+    Image {
+        /// The backing file, if it is not the image that was named.
+        path: Option<PathBuf>,
+        /// What it says.
+        remark: Remark,
+    },
+    /// The checksum table describes an earlier state.
+    #[error("was changed since it was written: its checksums, which are of that time, were not compared")]
+    Changed,
+    /// The checksum table cannot be used.
+    #[error("no checksums were compared, for their table is damaged: {0}")]
+    NoChecksums(Error),
+    /// Parts of the disk are not what they were.
+    #[error("{bytes} bytes of the disk are damaged, and are zeros or damaged in the target")]
+    Bad {
+        /// How many.
+        bytes: u64,
+    },
+    /// Somebody wrote to a file that was read.
+    #[error("{} was written to while it was read: the disk is not of one moment", path.display())]
+    ChangedMeanwhile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The target does not belong to the owner of the file it replaced.
+    #[error("could not be given the owner of the file it replaced")]
+    OwnerNotKept,
+    /// The new name may not survive a power failure.
+    #[error("is in place, but its directory could not be synced: {0}")]
+    NotDurable(io::Error),
+    /// The target is not where it was asked for.
+    #[error("its directory was renamed meanwhile: the disk is in that directory, wherever it is now")]
+    Elsewhere,
+}
+
+impl Warning {
+    /// Which of the two files it is about.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Image { .. }
+            | Self::Changed
+            | Self::NoChecksums(_)
+            | Self::Bad { .. }
+            | Self::ChangedMeanwhile { .. } => Side::Source,
+            Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
+        }
+    }
+
+    /// Whether the disk may not be what it should be.
+    pub fn matters(&self) -> bool {
+        match self {
+            Self::Image {
+                remark: Remark::Corrupt,
+                ..
+            }
+            | Self::NoChecksums(_)
+            | Self::Bad { .. }
+            | Self::ChangedMeanwhile { .. }
+            | Self::NotDurable(_)
+            | Self::Elsewhere => true,
+            Self::Image {
+                remark: Remark::Dirty,
+                ..
+            }
+            | Self::Changed
+            | Self::OwnerNotKept => false,
+        }
+    }
+}
+
+/// A range of the disk that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    /// In bytes of the virtual disk.
+    pub range: Range<u64>,
+    /// In which way.
+    pub why: Why,
+}
+
+/// What became of a bad range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// Nothing can be had of it: it is zeros in the target.
+    #[error("unreadable, zeros in the target")]
+    Unreadable,
+    /// It was restored as it is.
+    #[error("not what its checksum was made of, in the target as it is")]
+    Checksum,
+}
+
+/// What would be restored.
+#[derive(Debug)]
+pub struct Plan {
+    /// Size of the disk in bytes.
+    pub size: u64,
+    /// How many of these bytes the image holds.
+    pub data: u64,
+    /// How many it says are zeros.
+    pub zeros: u64,
+    /// How many are not allocated.
+    pub unallocated: u64,
+    /// What the target is.
+    pub target: Kind,
+    /// The room in bytes that there is for the disk: on the device, or in the filesystem that takes the file.
+    pub room: Option<u64>,
+    /// Whether clusters are compared with the checksums that were stored with them.
+    pub is_checked: bool,
+    /// What there is to know already.
+    pub warnings: Vec<Warning>,
+}
+
+/// What a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file, which is replaced in one step.
+    File,
+    /// A block device, which is overwritten.
+    Device,
+    /// A stream.
+    Stdout,
+}
+
+/// What was restored.
+#[derive(Debug)]
+pub struct Report {
+    /// Size of the disk in bytes.
+    pub size: u64,
+    /// How many of these bytes were read as data.
+    pub data: u64,
+    /// How many bytes were written as data.
+    pub written: u64,
+    /// How many bytes were made zeros, or left holes.
+    pub zeros: u64,
+    /// How many bytes were left as they were.
+    pub left: u64,
+    /// Whether clusters were compared with the checksums that were stored with them.
+    pub is_checked: bool,
+    /// Whether the target was read back.
+    pub is_verified: bool,
+    /// What of the disk is damaged, ascending.
+    pub bad: Vec<Bad>,
+    /// What else there is to know.
+    pub warnings: Vec<Warning>,
+    /// How long it took.
+    pub duration: Duration,
+}

@@ -1,0 +1,279 @@
+//! From the disk's runs to what is read, made zeros or left in one go.
+
+use std::ops::Range;
+
+use crate::error::{Action, Corrupt, Error, Result};
+use crate::format::mapping::Mapping;
+use crate::image::{ChecksumsInOrder, Disk, DiskRun};
+use crate::units::{GuestCluster, GuestOffset, HostOffset};
+
+/// How much is made zeros or left in one job, in bytes: of a huge disk more, so that it is a few thousand jobs.
+const STRETCH: u64 = 1 << 30;
+
+/// How many table entries, and so clusters, are given up where a table cannot be read.
+const UNREADABLE_ENTRIES: u64 = 8192;
+
+/// What is to be done with a range of the disk.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// In bytes of the disk; begins at a multiple of the size of a window.
+    pub(super) range: Range<u64>,
+    pub(super) content: Content,
+}
+
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Something in it must be read. No longer than a window.
+    Data(Window),
+    /// All of it is zeros.
+    Zeros,
+    /// Nobody has use for it.
+    Nothing,
+    /// Where it is cannot be told.
+    Lost,
+}
+
+/// As much as is read in one go.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// All of it, side by side.
+    pub(super) parts: Vec<Part>,
+    /// The checksums of its clusters, if there are any to compare; none for a cluster that must be zeros.
+    pub(super) expected: Vec<Option<u32>>,
+}
+
+/// A range with one answer to where it is.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) range: Range<u64>,
+    pub(super) place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Run(DiskRun),
+    Nothing,
+    Lost,
+}
+
+/// How a disk is walked along.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// The size of a window in bytes: a power of two, and no smaller than any cluster.
+    pub(super) window: u64,
+    /// What is not allocated is of no use.
+    pub(super) used_only: bool,
+    /// Go on where tables are damaged.
+    pub(super) keep_going: bool,
+}
+
+/// The jobs that make up a disk, ascending and without gaps. Ends with the first error.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    disk: &'a Disk,
+    rules: Rules,
+    checksums: Option<ChecksumsInOrder<'a>>,
+    at: u64,
+    /// How long a job may be in bytes, if it takes no memory.
+    longest: u64,
+    /// The part that was looked up last.
+    last: Option<Part>,
+    is_over: bool,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(disk: &'a Disk, rules: Rules, checksums: Option<ChecksumsInOrder<'a>>) -> Self {
+        Self {
+            disk,
+            rules,
+            checksums,
+            at: 0,
+            longest: STRETCH.max((disk.size() / 4096).next_multiple_of(rules.window)),
+            last: None,
+            is_over: false,
+        }
+    }
+
+    fn job(&mut self) -> Result<Job> {
+        let first = self.part_at(self.at)?;
+        let Some(content) = content_of(first.place) else {
+            return self.window();
+        };
+        let end = self.end_of_stretch(&first)?;
+        // The rest of the last window has something else in it.
+        let end = if end == self.disk.size() {
+            end
+        } else {
+            end.saturating_sub(end % self.rules.window)
+        };
+        if end <= self.at {
+            return self.window();
+        }
+        let range = self.at..end;
+        Ok(Job { range, content })
+    }
+
+    /// Where the like of a part ends, or the first cluster that has a checksum begins: it should not be zeros.
+    fn end_of_stretch(&mut self, first: &Part) -> Result<u64> {
+        let limit = self.disk.size().min(self.at.saturating_add(self.longest));
+        let limit = limit.min(self.next_listed(first.place)?.unwrap_or(limit));
+        let mut end = first.range.end;
+        while end < limit {
+            let next = self.part_at(end)?;
+            if !is_alike(first.place, next.place) {
+                break;
+            }
+            end = next.range.end;
+        }
+        Ok(end.min(limit))
+    }
+
+    fn next_listed(&mut self, place: Place) -> Result<Option<u64>> {
+        let (Some(checksums), Place::Run(_) | Place::Nothing) = (&mut self.checksums, place) else {
+            return Ok(None);
+        };
+        let cluster_size = self.disk.image().header().geometry().cluster_size();
+        let listed = checksums.next_listed(GuestCluster(self.at / cluster_size))?;
+        Ok(listed.map(|cluster| cluster.0.saturating_mul(cluster_size)))
+    }
+
+    fn window(&mut self) -> Result<Job> {
+        let end = self.at.saturating_add(self.rules.window).min(self.disk.size());
+        let mut parts: Vec<Part> = Vec::new();
+        let mut at = self.at;
+        while at < end {
+            let Part { range, place } = self.part_at(at)?;
+            let part = Part {
+                range: range.start..range.end.min(end),
+                place,
+            };
+            at = part.range.end;
+            parts.push(part);
+        }
+        let expected = match &mut self.checksums {
+            None => Vec::new(),
+            Some(checksums) => {
+                let geometry = self.disk.image().header().geometry();
+                let first = geometry.cluster_of(GuestOffset(self.at));
+                checksums.of(first..GuestCluster(geometry.clusters_for(end)))?
+            }
+        };
+        Ok(Job {
+            range: self.at..end,
+            content: Content::Data(Window { parts, expected }),
+        })
+    }
+
+    /// What begins at `at`, in front of the end of the disk.
+    fn part_at(&mut self, at: u64) -> Result<Part> {
+        if let Some(last) = self.last.as_ref().filter(|last| last.range.contains(&at)) {
+            return Ok(Part {
+                range: at..last.range.end,
+                place: behind(last.place, at.saturating_sub(last.range.start)),
+            });
+        }
+        let part = match self.disk.run_at(GuestOffset(at), self.longest) {
+            Ok(run) if run.length == 0 => {
+                let (end, expected) = (at, self.disk.size());
+                return Err(Corrupt::Shrank { end, expected }.into());
+            }
+            Ok(run) => {
+                let is_unused = self.rules.used_only && run.mapping == Mapping::Unallocated;
+                Part {
+                    range: at..at.saturating_add(run.length),
+                    place: if is_unused {
+                        Place::Nothing
+                    } else {
+                        Place::Run(run)
+                    },
+                }
+            }
+            Err(error) if self.rules.keep_going => Part {
+                range: at..self.end_of_lost(at, &error),
+                place: Place::Lost,
+            },
+            Err(error) => return Err(error),
+        };
+        self.last = Some(part.clone());
+        Ok(part)
+    }
+
+    /// Up to where the tables tell nothing.
+    fn end_of_lost(&self, at: u64, error: &Error) -> u64 {
+        let cluster_size = self.disk.cluster_size();
+        let unit = if matches!(
+            error,
+            Error::Io {
+                action: Action::Read(_),
+                ..
+            }
+        ) {
+            let reach = self.disk.image().header().geometry().l2_reach();
+            reach
+                .min(cluster_size.saturating_mul(UNREADABLE_ENTRIES))
+                .max(cluster_size)
+        } else {
+            cluster_size
+        };
+        let lost = error
+            .lost()
+            .filter(|lost| lost.contains(&at))
+            .map(|lost| lost.end);
+        let boundary = at.saturating_sub(at % unit).saturating_add(unit);
+        lost.unwrap_or(boundary).min(self.disk.size())
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<Job>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over || self.at >= self.disk.size() {
+            return None;
+        }
+        let job = self.job();
+        match &job {
+            Ok(job) => self.at = job.range.end,
+            Err(_) => self.is_over = true,
+        }
+        Some(job)
+    }
+}
+
+/// What is the same for any length of it; none for data.
+fn content_of(place: Place) -> Option<Content> {
+    match place {
+        Place::Run(run) if run.is_zero() => Some(Content::Zeros),
+        Place::Run(_) => None,
+        Place::Nothing => Some(Content::Nothing),
+        Place::Lost => Some(Content::Lost),
+    }
+}
+
+fn is_alike(first: Place, next: Place) -> bool {
+    match (content_of(first), content_of(next)) {
+        (Some(Content::Zeros), Some(Content::Zeros))
+        | (Some(Content::Nothing), Some(Content::Nothing))
+        | (Some(Content::Lost), Some(Content::Lost)) => true,
+        (Some(_) | None, Some(_) | None) => false,
+    }
+}
+
+/// What follows so many bytes behind.
+pub(super) fn behind(place: Place, skipped: u64) -> Place {
+    let Place::Run(run) = place else {
+        return place;
+    };
+    let later = |host: HostOffset| HostOffset(host.0.saturating_add(skipped));
+    Place::Run(DiskRun {
+        length: run.length.saturating_sub(skipped),
+        mapping: match run.mapping {
+            Mapping::Data(host) => Mapping::Data(later(host)),
+            Mapping::ZeroAllocated(host) => Mapping::ZeroAllocated(later(host)),
+            // All of the stream, wherever in its cluster one begins.
+            other @ (Mapping::Compressed(_) | Mapping::Unallocated | Mapping::Zero) => other,
+        },
+        room: None,
+        depth: run.depth,
+    })
+}
