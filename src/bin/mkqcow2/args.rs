@@ -3,5 +3,6 @@
 pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
+pub(crate) mod restore;
 pub(crate) mod shared;
 mod values;

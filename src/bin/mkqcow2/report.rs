@@ -4,6 +4,7 @@ pub(crate) mod advice;
 pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
+pub(crate) mod restore;
 
 use std::error::Error as _;
 use std::io::{self, Write};
@@ -41,6 +42,10 @@ pub(crate) fn failure<V: Verb>(verb: &V, error: &Error) -> ExitCode {
     let status = if is_usage { USAGE } else { V::FAILURE };
     let path = elsewhere.unwrap_or(verb.path(error.side()));
     say_of(path, &message);
+    let aftermath = verb.aftermath();
+    if let Some((path, message)) = aftermath {
+        say_of(path, message);
+    }
     if verb.is_json() {
         let named = verb.files().into_iter().chain([("path", path)]);
         let mut fields: Map<_, _> = named
@@ -48,6 +53,9 @@ pub(crate) fn failure<V: Verb>(verb: &V, error: &Error) -> ExitCode {
             .collect();
         fields.insert("status".to_owned(), status.into());
         fields.insert("error".to_owned(), message.into());
+        if let Some((_, message)) = aftermath {
+            fields.insert("target-state".to_owned(), message.into());
+        }
         print(|out| writeln!(out, "{}", json(&fields.into())));
     }
     ExitCode::from(status)

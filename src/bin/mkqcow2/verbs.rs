@@ -3,6 +3,7 @@
 mod create;
 mod info;
 mod map;
+mod restore;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -14,13 +15,14 @@ use clap::error::ErrorKind;
 use crate::args::create::Create;
 use crate::args::info::Info;
 use crate::args::map::Map;
+use crate::args::restore::Restore;
 use crate::report::{self, USAGE, advice};
 use mkqcow2::Error;
 use mkqcow2::error::Side;
 
 /// The words that are commands if they come first, in the order of the help.
 pub(crate) const ALL: [Word; 6] = [
-    Word::of_a_later_version("restore"),
+    Word::of::<Restore>("restore"),
     Word::of_a_later_version("verify"),
     Word::of_a_later_version("check"),
     Word::of_a_later_version("compare"),
@@ -55,6 +57,11 @@ pub(crate) trait Verb: clap::Parser {
     /// What the user can do about an error.
     fn advice(&self, error: &Error) -> Option<&'static str> {
         advice::general(error)
+    }
+
+    /// What a failure has left of a file, if that must be known.
+    fn aftermath(&self) -> Option<(&Path, &'static str)> {
+        None
     }
 
     /// Does it, and tells what came of it.

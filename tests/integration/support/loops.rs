@@ -265,11 +265,20 @@ pub struct Fuse {
 impl Fuse {
     /// A file of `point`'s name that is what nbdkit makes of it: `plugin` is its command line.
     pub fn disk(point: PathBuf, plugin: &[&str]) -> Self {
+        Self::nbd(&["--readonly"], point, plugin)
+    }
+
+    /// The same, and it can be written to.
+    pub fn writable_disk(point: PathBuf, plugin: &[&str]) -> Self {
+        Self::nbd(&[], point, plugin)
+    }
+
+    fn nbd(options: &[&str], point: PathBuf, plugin: &[&str]) -> Self {
         File::create(&point).unwrap();
         // A missing nbdkit would else be a riddle.
         tool("nbdkit", ["--version"]);
         let mut command = Command::new("nbdfuse");
-        command.arg("--readonly").arg(&point);
+        command.args(options).arg(&point);
         command
             .args(["[", "nbdkit", "--exit-with-parent"])
             .args(plugin)

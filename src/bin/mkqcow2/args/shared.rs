@@ -10,7 +10,7 @@ use crate::bar;
 /// How many workers there are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Workers {
-    /// Use N worker threads, 1 to 256 [default: processors less one, at most 8]
+    /// Use N worker threads, 1 to 256 [default: by the number of processors, at most 8]
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 }

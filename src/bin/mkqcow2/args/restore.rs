@@ -1,0 +1,125 @@
+//! `mkqcow2 restore IMAGE TARGET`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+use super::shared::{Access, Json, Shown, Workers};
+use mkqcow2::restore::Options;
+use mkqcow2::sink::{Cleanup, Place};
+
+/// The end of the help.
+pub(crate) const AFTER_HELP: &str = "\
+Exit status: 0 done, 1 failed, 3 done with a warning that matters, 64 usage.
+The whole story: man 8 mkqcow2-restore";
+
+/// Write the disk in an image to a file, a block device or standard output
+#[derive(Debug, Parser)]
+#[command(
+    name = "mkqcow2 restore",
+    override_usage = "mkqcow2 restore [OPTIONS] IMAGE TARGET"
+)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of the command line"
+)]
+pub(crate) struct Restore {
+    /// Image to read: qcow2 of any kind
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: PathBuf,
+
+    /// File to replace once the disk is complete, block device to overwrite, or - for standard output
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: PathBuf,
+
+    /// Leave what is not allocated in IMAGE as it is on a block device, instead of making it zeros
+    #[arg(long)]
+    used_only: bool,
+
+    /// Read TARGET back, and compare it with what was written
+    #[arg(long, conflicts_with = "no_sync")]
+    verify: bool,
+
+    /// Where IMAGE is damaged: list it, write zeros for what cannot be read, and exit with 3
+    #[arg(long)]
+    keep_going: bool,
+
+    /// Do not replace an existing TARGET
+    #[arg(long)]
+    no_clobber: bool,
+
+    /// Do not wait until TARGET is on stable storage
+    #[arg(long)]
+    no_sync: bool,
+
+    /// Show what would be written, and whether it fits; change nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    access: Access,
+
+    #[command(flatten)]
+    workers: Workers,
+
+    #[command(flatten)]
+    pub(crate) shown: Shown,
+
+    #[command(flatten)]
+    pub(crate) json: Json,
+
+    /// What a signal, or a failure, has left.
+    #[arg(skip)]
+    pub(crate) cleanup: Cleanup,
+}
+
+impl Restore {
+    /// Refuses what is well-formed but cannot be meant.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        if is_dash(&self.image) {
+            let message = "IMAGE cannot be standard input, of which only the next byte can be read; \
+                           write ./- for a file of that name";
+            return Err(message.to_owned());
+        }
+        if self.is_stream() && self.verify {
+            return Err("--verify cannot read standard output back; name a file or a device".to_owned());
+        }
+        if self.is_stream() && self.json.json {
+            return Err("--json prints on standard output, where TARGET - has the disk".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether the disk goes to standard output.
+    pub(crate) fn is_stream(&self) -> bool {
+        is_dash(&self.target)
+    }
+
+    /// Where the disk goes.
+    pub(crate) fn place(&self) -> Place {
+        if self.is_stream() {
+            Place::Stdout
+        } else {
+            Place::Path(self.target.clone())
+        }
+    }
+
+    /// What the library is asked to do.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            access: self.access.files(),
+            sync: !self.no_sync,
+            verify: self.verify,
+            keep_going: self.keep_going,
+            used_only: self.used_only,
+            no_clobber: self.no_clobber,
+            threads: self.workers.threads,
+            cleanup: self.cleanup.clone(),
+        }
+    }
+}
+
+fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == OsStr::new("-")
+}

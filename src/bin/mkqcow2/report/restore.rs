@@ -1,0 +1,130 @@
+//! `mkqcow2 restore IMAGE TARGET`.
+
+mod json;
+mod text;
+
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+use super::{WARNING, advice};
+use crate::args::restore::Restore;
+use crate::console::{print, say, say_of};
+use crate::verbs::Verb;
+use mkqcow2::Error;
+use mkqcow2::error::{Action, Corrupt, FileKind, InUse, Invalid, Side};
+use mkqcow2::restore::{Plan, Report, Warning};
+
+/// What a target is called that was begun and not completed.
+pub(crate) const INCOMPLETE: &str = "is incomplete, neither what it was nor the disk";
+
+const KEEP_GOING: &str = "--keep-going restores what can be read";
+
+/// Of a dry run.
+pub(crate) fn plan(args: &Restore, plan: &Plan) -> ExitCode {
+    warn(args, &plan.warnings);
+    super::answer::<Restore>(0, |out| {
+        if args.json.json {
+            json::plan(out, args, plan)
+        } else {
+            text::plan(out, args, plan)
+        }
+    })
+}
+
+/// Of a run that was completed.
+pub(crate) fn done(args: &Restore, report: &Report) -> ExitCode {
+    for bad in &report.bad {
+        say_of(&args.image, &text::bad(bad));
+    }
+    warn(args, &report.warnings);
+    let is_told = if args.json.json {
+        print(|out| json::report(out, args, report))
+    } else {
+        if args.is_stream() && !args.shown.quiet {
+            say(&text::line(args, report));
+        } else if !args.shown.quiet {
+            print(|out| writeln!(out, "{}", text::line(args, report)));
+        }
+        true
+    };
+    if report.warnings.iter().any(Warning::matters) || !is_told {
+        ExitCode::from(WARNING)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn warn(args: &Restore, warnings: &[Warning]) {
+    for warning in warnings {
+        say_of(args.path(warning.side()), &format!("warning: {warning}"));
+    }
+}
+
+/// What can be done about an error.
+pub(crate) fn advice(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Io {
+            side: Side::Source,
+            action: Action::Read(_),
+            ..
+        } => Some(KEEP_GOING),
+        Error::Corrupt(corrupt) if is_of_a_part(corrupt) => Some(KEEP_GOING),
+        Error::Io {
+            side: Side::Target,
+            action,
+            source,
+        } => of_target(*action, source).or_else(|| advice::general(error)),
+        Error::Invalid(invalid) => of_refusal(invalid).or_else(|| advice::general(error)),
+        Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | Error::Elsewhere { .. } | _ => {
+            advice::general(error)
+        }
+    }
+}
+
+fn of_target(action: Action, source: &io::Error) -> Option<&'static str> {
+    let kind = source.kind();
+    if action == Action::Open && kind == ErrorKind::PermissionDenied {
+        Some("root can write to it")
+    } else if action == Action::Create || action == Action::Publish {
+        advice::of_new_file(action, source)
+    } else if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
+        Some("mkqcow2 restore -n tells how much room is needed")
+    } else if kind == ErrorKind::FileTooLarge {
+        Some("the filesystem or ulimit -f allows no larger file")
+    } else {
+        None
+    }
+}
+
+/// Whether the rest of the disk can be had all the same.
+fn is_of_a_part(corrupt: &Corrupt) -> bool {
+    match corrupt {
+        Corrupt::Entry { .. }
+        | Corrupt::CutOff { .. }
+        | Corrupt::Stream { .. }
+        | Corrupt::Checksum { .. } => true,
+        Corrupt::Field { structure, .. } | Corrupt::Truncated { structure, .. } => {
+            structure.ends_with("checksum table")
+        }
+        Corrupt::Shrank { .. } | Corrupt::Disappeared { .. } | Corrupt::TooManyUnreadable { .. } | _ => false,
+    }
+}
+
+fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
+    if let Invalid::TargetInUse(in_use) = invalid {
+        Some(match in_use {
+            InUse::Mounted { .. } => "unmount it first",
+            InUse::Swap { .. } => "swapoff it first",
+            InUse::Held { .. } => "deactivate that first",
+            InUse::Busy { .. } => "lsblk may tell by whom",
+        })
+    } else if let Invalid::TargetBehindLoop { .. } = invalid {
+        Some("detach that with losetup -d first, or restore to it")
+    } else if *invalid == Invalid::DiskTargetKind(FileKind::Fifo) {
+        Some("for a pipe, give - and redirect standard output")
+    } else if *invalid == Invalid::StdoutIsTerminal {
+        Some("redirect it, or name a file")
+    } else {
+        None
+    }
+}

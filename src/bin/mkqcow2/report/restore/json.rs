@@ -1,0 +1,68 @@
+//! For scripts: one object, on one line.
+
+use std::io::{self, Write};
+
+use serde_json::json;
+
+use crate::args::restore::Restore;
+use crate::console;
+use mkqcow2::restore::{Kind, Plan, Report, Warning, Why};
+use mkqcow2::units::length;
+
+/// Of a run that was completed.
+pub(super) fn report(out: &mut dyn Write, args: &Restore, report: &Report) -> io::Result<()> {
+    let bad: Vec<_> = report
+        .bad
+        .iter()
+        .map(|bad| {
+            let why = match bad.why {
+                Why::Unreadable => "unreadable",
+                Why::Checksum => "checksum",
+            };
+            json!({"start": bad.range.start, "length": length(&bad.range), "why": why})
+        })
+        .collect();
+    let matters = report.warnings.iter().any(Warning::matters);
+    let object = json!({
+        "status": if matters { 3 } else { 0 },
+        "image": args.image.to_string_lossy(),
+        "target": args.target.to_string_lossy(),
+        "size": report.size,
+        "data": report.data,
+        "written": report.written,
+        "zeros": report.zeros,
+        "left": report.left,
+        "checked": report.is_checked,
+        "verified": report.is_verified,
+        "seconds": report.duration.as_secs_f64(),
+        "damaged": bad,
+        "warnings": texts(&report.warnings),
+    });
+    writeln!(out, "{}", console::json(&object))
+}
+
+/// Of a dry run.
+pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Result<()> {
+    let object = json!({
+        "status": 0,
+        "image": args.image.to_string_lossy(),
+        "target": args.target.to_string_lossy(),
+        "kind": match plan.target {
+            Kind::File => "file",
+            Kind::Device => "device",
+            Kind::Stdout => "stream",
+        },
+        "size": plan.size,
+        "data": plan.data,
+        "zeros": plan.zeros,
+        "unallocated": plan.unallocated,
+        "room": plan.room,
+        "checked": plan.is_checked,
+        "warnings": texts(&plan.warnings),
+    });
+    writeln!(out, "{}", console::json(&object))
+}
+
+fn texts(warnings: &[Warning]) -> Vec<String> {
+    warnings.iter().map(ToString::to_string).collect()
+}

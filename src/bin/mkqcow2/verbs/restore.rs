@@ -1,0 +1,78 @@
+//! `mkqcow2 restore IMAGE TARGET`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use super::Verb;
+use crate::args::restore::{AFTER_HELP, Restore};
+use crate::bar::{self, Bar};
+use crate::{report, signals};
+use mkqcow2::error::Side;
+use mkqcow2::sink::Left;
+use mkqcow2::{Error, Restoring};
+
+impl Verb for Restore {
+    fn line() -> clap::Command {
+        Self::command().after_help(AFTER_HELP)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        Self::validate(self)
+    }
+
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        vec![("image", &self.image), ("target", &self.target)]
+    }
+
+    fn path(&self, side: Side) -> &Path {
+        match side {
+            Side::Source => &self.image,
+            Side::Target => self.shown_target(),
+        }
+    }
+
+    fn is_json(&self) -> bool {
+        self.json.json
+    }
+
+    fn advice(&self, error: &Error) -> Option<&'static str> {
+        report::restore::advice(error)
+    }
+
+    fn aftermath(&self) -> Option<(&Path, &'static str)> {
+        match self.cleanup.left() {
+            Left::Part => Some((self.shown_target(), report::restore::INCOMPLETE)),
+            Left::Old | Left::New => None,
+        }
+    }
+
+    fn run(&self) -> mkqcow2::Result<ExitCode> {
+        let style = if self.dry_run {
+            bar::Style::Hidden
+        } else {
+            self.shown.bar()
+        };
+        let bar = Bar::new(style);
+        signals::watch(self.cleanup.clone(), bar.clone(), self.shown_target().to_owned());
+        let restoring = Restoring::prepare(&self.image, &self.place(), self.options())?;
+        if self.dry_run {
+            return Ok(report::restore::plan(self, &restoring.plan()?));
+        }
+        let report = restoring.run(&bar);
+        bar.end();
+        Ok(report::restore::done(self, &report?))
+    }
+}
+
+impl Restore {
+    /// What the target is called in messages.
+    pub(crate) fn shown_target(&self) -> &Path {
+        if self.is_stream() {
+            Path::new("standard output")
+        } else {
+            &self.target
+        }
+    }
+}
