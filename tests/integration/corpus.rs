@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 
 use crate::support::{Dir, noise};
-pub use oracle::Range;
+pub use oracle::{Range, ranges};
 use recipe::Recipe;
 
 /// An image, and what to know before it is read.
@@ -43,7 +43,8 @@ impl Specimen {
 /// All specimens, in a directory that goes away with the last who holds them.
 #[derive(Debug)]
 pub struct Corpus {
-    pub dir: Dir,
+    /// What holds them all.
+    _dir: Dir,
     pub specimens: Vec<Specimen>,
 }
 
@@ -57,17 +58,10 @@ impl Corpus {
             let number = MADE.fetch_add(1, Ordering::Relaxed);
             let dir = Dir::new(&format!("corpus-{number}"));
             let specimens = all(&dir);
-            let corpus = Arc::new(Self { dir, specimens });
+            let corpus = Arc::new(Self { _dir: dir, specimens });
             *shared = Arc::downgrade(&corpus);
             corpus
         })
-    }
-
-    /// The specimen of that name.
-    #[track_caller]
-    pub fn get(&self, name: &str) -> &Specimen {
-        let found = self.specimens.iter().find(|specimen| specimen.name == name);
-        found.unwrap_or_else(|| panic!("there is no specimen {name}"))
     }
 
     /// Holds every specimen to what `test` asks of it, several at a time. All that fail are told, not just one.

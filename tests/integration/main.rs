@@ -11,7 +11,6 @@
 
 mod agreement;
 mod checksums;
-#[allow(dead_code, reason = "the tests of every command take what they need")]
 mod corpus;
 mod damaged;
 mod devices;
