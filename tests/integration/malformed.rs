@@ -32,15 +32,17 @@ enum Outcome {
     /// It is restored as if nothing had happened: a reader does not need what was damaged.
     /// `check` exits with this status.
     Reads(i32),
-    /// It is restored, but not as it was: damage that only refcounts show. `check` finds it.
-    Altered,
+    /// It is restored, but not as it was: no reader could know. `check` exits with this status.
+    Altered(i32),
+    /// It is not restored, for reasons that lie outside of the image: other files, or a key. These words say which.
+    Elsewhere(&'static str),
     /// Its tables are right, its checksums are not: whoever compares them says these words.
     Mismatch(&'static str),
     /// Refused with one of these words, or restored as if nothing had happened.
     RefusedOrReads(&'static [&'static str]),
 }
 
-use Outcome::{Altered, Mismatch, Reads, Refused, RefusedOrReads};
+use Outcome::{Altered, Elsewhere, Mismatch, Reads, Refused, RefusedOrReads};
 
 /// An image to be damaged, the damage, and what comes of it.
 #[derive(Clone, Debug)]
@@ -166,19 +168,21 @@ impl Row {
         let found = read(&dir.join("bad.qcow2"), !self.base.arguments().is_empty());
         let same = |found: &[u8]| first_difference(found, &good.raw);
         match (self.outcome, found) {
-            (Refused(words), Err(error)) if error.contains(words) => None,
-            (Refused(words), Err(error)) => Some(format!("expected {words:?}\n    {error}")),
-            (Refused(_), Ok(found)) => Some(format!("reads; differs: {:?}", same(&found))),
+            (Refused(words) | Elsewhere(words), Err(error)) if error.contains(words) => None,
+            (Refused(words) | Elsewhere(words), Err(error)) => {
+                Some(format!("expected {words:?}\n    {error}"))
+            }
+            (Refused(_) | Elsewhere(_), Ok(found)) => Some(format!("reads; differs: {:?}", same(&found))),
             (RefusedOrReads(words), Err(error)) => {
                 let is_told = words.iter().any(|words| error.contains(words));
                 (!is_told).then(|| format!("expected one of {words:?}\n    {error}"))
             }
             (Mismatch(_), Ok(_)) => None,
-            (Reads(_) | Altered | Mismatch(_), Err(error)) => Some(format!("does not read: {error}")),
+            (Reads(_) | Altered(_) | Mismatch(_), Err(error)) => Some(format!("does not read: {error}")),
             (Reads(_) | RefusedOrReads(_), Ok(found)) => {
                 same(&found).map(|difference| format!("reads, but {difference}"))
             }
-            (Altered, Ok(found)) => same(&found).is_none().then(|| "nothing was altered".to_owned()),
+            (Altered(_), Ok(found)) => same(&found).is_none().then(|| "nothing was altered".to_owned()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::bases::Base::{DataFile, Extended, Ours, V2, V3, Zlib, Zstd};
 use super::patient::field;
-use super::{Line, Reads, Refused};
+use super::{Elsewhere, Line, Reads, Refused};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Line] = &[
@@ -30,8 +30,8 @@ pub(super) const ROWS: &[Line] = &[
     ("size of one L2 table more", V3, |p| p.put64(field::SIZE, (4 << 20) + 512), Refused("l1_size is 0x2, expected at least 0x3")),
     ("size 2^60 with extended L2", Extended, |p| p.put64(field::SIZE, 1 << 60), Refused("size is 0x1000000000000000, expected at most")),
 
-    ("crypt_method 1", V2, |p| p.put32(field::CRYPT, 1), Refused("is encrypted with AES, which is not supported yet")),
-    ("crypt_method 2", V3, |p| p.put32(field::CRYPT, 2), Refused("is encrypted with LUKS, which is not supported yet")),
+    ("crypt_method 1", V2, |p| p.put32(field::CRYPT, 1), Elsewhere("is encrypted with AES, which is not supported yet")),
+    ("crypt_method 2", V3, |p| p.put32(field::CRYPT, 2), Elsewhere("is encrypted with LUKS, which is not supported yet")),
     ("crypt_method 3", V3, |p| p.put32(field::CRYPT, 3), Refused("crypt_method is 0x3, expected at most 0x2")),
     ("crypt_method 0xffffffff", V3, |p| p.put32(field::CRYPT, u32::MAX), Refused("crypt_method is 0xffffffff, expected at most 0x2")),
 
@@ -80,7 +80,7 @@ pub(super) const ROWS: &[Line] = &[
     }, Refused("(bit 63)")),
     ("extended L2, which it has not", V3, |p| p.set(field::INCOMPATIBLE, 1 << 4), Refused("cluster_bits is 0xc, expected at least 0xe")),
     ("no extended L2, which it has", Extended, |p| p.clear(field::INCOMPATIBLE, 1 << 4), Refused("L2 table at")),
-    ("an external data file, which it has not", V3, |p| p.set(field::INCOMPATIBLE, 1 << 2), Refused("needs a external data file, but does not say which")),
+    ("an external data file, which it has not", V3, |p| p.set(field::INCOMPATIBLE, 1 << 2), Elsewhere("external data file, but does not say which")),
     ("no external data file, which it has", DataFile, |p| p.clear(field::INCOMPATIBLE, 1 << 2), Refused("expected")),
     ("marked as dirty", V3, |p| p.set(field::INCOMPATIBLE, 1), Reads(0)),
     ("marked as corrupt", V3, |p| p.set(field::INCOMPATIBLE, 2), Reads(0)),

@@ -68,9 +68,9 @@ pub(super) const ROWS: &[Line] = &[
     ("zlib stream of one stored block", Zlib, |p| p.compress(0, &stored(&content())), Reads(2)),
     ("zlib entry that is COPIED", Zlib, |p| p.set(p.l2_entry(0), COPIED), Reads(2)),
     ("zlib entry with all sectors", Zlib, |p| p.point_stream(3, p.stream(3).0, 16), Reads(2)),
-    ("zlib streams that are one", Zlib, |p| p.put64(p.l2_entry(1), p.get64(p.l2_entry(0))), Altered),
+    ("zlib streams that are one", Zlib, |p| p.put64(p.l2_entry(1), p.get64(p.l2_entry(0))), Altered(2)),
     ("data called compressed", V3, |p| p.put64(p.l2_entry(0), COMPRESSED | p.host(0)), Refused("compressed cluster at")),
-    ("compressed called data", Zlib, |p| p.put64(p.l2_entry(0), COPIED | p.stream(0).0), Altered),
+    ("compressed called data", Zlib, |p| p.put64(p.l2_entry(0), COPIED | p.stream(0).0), Altered(0)),
 
     ("zstd offset past the end", Zstd, |p| p.point_stream(0, 1 << 40, 4), Refused("expected an offset within the file")),
     ("zstd stream cut short by its entry", Zstd, |p| p.point_stream(0, p.stream(0).0, 1), Refused("compressed cluster at")),
