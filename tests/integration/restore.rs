@@ -1,13 +1,11 @@
 //! Disks that come back: from images of any kind, to files, devices and pipes.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::corpus::{Corpus, first_difference};
 use crate::disk::Disk;
 use crate::support::loops::{Loop, Mount, make_ext4};
 use crate::support::{Dir, noise, tool};
@@ -145,39 +143,6 @@ fn images_of_qemu_img_come_back_as_it_reads_them() {
             same(&expected, &dir.join("copy.raw"));
         }
     }
-}
-
-#[test]
-fn every_specimen_and_its_snapshots_come_back_as_qemu_reads_them() {
-    let corpus = Corpus::shared();
-    corpus.each(|specimen| {
-        let copy = corpus.dir.join(format!("{}.restored", specimen.file()));
-        let restored = |options: &[&str]| {
-            let arguments = [&["restore", "--no-sync"], options, specimen.arguments()].concat();
-            let files = [specimen.path.as_os_str(), copy.as_os_str()];
-            let arguments = arguments.into_iter().map(OsStr::new).chain(files);
-            let output = corpus.dir.command(arguments).output().unwrap();
-            if !output.status.success() {
-                return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-            }
-            let bytes = fs::read(&copy).unwrap();
-            fs::remove_file(&copy).unwrap();
-            Ok(bytes)
-        };
-        let equals = |what: &str, found: Vec<u8>, expected: Vec<u8>| {
-            first_difference(&found, &expected)
-                .map_or(Ok(()), |difference| Err(format!("{what}: {difference}")))
-        };
-        equals("active", restored(&["-j3"])?, specimen.raw())?;
-        for name in &specimen.snapshots {
-            equals(
-                name,
-                restored(&["--snapshot", name])?,
-                specimen.raw_snapshot(name),
-            )?;
-        }
-        Ok(())
-    });
 }
 
 #[test]
