@@ -9,7 +9,7 @@ use super::layer::{ImageLayer, Layer};
 use super::{HostFile, Image};
 use crate::error::{Corrupt, Result};
 use crate::format::mapping::{Mapping, Stream};
-use crate::source::{FileSource, Kind, Source};
+use crate::source::{Change, FileSource, Kind, Source};
 use crate::units::{GuestOffset, HostOffset, SECTOR, to_u64, to_usize, within};
 
 /// How much of a disk [`Source::next_data`] tells at a time, in bytes, at least.
@@ -115,6 +115,22 @@ impl Disk {
             };
             [Some(layer.path()), data].into_iter().flatten()
         })
+    }
+
+    /// The first of its files that was seen to change since it was opened, and how.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`](crate::Error::Io) if the system cannot tell.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a raw file is smaller.
+    pub fn change(&self) -> Result<Option<(&Path, Change)>> {
+        for layer in &self.layers {
+            let change = layer.change().map_err(|error| error.elsewhere(layer.path()))?;
+            if change.is_some() {
+                return Ok(change);
+            }
+        }
+        Ok(None)
     }
 
     /// What the reading is best aligned to, in bytes: the largest cluster of the chain.
@@ -296,7 +312,12 @@ impl Source for Disk {
         let mut at = from;
         let mut data: Option<Range<u64>> = None;
         while at < self.size {
-            let run = self.run_at(GuestOffset(at), u64::MAX)?;
+            let run = match self.run_at(GuestOffset(at), u64::MAX) {
+                Ok(run) => run,
+                // A fault behind data is one of what follows it.
+                Err(_) if data.is_some() => break,
+                Err(error) => return Err(error),
+            };
             let end = at.saturating_add(run.length);
             match (&mut data, run.is_zero()) {
                 (None, true) => {}

@@ -10,6 +10,7 @@ use rustix::fs::SeekFrom;
 
 use crate::devices::{FileId, Subject};
 use crate::error::{Action, Corrupt, Error, Invalid, Result};
+use crate::source::{Change, State};
 use crate::units::{HostOffset, SECTOR, to_u64};
 
 /// A regular file or a block device that holds an image, or the clusters of one.
@@ -21,6 +22,8 @@ pub struct HostFile {
     id: FileId,
     /// In bytes.
     length: u64,
+    /// Its state when it was opened.
+    before: State,
 }
 
 impl HostFile {
@@ -41,6 +44,7 @@ impl HostFile {
         if Subject::of(&metadata) != Some(subject) {
             return Err(Invalid::SourceReplaced.into());
         }
+        let before = State::of(&file, subject).map_err(examine)?;
         let length = match subject {
             Subject::File(_) => metadata.len(),
             Subject::Device(_) => {
@@ -53,6 +57,7 @@ impl HostFile {
             subject,
             id: FileId::of(&metadata),
             length,
+            before,
         })
     }
 
@@ -98,6 +103,17 @@ impl HostFile {
         let start = rustix::fs::seek(&self.file, SeekFrom::Data(from.0)).ok()?;
         let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).ok()?;
         Some(start..end)
+    }
+
+    /// How it was seen to change since it was opened.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system cannot tell.
+    pub fn change(&self) -> Result<Option<Change>> {
+        let after =
+            State::of(&self.file, self.subject).map_err(|error| Error::source_io(Action::Examine, error))?;
+        Ok(Change::between(self.before, after))
     }
 
     /// Fills `buf` with the bytes from `at` on.

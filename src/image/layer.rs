@@ -7,7 +7,7 @@ use super::decompress::Decoder;
 use super::{Image, Run, View};
 use crate::error::{Corrupt, Result};
 use crate::format::mapping::{Mapping, Stream};
-use crate::source::{FileSource, Source};
+use crate::source::{Change, FileSource, Source};
 use crate::units::{GuestOffset, HostOffset, SECTOR, to_usize};
 
 /// One of the files of a disk.
@@ -51,6 +51,23 @@ impl Layer {
         match self {
             Self::Image(layer) => layer.image.file.path(),
             Self::Raw(layer) => &layer.path,
+        }
+    }
+
+    /// Which of its files was seen to change since it was opened, and how.
+    pub(super) fn change(&self) -> Result<Option<(&Path, Change)>> {
+        let change = match self {
+            Self::Image(layer) => layer.image.file.change()?,
+            Self::Raw(layer) => layer.source.as_ref().map_or(Ok(None), FileSource::change)?,
+        };
+        let data = match self {
+            Self::Image(layer) => layer.image.data_file(),
+            Self::Raw(_) => None,
+        };
+        match (change, data) {
+            (Some(change), _) => Ok(Some((self.path(), change))),
+            (None, Some(data)) => Ok(data.change()?.map(|change| (data.path(), change))),
+            (None, None) => Ok(None),
         }
     }
 

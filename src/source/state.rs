@@ -44,7 +44,7 @@ impl State {
     /// # Errors
     ///
     /// If the file cannot be examined.
-    pub(super) fn of(file: &File, subject: Subject) -> io::Result<Self> {
+    pub(crate) fn of(file: &File, subject: Subject) -> io::Result<Self> {
         match subject {
             Subject::File(_) => Ok(Self::File(FileState::of(&file.metadata()?))),
             Subject::Device(number) => {
@@ -85,7 +85,7 @@ pub enum Change {
 
 impl Change {
     /// What changed between two looks at a source.
-    pub(super) fn between(before: State, after: State) -> Option<Self> {
+    pub(crate) fn between(before: State, after: State) -> Option<Self> {
         let sectors = |state| match state {
             State::Device { sectors_written, .. } => sectors_written,
             State::File(_) => None,
