@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use chain::{Access, is_image};
+pub use chain::{Access, Format, is_image};
 pub use checksums::{Checksums, ChecksumsInOrder};
 pub use disk::{Disk, DiskRun};
 pub use host::HostFile;

@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::allocation::{self, AllocationMap, Reason, Scan};
-use crate::error::{Error, Invalid, Result, Role};
+use crate::error::{Error, Invalid, Result};
 use crate::format::mapping::Mapping;
-use crate::image::{self, Access, Disk, DiskRun, Image};
+use crate::image::{Access, Disk, DiskRun, Format, Image};
 use crate::source::{self, Open};
 use crate::units::{GuestOffset, HostOffset, SECTOR, length};
 use preallocated::is_preallocated;
@@ -23,15 +23,6 @@ pub struct Options {
     pub format: Option<Format>,
     /// Which state of an image, and with which files.
     pub access: Access,
-}
-
-/// What a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// The disk itself.
-    Raw,
-    /// A qcow2 image of it.
-    Qcow2,
 }
 
 /// The map of a disk.
@@ -90,16 +81,12 @@ impl Map {
     /// - Those of [`source::open`] and [`allocation::scan`] for a raw file or device; it may be in use.
     /// - [`Error::Invalid`] if [`Access`] asks for what a raw disk does not have.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
-        let is_image = match options.format {
-            Some(format) => format == Format::Qcow2,
-            None => image::is_image(path)?,
-        };
-        if is_image {
+        if Format::of(path, options.format)? == Format::Qcow2 {
             let disk = Disk::open(path, &options.access)?;
             let preallocated = disk.images().map(is_preallocated).collect();
             return Ok(Self::Image(ImageMap { disk, preallocated }));
         }
-        refuse_of_raw(&options.access)?;
+        options.access.refuse_of_raw()?;
         let force = true;
         let open = Open {
             force,
@@ -240,19 +227,4 @@ fn raw_regions(map: &AllocationMap) -> impl Iterator<Item = Region> {
         content: Content::Free,
     });
     regions.chain(padding)
-}
-
-fn refuse_of_raw(access: &Access) -> Result<(), Invalid> {
-    if access.backing.is_some() {
-        return Err(Invalid::NeedsNoFile(Role::Backing));
-    }
-    if access.data_file.is_some() {
-        return Err(Invalid::NeedsNoFile(Role::Data));
-    }
-    match &access.snapshot {
-        Some(wanted) => Err(Invalid::NoSuchSnapshot {
-            wanted: wanted.clone(),
-        }),
-        None => Ok(()),
-    }
 }

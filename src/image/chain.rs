@@ -44,15 +44,48 @@ struct Opener {
 /// Where to look for what is not allocated in an image.
 struct Backing {
     path: PathBuf,
-    format: Format,
+    /// `None` if nobody said.
+    format: Option<Format>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Qcow2,
+/// How a file or device holds a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Byte by byte.
     Raw,
-    /// Nobody said.
-    Unknown,
+    /// As a qcow2 image.
+    Qcow2,
+}
+
+impl Format {
+    /// The format that was given, or else the one that the file [seems](is_image) to have.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`is_image`].
+    pub fn of(path: &Path, given: Option<Self>) -> Result<Self> {
+        match given {
+            Some(given) => Ok(given),
+            None if is_image(path)? => Ok(Self::Qcow2),
+            None => Ok(Self::Raw),
+        }
+    }
+}
+
+impl Access {
+    /// Refuses, for a raw disk, what can be asked for of an image only.
+    pub(crate) fn refuse_of_raw(&self) -> Result<(), Invalid> {
+        if self.backing.is_some() {
+            return Err(Invalid::NeedsNoFile(Role::Backing));
+        }
+        if self.data_file.is_some() {
+            return Err(Invalid::NeedsNoFile(Role::Data));
+        }
+        match self.snapshot.clone() {
+            Some(wanted) => Err(Invalid::NoSuchSnapshot { wanted }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Disk {
@@ -129,17 +162,12 @@ impl Opener {
         if self.layers.len() > MAX_DEPTH {
             return Err(Invalid::ChainTooLong { limit: MAX_DEPTH }.into());
         }
-        let is_qcow2 = match backing.format {
-            Format::Qcow2 => true,
-            Format::Raw => false,
-            Format::Unknown => {
-                let is_qcow2 = is_image(&backing.path)?;
-                // The content of a raw disk belongs to its guest, who must not choose which files are opened.
-                self.follow &= !is_qcow2;
-                is_qcow2
-            }
-        };
-        if is_qcow2 {
+        let format = Format::of(&backing.path, backing.format)?;
+        if backing.format.is_none() {
+            // The content of a raw disk belongs to its guest, who must not choose which files are opened.
+            self.follow &= format == Format::Raw;
+        }
+        if format == Format::Qcow2 {
             let number = u32::try_from(self.layers.len()).unwrap_or(u32::MAX);
             let image = Image::open_as(&backing.path, number, Arc::clone(&self.windows))?;
             let view = image.active();
@@ -168,9 +196,9 @@ impl Opener {
             return Ok(None);
         };
         let format = match image.extensions.backing_format.as_deref() {
-            Some("qcow2") => Format::Qcow2,
-            Some("raw" | "file" | "host_device") => Format::Raw,
-            None | Some("") => Format::Unknown,
+            Some("qcow2") => Some(Format::Qcow2),
+            Some("raw" | "file" | "host_device") => Some(Format::Raw),
+            None | Some("") => None,
             Some(other) => return Err(Unsupported::BackingFormat(other.to_owned()).into()),
         };
         let path = match given {
@@ -210,11 +238,12 @@ fn resolved(image: &Image, name: &OsStr) -> Result<PathBuf> {
     Ok(directory.join(name))
 }
 
-/// Whether a file begins like a qcow2 image.
+/// Whether a file or device begins as an image does. A raw disk does too if whoever writes to it wants that.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] and [`Error::Invalid`] if it cannot be opened and read, as for an image.
+/// - [`Error::Invalid`] if it is neither a regular file nor a block device.
+/// - [`Error::Io`] if it cannot be read.
 pub fn is_image(path: &Path) -> Result<bool> {
     let file = HostFile::open(path)?;
     let mut magic = [0; MAGIC.len()];

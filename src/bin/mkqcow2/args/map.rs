@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-
-use super::shared::Access;
-use mkqcow2::map::{Format, Options};
+use super::shared::{Access, FormatArg};
+use mkqcow2::map::Options;
 
 /// Show which ranges of a disk are in use, and where in an image they are
 #[derive(Debug, clap::Parser)]
@@ -27,20 +25,11 @@ pub(crate) struct Map {
     pub(crate) json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum FormatArg {
-    Raw,
-    Qcow2,
-}
-
 impl Map {
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> Options {
         Options {
-            format: self.format.map(|format| match format {
-                FormatArg::Raw => Format::Raw,
-                FormatArg::Qcow2 => Format::Qcow2,
-            }),
+            format: self.format.map(FormatArg::meant),
             access: self.access.files(),
         }
     }

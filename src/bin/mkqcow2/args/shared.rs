@@ -4,8 +4,11 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+
 use super::values::parse_threads;
 use crate::bar;
+use mkqcow2::image::Format;
 
 /// How many workers there are.
 #[derive(Debug, clap::Args)]
@@ -78,6 +81,22 @@ impl Access {
             data_file: self.data_file.clone(),
             follow: self.follow,
             snapshot: self.snapshot.clone(),
+        }
+    }
+}
+
+/// How a file or device holds a disk.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum FormatArg {
+    Raw,
+    Qcow2,
+}
+
+impl FormatArg {
+    pub(crate) fn meant(self) -> Format {
+        match self {
+            Self::Raw => Format::Raw,
+            Self::Qcow2 => Format::Qcow2,
         }
     }
 }
