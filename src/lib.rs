@@ -19,7 +19,7 @@
 //! ```
 //!
 //! An [`Image`] is an image file that is looked into, a [`Disk`] an image with all the files that it takes to read
-//! it: qcow2 of any kind, not only what this crate writes.
+//! it: qcow2 of any kind, not only what this crate writes. [`compare()`] tells whether two disks hold the same bytes.
 //!
 //! ```no_run
 //! # fn main() -> mkqcow2::Result<()> {
@@ -74,6 +74,9 @@ pub mod create;
 
 pub mod restore;
 
+pub mod compare;
+
+pub use compare::{Comparison, compare};
 pub use create::{Imaging, Options, Plan, Report, Warning, create};
 pub use error::{Error, Result};
 pub use image::{Access, Disk, Image};

@@ -13,7 +13,7 @@ use rayon::ThreadPool;
 
 use crate::error::{Action, Error, Result};
 
-/// How many workers there are unless more are asked for: one reads and hashes as fast as another thread writes.
+/// How many workers there are at most unless more are asked for: one reads and hashes as fast as another thread writes.
 const MAX_WORKERS: usize = 8;
 
 /// As many workers as were asked for, or one for each processor but that of the thread that takes the results:
@@ -23,11 +23,24 @@ const MAX_WORKERS: usize = 8;
 ///
 /// [`Error::Io`] if the system has no room for them.
 pub fn workers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = threads.map_or(
-        processors.saturating_sub(1).clamp(1, MAX_WORKERS),
-        NonZeroUsize::get,
-    );
+    pool(threads, processors().saturating_sub(1))
+}
+
+/// As many workers as were asked for, or one for each processor: for results that are taken in no time.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the system has no room for them.
+pub fn readers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
+    pool(threads, processors())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+fn pool(threads: Option<NonZeroUsize>, unless_asked: usize) -> Result<ThreadPool> {
+    let threads = threads.map_or(unless_asked.clamp(1, MAX_WORKERS), NonZeroUsize::get);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     // As text: its source says the same again.
     let failed = |error: rayon::ThreadPoolBuildError| io::Error::other(error.to_string());

@@ -9,6 +9,8 @@ pub enum Phase {
     Syncing,
     /// Reading back what was written.
     Verifying,
+    /// Reading two disks.
+    Comparing,
 }
 
 /// Somebody who wants to know.

@@ -176,7 +176,7 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
         Watch {
             before,
             writer,
-            _held: claim.held,
+            held: claim.held,
         },
     ))
 }

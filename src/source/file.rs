@@ -40,7 +40,7 @@ pub(super) struct Watch {
     /// Who might write to it while it is read, if it was opened in spite of that.
     pub(super) writer: Option<InUse>,
     /// What keeps others from mounting it meanwhile.
-    pub(super) _held: Vec<File>,
+    pub(super) held: Vec<File>,
 }
 
 impl FileSource {
@@ -68,6 +68,16 @@ impl FileSource {
     /// Who might write to it while it is read, if it was opened in spite of that.
     pub fn writer(&self) -> Option<&InUse> {
         self.watch.writer.as_ref()
+    }
+
+    /// Whether others are kept from mounting it, or what shows its bytes, until it is closed.
+    pub fn is_claimed(&self) -> bool {
+        !self.watch.held.is_empty()
+    }
+
+    /// Keeps nobody from mounting it any more.
+    pub fn release(&mut self) {
+        self.watch.held.clear();
     }
 
     /// The file or device it is.

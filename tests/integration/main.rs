@@ -11,6 +11,7 @@
 
 mod agreement;
 mod checksums;
+mod compare;
 mod corpus;
 mod damaged;
 mod devices;

@@ -47,7 +47,7 @@ fn writes() -> impl Strategy<Value = Vec<Write>> {
     vec(write, 0..24)
 }
 
-fn disks() -> impl Strategy<Value = Disk> {
+pub fn disks() -> impl Strategy<Value = Disk> {
     let size = prop_oneof![
         1_u64..5000,
         1..MAX_SIZE,

@@ -47,6 +47,11 @@ impl Bar {
         self.inner.finish_and_clear();
     }
 
+    /// Does something that needs the terminal for itself.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.inner.suspend(work)
+    }
+
     fn line(&self) {
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if last.elapsed() < LINES_EVERY {
@@ -101,7 +106,7 @@ const TIME: &str = "{spinner} {prefix}, {elapsed}";
 /// What a phase is called, and what is drawn in it. The first one, which is what was asked for, needs no name.
 fn look(phase: Phase) -> (&'static str, &'static str) {
     match phase {
-        Phase::Copying => ("", BYTES),
+        Phase::Copying | Phase::Comparing => ("", BYTES),
         Phase::Syncing => ("syncing", TIME),
         Phase::Verifying => ("verifying ", BYTES),
     }

@@ -1,6 +1,7 @@
 //! What the user is told: one module a command, and what is told of all of them.
 
 pub(crate) mod advice;
+pub(crate) mod compare;
 pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
@@ -10,7 +11,7 @@ use std::error::Error as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use crate::console::{json, print, say_of};
 use crate::verbs::Verb;
@@ -29,6 +30,15 @@ pub(crate) const USAGE: u8 = 64;
 
 /// Of a run that failed.
 pub(crate) fn failure<V: Verb>(verb: &V, error: &Error) -> ExitCode {
+    let (status, fields) = told(verb, error);
+    if verb.is_json() {
+        print(|out| writeln!(out, "{}", json(&fields.into())));
+    }
+    ExitCode::from(status)
+}
+
+/// Tells of a failure on standard error. Returns the status, and what a JSON object says of it.
+pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>) {
     let (error, elsewhere) = error.innermost();
     let mut message = with_causes(error);
     if let Some(advice) = verb.advice(error) {
@@ -46,19 +56,16 @@ pub(crate) fn failure<V: Verb>(verb: &V, error: &Error) -> ExitCode {
     if let Some((path, message)) = aftermath {
         say_of(path, message);
     }
-    if verb.is_json() {
-        let named = verb.files().into_iter().chain([("path", path)]);
-        let mut fields: Map<_, _> = named
-            .map(|(field, path)| (field.to_owned(), path.to_string_lossy().into()))
-            .collect();
-        fields.insert("status".to_owned(), status.into());
-        fields.insert("error".to_owned(), message.into());
-        if let Some((_, message)) = aftermath {
-            fields.insert("target-state".to_owned(), message.into());
-        }
-        print(|out| writeln!(out, "{}", json(&fields.into())));
+    let named = verb.files().into_iter().chain([("path", path)]);
+    let mut fields: Map<_, _> = named
+        .map(|(field, path)| (field.to_owned(), path.to_string_lossy().into()))
+        .collect();
+    fields.insert("status".to_owned(), status.into());
+    fields.insert("error".to_owned(), message.into());
+    if let Some((_, message)) = aftermath {
+        fields.insert("target-state".to_owned(), message.into());
     }
-    ExitCode::from(status)
+    (status, fields)
 }
 
 /// The message of an error, with those of its causes behind it.

@@ -1,5 +1,6 @@
 //! The commands: which there are, and what is the same for all of them.
 
+mod compare;
 mod create;
 mod info;
 mod map;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use crate::args::compare::Compare;
 use crate::args::create::Create;
 use crate::args::info::Info;
 use crate::args::map::Map;
@@ -25,7 +27,7 @@ pub(crate) const ALL: [Word; 6] = [
     Word::of::<Restore>("restore"),
     Word::of_a_later_version("verify"),
     Word::of_a_later_version("check"),
-    Word::of_a_later_version("compare"),
+    Word::of::<Compare>("compare"),
     Word::of::<Info>("info"),
     Word::of::<Map>("map"),
 ];

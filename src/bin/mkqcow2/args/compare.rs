@@ -1,0 +1,99 @@
+//! `mkqcow2 compare`.
+
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::shared::{Access, FormatArg, Json, Shown};
+use super::values::parse_threads;
+use mkqcow2::compare::{Opening, Options};
+
+/// The end of the help.
+const AFTER_HELP: &str = "\
+Of A only: --backing, --data-file, --snapshot. Of both: --follow, --force.
+Exit status: 0 equal, 1 different, 2 could not tell, 64 usage.";
+
+/// Tell whether two disks hold the same bytes, each an image, a raw file or a device
+#[derive(Debug, Parser)]
+#[command(
+    name = "compare",
+    override_usage = "mkqcow2 compare [OPTIONS] A B",
+    after_help = AFTER_HELP
+)]
+pub(crate) struct Compare {
+    /// Image, raw file or block device
+    #[arg(value_name = "A")]
+    pub(crate) a: PathBuf,
+
+    /// Another one
+    #[arg(value_name = "B")]
+    pub(crate) b: PathBuf,
+
+    /// What A is: raw or qcow2 [default: qcow2 if it begins like an image]
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    format_a: Option<FormatArg>,
+
+    /// What B is, in the same way
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    format_b: Option<FormatArg>,
+
+    #[command(flatten)]
+    access: Access,
+
+    /// List all ranges in which they differ, not only where the first difference is
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Different sizes are a difference even if the rest of the larger disk is zeros
+    #[arg(short, long)]
+    strict: bool,
+
+    /// Compare a device or raw file even if it is in use
+    #[arg(short, long)]
+    force: bool,
+
+    /// Use N worker threads, 1 to 256 [default: as many as processors, at most 8]
+    #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
+    threads: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) shown: Shown,
+
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+impl Compare {
+    /// Refuses what is well-formed but cannot be meant.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        for (name, path) in [("A", &self.a), ("B", &self.b)] {
+            if path.as_os_str() == OsStr::new("-") {
+                let message = format!("{name} cannot be standard input; write ./- for a file of that name");
+                return Err(message);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the library is asked to do.
+    pub(crate) fn options(&self) -> Options {
+        let a = self.access.files();
+        let b = mkqcow2::image::Access {
+            follow: a.follow,
+            ..Default::default()
+        };
+        let opening = |format: Option<FormatArg>, access| Opening {
+            format: format.map(FormatArg::meant),
+            access,
+        };
+        Options {
+            a: opening(self.format_a, a),
+            b: opening(self.format_b, b),
+            strict: self.strict,
+            force: self.force,
+            threads: self.threads,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What came of a comparison, and what to know about it.
+
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::difference::Compared;
+use crate::error::InUse;
+use crate::image::Remark;
+use crate::source::Change;
+use crate::units::length;
+
+/// Something that whoever compared should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// It was compared although it was in use.
+    #[error("is {in_use}: compared all the same, what is not on the disk yet differs")]
+    InUse {
+        /// The file or device.
+        path: PathBuf,
+        /// By whom.
+        in_use: InUse,
+    },
+    /// An image says something about itself.
+    #[error("{remark}")]
+    Remark {
+        /// The image.
+        path: PathBuf,
+        /// What it says.
+        remark: Remark,
+    },
+    /// It changed while it was read.
+    #[error("changed while it was read ({change}): the comparison proves nothing")]
+    Changed {
+        /// The file or device.
+        path: PathBuf,
+        /// How.
+        change: Change,
+    },
+}
+
+impl Warning {
+    /// The file or device that it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::InUse { path, .. } | Self::Remark { path, .. } | Self::Changed { path, .. } => path,
+        }
+    }
+}
+
+/// What came of a comparison.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The sizes of the two disks in bytes.
+    pub sizes: [u64; 2],
+    /// Whether the sizes differ, and that counts. If only the first difference was wanted, nothing was read then.
+    pub sizes_differ: bool,
+    /// The first byte that differs.
+    pub first_difference: Option<u64>,
+    /// In how many ranges of whole sectors they differ; 0 if only the first difference was wanted.
+    pub ranges: u64,
+    /// How long those are together, in bytes.
+    pub differing: u64,
+    /// How many bytes were compared. The others are holes in both, or lie behind the first difference.
+    pub compared: u64,
+    /// What else there is to know.
+    pub warnings: Vec<Warning>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Report {
+    /// Whether the disks are equal; `None` if one of them changed meanwhile, so that nobody can tell.
+    pub fn is_equal(&self) -> Option<bool> {
+        let is_changed = |warning: &Warning| matches!(warning, Warning::Changed { .. });
+        if self.warnings.iter().any(is_changed) {
+            return None;
+        }
+        Some(self.first_difference.is_none() && !self.sizes_differ)
+    }
+
+    pub(super) fn count(&mut self, compared: &Compared) {
+        self.compared = self.compared.saturating_add(compared.bytes);
+        self.first_difference = self.first_difference.or(compared.first);
+    }
+
+    /// Counts a range that is complete, and hands it on.
+    pub(super) fn hand(
+        &mut self,
+        range: Range<u64>,
+        found: &mut impl FnMut(Range<u64>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.ranges = self.ranges.saturating_add(1);
+        self.differing = self.differing.saturating_add(length(&range));
+        found(range)
+    }
+}

@@ -1,0 +1,174 @@
+//! One of two disks that are compared: a raw file, a block device or an image.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::{Opening, Warning};
+use crate::error::{Error, InUse, Invalid, Result};
+use crate::image::{Disk, Format};
+use crate::source::{self, FileSource, Open, Part, Source};
+use crate::units::{SECTOR, to_u64, to_usize};
+
+/// One of the two disks.
+#[derive(Debug)]
+pub(super) struct Side {
+    path: PathBuf,
+    content: Content,
+    /// It is not the one whose name need not be told.
+    is_second: bool,
+}
+
+/// What is behind a path.
+#[derive(Debug)]
+enum Content {
+    Raw(FileSource),
+    /// A file without bytes.
+    Empty,
+    Image(Box<Disk>),
+}
+
+impl Side {
+    /// Opens the disk; `force`: a raw one even if it is in use.
+    pub(super) fn open(path: &Path, opening: &Opening, force: bool) -> Result<Self> {
+        let content = match Format::of(path, opening.format)? {
+            Format::Qcow2 => Content::Image(Box::new(Disk::open(path, &opening.access)?)),
+            Format::Raw => {
+                opening.access.refuse_of_raw()?;
+                open_raw(path, force)?
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            content,
+            is_second: false,
+        })
+    }
+
+    /// The same as the second of the two: its errors name it.
+    pub(super) fn second(self) -> Self {
+        let is_second = true;
+        Self { is_second, ..self }
+    }
+
+    fn source(&self) -> Option<&dyn Source> {
+        match &self.content {
+            Content::Raw(source) => Some(source),
+            Content::Empty => None,
+            Content::Image(disk) => Some(disk.as_ref()),
+        }
+    }
+
+    /// Its size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.source().map_or(0, Source::len)
+    }
+
+    /// What reading is best aligned to, in bytes: a power of two.
+    pub(super) fn cluster_size(&self) -> u64 {
+        match &self.content {
+            Content::Raw(_) | Content::Empty => SECTOR,
+            Content::Image(disk) => disk.cluster_size(),
+        }
+    }
+
+    /// As [`Source::next_data`].
+    pub(super) fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
+        let Some(source) = self.source() else {
+            return Ok(None);
+        };
+        source.next_data(from).map_err(|error| self.named(error))
+    }
+
+    /// Fills `buf` with the bytes from `at` on; behind the end of the disk they are zeros.
+    pub(super) fn read(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        let there = to_usize(self.size().saturating_sub(at).min(to_u64(buf.len())));
+        let (bytes, behind) = buf.split_at_mut(there);
+        behind.fill(0);
+        match self.source() {
+            Some(source) => source.read_at(bytes, at).map_err(|error| self.named(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be known of it before it is read.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = Warning> {
+        let (raw, images) = match &self.content {
+            Content::Raw(source) => (Some(source), None),
+            Content::Empty => (None, None),
+            Content::Image(disk) => (None, Some(disk.images())),
+        };
+        let in_use = raw.and_then(FileSource::writer).map(|in_use| Warning::InUse {
+            path: self.path.clone(),
+            in_use: in_use.clone(),
+        });
+        let remarks = images.into_iter().flatten().flat_map(|image| {
+            image.remarks().map(|remark| Warning::Remark {
+                path: image.file().path().to_owned(),
+                remark,
+            })
+        });
+        in_use.into_iter().chain(remarks)
+    }
+
+    /// That it changed since it was opened.
+    pub(super) fn change(&self) -> Result<Option<Warning>> {
+        let change = match &self.content {
+            Content::Raw(source) => source.change().map(|change| Some((self.path.as_path(), change?))),
+            Content::Empty => Ok(None),
+            Content::Image(disk) => disk.change(),
+        };
+        let changed = |(path, change): (&Path, _)| Warning::Changed {
+            path: path.to_owned(),
+            change,
+        };
+        Ok(change.map_err(|error| self.named(error))?.map(changed))
+    }
+
+    /// Whether something is held so that nobody else uses it meanwhile.
+    pub(super) fn is_claimed(&self) -> bool {
+        match &self.content {
+            Content::Raw(source) => source.is_claimed(),
+            Content::Empty | Content::Image(_) => false,
+        }
+    }
+
+    /// Ends that.
+    pub(super) fn release(&mut self) {
+        match &mut self.content {
+            Content::Raw(source) => source.release(),
+            Content::Empty | Content::Image(_) => {}
+        }
+    }
+
+    fn named(&self, error: Error) -> Error {
+        if self.is_second {
+            error.elsewhere(&self.path)
+        } else {
+            error
+        }
+    }
+}
+
+/// Whether somebody has it exclusively, which may be the other side.
+pub(super) fn is_busy(opened: &Result<Side>) -> bool {
+    match opened {
+        Ok(side) => match &side.content {
+            Content::Raw(source) => matches!(source.writer(), Some(InUse::Busy { .. })),
+            Content::Empty | Content::Image(_) => false,
+        },
+        Err(error) => matches!(
+            error.innermost().0,
+            Error::Invalid(Invalid::SourceInUse(InUse::Busy { .. }))
+        ),
+    }
+}
+
+fn open_raw(path: &Path, force: bool) -> Result<Content> {
+    let part = Part::default();
+    match source::open(path, Open { part, force }) {
+        Ok(source) => Ok(Content::Raw(source)),
+        // Nothing equals zeros; but a device of no size is one that has no medium.
+        Err(Error::Invalid(Invalid::SourceEmpty)) if path.is_file() => Ok(Content::Empty),
+        Err(error) => Err(error),
+    }
+}
