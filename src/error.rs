@@ -54,11 +54,12 @@ pub enum Error {
     #[error("what is read back is not what was written (guest {:#x} to {:#x})", .0.start, .0.end)]
     ReadBack(Range<u64>),
     /// It is about a file that is read besides the first: a backing file, a data file, the second of two disks.
-    #[error("{}: {error}", path.display())]
+    #[error("in {}", path.display())]
     Elsewhere {
         /// Its path.
         path: PathBuf,
         /// What is wrong with it.
+        #[source]
         error: Box<Error>,
     },
 }

@@ -278,10 +278,6 @@ impl Image {
 
     /// Nothing that is mapped lies in the header, the active L1 table or the refcount table.
     fn outside_metadata(&self, range: Range<u64>) -> Result<(), Expected> {
-        let bytes_of = |table: TableAt| {
-            let length = table.entries.saturating_mul(ENTRY);
-            table.at.0..table.at.0.saturating_add(length)
-        };
         let cluster_size = self.header.geometry().cluster_size();
         for (name, taken) in [
             ("header", 0..cluster_size),
@@ -295,9 +291,31 @@ impl Image {
         Ok(())
     }
 
+    /// Where refcounts end, in bytes of the file: no cluster lies behind that.
+    fn refcounted(&self) -> u64 {
+        let geometry = self.header.geometry();
+        let reach = self.header.refcounts().block_entries(geometry);
+        self.header
+            .refcount_table()
+            .entries
+            .saturating_mul(reach)
+            .saturating_mul(geometry.cluster_size())
+    }
+
     fn validate_tables(&self) -> Result<()> {
         self.validate_table("L1 table", self.header.l1())?;
         self.validate_table("refcount table", self.header.refcount_table())?;
+        let (l1, refcounts) = (bytes_of(self.header.l1()), bytes_of(self.header.refcount_table()));
+        if l1.start < refcounts.end && refcounts.start < l1.end {
+            return Err(Corrupt::Field {
+                structure: "header",
+                at: HostOffset(0),
+                field: "l1_table_offset",
+                found: l1.start,
+                expected: Expected::Outside("refcount table"),
+            }
+            .into());
+        }
         let snapshots = self.header.snapshots();
         if snapshots.entries > 0 && snapshots.at.0 >= self.file.length() {
             return Err(truncated("snapshot table", snapshots.at, 0, 40));
@@ -313,6 +331,11 @@ impl Image {
         let found = length.saturating_sub(table.at.0);
         Err(truncated(structure, table.at, found, needed))
     }
+}
+
+fn bytes_of(table: TableAt) -> Range<u64> {
+    let length = table.entries.saturating_mul(ENTRY);
+    table.at.0..table.at.0.saturating_add(length)
 }
 
 fn refuse_unknown(header: &Header, extensions: &Extensions) -> Result<(), Unsupported> {

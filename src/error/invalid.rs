@@ -129,10 +129,10 @@ pub enum Invalid {
     #[error("has no {0}, but one was given")]
     NeedsNoFile(Role),
     /// The image does not say which file it needs.
-    #[error("needs a {0}, but does not say which: its path must be given")]
+    #[error("does not say which {0} it needs: its path must be given")]
     NamelessFile(Role),
     /// A file is its own backing file, if only by way of others.
-    #[error("is a backing file of itself")]
+    #[error("would stand on itself: it is part of the chain already")]
     ChainLoop,
     /// There are too many backing files.
     #[error("has more than {limit} backing files, one behind the other")]

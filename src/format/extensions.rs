@@ -100,13 +100,13 @@ impl Extensions {
         while at.0 < end {
             let rest = area.get(to_usize(at.0)..).unwrap_or_default();
             let (raw, data) = RawExtension::read_from_prefix(rest).map_err(|_| cut_off(at, rest, 8))?;
-            if raw.kind.get() == END {
-                break;
-            }
             let length = u64::from(raw.length.get());
             let data = data
                 .get(..to_usize(length))
                 .ok_or_else(|| cut_off(at, rest, length.saturating_add(8)))?;
+            if raw.kind.get() == END {
+                break;
+            }
             let extension = Extension {
                 kind: raw.kind.get(),
                 at,

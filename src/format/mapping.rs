@@ -77,6 +77,9 @@ pub fn l1_entry(entry: u64, geometry: Geometry) -> Result<Option<HostOffset>, Ex
         return Err(Expected::Clear(L1_RESERVED));
     }
     let offset = aligned(entry, geometry)?;
+    if offset.0 == 0 && is_copied(entry) {
+        return Err(Expected::That("an offset behind the header"));
+    }
     Ok((offset.0 != 0).then_some(offset))
 }
 
@@ -283,6 +286,7 @@ mod tests {
             Ok(Some(HostOffset(0x30000)))
         );
         assert_eq!(l1_entry(0x30200, geometry), Err(Expected::MultipleOf(0x10000)));
+        assert!(l1_entry(COPIED, geometry).is_err(), "the header");
         for bit in (0..9).chain(56..63) {
             assert!(l1_entry(0x30000 | 1 << bit, geometry).is_err(), "bit {bit}");
         }

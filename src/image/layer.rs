@@ -125,7 +125,7 @@ impl Image {
         guest: Range<u64>,
         cluster: &mut [u8],
     ) -> Result<()> {
-        // At most one cluster and a sector: the bits of an entry hold no more.
+        // At most two clusters: the bits of an entry hold no more.
         decoder.stream.resize(to_usize(stream.length), 0);
         self.file.read_exact(&mut decoder.stream, stream.at)?;
         let compression = self.header.compression();

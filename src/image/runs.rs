@@ -196,7 +196,13 @@ impl<'a> Cursor<'a> {
                 self.validate_data(behind(host), needed, &wrong, &lost)?;
                 (rest_of_unit, Mapping::Data(behind(host)))
             }
-            Mapping::ZeroAllocated(host) => (rest_of_unit, Mapping::ZeroAllocated(behind(host))),
+            Mapping::ZeroAllocated(host) => {
+                // It may lie behind the end of the file, for nothing was ever written there.
+                if !self.image.rules.data_file && host.0 >= self.image.refcounted() {
+                    return Err(wrong(Expected::That("an offset that the refcount table covers")));
+                }
+                (rest_of_unit, Mapping::ZeroAllocated(behind(host)))
+            }
             Mapping::Unallocated if geometry.l2_form() == L2Form::Extended => {
                 let room = self.image.rules.room(entry, subcluster).map(behind);
                 return Ok(Run {

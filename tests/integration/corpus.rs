@@ -44,7 +44,7 @@ impl Specimen {
 #[derive(Debug)]
 pub struct Corpus {
     /// What holds them all.
-    pub dir: Dir,
+    _dir: Dir,
     pub specimens: Vec<Specimen>,
 }
 
@@ -58,7 +58,7 @@ impl Corpus {
             let number = MADE.fetch_add(1, Ordering::Relaxed);
             let dir = Dir::new(&format!("corpus-{number}"));
             let specimens = all(&dir);
-            let corpus = Arc::new(Self { dir, specimens });
+            let corpus = Arc::new(Self { _dir: dir, specimens });
             *shared = Arc::downgrade(&corpus);
             corpus
         })

@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Line] = &[
         p.put(p.get64(field::BACKING_OFFSET), b"./bad.qcow2");
         p.put32(field::BACKING_SIZE, 11);
         p.put(p.extension(BACKING_FORMAT), b"\xe2\x79\x2a\xca\0\0\0\x05qcow2");
-    }, Elsewhere("is a backing file of itself")),
+    }, Elsewhere("would stand on itself")),
     ("backing file of control characters", Backed, |p| p.put(p.get64(field::BACKING_OFFSET), b"\x1b[2J\x07"), Elsewhere("")),
     ("backing file that is no UTF-8", Backed, |p| p.put(p.get64(field::BACKING_OFFSET), b"\xff\xfe"), Elsewhere("")),
     ("backing format unknown", Backed, |p| p.put(p.extension(BACKING_FORMAT) + 8, b"vdi"), Elsewhere("has a backing file in the format \"vdi\", which is not supported")),

@@ -80,7 +80,7 @@ pub(super) const ROWS: &[Line] = &[
     }, Refused("(bit 63)")),
     ("extended L2, which it has not", V3, |p| p.set(field::INCOMPATIBLE, 1 << 4), Refused("cluster_bits is 0xc, expected at least 0xe")),
     ("no extended L2, which it has", Extended, |p| p.clear(field::INCOMPATIBLE, 1 << 4), Refused("L2 table at")),
-    ("an external data file, which it has not", V3, |p| p.set(field::INCOMPATIBLE, 1 << 2), Elsewhere("external data file, but does not say which")),
+    ("an external data file, which it has not", V3, |p| p.set(field::INCOMPATIBLE, 1 << 2), Elsewhere("does not say which external data file it needs")),
     ("no external data file, which it has", DataFile, |p| p.clear(field::INCOMPATIBLE, 1 << 2), Refused("expected")),
     ("marked as dirty", V3, |p| p.set(field::INCOMPATIBLE, 1), Reads(0)),
     ("marked as corrupt", V3, |p| p.set(field::INCOMPATIBLE, 2), Reads(0)),

@@ -41,7 +41,11 @@ pub(super) const ROWS: &[Line] = &[
     ("L2 entry with a reserved bit, with a backing file", Backed, |p| p.set(p.l2_entry(5), 1 << 2), Refused("to be clear, as all reserved bits")),
     ("zero flag in version 2", V2, |p| p.set(p.l2_entry(0), 1), Refused("expected no zero flag in version 2")),
     ("zero flag in version 2, of nothing", V2, |p| p.put64(p.l2_entry(100), 1), Refused("expected no zero flag in version 2")),
-    ("zero flag with an offset past the end", V3, |p| p.put64(p.l2_entry(8), 1 << 40 | 1), Reads(2)),
+    ("zero flag with an offset past all refcounts", V3, |p| p.put64(p.l2_entry(8), 1 << 40 | 1), Refused("expected an offset that the refcount table covers")),
+    ("L1 entry that points to the header", V3, |p| p.put64(p.l1_entry(0), COPIED), Refused("entry 0 is 0x8000000000000000")),
+    ("L1 entry that points to a refcount block", V3, |p| p.put64(p.l1_entry(1), COPIED | p.refcount_block()), Refused("")),
+    ("an L1 table that is the refcount table", V3, |p| p.put64(field::L1_OFFSET, p.refcount_table()), Refused("l1_table_offset is")),
+    ("end of extensions with a length", V3, |p| p.put32(p.end_of_extensions() + 4, 0x7fff_ffff), Refused("does not fit")),
     ("L2 entries that share a cluster", V3, |p| p.put64(p.l2_entry(1), p.get64(p.l2_entry(0))), Altered(2)),
     ("L2 entry without COPIED", V3, |p| p.clear(p.l2_entry(0), COPIED), Reads(2)),
     ("L1 entry without COPIED", V3, |p| p.clear(p.l1_entry(0), COPIED), Reads(2)),
@@ -60,13 +64,4 @@ pub(super) const EXTENDED: &[Line] = &[
     ("extended L2 entry past the end", Extended, |p| p.put64(p.l2_entry(5), COPIED | 1 << 40), Refused("expected an offset within the file")),
     ("extended L2 entry that is compressed, with a bitmap", Extended, |p| p.set(p.l2_entry(0), COMPRESSED), Refused("expected 0x0")),
     ("a subcluster that is lost", Extended, |p| p.clear(p.bitmap(0), 1), Altered(0)),
-];
-
-/// What the reader does not refuse yet.
-#[rustfmt::skip]
-pub(super) const PENDING: &[Line] = &[
-    ("end of extensions with a length", V3, |p| p.put32(p.end_of_extensions() + 4, 0x7fff_ffff), Refused("does not fit")),
-    ("L1 entry that points to the header", V3, |p| p.put64(p.l1_entry(0), COPIED), Refused("entry 0 is 0x8000000000000000")),
-    ("L1 entry that points to a refcount block", V3, |p| p.put64(p.l1_entry(1), COPIED | p.refcount_block()), Refused("")),
-    ("an L1 table that is the refcount table", V3, |p| p.put64(field::L1_OFFSET, p.refcount_table()), Refused("")),
 ];
