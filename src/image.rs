@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 pub use chain::{Access, Format, is_image};
 pub use checksums::{Checksums, ChecksumsInOrder};
+pub(crate) use decompress::Decoders;
 pub use disk::{Disk, DiskRun};
 pub use host::HostFile;
 pub use runs::{Run, View};
@@ -132,6 +133,11 @@ impl Image {
     /// The header.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// How its L2 entries are to be understood.
+    pub(crate) fn rules(&self) -> L2Rules {
+        self.rules
     }
 
     /// The header extensions.

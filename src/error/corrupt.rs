@@ -108,7 +108,23 @@ pub enum Corrupt {
 }
 
 impl Corrupt {
-    pub(super) fn lost(&self) -> Option<Range<u64>> {
+    /// Where in the file it is; none if that is no place in an image.
+    pub fn at(&self) -> Option<HostOffset> {
+        match self {
+            Self::Truncated { at, .. }
+            | Self::Field { at, .. }
+            | Self::Entry { at, .. }
+            | Self::CutOff { at, .. }
+            | Self::Stream { at, .. } => Some(*at),
+            Self::Shrank { .. }
+            | Self::Disappeared { .. }
+            | Self::TooManyUnreadable { .. }
+            | Self::Checksum { .. } => None,
+        }
+    }
+
+    /// The range of the virtual disk that it makes unreadable, in bytes, if that can be told.
+    pub fn lost(&self) -> Option<Range<u64>> {
         match self {
             Self::Entry { lost, .. }
             | Self::CutOff { lost, .. }

@@ -51,6 +51,12 @@ pub struct Bitmap {
     pub table_at: HostOffset,
     /// How many entries that has; not validated.
     pub table_entries: u64,
+    /// What sort of bitmap it is; not validated.
+    pub kind: u8,
+    /// All its flags; not validated.
+    pub flags: u32,
+    /// How many bytes its entry takes.
+    pub entry_length: u64,
 }
 
 impl Bitmap {
@@ -65,6 +71,9 @@ impl Bitmap {
             auto: raw.flags.get() & 2 != 0,
             table_at: HostOffset(raw.bitmap_table_offset.get()),
             table_entries: raw.bitmap_table_size.get().into(),
+            kind: raw.kind,
+            flags: raw.flags.get(),
+            entry_length: entry_length(raw),
         }
     }
 }

@@ -77,6 +77,17 @@ pub struct RawBitmaps {
 }
 const _: () = assert!(size_of::<RawBitmaps>() == 24);
 
+/// The data of the extension for encryption. Spec: "Full disk encryption header pointer".
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct RawEncryption {
+    /// 0: host offset of the header of the encryption in bytes, aligned to a cluster.
+    pub offset: U64,
+    /// 8: its length in bytes.
+    pub length: U64,
+}
+const _: () = assert!(size_of::<RawEncryption>() == 16);
+
 /// Where the checksum table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChecksumsAt {

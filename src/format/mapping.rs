@@ -67,6 +67,22 @@ pub enum Mapping {
     Compressed(Stream),
 }
 
+/// What an L2 entry says of a cluster as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cluster {
+    /// Not compressed. Of the two sets, bit x is for subcluster x; where there are none, bit 0 is for all of it.
+    Standard {
+        /// The room that it has, if it has any.
+        at: Option<HostOffset>,
+        /// What is data in that room.
+        data: u32,
+        /// What reads as zeros, whatever lies in that room.
+        zeros: u32,
+    },
+    /// Compressed.
+    Compressed(Stream),
+}
+
 /// What an L1 entry says.
 ///
 /// # Errors
@@ -102,6 +118,27 @@ impl L2Rules {
     ///
     /// What should have been there instead, and whether it is the bitmap that is wrong.
     pub fn decode(&self, entry: u64, bitmap: u64, subcluster: u32) -> Result<Mapping, Wrong> {
+        let (at, data, zeros) = match self.cluster(entry, bitmap)? {
+            Cluster::Standard { at, data, zeros } => (at, data, zeros),
+            Cluster::Compressed(stream) => return Ok(Mapping::Compressed(stream)),
+        };
+        let is_in = |set: u32| set.checked_shr(subcluster).is_some_and(|set| set & 1 == 1);
+        let within = u64::from(subcluster).saturating_mul(self.geometry.subcluster_size());
+        let at = at.map(|at| HostOffset(at.0.saturating_add(within)));
+        Ok(match at {
+            None if is_in(zeros) => Mapping::Zero,
+            Some(at) if is_in(zeros) => Mapping::ZeroAllocated(at),
+            Some(at) if is_in(data) => Mapping::Data(at),
+            _ => Mapping::Unallocated,
+        })
+    }
+
+    /// What an L2 entry says about all of its cluster. `bitmap` is the second half of an extended entry.
+    ///
+    /// # Errors
+    ///
+    /// What should have been there instead, and whether it is the bitmap that is wrong.
+    pub fn cluster(&self, entry: u64, bitmap: u64) -> Result<Cluster, Wrong> {
         if entry & COMPRESSED != 0 {
             return self.compressed(entry, bitmap);
         }
@@ -114,22 +151,19 @@ impl L2Rules {
         if !is_allocated && is_copied(entry) {
             return Err(Wrong::Entry(Expected::That("an offset behind the header")));
         }
+        let at = is_allocated.then_some(offset);
+        let is_zero = entry & ZERO != 0;
         match self.geometry.l2_form() {
-            L2Form::Standard if entry & ZERO == 0 => Ok(if is_allocated {
-                Mapping::Data(offset)
-            } else {
-                Mapping::Unallocated
-            }),
-            L2Form::Standard if self.compat == Compat::V0_10 => {
+            L2Form::Standard if is_zero && self.compat == Compat::V0_10 => {
                 Err(Wrong::Entry(Expected::That("no zero flag in version 2")))
             }
-            L2Form::Standard => Ok(if is_allocated {
-                Mapping::ZeroAllocated(offset)
-            } else {
-                Mapping::Zero
+            L2Form::Standard => Ok(Cluster::Standard {
+                at,
+                data: u32::from(is_allocated && !is_zero),
+                zeros: u32::from(is_zero),
             }),
-            L2Form::Extended if entry & ZERO != 0 => Err(Wrong::Entry(Expected::Clear(ZERO))),
-            L2Form::Extended => self.subcluster(is_allocated.then_some(offset), bitmap, subcluster),
+            L2Form::Extended if is_zero => Err(Wrong::Entry(Expected::Clear(ZERO))),
+            L2Form::Extended => subclusters(at, bitmap).map_err(Wrong::Bitmap),
         }
     }
 
@@ -141,33 +175,8 @@ impl L2Rules {
         has_room.then_some(HostOffset(cluster.saturating_add(within)))
     }
 
-    /// Spec: "Extended L2 Entries".
-    fn subcluster(&self, offset: Option<HostOffset>, bitmap: u64, number: u32) -> Result<Mapping, Wrong> {
-        let (zeros, allocated) = (bitmap >> SUBCLUSTERS, bitmap & u64::from(u32::MAX));
-        if zeros & allocated != 0 {
-            let expected = Expected::That("no subcluster that is both allocated and zeros");
-            return Err(Wrong::Bitmap(expected));
-        }
-        let (is_zero, is_allocated) = (zeros >> number & 1 == 1, allocated >> number & 1 == 1);
-        let Some(HostOffset(cluster)) = offset else {
-            let expected = Expected::That("no subcluster allocated where the cluster is not");
-            return match (allocated, is_zero) {
-                (0, true) => Ok(Mapping::Zero),
-                (0, false) => Ok(Mapping::Unallocated),
-                _ => Err(Wrong::Bitmap(expected)),
-            };
-        };
-        let within = u64::from(number).saturating_mul(self.geometry.subcluster_size());
-        let offset = HostOffset(cluster.saturating_add(within));
-        Ok(match (is_zero, is_allocated) {
-            (true, _) => Mapping::ZeroAllocated(offset),
-            (_, true) => Mapping::Data(offset),
-            _ => Mapping::Unallocated,
-        })
-    }
-
     /// Spec: "Compressed Clusters Descriptor". Bit 63 should be clear, but does not matter to a reader.
-    fn compressed(&self, entry: u64, bitmap: u64) -> Result<Mapping, Wrong> {
+    fn compressed(&self, entry: u64, bitmap: u64) -> Result<Cluster, Wrong> {
         if self.data_file {
             let expected = Expected::That("no compressed cluster in an image with an external data file");
             return Err(Wrong::Entry(expected));
@@ -184,11 +193,24 @@ impl L2Rules {
         if at < self.geometry.cluster_size() {
             return Err(Wrong::Entry(Expected::That("an offset behind the header")));
         }
-        Ok(Mapping::Compressed(Stream {
+        Ok(Cluster::Compressed(Stream {
             at: HostOffset(at),
             length,
         }))
     }
+}
+
+/// Spec: "Extended L2 Entries".
+fn subclusters(at: Option<HostOffset>, bitmap: u64) -> Result<Cluster, Expected> {
+    let half = |bits| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
+    let (zeros, data) = (half(bitmap >> SUBCLUSTERS), half(bitmap));
+    if zeros & data != 0 {
+        return Err(Expected::That("no subcluster that is both allocated and zeros"));
+    }
+    if at.is_none() && data != 0 {
+        return Err(Expected::That("no subcluster allocated where the cluster is not"));
+    }
+    Ok(Cluster::Standard { at, data, zeros })
 }
 
 /// Which half of an L2 entry is wrong, and what it should have been.

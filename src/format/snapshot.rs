@@ -72,6 +72,8 @@ pub struct Snapshot {
     pub vm_state_size: u64,
     /// Size of the virtual disk in bytes, if it is told.
     pub disk_size: Option<u64>,
+    /// How many bytes its entry takes.
+    pub entry_length: u64,
 }
 
 impl Snapshot {
@@ -92,6 +94,7 @@ impl Snapshot {
             vm_clock: raw.vm_clock_nsec.get(),
             vm_state_size: large.unwrap_or(raw.vm_state_size.get().into()),
             disk_size: sizes.map(|sizes| sizes.disk_size.get()),
+            entry_length: entry_length(raw),
         }
     }
 }

@@ -130,6 +130,26 @@ impl Disk {
     }
 }
 
+impl Image {
+    /// Opens the external data file of an image that has one, if that is asked for. Its backing file is not opened.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if it has no data file, but one was given.
+    /// - [`Error::Io`] if the data file cannot be opened.
+    pub fn with_data_file(mut self, access: &Access) -> Result<Self> {
+        let has_one = self.header.needs(features::DATA_FILE);
+        if access.data_file.is_some() && !has_one {
+            return Err(Invalid::NeedsNoFile(Role::Data).into());
+        }
+        if has_one && (access.follow || access.data_file.is_some()) {
+            let path = data_path(&self, access.data_file.as_deref(), access.follow)?;
+            self.data = Some(HostFile::open(&path).map_err(|error| error.elsewhere(&path))?);
+        }
+        Ok(self)
+    }
+}
+
 impl Opener {
     /// Adds an image, and tells what is to be added behind it.
     fn add(
@@ -146,7 +166,7 @@ impl Opener {
         }
         self.remember(image.file.id())?;
         if image.header.needs(features::DATA_FILE) {
-            let path = self.data_path(&image, data_file)?;
+            let path = data_path(&image, data_file, self.follow)?;
             let file = HostFile::open(&path).map_err(|error| error.elsewhere(&path))?;
             self.remember(file.id())
                 .map_err(|error| Error::from(error).elsewhere(&path))?;
@@ -181,16 +201,6 @@ impl Opener {
         Ok(None)
     }
 
-    fn data_path(&self, image: &Image, given: Option<&Path>) -> Result<PathBuf> {
-        let name = image.extensions.data_file.as_deref();
-        match (given, name) {
-            (Some(path), _) => Ok(path.to_owned()),
-            (None, Some(name)) if self.follow => resolved(image, name),
-            (None, Some(name)) => Err(needs(Role::Data, name)),
-            (None, None) => Err(Invalid::NamelessFile(Role::Data).into()),
-        }
-    }
-
     fn backing_of(&self, image: &Image, given: Option<&Path>) -> Result<Option<Backing>> {
         let Some(name) = image.backing_name.as_deref() else {
             return Ok(None);
@@ -215,6 +225,16 @@ impl Opener {
         }
         self.opened.push(file);
         Ok(())
+    }
+}
+
+fn data_path(image: &Image, given: Option<&Path>, follow: bool) -> Result<PathBuf> {
+    let name = image.extensions.data_file.as_deref();
+    match (given, name) {
+        (Some(path), _) => Ok(path.to_owned()),
+        (None, Some(name)) if follow => resolved(image, name),
+        (None, Some(name)) => Err(needs(Role::Data, name)),
+        (None, None) => Err(Invalid::NamelessFile(Role::Data).into()),
     }
 }
 

@@ -18,7 +18,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const MAX_WINDOW: u64 = 1 << 27;
 
 /// What a thread needs to decompress one cluster after the other.
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     deflate: Decompressor,
     zstd: DCtx<'static>,
     /// Room for a stream as it is in the file.
@@ -126,13 +126,13 @@ fn window(frame: &[u8]) -> Option<u64> {
 
 /// Decoders that are used again; there are as many as were ever in use at the same time.
 #[derive(Debug, Default)]
-pub(super) struct Decoders {
+pub(crate) struct Decoders {
     idle: Mutex<Vec<Decoder>>,
 }
 
 impl Decoders {
     /// Lends a decoder.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Decoder) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Decoder) -> T) -> T {
         // Decoders begin anew with every stream: one is as good after a panic elsewhere as before.
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = idle().pop();

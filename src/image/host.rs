@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
 
+use super::windows::is_within;
 use crate::devices::{FileId, Subject};
 use crate::error::{Action, Corrupt, Error, Invalid, Result};
 use crate::source::{Change, State};
@@ -114,6 +115,22 @@ impl HostFile {
         let after =
             State::of(&self.file, self.subject).map_err(|error| Error::source_io(Action::Examine, error))?;
         Ok(Change::between(self.before, after))
+    }
+
+    /// Whether all of a range lies within it.
+    pub(crate) fn holds(&self, at: HostOffset, bytes: u64) -> bool {
+        is_within(self.length, at, bytes)
+    }
+
+    /// Whether a range is known to be zeros without reading it.
+    pub(crate) fn is_hole(&self, at: HostOffset, bytes: u64) -> bool {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(at.0)) {
+            Ok(next) => next >= at.0.saturating_add(bytes),
+            // Nothing but a hole up to the end.
+            Err(rustix::io::Errno::NXIO) => true,
+            // Devices do not tell.
+            Err(_) => false,
+        }
     }
 
     /// Fills `buf` with the bytes from `at` on.

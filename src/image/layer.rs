@@ -118,7 +118,7 @@ impl Image {
     }
 
     /// Decompresses the cluster that holds the bytes of `guest`.
-    pub(super) fn decode(
+    pub(crate) fn decode(
         &self,
         decoder: &mut Decoder,
         stream: Stream,
