@@ -21,6 +21,8 @@
 //! An [`Image`] is an image file that is looked into, a [`Disk`] an image with all the files that it takes to read
 //! it: qcow2 of any kind, not only what this crate writes. [`compare()`] tells whether two disks hold the same bytes.
 //!
+//! [`check()`] counts how often each cluster of an image is used, and holds its tables to the specification.
+//!
 //! ```no_run
 //! # fn main() -> mkqcow2::Result<()> {
 //! use std::path::Path;
@@ -74,8 +76,11 @@ pub mod create;
 
 pub mod restore;
 
+pub mod check;
+
 pub mod compare;
 
+pub use check::check;
 pub use compare::{Comparison, compare};
 pub use create::{Imaging, Options, Plan, Report, Warning, create};
 pub use error::{Error, Result};

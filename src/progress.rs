@@ -11,6 +11,8 @@ pub enum Phase {
     Verifying,
     /// Reading two disks.
     Comparing,
+    /// Reading the tables of an image.
+    Checking,
 }
 
 /// Somebody who wants to know.

@@ -10,6 +10,7 @@
 )]
 
 mod agreement;
+mod check;
 mod checksums;
 mod compare;
 mod corpus;

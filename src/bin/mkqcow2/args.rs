@@ -1,5 +1,6 @@
 //! The command lines, and what they mean: one module a command, and what several of them share.
 
+pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod create;
 pub(crate) mod info;

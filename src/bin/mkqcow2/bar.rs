@@ -106,7 +106,7 @@ const TIME: &str = "{spinner} {prefix}, {elapsed}";
 /// What a phase is called, and what is drawn in it. The first one, which is what was asked for, needs no name.
 fn look(phase: Phase) -> (&'static str, &'static str) {
     match phase {
-        Phase::Copying | Phase::Comparing => ("", BYTES),
+        Phase::Copying | Phase::Comparing | Phase::Checking => ("", BYTES),
         Phase::Syncing => ("syncing", TIME),
         Phase::Verifying => ("verifying ", BYTES),
     }

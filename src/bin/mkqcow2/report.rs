@@ -1,6 +1,7 @@
 //! What the user is told: one module a command, and what is told of all of them.
 
 pub(crate) mod advice;
+pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod create;
 pub(crate) mod info;

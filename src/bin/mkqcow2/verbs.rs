@@ -1,5 +1,6 @@
 //! The commands: which there are, and what is the same for all of them.
 
+mod check;
 mod compare;
 mod create;
 mod info;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use crate::args::check::Check;
 use crate::args::compare::Compare;
 use crate::args::create::Create;
 use crate::args::info::Info;
@@ -26,7 +28,7 @@ use mkqcow2::error::Side;
 pub(crate) const ALL: [Word; 6] = [
     Word::of::<Restore>("restore"),
     Word::of_a_later_version("verify"),
-    Word::of_a_later_version("check"),
+    Word::of::<Check>("check"),
     Word::of::<Compare>("compare"),
     Word::of::<Info>("info"),
     Word::of::<Map>("map"),

@@ -1,0 +1,144 @@
+//! `mkqcow2 check`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+
+use super::answer;
+use crate::args::check::Check;
+use crate::console::{self, escaped, shown};
+use mkqcow2::check::{Finding, Report, Severity};
+
+/// Something was found that must not be.
+const CORRUPT: u8 = 2;
+
+/// Nothing worse was found than room that is wasted.
+const LEAKS: u8 = 3;
+
+/// Of a check that was completed.
+pub(crate) fn done(args: &Check, report: &Report, findings: &[Finding]) -> ExitCode {
+    let status = status(report);
+    answer::<Check>(status, |out| {
+        if args.json.json {
+            return object(out, args, report, findings);
+        }
+        for finding in findings {
+            line(out, finding)?;
+        }
+        if args.shown.quiet {
+            return Ok(());
+        }
+        summary(out, args, report)
+    })
+}
+
+/// As qemu-img check has it.
+fn status(report: &Report) -> u8 {
+    if report.count(Severity::Error) > 0 {
+        CORRUPT
+    } else if report.count(Severity::Leak) > 0 {
+        LEAKS
+    } else {
+        0
+    }
+}
+
+fn line(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
+    let (severity, code) = (finding.code.severity().name(), finding.code.name());
+    // There is text of the image in it.
+    let text = escaped(&finding.fault.to_string());
+    writeln!(out, "{severity}: {text} [{code}]")
+}
+
+/// What the findings mean, and the figures.
+fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()> {
+    for (code, tally) in &report.tallies {
+        let (name, meaning) = (code.name(), code.meaning());
+        let untold = tally.findings.saturating_sub(mkqcow2::check::TOLD);
+        let more = match untold {
+            0 => String::new(),
+            more => format!(", {more} of them not shown"),
+        };
+        writeln!(out, "{name}: {}{more}: {meaning}", tally.count)?;
+    }
+    let image = shown(&args.image);
+    let (errors, leaks) = (report.count(Severity::Error), report.count(Severity::Leak));
+    match (errors, leaks) {
+        (0, 0) => writeln!(out, "{image}: no errors, no leaks")?,
+        (errors, leaks) => writeln!(out, "{image}: errors: {errors}, leaked clusters: {leaks}")?,
+    }
+    let (total, allocated) = (report.total_clusters, report.allocated_clusters);
+    writeln!(
+        out,
+        "{allocated} of {total} clusters = {} allocated, {} fragmented, {} compressed{}; {} bytes",
+        percentage(allocated, total),
+        percentage(report.fragmented_clusters, allocated),
+        percentage(report.compressed_clusters, allocated),
+        match report.decompressed {
+            Some(count) => format!(", {count} decompressed"),
+            None => String::new(),
+        },
+        report.image_end.0,
+    )
+}
+
+/// A part of something, which may be nothing of nothing; to two places.
+fn percentage(part: u64, whole: u64) -> String {
+    let hundredths = u128::from(part).saturating_mul(10_000);
+    let hundredths = hundredths.checked_div(whole.into()).unwrap_or(0);
+    format!("{}.{:02}%", hundredths / 100, hundredths % 100)
+}
+
+/// For scripts: the fields of `qemu-img check --output=json`, and the findings.
+fn object(out: &mut dyn Write, args: &Check, report: &Report, findings: &[Finding]) -> io::Result<()> {
+    let codes = report.tallies.iter();
+    let codes: Map<_, _> = codes
+        .map(|(code, tally)| (code.name().to_owned(), tally.count.into()))
+        .collect();
+    let findings: Vec<_> = findings.iter().map(finding).collect();
+    let object = json!({
+        "status": status(report),
+        "filename": args.image.to_string_lossy(),
+        "format": "qcow2",
+        "check-errors": 0,
+        "corruptions": report.count(Severity::Error),
+        "leaks": report.count(Severity::Leak),
+        "image-end-offset": report.image_end.0,
+        "total-clusters": report.total_clusters,
+        "allocated-clusters": report.allocated_clusters,
+        "fragmented-clusters": report.fragmented_clusters,
+        "compressed-clusters": report.compressed_clusters,
+        "decompressed-clusters": report.decompressed,
+        "seconds": report.duration.as_secs_f64(),
+        "codes": codes,
+        "findings": findings,
+    });
+    writeln!(out, "{}", console::json(&object))
+}
+
+fn finding(finding: &Finding) -> Value {
+    let guest = finding.guest();
+    json!({
+        "code": finding.code.name(),
+        "severity": finding.code.severity().name(),
+        "count": finding.count,
+        "host-offset": finding.at().map(|at| at.0),
+        "guest-start": guest.as_ref().map(|guest| guest.start),
+        "guest-end": guest.as_ref().map(|guest| guest.end),
+        "text": finding.fault.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_have_two_places() {
+        assert_eq!(percentage(1, 3), "33.33%");
+        assert_eq!(percentage(3, 3), "100.00%");
+        assert_eq!(percentage(1, 2000), "0.05%");
+        assert_eq!(percentage(0, 0), "0.00%");
+    }
+}
