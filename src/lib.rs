@@ -68,6 +68,8 @@ pub mod image;
 
 pub mod progress;
 
+pub mod verify;
+
 pub mod info;
 
 pub mod map;

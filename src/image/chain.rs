@@ -131,6 +131,15 @@ impl Disk {
 }
 
 impl Image {
+    /// Refuses an image whose clusters mean nothing without a key.
+    pub(crate) fn refuse_encrypted(&self) -> Result<(), Unsupported> {
+        match self.header.encryption() {
+            None => Ok(()),
+            Some(Encryption::Aes) => Err(Unsupported::Encrypted("AES")),
+            Some(Encryption::Luks) => Err(Unsupported::Encrypted("LUKS")),
+        }
+    }
+
     /// Opens the external data file of an image that has one, if that is asked for. Its backing file is not opened.
     ///
     /// # Errors
@@ -159,11 +168,7 @@ impl Opener {
         backing: Option<&Path>,
         data_file: Option<&Path>,
     ) -> Result<Option<Backing>> {
-        match image.header.encryption() {
-            None => {}
-            Some(Encryption::Aes) => return Err(Unsupported::Encrypted("AES").into()),
-            Some(Encryption::Luks) => return Err(Unsupported::Encrypted("LUKS").into()),
-        }
+        image.refuse_encrypted()?;
         self.remember(image.file.id())?;
         if image.header.needs(features::DATA_FILE) {
             let path = data_path(&image, data_file, self.follow)?;

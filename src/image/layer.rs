@@ -109,7 +109,7 @@ impl RawLayer {
 
 impl Image {
     /// Reads bytes of uncompressed clusters.
-    pub(super) fn read_data(&self, host: HostOffset, buf: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_data(&self, host: HostOffset, buf: &mut [u8]) -> Result<()> {
         let Some(file) = self.data_file() else {
             return self.file.read_exact(buf, host);
         };

@@ -40,4 +40,5 @@ mod stale;
 mod support;
 mod targets;
 mod unreadable;
+mod verify;
 mod writable;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::corpus::{Range, ranges};
 use crate::disk::Disk;
 use crate::format::Format;
 use crate::support::loops::Loop;
@@ -52,8 +53,36 @@ fn ours(dir: &Dir, arguments: &str) -> Vec<Value> {
 #[track_caller]
 fn assert_same(dir: &Dir, name: &str) {
     let (ours, theirs) = (ours(dir, &format!("--follow {name}")), theirs(dir, name));
-    assert_eq!(ours, theirs, "{name}");
+    let of = |map: Vec<Value>| without_holes(ranges(Value::from(map).to_string().as_bytes()));
     assert!(theirs.len() > 1, "{name} is worth a comparison");
+    assert_eq!(of(ours), of(theirs), "{name}");
+}
+
+/// Without what is told of holes of the image: the filesystem tells something else of room that it has allocated,
+/// but not written to, once that was read. And without the range of no bytes that a disk of none has in QEMU.
+fn without_holes(ranges: Vec<Range>) -> Vec<Range> {
+    let mut whole: Vec<Range> = Vec::new();
+    for range in ranges.into_iter().filter(|range| range.length > 0) {
+        let range = Range {
+            zero: range.zero && !range.data,
+            ..range
+        };
+        match whole.last_mut() {
+            Some(last) if range.data && range == behind(last, range.length) => last.length += range.length,
+            _ => whole.push(range),
+        }
+    }
+    whole
+}
+
+/// The range that goes on where this one ends.
+fn behind(range: &Range, length: u64) -> Range {
+    Range {
+        start: range.start + range.length,
+        length,
+        offset: range.offset.map(|offset| offset + range.length),
+        ..*range
+    }
 }
 
 /// Every kind of cluster there is, side by side with itself and with the others.

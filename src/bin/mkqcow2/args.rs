@@ -8,3 +8,4 @@ pub(crate) mod map;
 pub(crate) mod restore;
 pub(crate) mod shared;
 mod values;
+pub(crate) mod verify;

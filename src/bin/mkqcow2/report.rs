@@ -7,6 +7,7 @@ pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
 pub(crate) mod restore;
+pub(crate) mod verify;
 
 use std::error::Error as _;
 use std::io::{self, Write};
@@ -50,7 +51,7 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
         error,
         Error::Invalid(Invalid::Unaligned { .. } | Invalid::LengthZero)
     );
-    let status = if is_usage { USAGE } else { V::FAILURE };
+    let status = if is_usage { USAGE } else { V::failure(error) };
     let path = elsewhere.unwrap_or(verb.path(error.side()));
     say_of(path, &message);
     let aftermath = verb.aftermath();

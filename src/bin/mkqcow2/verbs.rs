@@ -6,6 +6,7 @@ mod create;
 mod info;
 mod map;
 mod restore;
+mod verify;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -20,6 +21,7 @@ use crate::args::create::Create;
 use crate::args::info::Info;
 use crate::args::map::Map;
 use crate::args::restore::Restore;
+use crate::args::verify::Verify;
 use crate::report::{self, USAGE, advice};
 use mkqcow2::Error;
 use mkqcow2::error::Side;
@@ -27,7 +29,7 @@ use mkqcow2::error::Side;
 /// The words that are commands if they come first, in the order of the help.
 pub(crate) const ALL: [Word; 6] = [
     Word::of::<Restore>("restore"),
-    Word::of_a_later_version("verify"),
+    Word::of::<Verify>("verify"),
     Word::of::<Check>("check"),
     Word::of::<Compare>("compare"),
     Word::of::<Info>("info"),
@@ -38,6 +40,11 @@ pub(crate) const ALL: [Word; 6] = [
 pub(crate) trait Verb: clap::Parser {
     /// The exit status of a run that failed.
     const FAILURE: u8 = report::FAILURE;
+
+    /// That of a run that failed because of this error.
+    fn failure(_: &Error) -> u8 {
+        Self::FAILURE
+    }
 
     /// The command line, with all that only the program as a whole can tell.
     fn line() -> clap::Command {
@@ -72,30 +79,21 @@ pub(crate) trait Verb: clap::Parser {
     fn run(&self) -> mkqcow2::Result<ExitCode>;
 }
 
-/// A word that is, or will be, a command.
+/// A word that is a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Word {
     name: &'static str,
-    command: Option<Command>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Command {
     line: fn() -> clap::Command,
     start: fn(&[OsString]) -> ExitCode,
 }
 
 impl Word {
-    const fn of_a_later_version(name: &'static str) -> Self {
-        Self { name, command: None }
-    }
-
     const fn of<V: Verb>(name: &'static str) -> Self {
-        let command = Some(Command {
+        Self {
+            name,
             line: V::line,
             start: start_verb::<V>,
-        });
-        Self { name, command }
+        }
     }
 
     fn find(word: &OsStr) -> Option<Self> {
@@ -105,23 +103,15 @@ impl Word {
     /// Why it is not the name of a source.
     fn refusal(self) -> String {
         let name = self.name;
-        let reason = if self.command.is_some() {
-            "is a command, which comes before all options"
-        } else {
-            "is kept for a command of that name, which this version does not have yet"
-        };
-        format!("'{name}' {reason}; write ./{name} for the file")
+        format!("'{name}' is a command, which comes before all options; write ./{name} for the file")
     }
 }
 
 /// Does what the words of the command line ask for; the first of them is the name of the program.
 pub(crate) fn start(words: &[OsString]) -> ExitCode {
-    let word = words.get(1).and_then(|word| Word::find(word));
-    match word.map(|word| (word, word.command)) {
+    match words.get(1).and_then(|word| Word::find(word)) {
         None => start_verb::<Create>(words),
-        Some((_, Some(command))) => (command.start)(words.get(1..).unwrap_or_default()),
-        // Before all else: what is behind the word of a command is not SOURCE and IMAGE.
-        Some((word, None)) => misused(&refusal(Create::line(), &word.refusal())),
+        Some(word) => (word.start)(words.get(1..).unwrap_or_default()),
     }
 }
 
@@ -162,17 +152,11 @@ fn misused(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The list of commands in the help, empty if there are none.
+/// The list of commands in the help.
 fn list() -> String {
-    let commands = ALL
-        .into_iter()
-        .filter_map(|word| Some((word.name, word.command?)));
-    let mut list = String::new();
-    for (name, command) in commands {
-        if list.is_empty() {
-            list.push_str("Commands, each with a --help and a manual page, mkqcow2-COMMAND:\n");
-        }
-        let about = (command.line)().get_about().map(ToString::to_string);
+    let mut list = "Commands, each with a --help and a manual page, mkqcow2-COMMAND:\n".to_owned();
+    for Word { name, line, .. } in ALL {
+        let about = line().get_about().map(ToString::to_string);
         // Never fails: it is a string.
         let _ = writeln!(list, "  {name:<9}{}", about.unwrap_or_default());
     }
@@ -186,11 +170,8 @@ mod tests {
     #[test]
     fn the_command_lines_are_consistent() {
         Create::line().debug_assert();
-        for (name, command) in ALL
-            .into_iter()
-            .filter_map(|word| Some((word.name, word.command?)))
-        {
-            let mut line = (command.line)();
+        for Word { name, line, .. } in ALL {
+            let mut line = line();
             let usage = line.render_usage().to_string();
             assert!(
                 usage.starts_with(&format!("Usage: mkqcow2 {name} [OPTIONS] ")),

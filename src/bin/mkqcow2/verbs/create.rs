@@ -15,9 +15,7 @@ use mkqcow2::{Error, Imaging};
 
 impl Verb for Create {
     fn line() -> clap::Command {
-        let list = list();
-        let gap = if list.is_empty() { "" } else { "\n" };
-        Self::command().after_help(format!("{list}{gap}{AFTER_HELP}"))
+        Self::command().after_help(format!("{}\n{AFTER_HELP}", list()))
     }
 
     fn validate(&self) -> Result<(), String> {

@@ -1,0 +1,63 @@
+//! For scripts: one object, on one line.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::{text, warnings};
+use crate::args::verify::Verify as Args;
+use crate::console;
+use mkqcow2::image::Freshness;
+use mkqcow2::units::{HostOffset, length};
+use mkqcow2::verify::{Fault, Finding, Report};
+
+/// All that came out.
+pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report, status: u8) -> io::Result<()> {
+    let totals = report.findings.totals();
+    let findings = report.findings.listed().iter();
+    let object = json!({
+        "status": status,
+        "image": args.image.to_string_lossy(),
+        "size": report.size,
+        "read": report.read,
+        "streams": report.streams,
+        "compared": report.compared,
+        "changed": match report.freshness {
+            Freshness::Unchanged => Some(false),
+            Freshness::Changed => Some(true),
+            Freshness::Unknown => None,
+        },
+        "mismatched": totals.mismatched,
+        "damaged": totals.damaged,
+        "unreadable": totals.unreadable,
+        "structures": totals.structures,
+        "findings": findings.map(|found| finding(found, report.freshness)).collect::<Vec<_>>(),
+        "leaks": report.leaks,
+        "unlisted": report.findings.unlisted(),
+        "seconds": report.duration.as_secs_f64(),
+        "warnings": warnings(report).collect::<Vec<_>>(),
+    });
+    writeln!(out, "{}", console::json(&object))
+}
+
+fn finding(finding: &Finding, freshness: Freshness) -> Value {
+    let (kind, at) = match &finding.fault {
+        Fault::Checksum { at, .. } => ("checksum", *at),
+        Fault::NotZeros { at } => ("not-zeros", *at),
+        Fault::Table(_) => ("checksum-table", None),
+        Fault::TableLost(at) => ("checksum-table", *at),
+        Fault::Damage(_) => ("damage", None),
+        Fault::Metadata(finding) => ("metadata", finding.at()),
+        Fault::Remark(_) => ("remark", None),
+        Fault::Unreadable(_) => ("unreadable", None),
+    };
+    json!({
+        "kind": kind,
+        "start": finding.range.as_ref().map(|range| range.start),
+        "length": finding.range.as_ref().map(length),
+        "clusters": finding.clusters,
+        "offset": at.map(|HostOffset(at)| at),
+        "snapshot": finding.snapshot.as_deref(),
+        "message": text::finding(finding, freshness),
+    })
+}

@@ -1,0 +1,146 @@
+//! Whether an image still is what was written: every cluster of it is read, decompressed and compared with its
+//! checksum.
+
+#![warn(clippy::arithmetic_side_effects)]
+
+mod active;
+mod findings;
+mod metadata;
+mod snapshots;
+mod sums;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub use findings::{Fault, Finding, Findings};
+
+use crate::error::{Error, Result};
+use crate::image::{Checksums, Freshness, Image, Remark};
+use crate::pipeline;
+use crate::pipeline::buffers::Buffers;
+use crate::progress::{Phase, Progress};
+use crate::units::to_usize;
+
+/// How much a worker does in one go, in bytes, unless a cluster is larger.
+const BATCH: u64 = 1 << 20;
+
+/// How much is under way at the same time, in bytes at most.
+const IN_FLIGHT: u64 = 32 << 20;
+
+/// How it is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// How many workers there are; one a processor, at most 8, if not given.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Report {
+    /// The size of the disk in bytes.
+    pub size: u64,
+    /// How many bytes of clusters were read from the image.
+    pub read: u64,
+    /// How many compressed clusters were decompressed.
+    pub streams: u64,
+    /// How many clusters were compared with their checksums; none if the image has no checksums, or they are
+    /// damaged.
+    pub compared: Option<u64>,
+    /// Whether differences can be changes.
+    pub freshness: Freshness,
+    /// What the image says of itself.
+    pub remarks: Vec<Remark>,
+    /// How many clusters of the file are counted as used but are not, in an image that has no checksums.
+    pub leaks: u64,
+    /// What is wrong.
+    pub findings: Findings,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// What all parts of the work need.
+struct Verifier<'a> {
+    image: &'a Image,
+    options: Options,
+    pool: rayon::ThreadPool,
+    in_flight: usize,
+    /// In bytes; whole clusters.
+    batch: u64,
+    buffers: Buffers,
+    progress: &'a dyn Progress,
+}
+
+/// How much was done.
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    read: u64,
+    streams: u64,
+    compared: u64,
+}
+
+/// Verifies an image: its checksums, all compressed streams of the disk and of its snapshots, all tables. No
+/// other file is opened: what lies in a backing or data file is none of this image.
+///
+/// # Errors
+///
+/// - Those of [`Image::open`]. An [`Error::Corrupt`] is what was looked for, too.
+/// - [`Error::Unsupported`] if it is encrypted.
+/// - [`Error::Io`] if there is no room for workers.
+pub fn verify(path: &Path, options: Options, progress: &dyn Progress) -> Result<Report> {
+    let begun = Instant::now();
+    let image = Image::open(path)?;
+    image.refuse_encrypted()?;
+    let geometry = image.header().geometry();
+    let pool = pipeline::readers(options.threads)?;
+    let batch = BATCH.max(geometry.cluster_size());
+    let verifier = Verifier {
+        in_flight: to_usize(IN_FLIGHT.checked_div(batch).unwrap_or(0))
+            .min(pool.current_num_threads().saturating_mul(4))
+            .max(2),
+        image: &image,
+        options,
+        pool,
+        batch,
+        buffers: Buffers::default(),
+        progress,
+    };
+    progress.begin(Phase::Verifying, image.file().length());
+    let mut findings = Findings::new(geometry.cluster_size());
+    let table = table(&image, &mut findings)?;
+    let mut done = verifier.active(table.as_ref(), &mut findings)?;
+    done.add(verifier.snapshots(&mut findings)?);
+    let leaks = verifier.metadata(&mut findings)?;
+    let remarks = verifier.remarks(&mut findings);
+    Ok(Report {
+        size: geometry.size(),
+        read: done.read,
+        streams: done.streams,
+        compared: table.is_some().then_some(done.compared),
+        freshness: image.freshness(),
+        remarks,
+        leaks,
+        findings,
+        duration: begun.elapsed(),
+    })
+}
+
+/// The checksum table, unless it is damaged.
+fn table<'a>(image: &'a Image, findings: &mut Findings) -> Result<Option<Checksums<'a>>> {
+    match image.checksums() {
+        Ok(table) => Ok(table),
+        Err(error @ Error::Corrupt(_)) => {
+            findings.add_table(error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.read = self.read.saturating_add(other.read);
+        self.streams = self.streams.saturating_add(other.streams);
+        self.compared = self.compared.saturating_add(other.compared);
+    }
+}

@@ -1,0 +1,80 @@
+//! The tables among themselves: what a check finds, as far as it was not met while reading.
+
+use super::Verifier;
+use super::findings::{Fault, Findings};
+use crate::check::{self, Code, Severity};
+use crate::error::{Error, Result};
+use crate::format::checksum;
+use crate::format::header::AUTOCLEAR_CHECKSUMS;
+use crate::image::{Freshness, Remark};
+use crate::units::HostOffset;
+
+impl Verifier<'_> {
+    /// Checks the tables. Returns how many clusters are leaked, if that is no fault: of an image with checksums
+    /// it is, because that was made without leaks.
+    pub(super) fn metadata(&self, findings: &mut Findings) -> Result<u64> {
+        let is_ours = self.image.extensions().checksums.is_some();
+        let is_fault = |code: Code| match code.severity() {
+            Severity::Error => true,
+            Severity::Leak => is_ours,
+            // The others are for those who want to know more.
+            Severity::Remark => code == Code::ChecksumsLost && !findings.has_table(),
+        };
+        let mut told = Vec::new();
+        let options = check::Options {
+            data: false,
+            threads: self.options.threads,
+        };
+        let report = check::check(self.image, &options, self.progress, &mut |finding| {
+            if is_fault(finding.code) {
+                told.push(finding.clone());
+            }
+        });
+        let report = match report {
+            Ok(report) => report,
+            Err(error @ Error::Io { .. }) => {
+                findings.add_structure(Fault::of(error), None);
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
+        };
+        let tallies = report.tallies.iter().filter(|(code, _)| is_fault(**code));
+        let all = tallies.fold(0_u64, |sum, (_, tally)| sum.saturating_add(tally.findings));
+        let listed = u64::try_from(told.len()).unwrap_or(u64::MAX);
+        for finding in told {
+            if !findings.has_met(finding.guest()) {
+                findings.add_structure(Fault::Metadata(finding), None);
+            }
+        }
+        findings.add_unlisted_structures(all.saturating_sub(listed));
+        if !is_ours {
+            self.find_table(report.image_end, findings)?;
+        }
+        let leaks = report.count(Severity::Leak);
+        Ok(if is_ours { 0 } else { leaks })
+    }
+
+    /// Looks whether an image without checksums had some. Their table lies where the last cluster ends that is in
+    /// use, and bit 63 says that they are up to date.
+    fn find_table(&self, image_end: HostOffset, findings: &mut Findings) -> Result<()> {
+        let mut magic = [0; checksum::MAGIC.len()];
+        let read = self.image.file().read(&mut magic, image_end)?;
+        let is_there = read == magic.len() && magic == checksum::MAGIC;
+        if is_there || self.image.header().has_autoclear(AUTOCLEAR_CHECKSUMS) {
+            findings.add_structure(Fault::TableLost(is_there.then_some(image_end)), None);
+        }
+        Ok(())
+    }
+
+    /// What the image says of itself although nobody has written to it.
+    pub(super) fn remarks(&self, findings: &mut Findings) -> Vec<Remark> {
+        let remarks: Vec<_> = self.image.remarks().collect();
+        if self.image.freshness() != Freshness::Unchanged {
+            return remarks;
+        }
+        for remark in remarks {
+            findings.add_structure(Fault::Remark(remark), None);
+        }
+        Vec::new()
+    }
+}
