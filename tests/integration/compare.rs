@@ -12,7 +12,7 @@ use serde_json::json;
 
 use mkqcow2::Silent;
 use mkqcow2::compare::{Opening, Options};
-use mkqcow2::image::{Access, Format};
+use mkqcow2::image::Access;
 
 use crate::corpus::Corpus;
 use crate::disk::Disk;
@@ -130,48 +130,36 @@ fn a_disk_equals_itself_in_every_format() {
 }
 
 #[test]
-fn every_specimen_equals_its_content_and_nothing_else() {
+fn every_snapshot_in_a_specimen_equals_its_content_and_nothing_else() {
     let dir = Dir::new("compare-corpus");
     Corpus::shared().each(|specimen| {
-        let opening = |snapshot: Option<&String>| Opening {
-            format: Some(Format::Qcow2),
-            access: Access {
+        let raw = dir.join(format!("{}.raw", specimen.name));
+        let first_difference = |snapshot: &str| {
+            let access = Access {
                 follow: specimen.follow,
-                snapshot: snapshot.cloned(),
+                snapshot: Some(snapshot.to_owned()),
                 ..Access::default()
-            },
-        };
-        let states = specimen.snapshots.iter().map(Some).chain([None]);
-        for (number, snapshot) in states.enumerate() {
-            let mut bytes = match snapshot {
-                Some(name) => specimen.raw_snapshot(name),
-                None => specimen.raw(),
             };
-            let raw = dir.join(format!("{}-{number}.raw", specimen.name));
-            let compared = |expected: Option<usize>| -> Result<(), String> {
-                let options = Options {
-                    a: opening(snapshot),
-                    strict: true,
-                    ..Options::default()
-                };
-                let report = mkqcow2::compare(&specimen.path, &raw, options, &Silent);
-                let report = report.map_err(|error| error.to_string())?;
-                let expected = expected.map(|at| at as u64);
-                if (report.first_difference, report.sizes_differ) == (expected, false) {
-                    return Ok(());
-                }
-                Err(format!("{snapshot:?}: expected {expected:?}, found {report:?}"))
+            let options = Options {
+                a: Opening { format: None, access },
+                strict: true,
+                ..Options::default()
             };
-            fs::write(&raw, &bytes).unwrap();
-            compared(None)?;
-            let at = bytes.len() / 3 * 2;
-            // There are disks without bytes.
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= 1;
-                fs::write(&raw, &bytes).unwrap();
-                compared(Some(at))?;
+            let report = mkqcow2::compare(&specimen.path, &raw, options, &Silent);
+            let report = report.map_err(|error| format!("{snapshot}: {error}"))?;
+            if report.sizes_differ {
+                return Err(format!("{snapshot}: {:?}", report.sizes));
             }
-            fs::remove_file(&raw).unwrap();
+            Ok(report.first_difference)
+        };
+        for snapshot in &specimen.snapshots {
+            let mut bytes = specimen.raw_snapshot(snapshot);
+            fs::write(&raw, &bytes).unwrap();
+            assert_eq!(first_difference(snapshot)?, None, "{snapshot}");
+            let at = bytes.len() / 3 * 2;
+            bytes[at] ^= 1;
+            fs::write(&raw, &bytes).unwrap();
+            assert_eq!(first_difference(snapshot)?, Some(at as u64), "{snapshot}");
         }
         Ok(())
     });
