@@ -5,6 +5,7 @@ use super::findings::{Fault, Findings};
 use crate::check::{self, Code, Severity};
 use crate::error::{Error, Result};
 use crate::format::checksum;
+use crate::format::features;
 use crate::format::header::AUTOCLEAR_CHECKSUMS;
 use crate::image::{Freshness, Remark};
 use crate::units::HostOffset;
@@ -14,7 +15,10 @@ impl Verifier<'_> {
     /// it is, because that was made without leaks.
     pub(super) fn metadata(&self, findings: &mut Findings) -> Result<u64> {
         let is_ours = self.image.extensions().checksums.is_some();
+        // That is what the bit says. If nobody has written to the image, the bit itself is a fault.
+        let is_dirty = self.image.header().needs(features::DIRTY);
         let is_fault = |code: Code| match code.severity() {
+            _ if is_dirty && is_about_refcounts(code) => false,
             Severity::Error => true,
             Severity::Leak => is_ours,
             // The others are for those who want to know more.
@@ -77,4 +81,12 @@ impl Verifier<'_> {
         }
         Vec::new()
     }
+}
+
+/// Whether it is found because refcounts are not up to date.
+fn is_about_refcounts(code: Code) -> bool {
+    matches!(
+        code,
+        Code::L1Copied | Code::L2Copied | Code::RefcountLow | Code::RefcountOverflow | Code::RefcountHigh
+    )
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode};
 
 use crate::support::loops::{Loop, Mount, make_ext4};
-use crate::support::{Dir, Run, assert_equals, commands, noise};
+use crate::support::{Dir, Run, assert_equals, noise};
 
 const MIB: u64 = 1 << 20;
 
