@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
-
 use super::{answer, because};
 use crate::args::map::Map as Args;
-use crate::console::{self, say_of};
+use crate::console::say_of;
 use mkqcow2::Result;
 use mkqcow2::map::{Content, Map, Region};
 use mkqcow2::units::{HostOffset, length};
@@ -83,31 +81,23 @@ fn object(region: &Region) -> String {
         Content::Used(_) => (true, false, true, false, Some(HostOffset(region.range.start))),
         Content::Free => (true, true, false, false, Some(HostOffset(region.range.start))),
     };
-    let mut object = json!({
-        "start": region.range.start,
-        "length": length(&region.range),
-        "depth": region.depth,
-        "present": present,
-        "zero": zero,
-        "data": data,
-        "compressed": compressed,
-    });
-    let mut add = |name: &str, value: Value| {
-        if let Some(fields) = object.as_object_mut() {
-            fields.insert(name.to_owned(), value);
-        }
-    };
-    if let Some(HostOffset(at)) = offset {
-        add("offset", at.into());
-    }
-    match region.content {
-        Content::Used(reason) => add("reason", because(Some(reason)).into()),
-        Content::Free => add("reason", because(None).into()),
+    // Numbers and words of ours, millions of times: there is nothing to escape.
+    let (start, length, depth) = (region.range.start, length(&region.range), region.depth);
+    let offset = offset.map(|HostOffset(at)| format!(",\"offset\":{at}"));
+    let reason = match region.content {
+        Content::Used(reason) => Some(because(Some(reason))),
+        Content::Free => Some(because(None)),
         Content::Unallocated(_)
         | Content::Zeros(_)
         | Content::Data(_)
         | Content::Preallocated(_)
-        | Content::Compressed(_) => {}
-    }
-    console::json(&object)
+        | Content::Compressed(_) => None,
+    };
+    let reason = reason.map(|reason| format!(",\"reason\":\"{reason}\""));
+    format!(
+        "{{\"start\":{start},\"length\":{length},\"depth\":{depth},\"present\":{present},\"zero\":{zero},\
+         \"data\":{data},\"compressed\":{compressed}{}{}}}",
+        offset.unwrap_or_default(),
+        reason.unwrap_or_default()
+    )
 }
