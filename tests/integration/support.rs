@@ -201,12 +201,6 @@ fn to_install(program: &str) -> &'static str {
     }
 }
 
-/// Whether this version has a command of that name: one that it keeps for later tells so.
-pub fn has(verb: &str) -> bool {
-    let output = Command::new(MKQCOW2).args([verb, "--help"]).output().unwrap();
-    output.status.success()
-}
-
 /// Holds an image to `qemu-img check` without errors or leaks, and to the content of `raw`.
 #[track_caller]
 pub fn assert_equals(raw: &Path, image: &Path) {

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::{same, without_holes};
 use crate::corpus::{Corpus, Specimen, first_difference, ranges};
-use crate::support::{Dice, MKQCOW2, has};
+use crate::support::{Dice, MKQCOW2};
 
 /// The memory that a run may take, in bytes: beyond that the system gives it none.
 const MEMORY: u64 = 128 << 20;
@@ -56,7 +56,7 @@ impl Specimen {
 
 #[test]
 fn every_specimen_is_restored_as_qemu_converts_it() {
-    each("restore", |specimen| {
+    Corpus::shared().each(|specimen| {
         let difference = first_difference(&specimen.restored(&[])?, &specimen.raw());
         difference.map_or(Ok(()), Err)
     });
@@ -64,7 +64,7 @@ fn every_specimen_is_restored_as_qemu_converts_it() {
 
 #[test]
 fn every_snapshot_is_restored_as_qemu_applies_it() {
-    each("restore", |specimen| {
+    Corpus::shared().each(|specimen| {
         for name in &specimen.snapshots {
             let ours = specimen.restored(&["--snapshot", name])?;
             if let Some(difference) = first_difference(&ours, &specimen.raw_snapshot(name)) {
@@ -77,7 +77,7 @@ fn every_snapshot_is_restored_as_qemu_applies_it() {
 
 #[test]
 fn every_specimen_is_mapped_in_the_words_of_qemu() {
-    each("map", |specimen| {
+    Corpus::shared().each(|specimen| {
         let words: Vec<_> = ["--json"].iter().chain(specimen.arguments()).copied().collect();
         let ours = ranges(&specimen.runs("map", &words, &[], 0)?.stdout);
         let (ours, theirs) = (ours.into_iter(), specimen.qemu_map().into_iter());
@@ -87,7 +87,7 @@ fn every_specimen_is_mapped_in_the_words_of_qemu() {
 
 #[test]
 fn every_specimen_is_checked_as_qemu_checks_it() {
-    each("check", |specimen| {
+    Corpus::shared().each(|specimen| {
         let status = specimen.qemu_check_status();
         specimen.runs("check", &["--data"], &[], status).map(|_| ())
     });
@@ -95,7 +95,7 @@ fn every_specimen_is_checked_as_qemu_checks_it() {
 
 #[test]
 fn every_specimen_equals_what_qemu_takes_for_its_equal() {
-    each("compare", |specimen| {
+    Corpus::shared().each(|specimen| {
         let other = specimen
             .path
             .with_file_name(format!("{}.compared", specimen.name));
@@ -118,14 +118,12 @@ fn every_specimen_equals_what_qemu_takes_for_its_equal() {
 
 #[test]
 fn every_specimen_is_verified() {
-    each("verify", |specimen| {
-        specimen.runs("verify", &[], &[], 0).map(|_| ())
-    });
+    Corpus::shared().each(|specimen| specimen.runs("verify", &[], &[], 0).map(|_| ()));
 }
 
 #[test]
 fn every_snapshot_is_shown() {
-    each("info", |specimen| {
+    Corpus::shared().each(|specimen| {
         let shown = specimen.runs("info", &[], &[], 0)?;
         let shown = String::from_utf8(shown.stdout).map_err(|error| error.to_string())?;
         let missing = specimen
@@ -136,12 +134,4 @@ fn every_snapshot_is_shown() {
             Err(format!("snapshot {name} is not told of:\n{shown}"))
         })
     });
-}
-
-/// Holds every specimen to what a command makes of it, if there is that command.
-#[track_caller]
-fn each(verb: &str, test: impl Fn(&Specimen) -> Result<(), String> + Sync) {
-    if has(verb) {
-        Corpus::shared().each(test);
-    }
 }

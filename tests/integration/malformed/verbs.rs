@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::{Altered, Elsewhere, Good, Mismatch, Reads, Refused, RefusedOrReads, Row, each, rows};
 use crate::corpus::first_difference;
-use crate::support::{MKQCOW2, has};
+use crate::support::MKQCOW2;
 
 /// A command that reads an image.
 struct Verb {
@@ -71,11 +71,6 @@ const MEMORY: u64 = 128 << 20;
 
 #[test]
 fn no_malformed_image_passes_for_a_good_one() {
-    let there = VERBS.map(|verb| has(verb.name));
-    let is_there = |finding: &str| {
-        let mut verbs = VERBS.iter().zip(there);
-        verbs.any(|(verb, there)| there && finding.starts_with(verb.name))
-    };
     each("malformed", rows, |row, good, dir| {
         let mut findings = Vec::new();
         let runs = VERBS.map(|verb| {
@@ -88,7 +83,6 @@ fn no_malformed_image_passes_for_a_good_one() {
         if !matches!(row.outcome, Elsewhere(_)) {
             findings.extend(laxer_than_qemu(dir, &runs[1]));
         }
-        findings.retain(|finding| is_there(finding));
         findings
     });
 }
