@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 pub use findings::{Fault, Finding, Findings};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Role};
+use crate::format::features;
 use crate::image::{Checksums, Freshness, Image, Remark};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
@@ -49,6 +50,8 @@ pub struct Report {
     pub compared: Option<u64>,
     /// Whether differences can be changes.
     pub freshness: Freshness,
+    /// The files that hold the rest of the disk, and were not read.
+    pub elsewhere: Vec<Role>,
     /// What the image says of itself.
     pub remarks: Vec<Remark>,
     /// How many clusters of the file are counted as used but are not, in an image that has no checksums.
@@ -118,11 +121,18 @@ pub fn verify(path: &Path, options: Options, progress: &dyn Progress) -> Result<
         streams: done.streams,
         compared: table.is_some().then_some(done.compared),
         freshness: image.freshness(),
+        elsewhere: elsewhere(&image),
         remarks,
         leaks,
         findings,
         duration: begun.elapsed(),
     })
+}
+
+fn elsewhere(image: &Image) -> Vec<Role> {
+    let backing = image.backing_name().map(|_| Role::Backing);
+    let data = image.header().needs(features::DATA_FILE).then_some(Role::Data);
+    backing.into_iter().chain(data).collect()
 }
 
 /// The checksum table, unless it is damaged.

@@ -426,8 +426,10 @@ fn what_lies_in_other_files_is_none_of_this_image() {
     fs::remove_file(dir.join("data")).unwrap();
 
     let run = dir.run("verify --json overlay.qcow2").exits(0);
+    let run = run.says("warning: the rest of the disk is in its backing file, which was not read");
     assert_eq!(run.json()["read"], 128 << 10);
     let run = dir.run("verify --json outside.qcow2").exits(0);
+    let run = run.says("warning: the rest of the disk is in its external data file, which was not read");
     assert_eq!(run.json()["read"], 0);
 }
 

@@ -48,7 +48,11 @@ fn warnings(report: &Report) -> impl Iterator<Item = String> {
         "{} clusters of the file are wasted, see mkqcow2 check",
         report.leaks
     );
+    let elsewhere = report.elsewhere.iter();
+    let elsewhere =
+        elsewhere.map(|role| format!("the rest of the disk is in its {role}, which was not read"));
     remarks
+        .chain(elsewhere)
         .chain(is_changed.then(|| changed.to_owned()))
         .chain((report.leaks > 0).then_some(leaks))
 }
