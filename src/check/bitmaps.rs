@@ -163,12 +163,12 @@ impl One<'_> {
         }
         // While it is in use it need not have the size of the disk.
         let needed = entries_for(geometry, granularity);
-        if !bitmap.in_use && entries < needed {
+        if !bitmap.in_use && entries != needed {
             tell(
                 Code::BitmapTable,
                 "bitmap_table_size",
                 entries,
-                Expected::AtLeast(needed),
+                Expected::Exactly(needed),
             );
         }
         true

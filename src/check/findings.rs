@@ -37,6 +37,7 @@ impl Severity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each has its meaning in the table")]
 pub enum Code {
+    Header,
     L1Entry,
     L1Outside,
     L1Overlap,

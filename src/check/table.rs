@@ -25,6 +25,7 @@ use Severity::{Error, Leak, Remark};
 
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
+    row(Code::Header, "header", Error, "a field of the header that a reader does not need, but QEMU does"),
     row(Code::L1Entry, "l1-entry", Error, "an L1 entry that cannot be: reserved bits, or no multiple of the cluster size"),
     row(Code::L1Outside, "l1-outside", Error, "an L2 table that is not, or not all of it, in the file"),
     row(Code::L1Overlap, "l1-overlap", Error, "an L2 table where another table is"),
@@ -49,7 +50,7 @@ pub(super) const TABLE: &[Row] = &[
     row(Code::SnapshotDataFile, "snapshot-data-file", Error, "snapshots, which an image with a data file cannot have"),
     row(Code::BitmapExtension, "bitmap-extension", Error, "bitmaps are said to be up to date, but there are none"),
     row(Code::BitmapDirectory, "bitmap-directory", Error, "the bitmap directory cannot be read to its end, or tells what cannot be"),
-    row(Code::BitmapTable, "bitmap-table", Error, "the table of a bitmap is not, or not all of it, in the file, or too small"),
+    row(Code::BitmapTable, "bitmap-table", Error, "the table of a bitmap is not, or not all of it, in the file, or not for all of the disk"),
     row(Code::BitmapEntry, "bitmap-entry", Error, "an entry of the table of a bitmap that cannot be"),
     row(Code::Encryption, "encryption", Error, "the header of the encryption is where it cannot be, is missing, or should be"),
     row(Code::RefcountHigh, "refcount-high", Leak, "clusters that are counted more often than they are used: room is wasted"),

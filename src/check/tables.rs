@@ -18,7 +18,7 @@ const TABLE: &str = "L1 table";
 const PIECE: u64 = 256 << 10;
 
 /// Pieces of this size are worth a question whether they are holes, in bytes.
-const WORTH_ASKING: u64 = 64 << 10;
+pub(super) const WORTH_ASKING: u64 = 64 << 10;
 
 /// How many references to L2 tables are kept at a time.
 const REFERENCES: u64 = 1 << 18;

@@ -49,6 +49,10 @@ fn counted(p: &Poke, entry: u64, host: u64) {
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
+    ("backing file name behind the header", V3, |p| p.put::<8>(8, 4097), 2, "header", 1),
+    ("snapshots in no place", V2, |p| p.put::<8>(64, 8), 2, "header", 1),
+    ("a raw data file that is not", V3, |p| p.put::<8>(88, 2), 2, "header", 1),
+
     ("refcount too high", V3, |p| p.put::<2>(p.refcount(p.host(0)), 2), 2, "refcount-high", 2),
     ("refcount of nothing", V2, |p| p.put::<2>(p.refcount(p.host(0) + 0x10000), 1), 3, "refcount-high", 0),
     ("cluster lost", V3, |p| p.put::<8>(p.l2(0), 0), 3, "refcount-high", 3),
@@ -135,6 +139,7 @@ pub(super) const ROWS: &[Row] = &[
     ("bitmap of another kind", Bitmap, |p| p.put::<1>(directory(p) + 16, 2), 2, "bitmap-directory", 1),
     ("bitmap of single bytes", Bitmap, |p| p.put::<1>(directory(p) + 17, 0), 2, "bitmap-directory", 1),
     ("bitmap too small for the disk", Bitmap, |p| p.put::<1>(directory(p) + 17, 9), 2, "bitmap-table", 1),
+    ("bitmap too large for the disk", Bitmap, |p| p.put::<4>(directory(p) + 8, 2), 2, "bitmap-table", 1),
     ("bitmap too small for the disk, in use", Bitmap, |p| {
         p.put::<1>(directory(p) + 17, 9);
         p.put::<4>(directory(p) + 12, 1);

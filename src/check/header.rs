@@ -1,0 +1,41 @@
+//! Fields of the header that a reader has no use for. Spec: qcow2.txt, "Header".
+
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::findings::{Code, Finding, Log};
+use crate::error::{Corrupt, Expected, Result};
+use crate::format::features;
+use crate::format::header::RawHeader;
+use crate::image::Image;
+use crate::units::HostOffset;
+
+/// Looks at the fields that mean nothing in this image, but must hold something sensible all the same.
+pub(super) fn read(image: &Image, log: &mut Log<'_>) -> Result<()> {
+    let (header, cluster_size) = (image.header(), image.header().geometry().cluster_size());
+    let mut raw = RawHeader::new_zeroed();
+    image.file().read_exact(raw.as_mut_bytes(), HostOffset(0))?;
+    let mut wrong = |field, found, expected| {
+        let (structure, at) = ("header", HostOffset(0));
+        let fault = Corrupt::Field {
+            structure,
+            at,
+            field,
+            found,
+            expected,
+        };
+        log.add(Finding::new(Code::Header, fault));
+    };
+    let (backing, snapshots) = (raw.backing_file_offset.get(), raw.snapshots_offset.get());
+    if backing > cluster_size {
+        wrong("backing_file_offset", backing, Expected::AtMost(cluster_size));
+    }
+    if !snapshots.is_multiple_of(cluster_size) {
+        wrong("snapshots_offset", snapshots, Expected::MultipleOf(cluster_size));
+    }
+    if header.has_autoclear(features::RAW_DATA_FILE) && !header.needs(features::DATA_FILE) {
+        let raw_data_file = 1 << features::RAW_DATA_FILE;
+        let found = header.features().autoclear;
+        wrong("autoclear_features", found, Expected::Clear(raw_data_file));
+    }
+    Ok(())
+}
