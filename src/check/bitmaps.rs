@@ -110,68 +110,75 @@ struct One<'a> {
 impl One<'_> {
     /// Whether its table can be read.
     fn is_valid(&self, log: &mut Log<'_>) -> bool {
-        let (bitmap, geometry) = (self.bitmap, self.image.header().geometry());
-        let (at, entries) = (bitmap.table_at, bitmap.table_entries);
-        let (cluster_size, granularity) = (geometry.cluster_size(), bitmap.granularity_bits);
-        let mut tell = |code, field, found: u64, expected| {
-            let (structure, at) = ("bitmap directory entry", self.at);
-            let fault = Corrupt::Field {
-                structure,
-                at,
-                field,
-                found,
-                expected,
-            };
-            let number = self.number;
-            log.add(Finding::new(code, Fault::Bitmap { number, fault }));
-        };
+        let bitmap = self.bitmap;
         if bitmap.flags & !FLAGS != 0 {
             let expected = Expected::Clear((!FLAGS).into());
-            tell(Code::BitmapDirectory, "flags", bitmap.flags.into(), expected);
+            self.tell(Code::BitmapDirectory, "flags", bitmap.flags.into(), expected, log);
         }
         if bitmap.kind != DIRTY_TRACKING {
             let expected = Expected::Exactly(DIRTY_TRACKING.into());
-            tell(Code::BitmapDirectory, "type", bitmap.kind.into(), expected);
+            self.tell(Code::BitmapDirectory, "type", bitmap.kind.into(), expected, log);
         }
+        let granularity = bitmap.granularity_bits;
         if !GRANULARITY.contains(&granularity) {
             let expected = Expected::That("9 to 31, as QEMU does");
-            tell(
+            self.tell(
                 Code::BitmapDirectory,
                 "granularity_bits",
                 granularity.into(),
                 expected,
+                log,
             );
         }
-        if at.0 == 0 || !at.0.is_multiple_of(cluster_size) {
-            let expected = Expected::MultipleOf(cluster_size);
-            tell(Code::BitmapTable, "bitmap_table_offset", at.0, expected);
-            return false;
-        }
-        if entries == 0 || entries > MAX_ENTRIES {
-            let expected = if entries == 0 {
-                Expected::AtLeast(1)
-            } else {
-                Expected::AtMost(MAX_ENTRIES)
-            };
-            tell(Code::BitmapTable, "bitmap_table_size", entries, expected);
-            return false;
-        }
-        if !self.image.file().holds(at, entries.saturating_mul(ENTRY)) {
-            let expected = Expected::WithinFile(self.image.file().length());
-            tell(Code::BitmapTable, "bitmap_table_offset", at.0, expected);
+        if let Err((field, found, expected)) = self.table() {
+            self.tell(Code::BitmapTable, field, found, expected, log);
             return false;
         }
         // While it is in use it need not have the size of the disk.
-        let needed = entries_for(geometry, granularity);
-        if !bitmap.in_use && entries != needed {
-            tell(
+        let needed = entries_for(self.image.header().geometry(), granularity);
+        if !bitmap.in_use && bitmap.table_entries != needed {
+            let expected = Expected::Exactly(needed);
+            self.tell(
                 Code::BitmapTable,
                 "bitmap_table_size",
-                entries,
-                Expected::Exactly(needed),
+                bitmap.table_entries,
+                expected,
+                log,
             );
         }
         true
+    }
+
+    /// Which field makes it impossible to read its table, if one does.
+    fn table(&self) -> Result<(), (&'static str, u64, Expected)> {
+        let (at, entries) = (self.bitmap.table_at, self.bitmap.table_entries);
+        let (file, cluster_size) = (self.image.file(), self.image.header().geometry().cluster_size());
+        if at.0 == 0 || !at.0.is_multiple_of(cluster_size) {
+            return Err(("bitmap_table_offset", at.0, Expected::MultipleOf(cluster_size)));
+        }
+        if entries == 0 {
+            return Err(("bitmap_table_size", entries, Expected::AtLeast(1)));
+        }
+        if entries > MAX_ENTRIES {
+            return Err(("bitmap_table_size", entries, Expected::AtMost(MAX_ENTRIES)));
+        }
+        if !file.holds(at, entries.saturating_mul(ENTRY)) {
+            let expected = Expected::WithinFile(file.length());
+            return Err(("bitmap_table_offset", at.0, expected));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, code: Code, field: &'static str, found: u64, expected: Expected, log: &mut Log<'_>) {
+        let fault = Corrupt::Field {
+            structure: "bitmap directory entry",
+            at: self.at,
+            field,
+            found,
+            expected,
+        };
+        let number = self.number;
+        log.add(Finding::new(code, Fault::Bitmap { number, fault }));
     }
 }
 

@@ -9,6 +9,9 @@ use crate::format::header::RawHeader;
 use crate::image::Image;
 use crate::units::HostOffset;
 
+/// QEMU counts offsets with a sign.
+const MAX_OFFSET: u64 = u64::MAX >> 1;
+
 /// Looks at the fields that mean nothing in this image, but must hold something sensible all the same.
 pub(super) fn read(image: &Image, log: &mut Log<'_>) -> Result<()> {
     let (header, cluster_size) = (image.header(), image.header().geometry().cluster_size());
@@ -31,6 +34,9 @@ pub(super) fn read(image: &Image, log: &mut Log<'_>) -> Result<()> {
     }
     if !snapshots.is_multiple_of(cluster_size) {
         wrong("snapshots_offset", snapshots, Expected::MultipleOf(cluster_size));
+    }
+    if snapshots > MAX_OFFSET {
+        wrong("snapshots_offset", snapshots, Expected::AtMost(MAX_OFFSET));
     }
     if header.has_autoclear(features::RAW_DATA_FILE) && !header.needs(features::DATA_FILE) {
         let raw_data_file = 1 << features::RAW_DATA_FILE;
