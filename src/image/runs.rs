@@ -193,7 +193,7 @@ impl<'a> Cursor<'a> {
             Mapping::Data(host) => {
                 // Behind the end of the disk nothing needs to be there.
                 let needed = rest_of_unit.min(self.view.size.saturating_sub(at.0));
-                self.validate_data(behind(host), needed, &wrong, &lost)?;
+                self.validate_data(at, behind(host), needed, &wrong, &lost)?;
                 (rest_of_unit, Mapping::Data(behind(host)))
             }
             Mapping::ZeroAllocated(host) => {
@@ -221,6 +221,7 @@ impl<'a> Cursor<'a> {
 
     fn validate_data(
         &self,
+        at: GuestOffset,
         host: HostOffset,
         needed: u64,
         wrong: &impl Fn(Expected) -> Error,
@@ -241,7 +242,11 @@ impl<'a> Cursor<'a> {
         }
         if self.image.data_file().is_none() {
             let end = host.0.saturating_add(needed);
-            self.image.outside_metadata(host.0..end).map_err(wrong)?;
+            return self.image.outside_metadata(host.0..end).map_err(wrong);
+        }
+        if host.0 != at.0 {
+            let expected = "the offset that the cluster has in the disk, as always in an external data file";
+            return Err(wrong(Expected::That(expected)));
         }
         Ok(())
     }

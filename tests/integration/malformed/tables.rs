@@ -31,6 +31,7 @@ pub(super) const ROWS: &[Line] = &[
     ("L2 entry at the end of all offsets", V3, |p| p.put64(p.l2_entry(0), COPIED | 0x00ff_ffff_ffff_f000), Refused("expected an offset within the file")),
     ("L2 entry just behind the end", V3, |p| p.put64(p.l2_entry(513), COPIED | p.len().next_multiple_of(4096)), Refused("entry 1 is")),
     ("L2 entry past the end of a data file", DataFile, |p| p.put64(p.l2_entry(0), COPIED | 1 << 40), Elsewhere("entry 0 is 0x8000010000000000, expected an offset within the file")),
+    ("L2 entry of another cluster of a data file", DataFile, |p| p.put64(p.l2_entry(0), p.get64(p.l2_entry(1))), Refused("expected the offset that the cluster has in the disk")),
     ("L2 entry compressed, with a data file", DataFile, |p| p.set(p.l2_entry(1), COMPRESSED), Refused("expected no compressed cluster in an image with an external data file")),
     ("L2 entry with reserved bit 1", V3, |p| p.set(p.l2_entry(0), 1 << 1), Refused("to be clear, as all reserved bits")),
     ("L2 entry with reserved bit 8", V3, |p| p.set(p.l2_entry(0), 1 << 8), Refused("to be clear, as all reserved bits")),
