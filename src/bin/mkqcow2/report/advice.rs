@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use mkqcow2::Error;
-use mkqcow2::error::{Action, Invalid, Role, Side};
+use mkqcow2::error::{Action, Corrupt, Invalid, Role, Side};
 
 /// Something to try, if there is something, whatever the command.
 pub(crate) fn general(error: &Error) -> Option<&'static str> {
@@ -18,6 +18,11 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
             ..
         } => Some("use fewer with -j, or raise ulimit -u or -v"),
         Error::Invalid(invalid) => of_usage(invalid),
+        Error::Corrupt(Corrupt::Field {
+            field: "magic",
+            structure: "header",
+            ..
+        }) => Some("it does not begin like a qcow2 image"),
         Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | _ => None,
     }
 }
