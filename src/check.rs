@@ -38,7 +38,7 @@ pub use findings::{Code, Fault, Finding, Severity, TOLD, Tally, What};
 
 use crate::error::{Error, Result};
 use crate::image::{Decoders, Freshness, Image, Remark};
-use crate::pipeline::{in_order, workers};
+use crate::pipeline::{in_order, readers};
 use crate::progress::{Phase, Progress};
 use crate::units::{HostOffset, to_u64, to_usize};
 use blocks::Blocks;
@@ -59,9 +59,6 @@ const JOB: u64 = 256 << 10;
 
 /// How much of an L2 table is dealt with before its compressed clusters are tried, in bytes.
 const PIECE_WITH_STREAMS: u64 = 4 << 10;
-
-/// More workers than this are not used unless they are asked for.
-const MAX_WORKERS: usize = 8;
 
 /// How an image is checked.
 #[derive(Clone, Debug, Default)]
@@ -128,11 +125,9 @@ fn check_within(
     tell: &mut dyn FnMut(&Finding),
 ) -> Result<Report> {
     let started = Instant::now();
-    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let all = NonZeroUsize::new(processors.min(MAX_WORKERS));
     let checker = Checker {
         image,
-        pool: &workers(options.threads.or(all))?,
+        pool: &readers(options.threads)?,
         decoders: options.data.then(Decoders::default),
         progress,
     };

@@ -26,7 +26,8 @@ pub fn workers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
     pool(threads, processors().saturating_sub(1))
 }
 
-/// As many workers as were asked for, or one for each processor: for results that are taken in no time.
+/// As many workers as were asked for, or one for each processor: where the work takes longer than taking its
+/// results.
 ///
 /// # Errors
 ///

@@ -6,7 +6,6 @@ mod readback;
 mod report;
 mod walk;
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -33,9 +32,6 @@ const WINDOW: u64 = 1 << 20;
 
 /// How much is read and not yet written, in bytes at most.
 const IN_FLIGHT: u64 = 16 << 20;
-
-/// How many workers there are unless more are asked for.
-const MAX_WORKERS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 
 /// How many bad ranges are listed before the image is given up.
 const MAX_BAD: usize = 1 << 16;
@@ -153,7 +149,7 @@ impl Restoring {
         let (disk, options) = (&origin.disk, &origin.options);
         let mut warnings = origin.remarks();
         let checksums = origin.checksums(&mut warnings)?;
-        let pool = pipeline::workers(origin.options.threads.or(processors()))?;
+        let pool = pipeline::readers(options.threads)?;
         let run = Run {
             disk,
             options,
@@ -245,12 +241,6 @@ impl Origin {
             keep_going: self.options.keep_going,
         }
     }
-}
-
-/// One worker for each processor: decompressing takes longer than writing.
-fn processors() -> Option<NonZeroUsize> {
-    let processors = std::thread::available_parallelism().ok();
-    processors.map(|processors| processors.min(MAX_WORKERS))
 }
 
 /// Restores a disk from an image: [`Restoring::prepare`], then [`Restoring::run`].
