@@ -11,6 +11,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
 pub use invalid::{FileKind, InUse, Invalid, Role, SameAs};
 pub use unsupported::{Features, TooLarge, Unsupported};
@@ -121,6 +122,24 @@ impl From<TooLarge> for Error {
 }
 
 impl Error {
+    /// A field of a structure holds what it cannot.
+    pub(crate) fn field(
+        structure: &'static str,
+        at: HostOffset,
+        field: &'static str,
+        found: u64,
+        expected: Expected,
+    ) -> Self {
+        Corrupt::Field {
+            structure,
+            at,
+            field,
+            found,
+            expected,
+        }
+        .into()
+    }
+
     /// A failure of the system while doing something to the source.
     pub(crate) fn source_io(action: Action, source: impl Into<io::Error>) -> Self {
         Self::Io {

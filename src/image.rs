@@ -36,7 +36,7 @@ use crate::format::header::{AUTOCLEAR_CHECKSUMS, Compat, Header, TableAt};
 use crate::format::mapping::L2Rules;
 use crate::format::snapshot::Snapshot;
 use crate::units::{HostOffset, to_usize};
-use windows::{Windows, is_within};
+use windows::Windows;
 
 /// How much of a header is looked at first, in bytes: up to the compression type.
 const HEADER: u64 = 112;
@@ -189,14 +189,7 @@ impl Image {
         let size = snapshot.disk_size.unwrap_or(geometry.size());
         let (at, entries) = (snapshot.l1_at, snapshot.l1_entries);
         let wrong = |field, found, expected| -> Error {
-            Corrupt::Field {
-                structure: "snapshot with the L1 table",
-                at,
-                field,
-                found,
-                expected,
-            }
-            .into()
+            Error::field("snapshot with the L1 table", at, field, found, expected)
         };
         let largest = geometry.l2_reach().saturating_mul(MAX_L1_BYTES / ENTRY);
         let of_snapshot = Geometry::of_image(geometry.cluster(), size, geometry.l2_form())
@@ -313,14 +306,13 @@ impl Image {
         self.validate_table("refcount table", self.header.refcount_table())?;
         let (l1, refcounts) = (bytes_of(self.header.l1()), bytes_of(self.header.refcount_table()));
         if l1.start < refcounts.end && refcounts.start < l1.end {
-            return Err(Corrupt::Field {
-                structure: "header",
-                at: HostOffset(0),
-                field: "l1_table_offset",
-                found: l1.start,
-                expected: Expected::Outside("refcount table"),
-            }
-            .into());
+            return Err(Error::field(
+                "header",
+                HostOffset(0),
+                "l1_table_offset",
+                l1.start,
+                Expected::Outside("refcount table"),
+            ));
         }
         let snapshots = self.header.snapshots();
         if snapshots.entries > 0 && snapshots.at.0 >= self.file.length() {
@@ -331,7 +323,7 @@ impl Image {
 
     fn validate_table(&self, structure: &'static str, table: TableAt) -> Result<()> {
         let (length, needed) = (self.file.length(), table.entries.saturating_mul(ENTRY));
-        if is_within(length, table.at, needed) {
+        if self.file.holds(table.at, needed) {
             return Ok(());
         }
         let found = length.saturating_sub(table.at.0);

@@ -172,7 +172,7 @@ fn bitmaps(extension: Extension, data: &[u8], cluster_size: u64) -> Result<Bitma
     const STRUCTURE: &str = "bitmaps extension";
     let raw: RawBitmaps = whole(STRUCTURE, extension, data)?;
     let (count, length) = (raw.nb_bitmaps.get(), raw.bitmap_directory_size.get());
-    let wrong = |field, found, expected| wrong(STRUCTURE, extension.at, field, found, expected);
+    let wrong = |field, found, expected| Error::field(STRUCTURE, extension.at, field, found, expected);
     if raw.reserved.get() != 0 {
         return Err(wrong("reserved", raw.reserved.get().into(), Expected::Exactly(0)));
     }
@@ -206,7 +206,7 @@ fn checksums(extension: Extension, data: &[u8], cluster_size: u64) -> Result<Che
     let offset = raw.offset.get();
     if !offset.is_multiple_of(cluster_size) {
         let expected = Expected::MultipleOf(cluster_size);
-        return Err(wrong(STRUCTURE, extension.at, "offset", offset, expected));
+        return Err(Error::field(STRUCTURE, extension.at, "offset", offset, expected));
     }
     Ok(ChecksumsAt {
         offset: HostOffset(offset),
@@ -218,25 +218,8 @@ fn checksums(extension: Extension, data: &[u8], cluster_size: u64) -> Result<Che
 fn whole<T: FromBytes>(structure: &'static str, extension: Extension, data: &[u8]) -> Result<T> {
     T::read_from_bytes(data).map_err(|_| {
         let expected = Expected::Exactly(to_u64(size_of::<T>()));
-        wrong(structure, extension.at, "length", extension.length, expected)
+        Error::field(structure, extension.at, "length", extension.length, expected)
     })
-}
-
-fn wrong(
-    structure: &'static str,
-    at: HostOffset,
-    field: &'static str,
-    found: u64,
-    expected: Expected,
-) -> Error {
-    Corrupt::Field {
-        structure,
-        at,
-        field,
-        found,
-        expected,
-    }
-    .into()
 }
 
 fn cut_off(at: HostOffset, rest: &[u8], expected: u64) -> Error {

@@ -379,14 +379,7 @@ fn too_short(bytes: &[u8], expected: u64) -> Error {
 }
 
 fn wrong(field: &'static str, found: impl Into<u64>, expected: Expected) -> Error {
-    Corrupt::Field {
-        structure: "header",
-        at: HostOffset(0),
-        field,
-        found: found.into(),
-        expected,
-    }
-    .into()
+    Error::field("header", HostOffset(0), field, found.into(), expected)
 }
 
 #[cfg(test)]

@@ -154,14 +154,7 @@ impl<'a> Checksums<'a> {
     fn read_run(&self, at: &mut HostOffset, next: &mut u64, hasher: &mut Hasher) -> Result<Run> {
         let start = *at;
         let wrong = |field, found, expected| -> Error {
-            Corrupt::Field {
-                structure: "run of the checksum table",
-                at: start,
-                field,
-                found,
-                expected,
-            }
-            .into()
+            Error::field("run of the checksum table", start, field, found, expected)
         };
         let mut raw = RawRun::new_zeroed();
         self.read_piece(at, raw.as_mut_bytes(), hasher)?;
@@ -264,12 +257,5 @@ impl ChecksumsInOrder<'_> {
 }
 
 fn wrong(at: ChecksumsAt, field: &'static str, found: u64, expected: Expected) -> Error {
-    Corrupt::Field {
-        structure: STRUCTURE,
-        at: at.offset,
-        field,
-        found,
-        expected,
-    }
-    .into()
+    Error::field(STRUCTURE, at.offset, field, found, expected)
 }

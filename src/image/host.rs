@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::SeekFrom;
 
-use super::windows::is_within;
 use crate::devices::{FileId, Subject};
 use crate::error::{Action, Corrupt, Error, Invalid, Result};
 use crate::source::{Change, State};
@@ -169,4 +168,9 @@ impl HostFile {
         }
         Ok(done)
     }
+}
+
+/// Whether all of a range lies within a file of that length.
+pub(super) fn is_within(length: u64, at: HostOffset, bytes: u64) -> bool {
+    at.0.checked_add(bytes).is_some_and(|end| end <= length)
 }

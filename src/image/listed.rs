@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Image;
-use super::windows::is_within;
+use super::host::is_within;
 use crate::error::{Corrupt, Error, Expected, Result};
 use crate::format::bitmap::{self, Bitmap, RawBitmap};
 use crate::format::snapshot::{self, RawSnapshot, Snapshot};
@@ -27,7 +27,7 @@ impl Image {
             let extra = u64::from(raw.extra_data_size.get());
             if extra > snapshot::MAX_EXTRA {
                 let expected = Expected::AtMost(snapshot::MAX_EXTRA);
-                return Err(wrong("snapshot", at, "extra_data_size", extra, expected));
+                return Err(Error::field("snapshot", at, "extra_data_size", extra, expected));
             }
             let rest = self.rest_of_entry::<RawSnapshot>(SNAPSHOT_TABLE, at, raw.rest(), u64::MAX)?;
             at = HostOffset(at.0.saturating_add(snapshot::entry_length(&raw)));
@@ -52,12 +52,12 @@ impl Image {
             let name = u64::from(raw.name_size.get());
             if name > bitmap::MAX_NAME {
                 let expected = Expected::AtMost(bitmap::MAX_NAME);
-                return Err(wrong("bitmap", at, "name_size", name, expected));
+                return Err(Error::field("bitmap", at, "name_size", name, expected));
             }
             // Nothing is known that would need extra data.
             let extra = u64::from(raw.extra_data_size.get());
             if extra > 0 {
-                return Err(wrong(
+                return Err(Error::field(
                     "bitmap",
                     at,
                     "extra_data_size",
@@ -119,21 +119,4 @@ fn one_by_one<T>(count: u64, mut next: impl FnMut() -> Result<T>) -> impl Iterat
         is_over = entry.is_err();
         Some(entry)
     })
-}
-
-fn wrong(
-    structure: &'static str,
-    at: HostOffset,
-    field: &'static str,
-    found: u64,
-    expected: Expected,
-) -> Error {
-    Corrupt::Field {
-        structure,
-        at,
-        field,
-        found,
-        expected,
-    }
-    .into()
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Image;
-use super::windows::{Window, is_within};
+use super::host::is_within;
+use super::windows::Window;
 use crate::error::{Corrupt, Error, Expected, Lost, Result};
 use crate::format::geometry::{ENTRY, Geometry, L2Form};
 use crate::format::header::TableAt;
@@ -147,7 +148,7 @@ impl<'a> Cursor<'a> {
             if table.0 >= length {
                 return Err(wrong(Expected::WithinFile(length)));
             }
-            if !is_within(length, table, self.geometry.cluster_size()) {
+            if !self.image.file.holds(table, self.geometry.cluster_size()) {
                 return Err(self.cut_off(L2_TABLE, table, &lost));
             }
             let end = table.0.saturating_add(self.geometry.cluster_size());

@@ -82,10 +82,5 @@ impl Kept {
     }
 }
 
-/// How many bytes of an entry there are in a file of that length, from `at` on.
-pub(super) fn is_within(length: u64, at: HostOffset, bytes: u64) -> bool {
-    at.0.checked_add(bytes).is_some_and(|end| end <= length)
-}
-
 const _: () = assert!(WINDOW.is_power_of_two() && WINDOW >= 16);
 const _: () = assert!(to_u64(MAX_WINDOWS) * WINDOW <= 16 << 20);
