@@ -18,6 +18,7 @@ use crate::format::geometry::{ClusterSize, Geometry, Room};
 use crate::layout::{Design, Layout, Written};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
+use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
 use crate::sink::{FileSink, Kept, Published, Target};
@@ -172,18 +173,24 @@ fn copy(
     sink: &mut FileSink,
     progress: &dyn Progress,
 ) -> Result<Copied> {
-    let pool = pipeline::workers(options.threads)?;
+    // Compression takes longer than writing what it leaves.
+    let pool = match options.compression {
+        Some(_) => pipeline::readers(options.threads)?,
+        None => pipeline::workers(options.threads)?,
+    };
     let cluster_size = design.geometry.cluster_size();
     let batch = BATCH.max(cluster_size);
     let in_flight = to_usize(IN_FLIGHT / batch)
         .min(pool.current_num_threads().saturating_mul(4))
         .max(2);
     let buffers = Buffers::default();
+    let compressors = options.compression.map(Compressors::new);
     let encoder = Encoder {
         source,
         on_read_error: options.on_read_error,
         cluster_size,
         buffers: &buffers,
+        compressors: compressors.as_ref(),
     };
     let mut layout = Layout::new(design, sink);
     let (mut read, mut unreadable) = (0_u64, Vec::new());
@@ -195,6 +202,7 @@ fn copy(
         read = read.saturating_add(encoded.read);
         progress.advance(encoded.read);
         buffers.give(encoded.bytes);
+        buffers.give(encoded.streams);
         Ok(())
     };
     let batches = clusters::batches(map, design.geometry, batch / cluster_size);
@@ -229,6 +237,8 @@ fn design(map: &AllocationMap, options: &Options) -> Result<Design, TooLarge> {
             content,
             room,
             checksums: options.checksums,
+            compression: options.compression.map(Codec::compression),
+            dedupe: options.dedupe,
         })
     };
     fit(options.cluster_size).map_err(|error| smallest_that_serves(error, |cluster| fit(cluster).is_ok()))

@@ -1,24 +1,37 @@
 //! Where everything goes in the image, in one pass: data packed in ascending guest order, L2 tables between it
 //! whenever their cache is full, refcount blocks and checksums at the end, the header last of all.
+//!
+//! But for the header and the two tables behind it, everything is written in ascending order.
 
 mod allocator;
 mod checksums;
+mod held;
+mod index;
 mod l2_cache;
+mod packer;
+mod pending;
+mod refcounts;
 
 use zerocopy::IntoBytes;
 
 use allocator::Allocator;
 use checksums::Checksums;
+use held::Held;
+use index::Index;
 use l2_cache::L2Cache;
+use packer::Packer;
+use pending::{Part, Pending};
+use refcounts::{MAX_REFERENCES, Refcounts};
 
 use crate::error::Result;
 use crate::format::checksum;
 use crate::format::extension::{self, ChecksumsAt};
+use crate::format::features;
 use crate::format::geometry::{Content, ENTRY, Geometry, Room, refcount_blocks};
-use crate::format::header::{self, AUTOCLEAR_CHECKSUMS, Compat, RawHeader, RawHeaderV3};
+use crate::format::header::{self, AUTOCLEAR_CHECKSUMS, Compat, Compression, RawHeader, RawHeaderV3};
 use crate::format::mapping::{self, Entry};
 use crate::format::refcount;
-use crate::pipeline::encode::Encoded;
+use crate::pipeline::encode::{Encoded, Encoding};
 use crate::sink::Sink;
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 
@@ -38,16 +51,18 @@ pub struct Design {
     pub room: Room,
     /// Whether a checksum table is written.
     pub checksums: bool,
+    /// How clusters are compressed, those that are.
+    pub compression: Option<Compression>,
+    /// How many bytes of memory remember compressed clusters, so that equal ones are stored once; none if they
+    /// need not be.
+    pub dedupe: Option<u64>,
 }
 
 impl Design {
-    /// The size of the image in bytes if no cluster in use turns out to be zeros, and an upper bound if some do.
+    /// The size of the image in bytes if no cluster in use turns out to be zeros or is compressed, and an upper bound
+    /// if some are.
     pub fn image_size(&self) -> u64 {
-        let table = if self.checksums {
-            checksum::table_length(self.content)
-        } else {
-            0
-        };
+        let table = self.checksum_table();
         let clusters = self
             .room
             .total()
@@ -55,29 +70,48 @@ impl Design {
         clusters.saturating_mul(self.geometry.cluster_size())
     }
 
-    /// The room it takes on the disk while it is made, in bytes: a large checksum table is there twice.
+    /// The room it takes on the disk while it is made, in bytes: a large checksum table is there twice, and so may be
+    /// the refcounts of clusters that hold streams.
     pub fn room_needed(&self) -> u64 {
-        let table = if self.checksums {
-            checksum::table_length(self.content)
-        } else {
-            0
-        };
+        let table = self.checksum_table();
         let scratch = if table > checksums::IN_MEMORY_BYTES {
             table
         } else {
             0
         };
-        self.image_size().saturating_add(scratch)
+        let refcounts = self
+            .compression
+            .map_or(0, |_| Refcounts::scratch_size(self.room.total()));
+        self.image_size()
+            .saturating_add(scratch)
+            .saturating_add(refcounts)
+    }
+
+    /// The length of the checksum table in bytes, if no cluster in use turns out to be zeros.
+    fn checksum_table(&self) -> u64 {
+        if self.checksums {
+            checksum::table_length(self.content)
+        } else {
+            0
+        }
     }
 }
 
 /// What came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// The size of the image in bytes.
     pub image_size: u64,
-    /// Clusters that hold data.
+    /// Clusters that hold data, compressed or not.
     pub data_clusters: u64,
+    /// Those of them that are compressed.
+    pub compressed_clusters: u64,
+    /// The length in bytes of all their streams that are in the image.
+    pub stream_bytes: u64,
+    /// Compressed clusters that are equal to another one, and have no stream of their own.
+    pub shared_clusters: u64,
+    /// The length in bytes of the streams that they would have had.
+    pub shared_bytes: u64,
     /// Clusters in use that are zeros.
     pub zero_clusters: u64,
 }
@@ -88,46 +122,34 @@ pub struct Layout<'a, S> {
     design: Design,
     sink: &'a mut S,
     allocator: Allocator,
+    packer: Packer,
+    held: Held,
+    refcounts: Refcounts,
+    index: Option<Index>,
     l1: Vec<Entry>,
     l2: L2Cache,
     checksums: Option<Checksums>,
-    data_clusters: u64,
-    zero_clusters: u64,
-}
-
-/// Consecutive bytes of a batch that go to consecutive bytes of the image.
-#[derive(Clone, Copy)]
-struct Pending {
-    start: usize,
-    end: usize,
-    host: HostOffset,
-}
-
-impl Pending {
-    /// Two data clusters are apart in the batch if zeros lie between them, in the image if tables do.
-    fn is_followed_by(&self, start: usize, host: HostOffset) -> bool {
-        let length = to_u64(self.end.saturating_sub(self.start));
-        self.end == start && self.host.0.saturating_add(length) == host.0
-    }
+    written: Written,
 }
 
 impl<'a, S: Sink> Layout<'a, S> {
     /// An empty image. Its first clusters are left for header, L1 table and refcount table.
     pub fn new(design: Design, sink: &'a mut S) -> Self {
-        let geometry = design.geometry;
+        let (geometry, content) = (design.geometry, design.content);
+        let cluster_size = geometry.cluster_size();
+        let l1_bytes = geometry.l1_entries() * ENTRY;
         Self {
             design,
             sink,
-            allocator: Allocator::new(geometry.cluster_size(), design.room.tables()),
+            allocator: Allocator::new(cluster_size, design.room.tables()),
+            packer: Packer::new(cluster_size),
+            held: Held::default(),
+            refcounts: Refcounts::new(cluster_size),
+            index: design.dedupe.map(|memory| Index::new(memory, content.clusters)),
             l1: vec![[0; 8]; to_usize(geometry.l1_entries())],
-            l2: L2Cache::new(
-                geometry.cluster_size(),
-                design.content.l2_tables,
-                geometry.l1_entries() * ENTRY,
-            ),
+            l2: L2Cache::new(cluster_size, content.l2_tables, l1_bytes),
             checksums: design.checksums.then(|| Checksums::new(geometry)),
-            data_clusters: 0,
-            zero_clusters: 0,
+            written: Written::default(),
         }
     }
 
@@ -139,74 +161,159 @@ impl<'a, S: Sink> Layout<'a, S> {
     ///
     /// # Panics
     ///
-    /// If the batch does not have a checksum, or the lack of one, for every cluster of its bytes.
+    /// If the buffers of the batch do not hold what its clusters are said to be.
     pub fn place(&mut self, batch: &Encoded) -> Result<()> {
         let cluster_size = to_usize(self.design.geometry.cluster_size());
-        assert_eq!(
-            batch.bytes.len(),
-            batch.checksums.len() * cluster_size,
-            "a batch is whole clusters"
-        );
-        let mut pending: Option<Pending> = None;
-        let mut start = 0_usize;
-        for (cluster, checksum) in (batch.first.0..).map(GuestCluster).zip(&batch.checksums) {
+        let mut pending = Pending::default();
+        let (mut start, mut stream_start) = (0_usize, 0_usize);
+        for (cluster, encoding) in (batch.first.0..).map(GuestCluster).zip(&batch.clusters) {
             let end = start.saturating_add(cluster_size);
-            if let Some(crc) = checksum {
-                let host = self.map_data(cluster, *crc)?;
-                match pending.as_mut().filter(|last| last.is_followed_by(start, host)) {
-                    Some(last) => last.end = end,
-                    None => self.write(pending.replace(Pending { start, end, host }), &batch.bytes)?,
+            match *encoding {
+                Encoding::Zeros => self.place_zeros(cluster, &mut pending)?,
+                Encoding::Plain { crc } => {
+                    self.begin_data(cluster, crc, &mut pending)?;
+                    self.place_plain(cluster, Part::new(&batch.bytes, start..end), &mut pending)?;
                 }
-            } else {
-                self.map_zero(cluster)?;
+                Encoding::Compressed { crc, length } => {
+                    let stream_end = stream_start.saturating_add(length);
+                    let stream = Part::new(&batch.streams, stream_start..stream_end);
+                    stream_start = stream_end;
+                    self.begin_data(cluster, crc, &mut pending)?;
+                    self.place_stream(cluster, crc, stream, &mut pending)?;
+                }
             }
             start = end;
         }
-        self.write(pending, &batch.bytes)
+        pending.write(self.sink)
     }
 
-    fn write(&mut self, pending: Option<Pending>, bytes: &[u8]) -> Result<()> {
-        let Some(Pending { start, end, host }) = pending else {
-            return Ok(());
-        };
-        // Within the batch: `start` and `end` were counted along it, and `place` has seen that it is whole.
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "a panic is better than a backup with a hole"
-        )]
-        self.sink.write_at(&bytes[start..end], host)
-    }
-
-    fn map_data(&mut self, cluster: GuestCluster, crc: u32) -> Result<HostOffset> {
-        // The table first: to make room for it may take clusters.
-        self.reserve_l2(cluster)?;
-        let host = self.allocator.take(1);
-        let (_, index) = self.design.geometry.indices_of(cluster);
-        self.l2.set(index, mapping::only_reference_to(host));
-        if let Some(checksums) = &mut self.checksums {
-            checksums.push(cluster, crc, self.sink)?;
-        }
-        self.data_clusters = self.data_clusters.saturating_add(1);
-        Ok(host)
-    }
-
-    fn map_zero(&mut self, cluster: GuestCluster) -> Result<()> {
+    fn place_zeros(&mut self, cluster: GuestCluster, pending: &mut Pending<'_>) -> Result<()> {
         // Version 2 has no zero flag. There is no backing file: unallocated clusters read as zeros as well.
         if self.design.compat == Compat::V1_1 {
-            self.reserve_l2(cluster)?;
-            let (_, index) = self.design.geometry.indices_of(cluster);
-            self.l2.set(index, mapping::ZERO_CLUSTER);
+            self.reserve_l2(cluster, pending)?;
+            self.map(cluster, mapping::ZERO_CLUSTER);
         }
-        self.zero_clusters = self.zero_clusters.saturating_add(1);
+        self.written.zero_clusters = self.written.zero_clusters.saturating_add(1);
         Ok(())
     }
 
-    /// Makes the table that maps `cluster` the current one of the cache.
-    fn reserve_l2(&mut self, cluster: GuestCluster) -> Result<()> {
+    /// What is done with a cluster that holds data, however it is stored.
+    fn begin_data(&mut self, cluster: GuestCluster, crc: u32, pending: &mut Pending<'_>) -> Result<()> {
+        // The table first: to make room for it may take clusters.
+        self.reserve_l2(cluster, pending)?;
+        if let Some(checksums) = &mut self.checksums {
+            checksums.push(cluster, crc, self.sink)?;
+        }
+        self.written.data_clusters = self.written.data_clusters.saturating_add(1);
+        Ok(())
+    }
+
+    fn place_plain<'b>(
+        &mut self,
+        cluster: GuestCluster,
+        bytes: Part<'b>,
+        pending: &mut Pending<'b>,
+    ) -> Result<()> {
+        if self.packer.is_open() && !self.held.is_full() {
+            self.held.push(cluster, bytes.bytes());
+            return Ok(());
+        }
+        self.release(pending)?;
+        let host = self.allocator.take(1);
+        self.map(cluster, mapping::only_reference_to(host));
+        pending.put(bytes, host, self.sink)
+    }
+
+    fn place_stream<'b>(
+        &mut self,
+        cluster: GuestCluster,
+        crc: u32,
+        stream: Part<'b>,
+        pending: &mut Pending<'b>,
+    ) -> Result<()> {
+        let (bytes, geometry) = (stream.bytes(), self.design.geometry);
+        let length = to_u64(bytes.len());
+        self.written.compressed_clusters = self.written.compressed_clusters.saturating_add(1);
+        if let Some(host) = self.find_equal(crc, bytes, pending)? {
+            self.written.shared_clusters = self.written.shared_clusters.saturating_add(1);
+            self.written.shared_bytes = self.written.shared_bytes.saturating_add(length);
+            self.map(cluster, mapping::compressed(geometry, host, length));
+            return Ok(());
+        }
+        let (allocator, refcounts) = (&mut self.allocator, &mut self.refcounts);
+        let host = self.packer.place(length, allocator, refcounts, self.sink)?;
+        if let Some(index) = &mut self.index {
+            index.insert(crc, bytes.len(), host);
+        }
+        self.written.stream_bytes = self.written.stream_bytes.saturating_add(length);
+        self.map(cluster, mapping::compressed(geometry, host, length));
+        pending.put(stream, host, self.sink)
+    }
+
+    /// Looks for a stream in the image that is the same, byte for byte, and counts one more reference to it.
+    fn find_equal(
+        &mut self,
+        crc: u32,
+        stream: &[u8],
+        pending: &mut Pending<'_>,
+    ) -> Result<Option<HostOffset>> {
+        let found = self
+            .index
+            .as_mut()
+            .and_then(|index| index.find(crc, stream.len()));
+        let Some(host) = found else {
+            return Ok(None);
+        };
+        let touched = self.refcounts.touched(host, to_u64(stream.len()));
+        for cluster in touched.clone() {
+            if self.refcounts.of(cluster, self.sink)? >= MAX_REFERENCES {
+                return Ok(None);
+            }
+        }
+        if pending.start().is_some_and(|start| start <= host) {
+            pending.write(self.sink)?;
+        }
+        let mut candidate = vec![0; stream.len()];
+        self.sink.read_at(&mut candidate, host)?;
+        if candidate != stream {
+            return Ok(None);
+        }
+        for cluster in touched {
+            self.refcounts.add(cluster, self.sink)?;
+        }
+        Ok(Some(host))
+    }
+
+    /// Gives the clusters that were held back their place, and leaves the rest of the last cluster of streams empty.
+    fn release(&mut self, pending: &mut Pending<'_>) -> Result<()> {
+        self.packer.close();
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        pending.write(self.sink)?;
+        let held = std::mem::take(&mut self.held);
+        let mut host = self.allocator.take(to_u64(held.clusters().len()));
+        self.sink.write_at(held.bytes(), host)?;
+        for cluster in held.clusters() {
+            self.map(*cluster, mapping::only_reference_to(host));
+            host = HostOffset(host.0.saturating_add(self.design.geometry.cluster_size()));
+        }
+        self.held = held;
+        self.held.clear();
+        Ok(())
+    }
+
+    fn map(&mut self, cluster: GuestCluster, entry: Entry) {
+        let (table, index) = self.design.geometry.indices_of(cluster);
+        self.l2.set(table, index, entry);
+    }
+
+    /// Sees to it that the table that maps `cluster` is in the cache.
+    fn reserve_l2(&mut self, cluster: GuestCluster, pending: &mut Pending<'_>) -> Result<()> {
         let (table, _) = self.design.geometry.indices_of(cluster);
         if self.l2.current() != Some(table) {
             if self.l2.is_full() {
-                self.flush_l2()?;
+                self.flush_l2(pending)?;
             }
             self.l2.begin(table);
         }
@@ -214,7 +321,9 @@ impl<'a, S: Sink> Layout<'a, S> {
     }
 
     /// Writes all tables of the cache together, and points the L1 table to them.
-    fn flush_l2(&mut self) -> Result<()> {
+    fn flush_l2(&mut self, pending: &mut Pending<'_>) -> Result<()> {
+        self.release(pending)?;
+        pending.write(self.sink)?;
         let mut host = self.allocator.take(to_u64(self.l2.tables().len()));
         if !self.l2.tables().is_empty() {
             self.sink.write_at(self.l2.bytes(), host)?;
@@ -240,7 +349,7 @@ impl<'a, S: Sink> Layout<'a, S> {
     ///
     /// Those of the sink.
     pub fn finish(mut self) -> Result<Written> {
-        self.flush_l2()?;
+        self.flush_l2(&mut Pending::default())?;
         let geometry = self.design.geometry;
         let refcount_table = self.write_refcount_blocks()?;
         let end = self.allocator.end();
@@ -268,8 +377,7 @@ impl<'a, S: Sink> Layout<'a, S> {
             .write_at(&self.header(l1_at, refcount_table_at, at), HostOffset(0))?;
         Ok(Written {
             image_size,
-            data_clusters: self.data_clusters,
-            zero_clusters: self.zero_clusters,
+            ..self.written
         })
     }
 
@@ -279,15 +387,19 @@ impl<'a, S: Sink> Layout<'a, S> {
         let cluster_size = geometry.cluster_size();
         let blocks = refcount_blocks(geometry, self.allocator.clusters());
         let first = self.allocator.take(blocks);
-        let mut counted = self.allocator.clusters();
+        let clusters = self.allocator.clusters();
+        let mut counted = 0;
         let mut piece = vec![0; to_usize(PIECE.max(cluster_size).min(blocks.saturating_mul(cluster_size)))];
         let (mut host, end) = (first, self.allocator.end());
         while host.0 < end.0 {
             let length = to_usize(end.0.saturating_sub(host.0)).min(piece.len());
             let (bytes, _) = piece.split_at_mut(length);
             for block in bytes.chunks_exact_mut(to_usize(cluster_size)) {
-                refcount::fill_block(block, counted);
-                counted = counted.saturating_sub(geometry.refcount_block_entries());
+                refcount::fill_block(block, clusters.saturating_sub(counted));
+                let add = |index, more| refcount::add_to_block(block, index, more);
+                self.refcounts
+                    .for_each(counted, geometry.refcount_block_entries(), self.sink, add)?;
+                counted = counted.saturating_add(geometry.refcount_block_entries());
             }
             self.sink.write_at(bytes, host)?;
             host = HostOffset(host.0.saturating_add(to_u64(length)));
@@ -303,6 +415,7 @@ impl<'a, S: Sink> Layout<'a, S> {
             geometry,
             compat,
             room,
+            compression,
             ..
         } = self.design;
         // Both are below QEMU's limits, which Geometry and Room uphold: 2^22 entries, 2^14 clusters.
@@ -328,14 +441,24 @@ impl<'a, S: Sink> Layout<'a, S> {
         };
         let mut header = raw.as_bytes().to_vec();
         if compat == Compat::V1_1 {
+            let is_zstd = compression == Some(Compression::Zstd);
+            let header_length = if is_zstd {
+                header::LENGTH_WITH_COMPRESSION
+            } else {
+                compat.header_length()
+            };
             let v3 = RawHeaderV3 {
-                incompatible_features: 0.into(),
+                incompatible_features: u64::from(is_zstd).wrapping_shl(features::COMPRESSION).into(),
                 compatible_features: 0.into(),
                 autoclear_features: at.map_or(0, |_| 1 << AUTOCLEAR_CHECKSUMS).into(),
                 refcount_order: refcount::ORDER.into(),
-                header_length: in_32_bits(to_u64(compat.header_length())).into(),
+                header_length: in_32_bits(to_u64(header_length)).into(),
             };
             header.extend(v3.as_bytes());
+            if is_zstd {
+                header.push(header::ZSTD);
+                header.resize(header_length, 0);
+            }
         }
         if let Some(at) = at {
             if compat == Compat::V1_1 {

@@ -1,7 +1,9 @@
 //! Work on many threads, results in order, memory bounded. Knows nothing of qcow2.
 
 pub mod buffers;
+pub mod compress;
 pub mod encode;
+pub mod idle;
 pub mod zero;
 
 use std::collections::VecDeque;

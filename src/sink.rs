@@ -34,6 +34,13 @@ pub trait Sink {
     /// [`Error::Io`](crate::Error::Io) if that fails.
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()>;
 
+    /// Reads what was written before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if that fails.
+    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()>;
+
     /// Sets the length of the image in bytes; what was not written up to there is zeros.
     ///
     /// # Errors
@@ -111,6 +118,12 @@ impl Sink for MemorySink {
         let at = crate::units::to_usize(at.0);
         self.bytes.resize(self.bytes.len().max(at + bytes.len()), 0);
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()> {
+        let at = crate::units::to_usize(at.0);
+        bytes.copy_from_slice(&self.bytes[at..at + bytes.len()]);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use crate::allocation::Scan;
 use crate::format::geometry::ClusterSize;
 use crate::format::header::Compat;
+use crate::pipeline::compress::Codec;
 use crate::sink::Cleanup;
 use crate::source::Part;
 use crate::source::rescue::OnReadError;
@@ -17,6 +18,11 @@ pub struct Options {
     pub cluster_size: ClusterSize,
     /// The version of the format.
     pub compat: Compat,
+    /// How clusters are compressed, if they are.
+    pub compression: Option<Codec>,
+    /// How many bytes of memory remember compressed clusters, so that equal ones are stored once; none if every
+    /// cluster is to have a stream of its own.
+    pub dedupe: Option<u64>,
     /// How to find out what is in use.
     pub scan: Scan,
     /// Which part of the source to image.
@@ -31,7 +37,8 @@ pub struct Options {
     pub sync: bool,
     /// Whether to leave an existing image alone.
     pub no_clobber: bool,
-    /// How many workers read and hash; one less than there are processors if not given, and at most 8.
+    /// How many workers read, hash and compress. If not given, as many as there are processors, or one less
+    /// without compression, and at most 8.
     pub threads: Option<NonZeroUsize>,
     /// What a program that is told to die must remove first.
     pub cleanup: Cleanup,
@@ -42,6 +49,8 @@ impl Default for Options {
         Self {
             cluster_size: ClusterSize::DEFAULT,
             compat: Compat::default(),
+            compression: None,
+            dedupe: None,
             scan: Scan::default(),
             part: Part::default(),
             force: false,

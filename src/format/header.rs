@@ -23,6 +23,12 @@ const MAX_BACKING_NAME: u32 = 1023;
 /// Where the compression type stands, if the header is that long.
 const COMPRESSION_TYPE_AT: usize = 104;
 
+/// The length in bytes of a header with a compression type.
+pub const LENGTH_WITH_COMPRESSION: usize = 112;
+
+/// The compression type that stands for Zstandard.
+pub const ZSTD: u8 = 1;
+
 /// How clusters are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
@@ -31,6 +37,16 @@ pub enum Compression {
     Zlib,
     /// Zstandard.
     Zstd,
+}
+
+impl Compression {
+    /// What QEMU calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zlib => "zlib",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// How clusters are encrypted.
@@ -262,7 +278,7 @@ fn compression(bytes: &[u8], header_length: u64, features: FeatureBits) -> Resul
         features.has(FeatureKind::Incompatible, features::COMPRESSION),
     ) {
         (0, false) => Ok(Compression::Zlib),
-        (1, true) => Ok(Compression::Zstd),
+        (ZSTD, true) => Ok(Compression::Zstd),
         (0, true) => Err(wrong("compression_type", found, Expected::AtLeast(1))),
         (_, true) => Err(wrong("compression_type", found, Expected::AtMost(1))),
         (_, false) => Err(wrong("compression_type", found, Expected::Exactly(0))),

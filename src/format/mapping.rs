@@ -38,6 +38,30 @@ pub fn only_reference_to(offset: HostOffset) -> Entry {
     (COPIED | offset.0).to_be_bytes()
 }
 
+/// An L2 entry for a cluster that is compressed into the `length` bytes from `at` on. Spec: "Compressed Clusters
+/// Descriptor".
+///
+/// # Panics
+///
+/// If the stream is empty, is as long as two clusters, or lies behind [`compressed_reach`].
+pub fn compressed(geometry: Geometry, at: HostOffset, length: u64) -> Entry {
+    let last = at.0.saturating_add(length).saturating_sub(1);
+    let sectors = (last / SECTOR).saturating_sub(at.0 / SECTOR);
+    let is_valid = length > 0 && last < compressed_reach(geometry) && sectors < geometry.cluster_size() / 256;
+    assert!(is_valid, "a compressed cluster of {length} bytes at {:#x}", at.0);
+    (COMPRESSED | sectors << offset_bits(geometry) | at.0).to_be_bytes()
+}
+
+/// Where compressed clusters have to end, in bytes of the image: their entries have fewer bits for the offset.
+pub fn compressed_reach(geometry: Geometry) -> u64 {
+    1 << offset_bits(geometry)
+}
+
+/// The bits that the offset of a compressed cluster has: 61 down to 49, for the cluster has 9 to 21.
+fn offset_bits(geometry: Geometry) -> u32 {
+    70_u32.saturating_sub(geometry.cluster().bits())
+}
+
 /// Whether an L1 or L2 entry claims that the refcount of what it points to is exactly 1.
 pub fn is_copied(entry: u64) -> bool {
     entry & COPIED != 0
@@ -184,8 +208,7 @@ impl L2Rules {
         if bitmap != 0 {
             return Err(Wrong::Bitmap(Expected::Exactly(0)));
         }
-        // 53 down to 41: the cluster has 9 to 21 bits.
-        let offset_bits = 70_u32.saturating_sub(self.geometry.cluster().bits());
+        let offset_bits = offset_bits(self.geometry);
         let descriptor = entry & !(COPIED | COMPRESSED);
         let at = descriptor & !(u64::MAX << offset_bits);
         let sectors = (descriptor >> offset_bits).saturating_add(1);
@@ -276,6 +299,37 @@ mod tests {
         let entry = COMPRESSED | 2 << 54 | 0x50123;
         assert_eq!(rules.decode(entry, 0, 0), Ok(Mapping::Compressed(stream)));
         assert!(rules.decode(COMPRESSED | 5, 0, 0).is_err(), "in the header");
+    }
+
+    #[test]
+    fn what_is_written_for_a_compressed_cluster_is_read_as_that() {
+        for bits in 9..=21 {
+            let cluster = ClusterSize::from_bits(bits).unwrap();
+            let geometry = Geometry::new(cluster, 1 << 30).unwrap();
+            let rules = L2Rules {
+                geometry,
+                compat: Compat::V0_10,
+                data_file: false,
+            };
+            let reach = compressed_reach(geometry);
+            for length in [1, 2, 511, 512, 513, cluster.bytes() - 1] {
+                for at in [
+                    cluster.bytes(),
+                    cluster.bytes() + 1,
+                    (7 << 21) - 1,
+                    reach - length,
+                ] {
+                    let entry = u64::from_be_bytes(compressed(geometry, HostOffset(at), length));
+                    let Ok(Mapping::Compressed(stream)) = rules.decode(entry, 0, 0) else {
+                        panic!("{bits} bits, {length} bytes at {at:#x}");
+                    };
+                    assert_eq!(stream.at, HostOffset(at));
+                    assert!((length..length + 512).contains(&stream.length));
+                    assert!((at + stream.length).is_multiple_of(512));
+                    assert_eq!(entry >> 62, 1, "not copied");
+                }
+            }
+        }
     }
 
     #[test]

@@ -25,6 +25,14 @@ pub fn fill_block(block: &mut [u8], used: u64) {
     zeros.fill([0; 2]);
 }
 
+/// Adds to a count of a block, which stays at the largest there is rather than pass it.
+pub fn add_to_block(block: &mut [u8], index: usize, more: u16) {
+    let (counts, _) = block.as_chunks_mut::<2>();
+    if let Some(count) = counts.get_mut(index) {
+        *count = u16::from_be_bytes(*count).saturating_add(more).to_be_bytes();
+    }
+}
+
 /// The refcount table's entry for the block at `offset`.
 pub fn table_entry(offset: HostOffset) -> [u8; 8] {
     offset.0.to_be_bytes()

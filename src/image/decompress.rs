@@ -1,7 +1,6 @@
 //! Compressed clusters. Spec: qcow2.txt, "Compressed Clusters Descriptor".
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use flate2::{Decompress, FlushDecompress, Status};
 use libdeflater::Decompressor;
@@ -9,6 +8,7 @@ use zstd_safe::DCtx;
 
 use crate::error::StreamFault;
 use crate::format::header::Compression;
+use crate::pipeline::idle::Idle;
 use crate::units::to_u64;
 
 /// The first bytes of a frame of Zstandard. Source: RFC 8878, section 3.1.1.
@@ -124,22 +124,16 @@ fn window(frame: &[u8]) -> Option<u64> {
     Some(base.saturating_add((base / 8).saturating_mul(u64::from(window & 7))))
 }
 
-/// Decoders that are used again; there are as many as were ever in use at the same time.
+/// Decoders that are used again.
 #[derive(Debug, Default)]
 pub(crate) struct Decoders {
-    idle: Mutex<Vec<Decoder>>,
+    idle: Idle<Decoder>,
 }
 
 impl Decoders {
     /// Lends a decoder.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Decoder) -> T) -> T {
-        // Decoders begin anew with every stream: one is as good after a panic elsewhere as before.
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = idle().pop();
-        let mut decoder = taken.unwrap_or_else(Decoder::new);
-        let result = work(&mut decoder);
-        idle().push(decoder);
-        result
+        self.idle.with(Decoder::new, work)
     }
 }
 

@@ -12,7 +12,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// The largest cache and L1 table together in bytes; an L1 table has at most 32 MiB.
 const MAX_WITH_L1: u64 = 72 << 20;
 
-/// L2 tables, ascending; entries are set in the last one only.
+/// L2 tables, ascending.
 #[derive(Debug)]
 pub(super) struct L2Cache {
     table_size: usize,
@@ -37,7 +37,7 @@ impl L2Cache {
         }
     }
 
-    /// The L1 entry of the table in which entries are set.
+    /// The L1 entry of the last table.
     pub(super) fn current(&self) -> Option<usize> {
         self.tables.last().copied()
     }
@@ -47,20 +47,22 @@ impl L2Cache {
         self.tables.len() == self.capacity
     }
 
-    /// Begins a new table.
+    /// Begins a new table, behind all others.
     pub(super) fn begin(&mut self, table: usize) {
         assert!(!self.is_full(), "the cache is flushed before it overflows");
         self.tables.push(table);
     }
 
-    /// Sets an entry of the current table.
-    pub(super) fn set(&mut self, index: usize, entry: Entry) {
-        let table = self
-            .tables
-            .len()
-            .saturating_sub(1)
-            .saturating_mul(self.table_size);
-        let at = table.saturating_add(index.saturating_mul(entry.len()));
+    /// Sets an entry of a table, which is one of those in the cache.
+    pub(super) fn set(&mut self, table: usize, index: usize, entry: Entry) {
+        let position = if self.current() == Some(table) {
+            self.tables.len().saturating_sub(1)
+        } else {
+            let found = self.tables.binary_search(&table);
+            found.expect("a table stays until it is flushed, with all that it maps")
+        };
+        let start = position.saturating_mul(self.table_size);
+        let at = start.saturating_add(index.saturating_mul(entry.len()));
         // An index is below the entries of a table, a table below the capacity.
         #[expect(
             clippy::indexing_slicing,
@@ -119,9 +121,9 @@ mod tests {
     fn a_cleared_cache_holds_no_entry_of_before() {
         let mut cache = L2Cache::new(512, 2, 8);
         cache.begin(7);
-        cache.set(63, [1; 8]);
         cache.begin(9);
-        cache.set(0, [2; 8]);
+        cache.set(9, 0, [2; 8]);
+        cache.set(7, 63, [1; 8]);
         assert!(cache.is_full());
         assert_eq!(cache.tables(), [7, 9]);
         assert_eq!(cache.bytes()[504..520], [[1; 8], [2; 8]].concat());

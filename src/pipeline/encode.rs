@@ -1,8 +1,9 @@
-//! What the workers do with a batch: read, test for zeros, hash.
+//! What the workers do with a batch: read, test for zeros, hash, compress.
 
 use std::ops::Range;
 
 use super::buffers::Buffers;
+use super::compress::Compressors;
 use super::zero::is_zero;
 use crate::clusters::Batch;
 use crate::error::Result;
@@ -18,14 +19,35 @@ const PIECE: u64 = 256 << 10;
 pub struct Encoded {
     /// The first cluster.
     pub first: GuestCluster,
-    /// All clusters, whole, one after the other.
+    /// What became of each cluster.
+    pub clusters: Vec<Encoding>,
+    /// All clusters, whole, one after the other; empty if they are compressed or zeros, each of them.
     pub bytes: Vec<u8>,
-    /// For each cluster its CRC-32, or none if all of it is zeros.
-    pub checksums: Vec<Option<u32>>,
+    /// The streams of those that are compressed, one after the other.
+    pub streams: Vec<u8>,
     /// How many bytes were in use and so were read.
     pub read: u64,
     /// Ranges that could not be read and are zeros here, as positions in the underlying file or device.
     pub unreadable: Vec<Range<u64>>,
+}
+
+/// What became of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// All of it is zeros.
+    Zeros,
+    /// It stays as it is.
+    Plain {
+        /// Its CRC-32.
+        crc: u32,
+    },
+    /// It is compressed.
+    Compressed {
+        /// Its CRC-32, before that.
+        crc: u32,
+        /// The length of its stream in bytes.
+        length: usize,
+    },
 }
 
 /// Turns batches into clusters that are ready to be placed.
@@ -39,6 +61,8 @@ pub struct Encoder<'a> {
     pub cluster_size: u64,
     /// Where memory comes from, and goes back to once a batch was placed.
     pub buffers: &'a Buffers,
+    /// What compresses, if anything does.
+    pub compressors: Option<&'a Compressors>,
 }
 
 impl Encoder<'_> {
@@ -52,7 +76,8 @@ impl Encoder<'_> {
         let mut bytes = self
             .buffers
             .take(to_usize(batch.count.saturating_mul(self.cluster_size)));
-        let mut checksums = Vec::with_capacity(to_usize(batch.count));
+        let mut clusters = Vec::with_capacity(to_usize(batch.count));
+        let mut streams = self.compressors.map_or(Vec::new(), |_| self.buffers.take(0));
         let (mut read, mut unreadable) = (0_u64, Vec::new());
         let mut filled = 0;
         for piece in batch.used.iter().flat_map(pieces) {
@@ -67,26 +92,43 @@ impl Encoder<'_> {
             read = read.saturating_add(length(&piece));
             filled = at.saturating_add(used.len());
             let (whole, _) = bytes.split_at(filled);
-            self.hash(whole, &mut checksums);
+            self.complete(whole, &mut clusters, &mut streams);
         }
         let (_, rest) = bytes.split_at_mut(filled);
         rest.fill(0);
-        self.hash(&bytes, &mut checksums);
+        self.complete(&bytes, &mut clusters, &mut streams);
+        if self.compressors.is_some() && !clusters.iter().any(|how| matches!(how, Encoding::Plain { .. })) {
+            // Sooner than the streams, which have to wait for their turn.
+            self.buffers.give(std::mem::take(&mut bytes));
+        }
         Ok(Encoded {
             first: batch.first,
+            clusters,
             bytes,
-            checksums,
+            streams,
             read,
             unreadable,
         })
     }
 
-    /// Tests and hashes the clusters that are whole by now, and have not been.
-    fn hash(&self, bytes: &[u8], checksums: &mut Vec<Option<u32>>) {
-        let clusters = bytes
-            .chunks_exact(to_usize(self.cluster_size))
-            .skip(checksums.len());
-        checksums.extend(clusters.map(|cluster| (!is_zero(cluster)).then(|| crc32fast::hash(cluster))));
+    /// Deals with the clusters that are whole by now and were not before.
+    fn complete(&self, bytes: &[u8], clusters: &mut Vec<Encoding>, streams: &mut Vec<u8>) {
+        let whole = bytes.chunks_exact(to_usize(self.cluster_size));
+        for cluster in whole.skip(clusters.len()) {
+            clusters.push(self.encoding_of(cluster, streams));
+        }
+    }
+
+    fn encoding_of(&self, cluster: &[u8], streams: &mut Vec<u8>) -> Encoding {
+        if is_zero(cluster) {
+            return Encoding::Zeros;
+        }
+        let crc = crc32fast::hash(cluster);
+        let compress = |compressors: &Compressors| compressors.compress(cluster, streams);
+        match self.compressors.and_then(compress) {
+            Some(length) => Encoding::Compressed { crc, length },
+            None => Encoding::Plain { crc },
+        }
     }
 }
 

@@ -230,6 +230,12 @@ impl Sink for FileSink {
         Ok(())
     }
 
+    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()> {
+        self.file
+            .read_exact_at(bytes, at.0)
+            .map_err(|error| Error::target_io(Action::Read(at.0), error))
+    }
+
     fn set_len(&mut self, length: u64) -> Result<()> {
         self.file
             .set_len(length)

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, ValueEnum};
 
 use super::shared::{Json, Shown, Workers};
-use super::values::{parse_cluster_size, parse_size};
+use super::values::{Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size};
 use mkqcow2::Options;
 use mkqcow2::allocation::Scan;
 use mkqcow2::format::geometry::ClusterSize;
-use mkqcow2::format::header::Compat;
+use mkqcow2::format::header::{Compat, Compression};
+use mkqcow2::pipeline::compress::Codec;
 use mkqcow2::sink::Cleanup;
 use mkqcow2::source::Part;
 use mkqcow2::source::rescue::OnReadError;
@@ -49,6 +50,18 @@ pub(crate) struct Create {
         hide_possible_values = true
     )]
     compat: CompatArg,
+
+    /// Compress clusters: none, zstd[:1 to 19] or zlib[:1 to 9]
+    #[arg(short, long, value_name = "METHOD", default_value = "none", value_parser = parse_compress)]
+    compress: Compress,
+
+    /// Store equal compressed clusters once
+    #[arg(long)]
+    dedupe: bool,
+
+    /// Memory for finding equal clusters
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_dedupe_memory)]
+    dedupe_memory: u64,
 
     /// How to find what is in use: auto or sparse (as yet the same: holes and zero test)
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
@@ -137,7 +150,26 @@ impl Create {
                 "IMAGE cannot be standard output in this version; write ./- for a file of that name";
             return Err(message.to_owned());
         }
+        let compression = self.codec().map(Codec::compression);
+        if compression == Some(Compression::Zstd) && matches!(self.compat, CompatArg::V0_10) {
+            return Err("--compress zstd needs --compat 1.1; version 2 knows zlib only".to_owned());
+        }
+        if self.dedupe && compression.is_none() {
+            return Err(
+                "--dedupe needs --compress zstd or zlib: only compressed clusters can be shared".to_owned(),
+            );
+        }
         Ok(())
+    }
+
+    /// How clusters are compressed, if they are.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.compress.0
+    }
+
+    /// Whether equal clusters are stored once.
+    pub(crate) fn is_deduping(&self) -> bool {
+        self.dedupe
     }
 
     /// What the library is asked to do.
@@ -148,6 +180,8 @@ impl Create {
                 CompatArg::V0_10 => Compat::V0_10,
                 CompatArg::V1_1 => Compat::V1_1,
             },
+            compression: self.codec(),
+            dedupe: self.dedupe.then_some(self.dedupe_memory),
             scan: match self.scan {
                 ScanArg::Auto => Scan::Auto,
                 ScanArg::Sparse => Scan::Sparse,

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use mkqcow2::format::geometry::ClusterSize;
+use mkqcow2::pipeline::compress::Codec;
 
 /// A number of bytes: digits, then nothing or one of K, M, G, T, P, E with or without `iB`.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
@@ -43,6 +44,46 @@ pub(super) fn parse_cluster_size(text: &str) -> Result<ClusterSize, String> {
     ClusterSize::new(bytes).ok_or_else(|| format!("{bytes} bytes, expected a power of two from 512 to 2M"))
 }
 
+/// How to compress, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Compress(pub(super) Option<Codec>);
+
+/// `none`, or a method, with a level behind it or without.
+pub(super) fn parse_compress(text: &str) -> Result<Compress, String> {
+    let (method, level) = match text.split_once(':') {
+        Some((method, level)) => (method, Some(level)),
+        None => (text, None),
+    };
+    let codec = match (method, level) {
+        ("none", None) => return Ok(Compress(None)),
+        ("none", Some(_)) => return Err("none has no level".to_owned()),
+        ("zstd", _) => Codec::ZSTD,
+        ("zlib", _) => Codec::ZLIB,
+        _ => return Err("expected none, zstd or zlib, such as zstd:9".to_owned()),
+    };
+    let Some(level) = level else {
+        return Ok(Compress(Some(codec)));
+    };
+    let hardest = Codec::hardest(codec.compression());
+    match level.parse().ok().and_then(|level| codec.with_level(level)) {
+        Some(codec) => Ok(Compress(Some(codec))),
+        None => Err(format!(
+            "the level is '{level}', expected 1 to {hardest} for {method}"
+        )),
+    }
+}
+
+/// How much memory the search for equal clusters may take.
+pub(super) fn parse_dedupe_memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    let limits = 1 << 20..=64 << 30;
+    if limits.contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("{bytes} bytes, expected 1M to 64G"))
+    }
+}
+
 /// A number of workers.
 pub(super) fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
     let threads = text.parse().ok().filter(|threads| (1..=256).contains(threads));
@@ -54,6 +95,27 @@ pub(super) fn parse_threads(text: &str) -> Result<NonZeroUsize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_has_levels_of_its_own() {
+        let parsed = |text| parse_compress(text).map(|Compress(codec)| codec);
+        assert_eq!(parsed("none"), Ok(None));
+        for (text, codec, level) in [
+            ("zstd", Codec::ZSTD, 3),
+            ("zstd:1", Codec::ZSTD, 1),
+            ("zstd:19", Codec::ZSTD, 19),
+            ("zlib", Codec::ZLIB, 6),
+            ("zlib:9", Codec::ZLIB, 9),
+        ] {
+            assert_eq!(parsed(text), Ok(codec.with_level(level)), "{text}");
+        }
+        for text in [
+            "", "gzip", "none:1", "zstd:", "zstd:0", "zstd:20", "zstd:-1", "zlib:10", "zlib:256", "ZSTD",
+            "zstd:3:4",
+        ] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_powers_of_1024() {

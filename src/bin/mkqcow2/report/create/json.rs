@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::args::create::Create;
 use crate::console;
 use crate::report::because;
+use mkqcow2::pipeline::compress::Codec;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
 use mkqcow2::{Plan, Report, Warning};
@@ -32,6 +33,12 @@ pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io:
         "cluster-size": report.cluster_size,
         "data-clusters": written.data_clusters,
         "zero-clusters": written.zero_clusters,
+        "compression": args.codec().map(|codec| codec.compression().name()),
+        "compression-level": args.codec().map(Codec::level),
+        "compressed-clusters": written.compressed_clusters,
+        "stream-bytes": written.stream_bytes,
+        "shared-clusters": written.shared_clusters,
+        "shared-bytes": written.shared_bytes,
         "written": written.image_size,
         "seconds": report.duration.as_secs_f64(),
         "unreadable": unreadable,

@@ -17,22 +17,38 @@ const RANGES: usize = 20;
 
 /// The closing line of a run; with `--verbose` another one with the clusters.
 pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io::Result<()> {
+    let written = report.written;
+    let shared = if args.is_deduping() {
+        format!(" ({} saved by sharing)", BinaryBytes(written.shared_bytes))
+    } else {
+        String::new()
+    };
     writeln!(
         out,
-        "{}: {} source, {} in use, {} image, {:.2} s, {}/s",
+        "{}: {} source, {} in use, {} image{shared}, {:.2} s, {}/s",
         shown(&args.image),
         BinaryBytes(report.size),
         BinaryBytes(report.used),
-        BinaryBytes(report.written.image_size),
+        BinaryBytes(written.image_size),
         report.duration.as_secs_f64(),
         per_second(report.used, report.duration),
     )?;
     if args.verbose {
-        let written = report.written;
         writeln!(
             out,
             "clusters of {} bytes with data: {}, zeros: {}; {} bytes in all",
             report.cluster_size, written.data_clusters, written.zero_clusters, written.image_size
+        )?;
+    }
+    if let (true, Some(codec)) = (args.verbose, args.codec()) {
+        writeln!(
+            out,
+            "compressed by {}, level {}: {} clusters into {} bytes; {} of them share the stream of another",
+            codec.compression().name(),
+            codec.level(),
+            written.compressed_clusters,
+            written.stream_bytes,
+            written.shared_clusters
         )?;
     }
     Ok(())
@@ -63,11 +79,11 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
         human(size),
         human(used)
     )?;
-    writeln!(
-        out,
-        "{image}: {image_size} bytes ({}), less if some of that is zeros",
-        human(image_size)
-    )?;
+    let less = match args.codec() {
+        None => "less if some of that is zeros",
+        Some(_) => "less what compression saves",
+    };
+    writeln!(out, "{image}: {image_size} bytes ({}), {less}", human(image_size))?;
     if let Some(free) = plan.free_space.filter(|free| *free < plan.room_needed) {
         let needed = plan.room_needed;
         writeln!(

@@ -12,7 +12,7 @@ use mkqcow2::format::bitmap::Bitmap;
 use mkqcow2::format::extensions::Extension;
 use mkqcow2::format::features::{self, FeatureKind};
 use mkqcow2::format::geometry::L2Form;
-use mkqcow2::format::header::{Compat, Compression};
+use mkqcow2::format::header::Compat;
 use mkqcow2::format::snapshot::Snapshot;
 use mkqcow2::image::{Freshness, Image};
 use mkqcow2::info::{ChecksumTable, Feature, Info};
@@ -34,10 +34,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "cluster-size": geometry.cluster_size(),
         "extended-l2": geometry.l2_form() == L2Form::Extended,
         "refcount-bits": header.refcounts().bits(),
-        "compression": match header.compression() {
-            Compression::Zlib => "zlib",
-            Compression::Zstd => "zstd",
-        },
+        "compression": header.compression().name(),
         "encryption": encryption(image),
         "backing-file": backing_file(image),
         "data-file": data_file(image),

@@ -11,7 +11,7 @@ use mkqcow2::format::bitmap::Bitmap;
 use mkqcow2::format::extensions::Extension;
 use mkqcow2::format::features;
 use mkqcow2::format::geometry::L2Form;
-use mkqcow2::format::header::{Compat, Compression};
+use mkqcow2::format::header::Compat;
 use mkqcow2::format::snapshot::Snapshot;
 use mkqcow2::image::{Freshness, Image};
 use mkqcow2::info::{ChecksumTable, Feature, Info};
@@ -63,11 +63,7 @@ fn layout(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
         line("subcluster size", bytes(geometry.subcluster_size()))?;
     }
     line("refcounts", format!("{} bits", header.refcounts().bits()))?;
-    let compression = match header.compression() {
-        Compression::Zlib => "zlib",
-        Compression::Zstd => "zstd",
-    };
-    line("compression", compression.to_owned())?;
+    line("compression", header.compression().name().to_owned())?;
     line(
         "encryption",
         encryption(info.image()).unwrap_or("none").to_owned(),
