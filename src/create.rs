@@ -14,7 +14,8 @@ use crate::allocation::{self, AllocationMap};
 use crate::clusters;
 use crate::devices::{Kernel, Subject};
 use crate::error::{Action, Corrupt, Error, Invalid, Result, SameAs, TooLarge};
-use crate::format::geometry::{ClusterSize, Geometry, Room};
+use crate::format::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
+use crate::format::mapping;
 use crate::layout::{Design, Layout, Written};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
@@ -230,7 +231,8 @@ fn design(map: &AllocationMap, options: &Options) -> Result<Design, TooLarge> {
     let fit = |cluster| {
         let geometry = Geometry::new(cluster, map.size())?;
         let content = clusters::count(map, geometry);
-        let room = Room::new(geometry, content)?;
+        let reach = options.compression.map(|_| mapping::compressed_reach(geometry));
+        let room = Room::new(geometry, content, reach.unwrap_or(MAX_IMAGE_BYTES))?;
         Ok(Design {
             geometry,
             compat: options.compat,
@@ -287,6 +289,21 @@ fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_too_large_for_the_entries_of_compressed_clusters_is_refused() {
+        let mut map = AllocationMap::new(600 << 40);
+        map.push(0..map.size(), allocation::Reason::Data);
+        let mut options = Options {
+            cluster_size: ClusterSize::MAX,
+            ..Options::default()
+        };
+        assert!(design(&map, &options).is_ok());
+        options.compression = Some(Codec::ZSTD);
+        let error = design(&map, &options).unwrap_err();
+        assert_eq!((error.what, error.limit), ("the image", 1 << 49));
+        assert_eq!(error.smallest, Some(64 << 10));
+    }
 
     #[test]
     fn unreadable_ranges_are_joined_and_bounded() {

@@ -13,7 +13,7 @@ pub const MAX_L1_BYTES: u64 = 32 << 20;
 pub const MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
 
 /// Host offsets in table entries have 56 bits. Spec: "L1 table entry".
-const MAX_IMAGE_BYTES: u64 = 1 << 56;
+pub const MAX_IMAGE_BYTES: u64 = 1 << 56;
 
 /// A cluster size that both the specification and QEMU allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -235,12 +235,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// The room for a disk of which at most `content` is in use.
+    /// The room for a disk of which at most `content` is in use, in an image of at most `max_image` bytes.
     ///
     /// # Errors
     ///
-    /// [`TooLarge`] if the refcount table would pass QEMU's limit, or an offset 56 bits.
-    pub fn new(geometry: Geometry, content: Content) -> Result<Self, TooLarge> {
+    /// [`TooLarge`] if the refcount table would pass QEMU's limit, or the image its own.
+    pub fn new(geometry: Geometry, content: Content, max_image: u64) -> Result<Self, TooLarge> {
         let l1 = geometry.clusters_for(geometry.l1_entries().saturating_mul(ENTRY));
         let content = content.clusters.saturating_add(content.l2_tables);
         let mut room = Self {
@@ -257,7 +257,7 @@ impl Room {
             let image_bytes = room.total().saturating_mul(geometry.cluster_size());
             for (what, found, limit) in [
                 ("the refcount table", table_bytes, MAX_REFCOUNT_TABLE_BYTES),
-                ("the image", image_bytes, MAX_IMAGE_BYTES),
+                ("the image", image_bytes, max_image),
             ] {
                 if found > limit {
                     let (size, cluster_size) = (geometry.size(), geometry.cluster_size());
@@ -357,7 +357,7 @@ mod tests {
             l2_tables: geometry.l1_entries(),
             runs: 1,
         };
-        assert!(Room::new(geometry, all).is_err());
+        assert!(Room::new(geometry, all, MAX_IMAGE_BYTES).is_err());
         assert!(
             Room::new(
                 geometry,
@@ -365,7 +365,8 @@ mod tests {
                     clusters: 1 << 20,
                     l2_tables: 1 << 14,
                     runs: 1
-                }
+                },
+                MAX_IMAGE_BYTES
             )
             .is_ok()
         );
