@@ -65,6 +65,7 @@ pub fn longest(cluster_size: u64) -> u64 {
 
 /// What a thread needs to compress one cluster after the other.
 struct Compressor {
+    codec: Codec,
     method: Method,
     /// Room for a stream, however long.
     stream: Vec<u8>,
@@ -75,6 +76,24 @@ enum Method {
     Zstd(CCtx<'static>),
 }
 
+impl Method {
+    fn new(codec: Codec) -> Self {
+        let level = codec.level;
+        match codec.compression {
+            Compression::Zlib => {
+                let level = flate2::Compression::new(level.into());
+                Self::Zlib(Compress::new_with_window_bits(level, false, ZLIB_WINDOW_BITS))
+            }
+            Compression::Zstd => {
+                let mut zstd = CCtx::create();
+                let set = zstd.set_parameter(CParameter::CompressionLevel(level.into()));
+                set.expect("all levels of a codec are levels of Zstandard");
+                Self::Zstd(zstd)
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Compressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compressor").finish_non_exhaustive()
@@ -83,21 +102,13 @@ impl fmt::Debug for Compressor {
 
 impl Compressor {
     fn new(codec: Codec) -> Self {
-        let level = codec.level;
-        let method = match codec.compression {
-            Compression::Zlib => {
-                let level = flate2::Compression::new(level.into());
-                Method::Zlib(Compress::new_with_window_bits(level, false, ZLIB_WINDOW_BITS))
-            }
-            Compression::Zstd => {
-                let mut zstd = CCtx::create();
-                let set = zstd.set_parameter(CParameter::CompressionLevel(level.into()));
-                set.expect("all levels of a codec are levels of Zstandard");
-                Method::Zstd(zstd)
-            }
-        };
+        let method = Method::new(codec);
         let stream = Vec::new();
-        Self { method, stream }
+        Self {
+            codec,
+            method,
+            stream,
+        }
     }
 
     /// The stream of a cluster, if there is one. The stream depends on nothing that was compressed before.
@@ -119,7 +130,10 @@ impl Compressor {
             }
             Method::Zstd(zstd) => zstd.compress2(self.stream.as_mut_slice(), cluster).ok(),
         };
-        // If a library fails, the cluster is kept as it is.
+        if length.is_none() {
+            // The library failed. The cluster is kept as it is, and what failed is not used again.
+            self.method = Method::new(self.codec);
+        }
         self.stream.get(..length?)
     }
 }
