@@ -4,15 +4,15 @@
 //! But for the header and the two tables behind it, everything is written in ascending order.
 
 mod allocator;
+mod blocks;
 mod checksums;
+mod header;
 mod held;
 mod index;
 mod l2_cache;
 mod packer;
 mod pending;
 mod refcounts;
-
-use zerocopy::IntoBytes;
 
 use allocator::Allocator;
 use checksums::Checksums;
@@ -25,17 +25,16 @@ use refcounts::{MAX_REFERENCES, Refcounts};
 
 use crate::error::Result;
 use crate::format::checksum;
-use crate::format::extension::{self, ChecksumsAt};
-use crate::format::features;
+use crate::format::extension::ChecksumsAt;
 use crate::format::geometry::{Content, ENTRY, Geometry, Room, refcount_blocks};
-use crate::format::header::{self, AUTOCLEAR_CHECKSUMS, Compat, Compression, RawHeader, RawHeaderV3};
+use crate::format::header::{Compat, Compression};
 use crate::format::mapping::{self, Entry};
 use crate::format::refcount;
 use crate::pipeline::encode::{Encoded, Encoding};
 use crate::sink::Sink;
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 
-/// Tables at the end are written in pieces of at most this many bytes, or of one cluster.
+/// Tables are written in pieces of at most this many bytes, or of one cluster.
 const PIECE: u64 = 1 << 20;
 
 /// What an image is to be like.
@@ -85,6 +84,17 @@ impl Design {
         self.image_size()
             .saturating_add(scratch)
             .saturating_add(refcounts)
+    }
+
+    /// Where the L1 table is.
+    fn l1_at(&self) -> HostOffset {
+        HostOffset(self.room.header.saturating_mul(self.geometry.cluster_size()))
+    }
+
+    /// Where the refcount table is.
+    fn refcount_table_at(&self) -> HostOffset {
+        let clusters = self.room.header.saturating_add(self.room.l1);
+        HostOffset(clusters.saturating_mul(self.geometry.cluster_size()))
     }
 
     /// The length of the checksum table in bytes, if no cluster in use turns out to be zeros.
@@ -364,17 +374,12 @@ impl<'a, S: Sink> Layout<'a, S> {
             let clusters = geometry.clusters_for(at.offset.0.saturating_add(at.length));
             clusters.saturating_mul(geometry.cluster_size())
         });
-        let l1_at = HostOffset(geometry.cluster_size());
-        let refcount_table_at = l1_at
-            .0
-            .saturating_add(self.design.room.l1.saturating_mul(l1_at.0));
-        let refcount_table_at = HostOffset(refcount_table_at);
-        self.sink.write_at(self.l1.as_flattened(), l1_at)?;
+        self.sink.write_at(self.l1.as_flattened(), self.design.l1_at())?;
         self.sink
-            .write_at(refcount_table.as_flattened(), refcount_table_at)?;
+            .write_at(refcount_table.as_flattened(), self.design.refcount_table_at())?;
         self.sink.set_len(image_size)?;
         self.sink
-            .write_at(&self.header(l1_at, refcount_table_at, at), HostOffset(0))?;
+            .write_at(&header::bytes(&self.design, at), HostOffset(0))?;
         Ok(Written {
             image_size,
             ..self.written
@@ -384,89 +389,21 @@ impl<'a, S: Sink> Layout<'a, S> {
     /// Writes the blocks that count all clusters taken so far, and themselves; returns the table of them.
     fn write_refcount_blocks(&mut self) -> Result<Vec<[u8; 8]>> {
         let geometry = self.design.geometry;
-        let cluster_size = geometry.cluster_size();
         let blocks = refcount_blocks(geometry, self.allocator.clusters());
         let first = self.allocator.take(blocks);
         let clusters = self.allocator.clusters();
-        let mut counted = 0;
-        let mut piece = vec![0; to_usize(PIECE.max(cluster_size).min(blocks.saturating_mul(cluster_size)))];
-        let (mut host, end) = (first, self.allocator.end());
-        while host.0 < end.0 {
-            let length = to_usize(end.0.saturating_sub(host.0)).min(piece.len());
-            let (bytes, _) = piece.split_at_mut(length);
-            for block in bytes.chunks_exact_mut(to_usize(cluster_size)) {
-                refcount::fill_block(block, clusters.saturating_sub(counted));
-                let add = |index, more| refcount::add_to_block(block, index, more);
-                self.refcounts
-                    .for_each(counted, geometry.refcount_block_entries(), self.sink, add)?;
-                counted = counted.saturating_add(geometry.refcount_block_entries());
-            }
-            self.sink.write_at(bytes, host)?;
-            host = HostOffset(host.0.saturating_add(to_u64(length)));
-        }
-        let offsets = (0..blocks).map(|block| first.0.saturating_add(block.saturating_mul(cluster_size)));
-        Ok(offsets
-            .map(|offset| refcount::table_entry(HostOffset(offset)))
-            .collect())
-    }
-
-    fn header(&self, l1_at: HostOffset, refcount_table_at: HostOffset, at: Option<ChecksumsAt>) -> Vec<u8> {
-        let Design {
+        let (refcounts, entries) = (&mut self.refcounts, geometry.refcount_block_entries());
+        blocks::write(
+            self.sink,
             geometry,
-            compat,
-            room,
-            compression,
-            ..
-        } = self.design;
-        // Both are below QEMU's limits, which Geometry and Room uphold: 2^22 entries, 2^14 clusters.
-        let in_32_bits = |count: u64| u32::try_from(count).expect("QEMU's limits are upheld");
-        let raw = RawHeader {
-            magic: header::MAGIC,
-            version: match compat {
-                Compat::V0_10 => 2,
-                Compat::V1_1 => 3,
-            }
-            .into(),
-            backing_file_offset: 0.into(),
-            backing_file_size: 0.into(),
-            cluster_bits: geometry.cluster().bits().into(),
-            size: geometry.size().into(),
-            crypt_method: 0.into(),
-            l1_size: in_32_bits(geometry.l1_entries()).into(),
-            l1_table_offset: l1_at.0.into(),
-            refcount_table_offset: refcount_table_at.0.into(),
-            refcount_table_clusters: in_32_bits(room.refcount_table).into(),
-            nb_snapshots: 0.into(),
-            snapshots_offset: 0.into(),
-        };
-        let mut header = raw.as_bytes().to_vec();
-        if compat == Compat::V1_1 {
-            let is_zstd = compression == Some(Compression::Zstd);
-            let header_length = if is_zstd {
-                header::LENGTH_WITH_COMPRESSION
-            } else {
-                compat.header_length()
-            };
-            let v3 = RawHeaderV3 {
-                incompatible_features: u64::from(is_zstd).wrapping_shl(features::COMPRESSION).into(),
-                compatible_features: 0.into(),
-                autoclear_features: at.map_or(0, |_| 1 << AUTOCLEAR_CHECKSUMS).into(),
-                refcount_order: refcount::ORDER.into(),
-                header_length: in_32_bits(to_u64(header_length)).into(),
-            };
-            header.extend(v3.as_bytes());
-            if is_zstd {
-                header.push(header::ZSTD);
-                header.resize(header_length, 0);
-            }
-        }
-        if let Some(at) = at {
-            if compat == Compat::V1_1 {
-                extension::append_feature_names(&mut header);
-            }
-            extension::append_checksums(&mut header, at);
-        }
-        extension::append_end(&mut header);
-        header
+            first,
+            blocks,
+            clusters,
+            |block, counted, sink| {
+                let add = |index, more| refcount::add_to_block(block, index, more);
+                refcounts.for_each(counted, entries, sink, add)
+            },
+        )?;
+        Ok(blocks::table(geometry, first, blocks))
     }
 }
