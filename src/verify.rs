@@ -135,10 +135,21 @@ fn elsewhere(image: &Image) -> Vec<Role> {
     backing.into_iter().chain(data).collect()
 }
 
-/// The checksum table, unless it is damaged.
+/// The checksum table, unless it is damaged. Told as damage, too: that the end of it is not all there, unless other
+/// programs, to which it is nothing, changed the image.
 fn table<'a>(image: &'a Image, findings: &mut Findings) -> Result<Option<Checksums<'a>>> {
     match image.checksums() {
-        Ok(table) => Ok(table),
+        Ok(table) => {
+            let is_as_written = image.freshness() != Freshness::Changed;
+            let cut_off = table
+                .as_ref()
+                .filter(|_| is_as_written)
+                .and_then(Checksums::cut_off);
+            if let Some(error) = cut_off {
+                findings.add_table(error);
+            }
+            Ok(table)
+        }
         Err(error @ Error::Corrupt(_)) => {
             findings.add_table(error);
             Ok(None)

@@ -74,6 +74,25 @@ impl<'a> Checksums<'a> {
         Ok(table)
     }
 
+    /// That the file ends before the cluster does in which the table ends, if so. Nothing is lost by it yet, but
+    /// somebody cut it off: it was padded when it was written.
+    pub(crate) fn cut_off(&self) -> Option<Error> {
+        let (at, length) = (self.at.offset, self.image.file.length());
+        let cluster_size = self.image.header.geometry().cluster_size();
+        let end = at.0.saturating_add(self.at.length);
+        let expected = end.checked_next_multiple_of(cluster_size)?.saturating_sub(at.0);
+        let found = length.saturating_sub(at.0);
+        (found < expected).then(|| {
+            Corrupt::Truncated {
+                structure: STRUCTURE,
+                at,
+                found,
+                expected,
+            }
+            .into()
+        })
+    }
+
     /// How many clusters are listed; all others read as zeros.
     pub fn clusters(&self) -> u64 {
         self.clusters
