@@ -1,6 +1,8 @@
 //! From byte ranges to batches of clusters: what is read in one go.
 
+use std::iter::Peekable;
 use std::ops::Range;
+use std::slice;
 
 use crate::allocation::{AllocationMap, Extent};
 use crate::format::checksum::MAX_RUN;
@@ -58,7 +60,7 @@ pub fn batches(
 pub fn count(map: &AllocationMap, geometry: Geometry) -> Content {
     let mut content = Content::default();
     let mut next_table = 0;
-    for run in runs(map.extents(), geometry) {
+    for run in runs(map, geometry) {
         let clusters = run.end.saturating_sub(run.start);
         let first_table = (run.start / geometry.l2_entries()).max(next_table);
         next_table = run.end.div_ceil(geometry.l2_entries());
@@ -71,17 +73,32 @@ pub fn count(map: &AllocationMap, geometry: Geometry) -> Content {
     content
 }
 
-/// The longest stretches of consecutive clusters in use.
-fn runs(extents: &[Extent], geometry: Geometry) -> impl Iterator<Item = Range<u64>> {
-    let mut extents = extents.iter().map(|extent| &extent.range).peekable();
-    std::iter::from_fn(move || {
-        let range = extents.next()?;
+/// The longest stretches of consecutive clusters in use, ascending.
+pub(crate) fn runs(map: &AllocationMap, geometry: Geometry) -> Runs<'_> {
+    let extents = map.extents().iter().peekable();
+    Runs { extents, geometry }
+}
+
+/// What [`runs`] returns.
+#[derive(Clone, Debug)]
+pub(crate) struct Runs<'a> {
+    extents: Peekable<slice::Iter<'a, Extent>>,
+    geometry: Geometry,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Range<u64>;
+
+    fn next(&mut self) -> Option<Range<u64>> {
+        let geometry = self.geometry;
+        let Extent { range, .. } = self.extents.next()?;
         let mut run = first_of(geometry, range)..end_of(geometry, range);
-        while let Some(next) = extents.next_if(|next| first_of(geometry, next) <= run.end) {
-            run.end = end_of(geometry, next);
+        let extents = &mut self.extents;
+        while let Some(next) = extents.next_if(|next| first_of(geometry, &next.range) <= run.end) {
+            run.end = end_of(geometry, &next.range);
         }
         Some(run)
-    })
+    }
 }
 
 fn first_of(geometry: Geometry, range: &Range<u64>) -> u64 {

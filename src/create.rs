@@ -12,17 +12,16 @@ pub use report::{Plan, Report, Warning};
 
 use crate::allocation::{self, AllocationMap};
 use crate::clusters;
-use crate::devices::{Kernel, Subject};
-use crate::error::{Action, Corrupt, Error, Invalid, Result, SameAs, TooLarge};
+use crate::error::{Corrupt, Invalid, Result, TooLarge};
 use crate::format::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
 use crate::format::mapping;
-use crate::layout::{Design, Layout, Written};
+use crate::layout::{Design, Layout, Streamed, Written};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{FileSink, Kept, Published, Target};
+use crate::sink::{Kept, Outlet, Place, Published, Sink};
 use crate::source::rescue;
 use crate::source::{self, FileSource, Open, Source};
 use crate::units::{self, to_usize};
@@ -42,7 +41,7 @@ const MAX_UNREADABLE: usize = 1 << 16;
 pub struct Imaging {
     options: Options,
     source: FileSource,
-    target: Target,
+    outlet: Outlet,
     map: AllocationMap,
     design: Design,
     begun: Instant,
@@ -54,10 +53,11 @@ impl Imaging {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] for whatever cannot be asked for, such as a source in use or an image on it.
-    /// - [`Error::Unsupported`] for a source too large for the cluster size.
-    /// - [`Error::Io`] if the system refuses to tell.
-    pub fn prepare(source: &Path, image: &Path, options: Options) -> Result<Self> {
+    /// - [`Error::Invalid`](crate::Error::Invalid) for whatever cannot be asked for, such as a source in use or an
+    ///   image on it.
+    /// - [`Error::Unsupported`](crate::Error::Unsupported) for a source too large for the cluster size.
+    /// - [`Error::Io`](crate::Error::Io) if the system refuses to tell.
+    pub fn prepare(source: &Path, image: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
         let source = source::open(
             source,
@@ -66,8 +66,11 @@ impl Imaging {
                 force: options.force,
             },
         )?;
-        let target = Target::resolve(image, options.no_clobber)?;
-        refuse_own_source(source.subject(), &target)?;
+        let image = image.into();
+        if image == Place::Stdout && options.compression.is_some() {
+            return Err(Invalid::StdoutCompressed.into());
+        }
+        let outlet = Outlet::resolve(&image, options.no_clobber, source.subject())?;
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
@@ -77,7 +80,7 @@ impl Imaging {
         Ok(Self {
             options,
             source,
-            target,
+            outlet,
             map,
             design,
             begun,
@@ -91,39 +94,54 @@ impl Imaging {
             size: self.design.geometry.size(),
             map: &self.map,
             image_size: self.design.image_size(),
-            room_needed: self.design.room_needed(),
-            free_space: self.target.free_space(),
+            room_needed: if self.outlet.is_stream() {
+                self.design.image_size()
+            } else {
+                self.design.room_needed()
+            },
+            free_space: self.outlet.free_space(),
             in_use: self.source.writer(),
         }
     }
 
-    /// Does it. Until the last moment the image has no name, or the name still belongs to the old one.
+    /// Does it. Until the last moment an image in a file has no name, or the name still belongs to the old one. A
+    /// stream that was begun and not completed is [incomplete](crate::sink::Left::Part), which the cleanup of the
+    /// options knows.
     ///
     /// # Errors
     ///
-    /// - [`Error::Io`] if the source cannot be read, or the image cannot be written, synced or named.
-    /// - [`Error::Corrupt`] if the source shrinks, disappears, or is unreadable in too many places.
+    /// - [`Error::Io`](crate::Error::Io) if the source cannot be read, or the image cannot be written, synced or
+    ///   named.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if the source shrinks, disappears, or is unreadable in too many
+    ///   places.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
-        let mut warnings: Vec<_> = self
-            .source
+        let source = &self.source;
+        let mut warnings: Vec<_> = source
             .writer()
             .cloned()
             .map(Warning::SourceInUse)
             .into_iter()
             .collect();
-        let mut sink = FileSink::create(self.target, self.options.cleanup.clone(), self.options.sync)?;
+        let is_stream = self.outlet.is_stream();
+        let mut sink = self
+            .outlet
+            .open(self.options.cleanup.clone(), self.options.sync)?;
         progress.begin(Phase::Copying, self.map.used());
-        let copied = copy(
-            &self.source,
-            &self.map,
-            self.design,
-            &self.options,
-            &mut sink,
+        let copying = Copying {
+            source,
+            map: &self.map,
+            design: self.design,
+            options: &self.options,
             progress,
-        )?;
+        };
+        let (copied, written) = if is_stream {
+            copying.in_order(&mut sink)?
+        } else {
+            copying.packed(&mut sink)?
+        };
         progress.begin(Phase::Syncing, 0);
-        sink.settle()?;
-        if let Some(change) = self.source.change()? {
+        sink.sync()?;
+        if let Some(change) = source.change()? {
             warnings.push(Warning::SourceChanged(change));
         }
         if !copied.unreadable.is_empty() {
@@ -142,7 +160,7 @@ impl Imaging {
             size: self.design.geometry.size(),
             used: self.map.used(),
             read: copied.read,
-            written: copied.written,
+            written,
             cluster_size: self.design.geometry.cluster_size(),
             unreadable: copied.unreadable,
             warnings,
@@ -156,63 +174,82 @@ impl Imaging {
 /// # Errors
 ///
 /// Those of the two.
-pub fn create(source: &Path, image: &Path, options: Options, progress: &dyn Progress) -> Result<Report> {
+pub fn create(
+    source: &Path,
+    image: impl Into<Place>,
+    options: Options,
+    progress: &dyn Progress,
+) -> Result<Report> {
     Imaging::prepare(source, image, options)?.run(progress)
 }
 
+/// What it takes to copy.
+#[derive(Clone, Copy)]
+struct Copying<'a> {
+    source: &'a FileSource,
+    map: &'a AllocationMap,
+    design: Design,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+}
+
+/// What came of the source.
 struct Copied {
     read: u64,
     unreadable: Vec<Range<u64>>,
-    written: Written,
 }
 
-fn copy(
-    source: &FileSource,
-    map: &AllocationMap,
-    design: Design,
-    options: &Options,
-    sink: &mut FileSink,
-    progress: &dyn Progress,
-) -> Result<Copied> {
-    // Compression takes longer than writing what it leaves.
-    let pool = match options.compression {
-        Some(_) => pipeline::readers(options.threads)?,
-        None => pipeline::workers(options.threads)?,
-    };
-    let cluster_size = design.geometry.cluster_size();
-    let batch = BATCH.max(cluster_size);
-    let in_flight = to_usize(IN_FLIGHT / batch)
-        .min(pool.current_num_threads().saturating_mul(4))
-        .max(2);
-    let buffers = Buffers::default();
-    let compressors = options.compression.map(Compressors::new);
-    let encoder = Encoder {
-        source,
-        on_read_error: options.on_read_error,
-        cluster_size,
-        buffers: &buffers,
-        compressors: compressors.as_ref(),
-    };
-    let mut layout = Layout::new(design, sink);
-    let (mut read, mut unreadable) = (0_u64, Vec::new());
-    let place = |encoded: Encoded| {
-        layout.place(&encoded)?;
-        for bad in encoded.unreadable {
-            list(&mut unreadable, bad)?;
-        }
-        read = read.saturating_add(encoded.read);
-        progress.advance(encoded.read);
-        buffers.give(encoded.bytes);
-        buffers.give(encoded.streams);
-        Ok(())
-    };
-    let batches = clusters::batches(map, design.geometry, batch / cluster_size);
-    pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), place)?;
-    Ok(Copied {
-        read,
-        unreadable,
-        written: layout.finish()?,
-    })
+impl Copying<'_> {
+    /// Copies into a sink that can go back: zeros take no room.
+    fn packed(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
+        let mut layout = Layout::new(self.design, sink);
+        let copied = self.copy(|encoded| layout.place(encoded))?;
+        Ok((copied, layout.finish()?))
+    }
+
+    /// Copies into a sink that cannot.
+    fn in_order(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
+        let mut layout = Streamed::begin(self.design, self.map, sink)?;
+        let copied = self.copy(|encoded| layout.place(encoded))?;
+        Ok((copied, layout.finish()?))
+    }
+
+    fn copy(self, mut place: impl FnMut(&Encoded) -> Result<()>) -> Result<Copied> {
+        // Compression takes longer than writing what it leaves.
+        let pool = match self.options.compression {
+            Some(_) => pipeline::readers(self.options.threads)?,
+            None => pipeline::workers(self.options.threads)?,
+        };
+        let cluster_size = self.design.geometry.cluster_size();
+        let batch = BATCH.max(cluster_size);
+        let in_flight = to_usize(IN_FLIGHT / batch)
+            .min(pool.current_num_threads().saturating_mul(4))
+            .max(2);
+        let buffers = Buffers::default();
+        let compressors = self.options.compression.map(Compressors::new);
+        let encoder = Encoder {
+            source: self.source,
+            on_read_error: self.options.on_read_error,
+            cluster_size,
+            buffers: &buffers,
+            compressors: compressors.as_ref(),
+        };
+        let (mut read, mut unreadable) = (0_u64, Vec::new());
+        let take = |encoded: Encoded| {
+            place(&encoded)?;
+            for bad in encoded.unreadable {
+                list(&mut unreadable, bad)?;
+            }
+            read = read.saturating_add(encoded.read);
+            self.progress.advance(encoded.read);
+            buffers.give(encoded.bytes);
+            buffers.give(encoded.streams);
+            Ok(())
+        };
+        let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);
+        pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take)?;
+        Ok(Copied { read, unreadable })
+    }
 }
 
 fn list(unreadable: &mut Vec<Range<u64>>, bad: Range<u64>) -> Result<(), Corrupt> {
@@ -252,37 +289,6 @@ fn smallest_that_serves(error: TooLarge, serves: impl Fn(ClusterSize) -> bool) -
     TooLarge {
         smallest: smallest.map(ClusterSize::bytes),
         ..error
-    }
-}
-
-/// An image must be neither the source nor written to what is being read.
-fn refuse_own_source(source: Subject, target: &Target) -> Result<()> {
-    let failed = |error| Error::target_io(Action::FindUse, error);
-    let kernel = Kernel::running();
-    if let Some(file) = target.file_id() {
-        if source == Subject::File(file) {
-            return Err(Invalid::TargetIsSource(SameAs::File).into());
-        }
-        if let Subject::Device(number) = source
-            && kernel
-                .foundation_of_device(number)
-                .map_err(failed)?
-                .contains(file)
-        {
-            return Err(Invalid::TargetIsSource(SameAs::BehindLoop).into());
-        }
-    }
-    let layers = kernel.layers(source);
-    // A file that no loop device has is no part of any device.
-    let is_on_source = !layers.all.is_empty()
-        && kernel
-            .foundation_of_filesystem(target.directory())
-            .map_err(failed)?
-            .stands_on(&layers);
-    if is_on_source {
-        Err(Invalid::TargetOnSource.into())
-    } else {
-        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Where everything goes in the image, in one pass: data packed in ascending guest order, L2 tables between it
 //! whenever their cache is full, refcount blocks and checksums at the end, the header last of all.
 //!
-//! But for the header and the two tables behind it, everything is written in ascending order.
+//! But for the header and the two tables behind it, everything is written in ascending order. What cannot go back at
+//! all is written in [another order](Streamed).
 
 mod allocator;
 mod blocks;
@@ -13,6 +14,7 @@ mod l2_cache;
 mod packer;
 mod pending;
 mod refcounts;
+mod streamed;
 
 use allocator::Allocator;
 use checksums::Checksums;
@@ -22,6 +24,7 @@ use l2_cache::L2Cache;
 use packer::Packer;
 use pending::{Part, Pending};
 use refcounts::{MAX_REFERENCES, Refcounts};
+pub use streamed::Streamed;
 
 use crate::error::Result;
 use crate::format::checksum;
@@ -122,7 +125,7 @@ pub struct Written {
     pub shared_clusters: u64,
     /// The length in bytes of the streams that they would have had.
     pub shared_bytes: u64,
-    /// Clusters in use that are zeros.
+    /// Clusters in use that are zeros and take no room.
     pub zero_clusters: u64,
 }
 

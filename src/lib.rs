@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! source -> allocation -> clusters -> pipeline -> layout -> sink
-//!   |           |            |           |          |         a file without a name, synced, then named
+//!   |           |            |           |          |         a file without a name, synced, then named; or a stream
 //!   |           |            |           |          L1, L2 tables, refcounts, checksums: where everything goes
 //!   |           |            |           batches in order through the workers: read, zero test, CRC-32
 //!   |           |            the map cut into batches of clusters, ascending
@@ -10,7 +10,8 @@
 //!   block device, raw file: refused if in use
 //! ```
 //!
-//! [`create()`] is all of that in one call, [`Imaging`] the same in two steps with a look at the plan in between.
+//! [`create()`] is all of that in one call, [`Imaging`] the same in two steps with a look at the plan in between. An
+//! image goes to a path, or to standard output: [`Place`](sink::Place).
 //! [`restore()`] and [`Restoring`] are the way back, to a file, a block device or standard output:
 //!
 //! ```text

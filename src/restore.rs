@@ -62,12 +62,12 @@ impl Restoring {
     /// # Errors
     ///
     /// Those of [`Disk::open`] and of [`Destination::resolve`].
-    pub fn prepare(image: &Path, target: &Place, options: Options) -> Result<Self> {
+    pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
         let disk = Disk::open(image, &options.access)?;
         let read: Vec<_> = disk.paths().map(Path::to_owned).collect();
         let destination = Destination::resolve(
-            target,
+            &target.into(),
             &Demand {
                 size: disk.size(),
                 no_clobber: options.no_clobber,
@@ -248,7 +248,12 @@ impl Origin {
 /// # Errors
 ///
 /// Those of the two.
-pub fn restore(image: &Path, target: &Place, options: Options, progress: &dyn Progress) -> Result<Report> {
+pub fn restore(
+    image: &Path,
+    target: impl Into<Place>,
+    options: Options,
+    progress: &dyn Progress,
+) -> Result<Report> {
     Restoring::prepare(image, target, options)?.run(progress)
 }
 

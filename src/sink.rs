@@ -5,6 +5,7 @@ mod conflict;
 mod destination;
 mod device;
 mod file;
+mod outlet;
 mod room;
 mod stdout;
 mod target;
@@ -19,13 +20,14 @@ pub use cleanup::{Cleanup, Left};
 pub use destination::{Demand, Destination, Place};
 pub use device::{DeviceSink, DeviceTarget};
 pub use file::{FileSink, Kept, Published};
+pub use outlet::Outlet;
 pub use stdout::StdoutSink;
 pub use target::Target;
 
 use crate::error::Result;
 use crate::units::{GuestOffset, HostOffset};
 
-/// An image file being written.
+/// An image being written.
 pub trait Sink {
     /// Writes all of `bytes` from `at` on.
     ///
@@ -56,8 +58,50 @@ pub trait Sink {
     fn scratch(&self) -> Result<File>;
 }
 
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
+        (**self).write_at(bytes, at)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()> {
+        (**self).read_at(bytes, at)
+    }
+
+    fn set_len(&mut self, length: u64) -> Result<()> {
+        (**self).set_len(length)
+    }
+
+    fn scratch(&self) -> Result<File> {
+        (**self).scratch()
+    }
+}
+
+/// What was written, and is not yet what the name of the target names.
+pub trait Unpublished: Debug {
+    /// Whether the owner of what is replaced will own the new one.
+    fn kept(&self) -> Kept;
+
+    /// Makes it what the name of the target names.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`](crate::Error::Invalid) if there is a file by that name by now which must be left alone.
+    /// - [`Error::Io`](crate::Error::Io) if the name cannot be given.
+    fn publish(self: Box<Self>) -> Result<Published>;
+}
+
+/// An image being written, until it is complete.
+pub trait ImageSink: Sink + Unpublished {
+    /// Makes an end of writing, and brings the image to stable storage if that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if that fails: then nothing that was written can be relied on.
+    fn sync(&mut self) -> Result<()>;
+}
+
 /// A disk being written: every byte of it is dealt with once, in ascending order.
-pub trait DiskSink: Debug {
+pub trait DiskSink: Unpublished {
     /// The shortest stretch of zeros, in bytes, that is worth a call of [`zero`](Self::zero) between two of
     /// [`write`](Self::write).
     fn smallest_hole(&self) -> u64;
@@ -92,17 +136,6 @@ pub trait DiskSink: Debug {
 
     /// What was written, for reading it back; none of a stream.
     fn written(&self) -> Option<&File>;
-
-    /// Whether the owner of what is replaced will own the new one.
-    fn kept(&self) -> Kept;
-
-    /// Makes the disk what the name of the target names.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Invalid`](crate::Error::Invalid) if there is a file by that name by now which must be left alone.
-    /// - [`Error::Io`](crate::Error::Io) if the name cannot be given.
-    fn publish(self: Box<Self>) -> Result<Published>;
 }
 
 /// An image in memory.

@@ -63,9 +63,10 @@ pub struct Plan<'a> {
     pub size: u64,
     /// What is in use, and why.
     pub map: &'a AllocationMap,
-    /// The size of the image in bytes: exact if nothing in use is zeros, an upper bound if something is.
+    /// The size of the image in bytes: exact if nothing in use is zeros, an upper bound if something is; of a
+    /// stream always exact.
     pub image_size: u64,
-    /// The room that is needed while it is made, in bytes.
+    /// The room that is needed while it is made, in bytes; of a stream that of whoever keeps it.
     pub room_needed: u64,
     /// How much room there is, in bytes, if that can be told.
     pub free_space: Option<u64>,

@@ -114,6 +114,12 @@ pub enum Invalid {
     /// Standard output is a device, of which nothing was checked.
     #[error("is a block device, which can only be checked by its name: give that as the target")]
     StdoutIsDevice,
+    /// There is no standard output.
+    #[error("is closed, or the null device opened for reading too, which looks the same")]
+    StdoutClosed,
+    /// The image is to be compressed, and to go to standard output.
+    #[error("cannot take a compressed image: tables come first there, and are not known before the data")]
+    StdoutCompressed,
     /// What was written to standard output cannot be read back.
     #[error("cannot be read back")]
     StdoutUnverifiable,
@@ -169,6 +175,8 @@ impl Invalid {
             | Self::TargetBehindLoop { .. }
             | Self::StdoutIsTerminal
             | Self::StdoutIsDevice
+            | Self::StdoutClosed
+            | Self::StdoutCompressed
             | Self::StdoutUnverifiable => Side::Target,
             Self::SourceKind(_)
             | Self::SourceEmpty

@@ -57,6 +57,15 @@ impl Checksums {
         }
     }
 
+    /// Makes sure of a scratch file if a table of `length` bytes needs one: before anything is written, not after
+    /// hours of it.
+    pub(super) fn expect(&mut self, length: u64, sink: &impl Sink) -> Result<()> {
+        if length > to_u64(self.in_memory) && self.scratch.is_none() {
+            self.scratch = Some(sink.scratch()?);
+        }
+        Ok(())
+    }
+
     /// Adds a cluster.
     pub(super) fn push(&mut self, cluster: GuestCluster, crc: u32, sink: &impl Sink) -> Result<()> {
         let length = to_u64(self.run.len());

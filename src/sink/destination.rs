@@ -17,6 +17,12 @@ pub enum Place {
     Stdout,
 }
 
+impl<P: AsRef<Path> + ?Sized> From<&P> for Place {
+    fn from(path: &P) -> Self {
+        Self::Path(path.as_ref().to_owned())
+    }
+}
+
 /// What a destination must be good for.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand<'a> {

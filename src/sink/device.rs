@@ -10,7 +10,7 @@ use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, Kept, Published};
+use super::{Cleanup, DiskSink, Kept, Published, Unpublished};
 use crate::devices::usage::Users;
 use crate::devices::{DeviceNumber, Kernel, Subject, claim};
 use crate::error::{Action, Error, InUse, Invalid, Result};
@@ -245,6 +245,17 @@ impl DeviceSink {
     }
 }
 
+impl Unpublished for DeviceSink {
+    fn kept(&self) -> Kept {
+        Kept::All
+    }
+
+    fn publish(self: Box<Self>) -> Result<Published> {
+        self.cleanup.publish(|| Ok::<_, Error>(()))?;
+        Ok(Published::AsAsked)
+    }
+}
+
 impl DiskSink for DeviceSink {
     fn smallest_hole(&self) -> u64 {
         SMALLEST_REQUEST
@@ -283,15 +294,6 @@ impl DiskSink for DeviceSink {
 
     fn written(&self) -> Option<&File> {
         Some(&self.file)
-    }
-
-    fn kept(&self) -> Kept {
-        Kept::All
-    }
-
-    fn publish(self: Box<Self>) -> Result<Published> {
-        self.cleanup.publish(|| Ok::<_, Error>(()))?;
-        Ok(Published::AsAsked)
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::room::Room;
 use super::temporary::{named, remove_stale, scratch, unnamed, with_temporary_name};
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, Sink, Target};
+use super::{Cleanup, DiskSink, ImageSink, Sink, Target, Unpublished};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{GuestOffset, HostOffset, to_u64};
@@ -247,6 +247,22 @@ impl Sink for FileSink {
     }
 }
 
+impl ImageSink for FileSink {
+    fn sync(&mut self) -> Result<()> {
+        FileSink::settle(self)
+    }
+}
+
+impl Unpublished for FileSink {
+    fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    fn publish(self: Box<Self>) -> Result<Published> {
+        FileSink::publish(*self)
+    }
+}
+
 /// A disk as a file: what is not written is a hole.
 impl DiskSink for FileSink {
     fn smallest_hole(&self) -> u64 {
@@ -273,14 +289,6 @@ impl DiskSink for FileSink {
 
     fn written(&self) -> Option<&File> {
         Some(&self.file)
-    }
-
-    fn kept(&self) -> Kept {
-        self.kept
-    }
-
-    fn publish(self: Box<Self>) -> Result<Published> {
-        FileSink::publish(*self)
     }
 }
 

@@ -1,22 +1,28 @@
-//! A disk as a stream: every byte of it, in order.
+//! A disk or an image as a stream: every byte of it, in order.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Cleanup, DiskSink, Kept, Published};
-use crate::devices::FileId;
+use super::temporary::scratch;
+use super::{Cleanup, DiskSink, ImageSink, Kept, Published, Sink, Unpublished};
+use crate::devices::{DeviceNumber, FileId};
 use crate::error::{Action, Error, Invalid, Result, SameAs};
-use crate::units::{GuestOffset, length, to_u64, to_usize};
+use crate::units::{GuestOffset, HostOffset, length, to_u64, to_usize};
 
 /// As much as is written in one go.
 static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
 
-/// A disk that is written to standard output.
+/// The device that keeps nothing. Source: null(4).
+const NULL: DeviceNumber = DeviceNumber { major: 1, minor: 3 };
+
+/// A disk or an image that is written to standard output.
 #[derive(Debug)]
 pub struct StdoutSink {
     file: File,
@@ -26,22 +32,33 @@ pub struct StdoutSink {
     cleanup: Cleanup,
 }
 
-/// Refuses what standard output should not be: a screen, a device of which nothing was checked, or one of the
-/// files that are read.
-pub(super) fn refuse(stdout: &(impl AsFd + IsTerminal), read: &[FileId]) -> Result<()> {
+/// Refuses what standard output should not be: a screen, a device of which nothing was checked, one of the files
+/// that are read, or nothing at all. Returns the regular file that it is, if it is one.
+pub(super) fn refuse(stdout: &(impl AsFd + IsTerminal), read: &[FileId]) -> Result<Option<File>> {
     if stdout.is_terminal() {
         return Err(Invalid::StdoutIsTerminal.into());
     }
     let examine = |error: io::Error| Error::target_io(Action::Examine, error);
     let owned = stdout.as_fd().try_clone_to_owned().map_err(examine)?;
-    let metadata = File::from(owned).metadata().map_err(examine)?;
+    let file = File::from(owned);
+    let metadata = file.metadata().map_err(examine)?;
     if metadata.file_type().is_block_device() {
         return Err(Invalid::StdoutIsDevice.into());
     }
     if metadata.is_file() && read.contains(&FileId::of(&metadata)) {
         return Err(Invalid::TargetIsSource(SameAs::File).into());
     }
-    Ok(())
+    if was_closed(&file, &metadata).map_err(examine)? {
+        return Err(Invalid::StdoutClosed.into());
+    }
+    Ok(metadata.is_file().then_some(file))
+}
+
+/// Whether there is no standard output. Rust's runtime then opens the null device in its place, and for reading
+/// too, which no shell does for a `>`: everything would be lost without an error.
+fn was_closed(file: &File, metadata: &Metadata) -> io::Result<bool> {
+    let is_null = metadata.file_type().is_char_device() && DeviceNumber::from_raw(metadata.rdev()) == NULL;
+    Ok(is_null && rustix::fs::fcntl_getfl(file)?.contains(OFlags::RDWR))
 }
 
 impl StdoutSink {
@@ -65,14 +82,53 @@ impl StdoutSink {
         if self.position == 0 {
             self.cleanup.begin_in_place();
         }
-        self.file
-            .write_all(bytes)
-            .map_err(|error| Error::target_io(Action::Write(self.position), error))?;
-        self.position = self.position.saturating_add(to_u64(bytes.len()));
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = self
+                .put_some(rest)
+                .map_err(|error| Error::target_io(Action::Write(self.position), error))?;
+            (_, rest) = rest.split_at(written);
+            self.position = self.position.saturating_add(to_u64(written));
+        }
         Ok(())
     }
 
-    /// Writes zeros up to a place in the disk.
+    /// Writes at least a byte. Waits for it where somebody made standard output one that does not wait.
+    fn put_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    match rustix::event::poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None) {
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes `bytes` where the stream has got to, or behind zeros.
+    fn put_at(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        self.fill(at)?;
+        assert_eq!(self.position, at, "a stream cannot go back");
+        self.put(bytes)
+    }
+
+    fn bring_to_storage(&self) -> Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        match rustix::fs::fdatasync(&self.file) {
+            // A pipe has nothing to sync.
+            Ok(()) | Err(Errno::INVAL | Errno::ROFS) => Ok(()),
+            Err(error) => Err(Error::target_io(Action::Sync, error)),
+        }
+    }
+
+    /// Writes zeros up to a place in the stream.
     fn fill(&mut self, end: u64) -> Result<()> {
         while self.position < end {
             let missing = to_usize(end.saturating_sub(self.position));
@@ -90,13 +146,11 @@ impl DiskSink for StdoutSink {
     }
 
     fn write(&mut self, bytes: &[u8], at: GuestOffset) -> Result<()> {
-        self.fill(at.0)?;
-        debug_assert_eq!(self.position, at.0, "a stream cannot go back");
-        self.put(bytes)
+        self.put_at(bytes, at.0)
     }
 
     fn zero(&mut self, range: Range<u64>) -> Result<()> {
-        debug_assert!(
+        assert!(
             length(&range) == 0 || self.position <= range.start,
             "a stream cannot go back"
         );
@@ -109,20 +163,15 @@ impl DiskSink for StdoutSink {
 
     fn settle(&mut self, size: u64) -> Result<()> {
         self.fill(size)?;
-        if !self.sync {
-            return Ok(());
-        }
-        match rustix::fs::fdatasync(&self.file) {
-            // A pipe has nothing to sync.
-            Ok(()) | Err(Errno::INVAL | Errno::ROFS) => Ok(()),
-            Err(error) => Err(Error::target_io(Action::Sync, error)),
-        }
+        self.bring_to_storage()
     }
 
     fn written(&self) -> Option<&File> {
         None
     }
+}
 
+impl Unpublished for StdoutSink {
     fn kept(&self) -> Kept {
         Kept::All
     }
@@ -130,6 +179,38 @@ impl DiskSink for StdoutSink {
     fn publish(self: Box<Self>) -> Result<Published> {
         self.cleanup.publish(|| Ok::<_, Error>(()))?;
         Ok(Published::AsAsked)
+    }
+}
+
+/// An image that is written in the order of its bytes.
+impl Sink for StdoutSink {
+    /// What was left out before is zeros.
+    ///
+    /// # Panics
+    ///
+    /// If there is something by now.
+    fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
+        self.put_at(bytes, at.0)
+    }
+
+    fn read_at(&self, _: &mut [u8], _: HostOffset) -> Result<()> {
+        Err(Invalid::StdoutUnverifiable.into())
+    }
+
+    fn set_len(&mut self, length: u64) -> Result<()> {
+        self.fill(length)
+    }
+
+    fn scratch(&self) -> Result<File> {
+        let directory = File::open(std::env::temp_dir());
+        let directory = directory.map_err(|error| Error::target_io(Action::Scratch, error))?;
+        scratch(&directory, "standard output".as_ref())
+    }
+}
+
+impl ImageSink for StdoutSink {
+    fn sync(&mut self) -> Result<()> {
+        self.bring_to_storage()
     }
 }
 
@@ -175,6 +256,17 @@ mod tests {
         let error = sink.write(b"one", GuestOffset(0)).unwrap_err();
 
         assert_eq!(error.to_string(), "cannot write at 0x0");
-        assert!(matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe));
+        assert!(matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    #[should_panic(expected = "a stream cannot go back")]
+    fn an_image_that_goes_back_is_no_stream() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let mut sink = StdoutSink::new(&writer, Cleanup::default(), false).unwrap();
+        sink.write_at(b"one", HostOffset(512)).unwrap();
+        sink.set_len(600).unwrap();
+
+        sink.write_at(b"two", HostOffset(599)).unwrap();
     }
 }

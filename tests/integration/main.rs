@@ -37,6 +37,7 @@ mod refusals;
 mod reports;
 mod restore;
 mod stale;
+mod stdout;
 mod support;
 mod targets;
 mod unreadable;

@@ -5,7 +5,7 @@ mod checksums;
 mod layout;
 mod refcounts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -76,6 +76,15 @@ impl Header {
 impl Image {
     /// Reads an image and holds it to everything there is to hold it to.
     pub fn read(path: &Path) -> Self {
+        Self::with(path, layout::verify)
+    }
+
+    /// The same of an image that was written in the order of its bytes.
+    pub fn read_stream(path: &Path) -> Self {
+        Self::with(path, layout::verify_stream)
+    }
+
+    fn with(path: &Path, verify_layout: fn(&Self)) -> Self {
         let bytes = fs::read(path).unwrap();
         let header = header(&bytes);
         let (tables, mapping) = mapping(&bytes, &header);
@@ -85,7 +94,7 @@ impl Image {
             tables,
             mapping,
         };
-        layout::verify(&image);
+        verify_layout(&image);
         refcounts::verify(&image);
         checksums::verify(&image);
         image
@@ -168,6 +177,32 @@ impl Image {
                 );
             }
         }
+    }
+
+    /// Holds the virtual disk to what was written, and to data, be it zeros, in these clusters and no others.
+    #[track_caller]
+    pub fn assert_streams(&self, disk: &Disk, clusters: &BTreeSet<u64>) {
+        assert_eq!(
+            self.size(),
+            disk.size().next_multiple_of(512),
+            "size of the virtual disk"
+        );
+        let found: BTreeSet<_> = self.data().map(|(cluster, _)| cluster).collect();
+        assert!(found == *clusters, "clusters that are in use");
+        assert_eq!(self.zeros().count(), 0, "clusters that are marked as zeros");
+        let expected = disk.data_clusters(self.cluster_size());
+        let mut missing: BTreeSet<_> = expected.keys().collect();
+        for (cluster, bytes) in self.data() {
+            missing.remove(&cluster);
+            match expected.get(&cluster) {
+                Some(expected) => assert!(bytes == expected, "cluster {cluster} holds other bytes"),
+                None => assert!(
+                    bytes.iter().all(|byte| *byte == 0),
+                    "cluster {cluster} is no zeros"
+                ),
+            }
+        }
+        assert!(missing.is_empty(), "not in the image: {missing:?}");
     }
 
     /// The guest clusters that hold data, with their host offsets.

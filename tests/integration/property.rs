@@ -1,11 +1,14 @@
 //! Disks that nobody thought of: random extents of data and zeros, at random places, in random formats.
 
+use std::fs;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::disk::Disk;
 use crate::format::{Format, assert_clean};
 use crate::naive;
+use crate::stdout::in_use;
 use crate::support::Dir;
 
 const MAX_SIZE: u64 = 4 << 20;
@@ -81,5 +84,17 @@ proptest! {
 
         assert_clean(&dir.join("disk.qcow2"));
         naive::Image::read(&dir.join("disk.qcow2")).assert_holds(&disk);
+    }
+
+    #[test]
+    fn every_disk_becomes_a_stream_that_holds_it(disk in disks(), format in formats(), threads in 1..9) {
+        let dir = Dir::new("property-stream");
+        disk.file(&dir, "disk.raw");
+
+        let run = dir.run(&format!("-q -j {threads} {format} disk.raw -")).exits(0);
+
+        fs::write(dir.join("disk.qcow2"), run.bytes()).unwrap();
+        assert_clean(&dir.join("disk.qcow2"));
+        naive::Image::read_stream(&dir.join("disk.qcow2")).assert_streams(&disk, &in_use(&dir, format));
     }
 }

@@ -411,10 +411,12 @@ fn names_that_are_missing_or_too_many() {
     misused(&dir, "disk.raw", "<IMAGE>");
     misused(&dir, "disk.raw old.qcow2 more", "unexpected argument 'more'");
     misused(&dir, "- old.qcow2", "SOURCE cannot be standard input");
+    misused(&dir, "--json disk.raw -", "--json prints on standard output");
+    misused(&dir, "-n --json disk.raw -", "--json prints on standard output");
     misused(
         &dir,
-        "disk.raw -",
-        "IMAGE cannot be standard output in this version",
+        "-c zstd disk.raw -",
+        "--compress cannot go to standard output",
     );
 }
 

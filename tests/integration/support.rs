@@ -142,6 +142,16 @@ impl Run {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
+    /// Its exit status, or -1 after a signal.
+    pub fn status(&self) -> i32 {
+        self.output.status.code().unwrap_or(-1)
+    }
+
+    /// What it wrote to standard output, as it is.
+    pub fn bytes(&self) -> &[u8] {
+        &self.output.stdout
+    }
+
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }

@@ -1,5 +1,5 @@
 //! The order of the file: header, L1 table, refcount table, data with L2 tables in between, refcount blocks,
-//! checksum table.
+//! checksum table. Of a stream: header, L1 table, refcount table, refcount blocks, L2 tables, data, checksum table.
 
 use super::{Image, Mapping, assert_zeros, u64_at};
 
@@ -9,6 +9,26 @@ const GROUP_BYTES: u64 = 64 << 20;
 
 /// Walks over the file in its order; nothing may be where the walk does not come by.
 pub(super) fn verify(image: &Image) {
+    let end = refcount_blocks(image, content(image, front(image)));
+    checksum_table(image, end);
+}
+
+/// The same over a file that was a stream.
+pub(super) fn verify_stream(image: &Image) {
+    let mut next = refcount_blocks(image, front(image));
+    for (number, table) in &image.tables {
+        assert_eq!(*table, next, "host offset of L2 table {number}");
+        next += image.cluster_size();
+    }
+    for (cluster, host) in image.data_at() {
+        assert_eq!(host, next, "host offset of cluster {cluster}");
+        next += image.cluster_size();
+    }
+    checksum_table(image, next);
+}
+
+/// Header, L1 table and refcount table.
+fn front(image: &Image) -> u64 {
     let cluster_size = image.cluster_size();
     let header = &image.header;
     let l1_bytes = header.l1_entries * 8;
@@ -30,12 +50,16 @@ pub(super) fn verify(image: &Image) {
         "the refcount table is behind the L1 table"
     );
 
-    let end = content(image, behind_l1 + refcount_table_bytes);
-    let end = refcount_blocks(image, end);
-    match header.checksums {
-        None => assert_eq!(image.length(), end, "the file ends behind the refcount blocks"),
+    behind_l1 + refcount_table_bytes
+}
+
+/// All that may be behind the last cluster that has a refcount.
+fn checksum_table(image: &Image, end: u64) {
+    let cluster_size = image.cluster_size();
+    match image.header.checksums {
+        None => assert_eq!(image.length(), end, "the file ends behind what has refcounts"),
         Some((at, length)) => {
-            assert_eq!(at, end, "the checksum table is behind the refcount blocks");
+            assert_eq!(at, end, "the checksum table is behind what has refcounts");
             let behind = (at + length).next_multiple_of(cluster_size);
             assert_eq!(image.length(), behind, "the file ends behind the checksum table");
             assert_zeros(

@@ -1,11 +1,10 @@
 //! `mkqcow2 SOURCE IMAGE`.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use super::shared::{Json, Shown, Workers};
+use super::shared::{Json, Shown, Workers, is_dash};
 use super::values::{Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size};
 use mkqcow2::Options;
 use mkqcow2::allocation::Scan;
@@ -19,7 +18,8 @@ use mkqcow2::source::rescue::OnReadError;
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
 SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024).
-Exit status: 0 done, 1 failed and IMAGE unchanged, 3 done with a warning that matters, 64 usage.
+Exit status: 0 done, 1 failed and IMAGE unchanged (or, of -, incomplete), 3 done with a warning that
+matters, 64 usage.
 The whole story: man 8 mkqcow2";
 
 /// Copy a block device, a filesystem or a raw file into a packed qcow2 image
@@ -34,7 +34,7 @@ pub(crate) struct Create {
     #[arg(value_name = "SOURCE")]
     pub(crate) source: PathBuf,
 
-    /// Image file to write; replaced only once the new one is complete
+    /// Image file to replace once the new one is complete, or - for standard output
     #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
 
@@ -116,6 +116,10 @@ pub(crate) struct Create {
 
     #[command(flatten)]
     pub(crate) json: Json,
+
+    /// What a signal, or a failure, has left.
+    #[arg(skip)]
+    pub(crate) cleanup: Cleanup,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -141,16 +145,19 @@ enum OnReadErrorArg {
 impl Create {
     /// Refuses what is well-formed but cannot be meant.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        let is_dash = |path: &Path| path.as_os_str() == OsStr::new("-");
         if is_dash(&self.source) {
             return Err("SOURCE cannot be standard input; write ./- for a file of that name".to_owned());
         }
-        if is_dash(&self.image) {
-            let message =
-                "IMAGE cannot be standard output in this version; write ./- for a file of that name";
-            return Err(message.to_owned());
+        if self.is_stream() && self.json.json {
+            return Err("--json prints on standard output, where IMAGE - goes".to_owned());
         }
         let compression = self.codec().map(Codec::compression);
+        if self.is_stream() && compression.is_some() {
+            return Err(
+                "--compress cannot go to standard output, where tables come first; pipe IMAGE through zstd"
+                    .to_owned(),
+            );
+        }
         if compression == Some(Compression::Zstd) && matches!(self.compat, CompatArg::V0_10) {
             return Err("--compress zstd needs --compat 1.1; version 2 knows zlib only".to_owned());
         }
@@ -172,8 +179,13 @@ impl Create {
         self.dedupe
     }
 
+    /// Whether the image goes to standard output.
+    pub(crate) fn is_stream(&self) -> bool {
+        is_dash(&self.image)
+    }
+
     /// What the library is asked to do.
-    pub(crate) fn options(&self, cleanup: Cleanup) -> Options {
+    pub(crate) fn options(&self) -> Options {
         Options {
             cluster_size: self.cluster_size,
             compat: match self.compat {
@@ -199,7 +211,7 @@ impl Create {
             sync: !self.no_sync,
             no_clobber: self.no_clobber,
             threads: self.workers.threads,
-            cleanup,
+            cleanup: self.cleanup.clone(),
         }
     }
 }

@@ -1,13 +1,12 @@
 //! `mkqcow2 restore IMAGE TARGET`.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::shared::{Access, Json, Shown, Workers};
+use super::shared::{Access, Json, Shown, Workers, is_dash};
 use mkqcow2::restore::Options;
-use mkqcow2::sink::{Cleanup, Place};
+use mkqcow2::sink::Cleanup;
 
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
@@ -96,15 +95,6 @@ impl Restore {
         is_dash(&self.target)
     }
 
-    /// Where the disk goes.
-    pub(crate) fn place(&self) -> Place {
-        if self.is_stream() {
-            Place::Stdout
-        } else {
-            Place::Path(self.target.clone())
-        }
-    }
-
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> Options {
         Options {
@@ -118,8 +108,4 @@ impl Restore {
             cleanup: self.cleanup.clone(),
         }
     }
-}
-
-fn is_dash(path: &Path) -> bool {
-    path.as_os_str() == OsStr::new("-")
 }

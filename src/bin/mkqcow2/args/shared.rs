@@ -1,14 +1,35 @@
 //! Options that several commands have.
 
+use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use super::values::parse_threads;
 use crate::bar;
 use mkqcow2::image::Format;
+use mkqcow2::sink::Place;
+
+/// Whether it is no name of a file, but stands for standard input or output.
+pub(crate) fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == OsStr::new("-")
+}
+
+/// Where something goes of which the command line says so.
+pub(crate) fn place(path: &Path) -> Place {
+    if is_dash(path) { Place::Stdout } else { path.into() }
+}
+
+/// What that is called in messages.
+pub(crate) fn shown_place(path: &Path) -> &Path {
+    if is_dash(path) {
+        Path::new("standard output")
+    } else {
+        path
+    }
+}
 
 /// How many workers there are.
 #[derive(Debug, clap::Args)]

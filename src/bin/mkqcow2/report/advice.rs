@@ -28,7 +28,9 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
 }
 
 fn of_usage(invalid: &Invalid) -> Option<&'static str> {
-    if *invalid == Invalid::TargetExists {
+    if *invalid == Invalid::StdoutIsTerminal {
+        Some("redirect it, or name a file")
+    } else if *invalid == Invalid::TargetExists {
         Some("because of --no-clobber")
     } else if *invalid == Invalid::TargetOnSource {
         Some("write it to another filesystem")
@@ -58,6 +60,18 @@ pub(crate) fn of_new_file(action: Action, source: &io::Error) -> Option<&'static
         Some("nothing was changed; the filesystem or ulimit -f allows no larger file")
     } else if action == Action::Publish {
         Some("nothing was changed")
+    } else {
+        None
+    }
+}
+
+/// The same, of what is written in place; `how_much` tells how to find out how much room is needed.
+pub(crate) fn of_overwriting(source: &io::Error, how_much: &'static str) -> Option<&'static str> {
+    let kind = source.kind();
+    if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
+        Some(how_much)
+    } else if kind == ErrorKind::FileTooLarge {
+        Some("the filesystem or ulimit -f allows no larger file")
     } else {
         None
     }

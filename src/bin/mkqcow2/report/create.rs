@@ -8,10 +8,13 @@ use std::process::ExitCode;
 
 use super::{WARNING, advice};
 use crate::args::create::Create;
-use crate::console::{print, say_of};
+use crate::console::{print, say, say_of};
 use crate::verbs::Verb;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
 use mkqcow2::{Error, Plan, Report, Warning};
+
+/// What an image is called that was begun and not completed.
+pub(crate) const INCOMPLETE: &str = "is incomplete: what was written is no image";
 
 /// Of a dry run.
 pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
@@ -52,7 +55,7 @@ pub(crate) fn done(args: &Create, report: &Report) -> ExitCode {
         // A script that asked for the object has nothing without it.
         is_well &= print(|out| json::report(out, args, report));
     } else if !args.shown.quiet {
-        print(|out| text::report(out, args, report));
+        closing(args, report);
     }
     if is_well {
         ExitCode::SUCCESS
@@ -61,8 +64,19 @@ pub(crate) fn done(args: &Create, report: &Report) -> ExitCode {
     }
 }
 
+/// Where an image goes to standard output, nothing else goes there.
+fn closing(args: &Create, report: &Report) {
+    for line in text::report(args, report) {
+        if args.is_stream() {
+            say(&line);
+        } else {
+            print(|out| writeln!(out, "{line}"));
+        }
+    }
+}
+
 /// What can be done about an error.
-pub(crate) fn advice(error: &Error) -> Option<&'static str> {
+pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
     match error {
         Error::Io {
             side: Side::Source,
@@ -73,7 +87,14 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
             side: Side::Target,
             action,
             source,
-        } => advice::of_new_file(*action, source).or_else(|| advice::general(error)),
+        } => {
+            let advice = if args.is_stream() {
+                of_stream(*action, source)
+            } else {
+                advice::of_new_file(*action, source)
+            };
+            advice.or_else(|| advice::general(error))
+        }
         Error::Invalid(Invalid::SourceInUse(in_use)) => Some(match in_use {
             InUse::Mounted { .. } => "unmount it, image a snapshot, or pass --force",
             InUse::Swap { .. } => "swapoff it, or pass --force",
@@ -86,5 +107,13 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
         | Error::Invalid(_)
         | Error::Elsewhere { .. }
         | _ => advice::general(error),
+    }
+}
+
+fn of_stream(action: Action, source: &io::Error) -> Option<&'static str> {
+    if action == Action::Scratch {
+        Some("TMPDIR names the directory for it")
+    } else {
+        advice::of_overwriting(source, "mkqcow2 -n tells how much room is needed")
     }
 }

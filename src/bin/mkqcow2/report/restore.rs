@@ -82,17 +82,12 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
 }
 
 fn of_target(action: Action, source: &io::Error) -> Option<&'static str> {
-    let kind = source.kind();
-    if action == Action::Open && kind == ErrorKind::PermissionDenied {
+    if action == Action::Open && source.kind() == ErrorKind::PermissionDenied {
         Some("root can write to it")
     } else if action == Action::Create || action == Action::Publish {
         advice::of_new_file(action, source)
-    } else if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
-        Some("mkqcow2 restore -n tells how much room is needed")
-    } else if kind == ErrorKind::FileTooLarge {
-        Some("the filesystem or ulimit -f allows no larger file")
     } else {
-        None
+        advice::of_overwriting(source, "mkqcow2 restore -n tells how much room is needed")
     }
 }
 
@@ -122,8 +117,6 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
         Some("detach that with losetup -d first, or restore to it")
     } else if *invalid == Invalid::DiskTargetKind(FileKind::Fifo) {
         Some("for a pipe, give - and redirect standard output")
-    } else if *invalid == Invalid::StdoutIsTerminal {
-        Some("redirect it, or name a file")
     } else {
         None
     }

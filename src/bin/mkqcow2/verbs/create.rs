@@ -7,10 +7,11 @@ use clap::CommandFactory;
 
 use super::{Verb, Word, list};
 use crate::args::create::{AFTER_HELP, Create};
+use crate::args::shared::{place, shown_place};
 use crate::bar::{self, Bar};
 use crate::{report, signals};
 use mkqcow2::error::Side;
-use mkqcow2::sink::Cleanup;
+use mkqcow2::sink::Left;
 use mkqcow2::{Error, Imaging};
 
 impl Verb for Create {
@@ -32,7 +33,7 @@ impl Verb for Create {
     fn path(&self, side: Side) -> &Path {
         match side {
             Side::Source => &self.source,
-            Side::Target => &self.image,
+            Side::Target => self.shown_image(),
         }
     }
 
@@ -41,19 +42,25 @@ impl Verb for Create {
     }
 
     fn advice(&self, error: &Error) -> Option<&'static str> {
-        report::create::advice(error)
+        report::create::advice(self, error)
+    }
+
+    fn aftermath(&self) -> Option<(&Path, &'static str)> {
+        match self.cleanup.left() {
+            Left::Part => Some((self.shown_image(), report::create::INCOMPLETE)),
+            Left::Old | Left::New => None,
+        }
     }
 
     fn run(&self) -> mkqcow2::Result<ExitCode> {
-        let cleanup = Cleanup::default();
         let style = if self.dry_run {
             bar::Style::Hidden
         } else {
             self.shown.bar()
         };
         let bar = Bar::new(style);
-        signals::watch(cleanup.clone(), bar.clone(), self.image.clone());
-        let imaging = Imaging::prepare(&self.source, &self.image, self.options(cleanup))?;
+        signals::watch(self.cleanup.clone(), bar.clone(), self.shown_image().to_owned());
+        let imaging = Imaging::prepare(&self.source, place(&self.image), self.options())?;
         if self.dry_run {
             return Ok(report::create::plan(self, &imaging.plan()));
         }
@@ -61,5 +68,12 @@ impl Verb for Create {
         let report = imaging.run(&bar);
         bar.end();
         Ok(report::create::done(self, &report?))
+    }
+}
+
+impl Create {
+    /// What the image is called in messages.
+    pub(crate) fn shown_image(&self) -> &Path {
+        shown_place(&self.image)
     }
 }

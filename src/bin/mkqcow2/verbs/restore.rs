@@ -7,6 +7,7 @@ use clap::CommandFactory;
 
 use super::Verb;
 use crate::args::restore::{AFTER_HELP, Restore};
+use crate::args::shared::{place, shown_place};
 use crate::bar::{self, Bar};
 use crate::{report, signals};
 use mkqcow2::error::Side;
@@ -56,7 +57,7 @@ impl Verb for Restore {
         };
         let bar = Bar::new(style);
         signals::watch(self.cleanup.clone(), bar.clone(), self.shown_target().to_owned());
-        let restoring = Restoring::prepare(&self.image, &self.place(), self.options())?;
+        let restoring = Restoring::prepare(&self.image, place(&self.target), self.options())?;
         if self.dry_run {
             return Ok(report::restore::plan(self, &restoring.plan()?));
         }
@@ -69,10 +70,6 @@ impl Verb for Restore {
 impl Restore {
     /// What the target is called in messages.
     pub(crate) fn shown_target(&self) -> &Path {
-        if self.is_stream() {
-            Path::new("standard output")
-        } else {
-            &self.target
-        }
+        shown_place(&self.target)
     }
 }

@@ -16,42 +16,39 @@ use mkqcow2::{Plan, Report};
 const RANGES: usize = 20;
 
 /// The closing line of a run; with `--verbose` another one with the clusters.
-pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io::Result<()> {
+pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
     let written = report.written;
     let shared = if args.is_deduping() {
         format!(" ({} saved by sharing)", BinaryBytes(written.shared_bytes))
     } else {
         String::new()
     };
-    writeln!(
-        out,
+    let mut lines = vec![format!(
         "{}: {} source, {} in use, {} image{shared}, {:.2} s, {}/s",
-        shown(&args.image),
+        shown(args.shown_image()),
         BinaryBytes(report.size),
         BinaryBytes(report.used),
         BinaryBytes(written.image_size),
         report.duration.as_secs_f64(),
         per_second(report.used, report.duration),
-    )?;
+    )];
     if args.verbose {
-        writeln!(
-            out,
+        lines.push(format!(
             "clusters of {} bytes with data: {}, zeros: {}; {} bytes in all",
             report.cluster_size, written.data_clusters, written.zero_clusters, written.image_size
-        )?;
+        ));
     }
     if let (true, Some(codec)) = (args.verbose, args.codec()) {
-        writeln!(
-            out,
+        lines.push(format!(
             "compressed by {}, level {}: {} clusters into {} bytes; {} of them share the stream of another",
             codec.compression().name(),
             codec.level(),
             written.compressed_clusters,
             written.stream_bytes,
             written.shared_clusters
-        )?;
+        ));
     }
-    Ok(())
+    lines
 }
 
 /// An unreadable range.
@@ -71,7 +68,7 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
         Kind::Image => "disk image",
     };
     let (source, size, used) = (shown(&args.source), plan.size, plan.map.used());
-    let (image, image_size) = (shown(&args.image), plan.image_size);
+    let (image, image_size) = (shown(args.shown_image()), plan.image_size);
     let human = BinaryBytes;
     writeln!(
         out,
@@ -79,6 +76,13 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
         human(size),
         human(used)
     )?;
+    if args.is_stream() {
+        return writeln!(
+            out,
+            "{image}: a stream of {image_size} bytes ({})",
+            human(image_size)
+        );
+    }
     let less = match args.codec() {
         None => "less if some of that is zeros",
         Some(_) => "less what compression saves",

@@ -1,0 +1,107 @@
+//! Where an image goes: a file or standard output, validated before anything is opened for writing.
+
+use std::io;
+use std::path::Path;
+
+use super::{Cleanup, FileSink, ImageSink, Place, StdoutSink, Target, stdout};
+use crate::devices::{FileId, Kernel, Subject, own_path};
+use crate::error::{Action, Error, Invalid, Result, SameAs};
+
+/// A place where an image can be put.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
+pub enum Outlet {
+    /// A file, which will be replaced in one step.
+    File(Target),
+    /// A stream.
+    Stdout,
+}
+
+impl Outlet {
+    /// Finds out what is there, and refuses what must not be overwritten while `source` is read. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if it is no place for an image, is the source, or lies on it.
+    /// - [`Error::Io`] if the system refuses to tell, or to let it be written to.
+    pub fn resolve(place: &Place, no_clobber: bool, source: Subject) -> Result<Self> {
+        let path = match place {
+            Place::Stdout => return for_stream(source),
+            Place::Path(path) => path,
+        };
+        let target = Target::resolve(path, no_clobber)?;
+        refuse_own_source(source, target.file_id(), target.directory())?;
+        Ok(Self::File(target))
+    }
+
+    /// Begins to write. A stream is incomplete from the first write on until the sink is published, and `cleanup`
+    /// knows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be opened or created.
+    pub fn open(self, cleanup: Cleanup, sync: bool) -> Result<Box<dyn ImageSink>> {
+        Ok(match self {
+            Self::File(target) => Box::new(FileSink::create(target, cleanup, sync)?),
+            Self::Stdout => Box::new(StdoutSink::new(io::stdout(), cleanup, sync)?),
+        })
+    }
+
+    /// Whether what was written cannot be written again.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Stdout)
+    }
+
+    /// The room in bytes that there is for the image, if that can be told.
+    pub fn free_space(&self) -> Option<u64> {
+        match self {
+            Self::File(target) => target.free_space(),
+            Self::Stdout => None,
+        }
+    }
+}
+
+fn for_stream(source: Subject) -> Result<Outlet> {
+    let read = match source {
+        Subject::File(file) => vec![file],
+        Subject::Device(_) => Vec::new(),
+    };
+    if let Some(file) = stdout::refuse(&io::stdout(), &read)? {
+        let metadata = file.metadata();
+        let metadata = metadata.map_err(|error| Error::target_io(Action::Examine, error))?;
+        refuse_own_source(source, Some(FileId::of(&metadata)), &own_path(&file))?;
+    }
+    Ok(Outlet::Stdout)
+}
+
+/// An image must be neither the source nor written to what is being read. `place` is in the filesystem that takes
+/// it.
+fn refuse_own_source(source: Subject, image: Option<FileId>, place: &Path) -> Result<()> {
+    let failed = |error| Error::target_io(Action::FindUse, error);
+    let kernel = Kernel::running();
+    if let Some(file) = image {
+        if source == Subject::File(file) {
+            return Err(Invalid::TargetIsSource(SameAs::File).into());
+        }
+        if let Subject::Device(number) = source
+            && kernel
+                .foundation_of_device(number)
+                .map_err(failed)?
+                .contains(file)
+        {
+            return Err(Invalid::TargetIsSource(SameAs::BehindLoop).into());
+        }
+    }
+    let layers = kernel.layers(source);
+    // A file that no loop device has is no part of any device.
+    let is_on_source = !layers.all.is_empty()
+        && kernel
+            .foundation_of_filesystem(place)
+            .map_err(failed)?
+            .stands_on(&layers);
+    if is_on_source {
+        Err(Invalid::TargetOnSource.into())
+    } else {
+        Ok(())
+    }
+}
