@@ -3,10 +3,12 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod allocation;
+mod sharing;
 
 use std::path::Path;
 
 pub use allocation::Allocation;
+pub use sharing::Sharing;
 
 use crate::error::{Error, Result};
 use crate::format::features::{self, FeatureKind};
@@ -22,6 +24,8 @@ pub struct Info {
     pub checksums: ChecksumTable,
     /// How many clusters of the active state are what; none if its tables are damaged.
     pub allocation: Option<Allocation>,
+    /// What sharing saves in the active state; none if its tables are damaged.
+    pub sharing: Option<Sharing>,
     /// What of it cannot be read.
     pub faults: Vec<Error>,
 }
@@ -61,8 +65,9 @@ impl Info {
         let bytes_on_disk = image.file().bytes_on_disk()?;
         let mut faults = Vec::new();
         let checksums = checksums(&image, &mut faults);
-        let mut or_fault = |result: Result<Allocation>| result.map_err(|error| faults.push(error)).ok();
-        let allocation = or_fault(Allocation::of(&image));
+        let allocation = or_fault(Allocation::of(&image), &mut faults);
+        let sharing = allocation.map(|allocation| Sharing::of(&image, allocation));
+        let sharing = sharing.and_then(|sharing| or_fault(sharing, &mut faults));
         // An entry that cannot be read is the last.
         faults.extend(image.snapshots().find_map(Result::err));
         faults.extend(image.bitmaps().find_map(Result::err));
@@ -71,6 +76,7 @@ impl Info {
             bytes_on_disk,
             checksums,
             allocation,
+            sharing,
             faults,
         })
     }
@@ -98,6 +104,10 @@ impl Info {
                 Feature { kind, bit, name }
             })
     }
+}
+
+fn or_fault<T>(result: Result<T>, faults: &mut Vec<Error>) -> Option<T> {
+    result.map_err(|error| faults.push(error)).ok()
 }
 
 fn checksums(image: &Image, faults: &mut Vec<Error>) -> ChecksumTable {

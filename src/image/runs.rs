@@ -75,6 +75,30 @@ impl Image {
         run.length = run.length.min(limit);
         Ok(run)
     }
+
+    /// The streams of all compressed clusters, in the order of the disk. After an error there are no more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run_at`](Self::run_at).
+    pub(crate) fn streams(&self, view: View) -> impl Iterator<Item = Result<Stream>> {
+        let mut cursor = Cursor::new(self, view);
+        let mut at = 0_u64;
+        std::iter::from_fn(move || {
+            while at < view.size {
+                let run = cursor.piece(GuestOffset(at));
+                at = run
+                    .as_ref()
+                    .map_or(view.size, |run| at.saturating_add(run.length));
+                match run.map(|run| run.mapping) {
+                    Ok(Mapping::Compressed(stream)) => return Some(Ok(stream)),
+                    Ok(_) => {}
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+            None
+        })
+    }
 }
 
 /// Whether `next` goes on where `first` ends.

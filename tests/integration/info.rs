@@ -1,13 +1,14 @@
 //! `mkqcow2 info`, held against `qemu-img info` and what is known of the disk.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::disk::Disk;
 use crate::format::Format;
-use crate::support::{Dir, tool};
+use crate::support::{Dir, noise, tool};
 
 fn qemu_img(dir: &Dir, arguments: &str) -> String {
     let words = arguments.split_whitespace();
@@ -89,6 +90,111 @@ fn clusters_are_counted_by_what_they_are() {
         let expected =
             json!({"data": data, "compressed": compressed, "zeros": zeros, "unallocated": unallocated});
         assert_eq!(clusters, expected, "{options}");
+    }
+}
+
+/// An image with compressed clusters only, which can be given each other's streams.
+struct Streams {
+    bytes: Vec<u8>,
+}
+
+impl Streams {
+    /// Of 8 clusters, the streams of which are neither equal nor shorter than half a cluster.
+    fn make(dir: &Dir, options: &str, cluster_size: usize) {
+        let clusters = (1..9).map(|seed| [noise(seed, cluster_size * 5 / 8), vec![0; cluster_size * 3 / 8]]);
+        fs::write(
+            dir.join("disk.raw"),
+            clusters.flatten().flatten().collect::<Vec<_>>(),
+        )
+        .unwrap();
+        let options = format!("{options},cluster_size={cluster_size}");
+        qemu_img(
+            dir,
+            &format!("convert -c -f raw -O qcow2 -o {options} DIR/disk.raw DIR/disk.qcow2"),
+        );
+    }
+
+    fn number<const N: usize>(&self, at: usize) -> usize {
+        let bytes = self.bytes[at..at + N].iter();
+        bytes.fold(0, |number, byte| number << 8 | usize::from(*byte))
+    }
+
+    /// Where the entry of a cluster stands.
+    fn entry(&self, cluster: usize) -> usize {
+        let l1 = self.number::<8>(40);
+        let is_extended = self.number::<8>(72) & 1 << 4 != 0;
+        (self.number::<8>(l1) & !(1 << 63)) + cluster * if is_extended { 16 } else { 8 }
+    }
+
+    /// The stream of a cluster: where it begins, and where its last sector ends.
+    fn stream(&self, cluster: usize) -> Range<usize> {
+        let bits = 62 - (self.number::<4>(20) - 8);
+        let entry = self.number::<8>(self.entry(cluster));
+        assert_eq!(entry >> 62, 1, "cluster {cluster} is not compressed");
+        let at = entry & ((1 << bits) - 1);
+        let sectors = (entry & !(1 << 62)) >> bits;
+        at..(at / 512 + sectors + 1) * 512
+    }
+
+    /// Adds to the refcounts, of 16 bits, of all that a stream lies in.
+    fn count(&mut self, stream: &Range<usize>, by: isize) {
+        let bits = self.number::<4>(20);
+        let block = self.number::<8>(self.number::<8>(48));
+        for host in stream.start >> bits..=(stream.end - 1) >> bits {
+            let at = block + 2 * host;
+            let count = self.number::<2>(at).checked_add_signed(by).unwrap();
+            self.bytes[at..at + 2].copy_from_slice(&(count as u16).to_be_bytes());
+        }
+    }
+
+    /// Gives a cluster the stream of another one instead of its own.
+    fn share(&mut self, cluster: usize, other: usize) {
+        let (before, after) = (self.stream(cluster), self.stream(other));
+        let (to, from) = (self.entry(cluster), self.entry(other));
+        self.bytes.copy_within(from..from + 8, to);
+        self.count(&before, -1);
+        self.count(&after, 1);
+    }
+}
+
+#[test]
+fn clusters_that_share_a_stream_are_counted_with_what_they_save() {
+    let dir = Dir::new("info-sharing");
+    for (options, cluster_size) in [
+        ("compat=1.1", 4096),
+        ("compat=0.10", 512),
+        ("compression_type=zstd", 65536),
+        ("extended_l2=on", 16384),
+    ] {
+        Streams::make(&dir, options, cluster_size);
+        let path = dir.join("disk.qcow2");
+        let shared = |clusters: u64, bytes: usize| {
+            qemu_img(&dir, "check -q DIR/disk.qcow2");
+            let info = dir.run("info --json disk.qcow2").exits(0).json();
+            assert_eq!(info["clusters"]["compressed"], 8, "{options}");
+            let sharing = (&info["shared-clusters"], &info["shared-bytes"]);
+            assert_eq!(sharing, (&json!(clusters), &json!(bytes)), "{options}");
+            dir.run("info disk.qcow2").exits(0)
+        };
+        assert!(!shared(0, 0).stdout().contains("shared"), "{options}");
+        let mut image = Streams {
+            bytes: fs::read(&path).unwrap(),
+        };
+        let saved = [2, 5].map(|cluster| image.stream(cluster).len());
+
+        image.share(6, 2);
+        fs::write(&path, &image.bytes).unwrap();
+
+        shared(1, saved[0]).prints(&format!("\nshared clusters    1, saving about {} (", saved[0]));
+
+        image.share(1, 2);
+        image.share(4, 5);
+        fs::write(&path, &image.bytes).unwrap();
+        // It has the same streams, all of them.
+        qemu_img(&dir, "snapshot -c same DIR/disk.qcow2");
+
+        let bytes = 2 * saved[0] + saved[1];
+        shared(3, bytes).prints(&format!("\nshared clusters    3, saving about {bytes} ("));
     }
 }
 
@@ -323,6 +429,10 @@ fn what_is_not_damaged_of_an_image_is_shown() {
     assert_eq!(
         (&run.json()["clusters"], &run.json()["snapshots"]),
         (&Value::Null, &json!([]))
+    );
+    assert_eq!(
+        (&run.json()["shared-clusters"], &run.json()["shared-bytes"]),
+        (&Value::Null, &Value::Null)
     );
     dir.run("info disk.qcow2")
         .exits(1)

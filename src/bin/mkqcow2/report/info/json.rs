@@ -46,6 +46,8 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
             "zeros": allocation.zeros,
             "unallocated": allocation.unallocated,
         })),
+        "shared-clusters": info.sharing.map(|sharing| sharing.clusters),
+        "shared-bytes": info.sharing.map(|sharing| sharing.bytes),
         "checksums": checksums(info),
         "warnings": warnings(info).collect::<Vec<_>>(),
         "errors": info.faults.iter().map(with_causes).collect::<Vec<_>>(),

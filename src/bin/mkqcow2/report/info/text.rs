@@ -14,7 +14,7 @@ use mkqcow2::format::geometry::L2Form;
 use mkqcow2::format::header::Compat;
 use mkqcow2::format::snapshot::Snapshot;
 use mkqcow2::image::{Freshness, Image};
-use mkqcow2::info::{ChecksumTable, Feature, Info};
+use mkqcow2::info::{ChecksumTable, Feature, Info, Sharing};
 
 /// A line for each thing there is to say.
 pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<()> {
@@ -38,6 +38,9 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<
         line("", format!("{} compressed", allocation.compressed))?;
         line("", format!("{} zeros", allocation.zeros))?;
         line("", format!("{} unallocated", allocation.unallocated))?;
+    }
+    if let Some(sharing) = info.sharing.filter(|sharing| sharing.clusters > 0) {
+        line("shared clusters", shared(sharing))?;
     }
     line("checksums", checksums(info))?;
     // They were all readable a moment ago, or are among the faults.
@@ -103,6 +106,10 @@ fn extension(extension: &Extension) -> String {
         Some(name) => format!("{number:#010x}, {name}, {length} bytes"),
         None => format!("{number:#010x}, unknown, {length} bytes"),
     }
+}
+
+fn shared(sharing: Sharing) -> String {
+    format!("{}, saving about {}", sharing.clusters, bytes(sharing.bytes))
 }
 
 fn checksums(info: &Info) -> String {
