@@ -25,6 +25,11 @@ class Tool:
     name: str
     words: tuple[str, ...]
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is mkqcow2, in whatever way it is called."""
+        return "MKQCOW2" in self.words
+
     def argv(self, places: Places) -> list[str]:
         """The words with the paths filled in."""
         return [str(places.get(word, word)) for word in self.words]
@@ -75,7 +80,7 @@ def measure(argv: list[str], log: Path, timeout: float) -> Run:
             if not ended:
                 os.killpg(process.pid, signal.SIGKILL)
             # The usage of a shell includes the children it waited for: their CPU time is added to its
-            # own, its peak is that of the largest single process, and they do not run side by side.
+            # own, its peak is that of the largest single process.
             _, status, usage = os.wait4(process.pid, 0)
             wall = time.perf_counter() - start
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -134,6 +139,11 @@ class Contest:
             return self.own.wall / self.timeout
         return statistics.median(own.wall / other.wall for own, other in zip(self.own.runs, result.runs))
 
+    def size_ratio(self, tool: Tool) -> float | None:
+        """The size of what mkqcow2 wrote to that of what `tool` did."""
+        result = self.results[tool]
+        return None if self.own.out or result.out else self.own.size / result.size
+
     @property
     def rate(self) -> float | None:
         """The bytes that mkqcow2 reads in a second, the median over the rounds; holes do not count."""
@@ -148,7 +158,7 @@ class Contest:
                 os.sync()  # Until blocks are allocated, what a file takes is a guess.
                 status = self.places[self.work.writes].stat()
                 result.size, result.allocated = status.st_size, status.st_blocks * 512
-            if result is self.own:
+            if tool.is_own:
                 self.work.prove(self.places)
 
     def count(self, number: int) -> None:
@@ -179,7 +189,7 @@ class Contest:
         else:
             said = self.places["LOG"].read_text(errors="replace").strip()
             result.failure = f"failed with status {run.status}: {said[-400:]}"
-            if result is self.own:
+            if tool.is_own:
                 fail(f"{tool.name}: {result.failure}")
         return None
 

@@ -8,9 +8,11 @@ import random
 import shutil
 import subprocess
 import sys
+import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 CLUSTER = 64 * KIB
@@ -66,6 +68,63 @@ def build_text(path: Path, scale: float) -> None:
         while file.tell() < size:
             file.write(b"".join(rng.choices(lines, k=4096)))
         file.truncate(size)
+
+
+def build_tar(path: Path, scale: float) -> None:
+    """Writes 1 GiB of a tar of the regular files below /usr/share and /usr/lib, in the order of their names.
+
+    Where that is less, the same follows again, each time at another place within a cluster, so that no two
+    clusters are equal because of it; and says so.
+    """
+    size = scaled(GIB, scale)
+    with path.open("wb") as file:
+        while file.tell() < size:
+            start = file.tell()
+            append_tar(file, size)
+            # With an odd number of blocks, 128 copies follow before one lies in its clusters as the first does.
+            if (file.tell() - start) // tarfile.BLOCKSIZE % 2 == 0:
+                file.write(tarfile.TarInfo("odd").tobuf())
+            if start:
+                print(f"versus: {path.name}: /usr is small, its files repeat from byte {start}", file=sys.stderr)
+        file.truncate(size)
+
+
+def append_tar(file: BinaryIO, size: int) -> None:
+    """Appends members of a tar without its end, until the file has at least `size` bytes or all are there."""
+    archive = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)
+    for directory in ("/usr/share", "/usr/lib"):
+        for original in regular_files(directory):
+            if file.tell() >= size:
+                return
+            if os.access(original, os.R_OK):
+                archive.add(original)
+                archive.members.clear()  # Else the peak of this script grows; see own_peak.
+
+
+def build_repeated(path: Path, scale: float) -> None:
+    """Writes 1 GiB of a tar as build_tar does, then has 30 % of its clusters, scattered, repeat one of the others
+    that compresses.
+    """
+    build_tar(path, scale)
+    rng = random.Random(SEED)
+    places = range(path.stat().st_size // CLUSTER)
+    repeats = set(rng.sample(places, len(places) * 3 // 10))
+    with path.open("r+b") as file:
+        originals = [place for place in places if place not in repeats and compresses(cluster_at(file, place))]
+        if not originals:
+            fail(f"{path}: no cluster compresses")
+        for place in sorted(repeats):
+            os.pwrite(file.fileno(), cluster_at(file, rng.choice(originals)), place * CLUSTER)
+
+
+def cluster_at(file: BinaryIO, place: int) -> bytes:
+    """The bytes of a cluster."""
+    return os.pread(file.fileno(), CLUSTER, place * CLUSTER)
+
+
+def compresses(cluster: bytes) -> bool:
+    """Whether a cluster is not all zeros, and would be stored as a stream."""
+    return any(cluster) and len(zlib.compress(cluster, 1)) <= CLUSTER - tarfile.BLOCKSIZE
 
 
 def build_ext4(path: Path, scale: float) -> None:

@@ -27,6 +27,21 @@ def prove_bytes(places: Places) -> None:
     command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", places["SOURCE"], places["IMAGE"])
 
 
+def prove_compressed(compression: str, places: Places) -> None:
+    """Stops unless the image is clean, equal to the source in every byte, compressed as it should be and what
+    its checksums say.
+    """
+    prove_bytes(places)
+    info = json.loads(command("qemu-img", "info", "-f", "qcow2", "--output=json", places["IMAGE"]))
+    found = info["format-specific"]["data"]["compression-type"]
+    if found != compression:
+        fail(f"the compression of the image is {found}, expected {compression}")
+    check = json.loads(command("qemu-img", "check", "-f", "qcow2", "--output=json", places["IMAGE"]))
+    if not check.get("compressed-clusters"):
+        fail("no cluster of the image is compressed")
+    command(places["MKQCOW2"], "verify", places["IMAGE"])
+
+
 def prove_used_blocks(places: Places) -> None:
     """Stops unless the image is clean and equal to the source in every block ext4 has in use.
 

@@ -1,0 +1,137 @@
+"""The cases of benches/versus: a source each, the work on it and the tools that do it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from contest import Tool, Work, tool
+from corpus import (
+    build_empty,
+    build_ext4,
+    build_large,
+    build_random,
+    build_repeated,
+    build_sparse,
+    build_tar,
+    build_text,
+)
+from proof import (
+    prove_bytes,
+    prove_check,
+    prove_compare,
+    prove_compressed,
+    prove_metadata,
+    prove_restored,
+    prove_used_blocks,
+    prove_verify,
+)
+
+PACKAGES = {
+    "qemu-img": "qemu-utils",
+    "e2image": "e2fsprogs",
+    "mkfs.ext4": "e2fsprogs",
+    "dumpe2fs": "e2fsprogs",
+    "mount": "mount",
+    "umount": "mount",
+    "zstd": "zstd",
+    "bash": "bash",
+}
+
+
+MKQCOW2 = tool("MKQCOW2 --no-sync -q SOURCE IMAGE")
+QEMU = tool("qemu-img convert -f raw -O qcow2 SOURCE IMAGE")
+QEMU_PARALLEL = tool("qemu-img convert -f raw -O qcow2 -W -m 16 SOURCE IMAGE")
+CP = tool("cp --sparse=always SOURCE IMAGE")
+E2IMAGE = tool("e2image -Qa SOURCE IMAGE")
+MKQCOW2_SYNCED = tool("MKQCOW2 -q SOURCE IMAGE")
+QEMU_SYNCED_SCRIPT = 'qemu-img convert -f raw -O qcow2 "$1" "$2" && sync "$2"'
+QEMU_SYNCED = Tool("qemu-img convert && sync", ("sh", "-c", QEMU_SYNCED_SCRIPT, "sh", "SOURCE", "IMAGE"))
+
+MKQCOW2_ZSTD = tool("MKQCOW2 -c zstd --no-sync -q SOURCE IMAGE")
+MKQCOW2_ZSTD_1 = tool("MKQCOW2 -c zstd:1 --no-sync -q SOURCE IMAGE")
+MKQCOW2_ZSTD_3 = tool("MKQCOW2 -c zstd:3 --no-sync -q SOURCE IMAGE")
+MKQCOW2_ZLIB = tool("MKQCOW2 -c zlib --no-sync -q SOURCE IMAGE")
+MKQCOW2_DEDUPE = tool("MKQCOW2 -c zstd --dedupe --no-sync -q SOURCE IMAGE")
+QEMU_PACK_ZSTD = tool("qemu-img convert -f raw -O qcow2 -c -W -m 16 -o compression_type=zstd SOURCE IMAGE")
+QEMU_PACK_ZLIB = tool("qemu-img convert -f raw -O qcow2 -c -W -m 16 -o compression_type=zlib SOURCE IMAGE")
+ZSTD = Tool("zstd -T2 -3", ("zstd", "-q", "-f", "-T2", "-3", "SOURCE", "-o", "IMAGE"))
+PIPE_SCRIPT = 'set -o pipefail; "$1" -q "$2" - | cat > "$3"'
+MKQCOW2_PIPED = Tool("mkqcow2 - | cat", ("bash", "-c", PIPE_SCRIPT, "bash", "MKQCOW2", "SOURCE", "IMAGE"))
+
+QEMU_4K = tool("qemu-img convert -f raw -O qcow2 -o cluster_size=4k SOURCE IMAGE")
+QEMU_ZSTD = tool("qemu-img convert -f raw -O qcow2 -c -m 16 -o compression_type=zstd SOURCE IMAGE")
+QEMU_ZLIB = tool("qemu-img convert -f raw -O qcow2 -c -m 16 -o compression_type=zlib SOURCE IMAGE")
+
+RESTORE = tool("MKQCOW2 restore --no-sync IMAGE TARGET")
+QEMU_RESTORE = tool("qemu-img convert -f qcow2 -O raw IMAGE TARGET")
+QEMU_RESTORE_PARALLEL = tool("qemu-img convert -f qcow2 -O raw -W -m 16 IMAGE TARGET")
+CP_IMAGE = tool("cp --sparse=never IMAGE TARGET")
+CHECK = tool("MKQCOW2 check IMAGE")
+QEMU_CHECK = tool("qemu-img check -f qcow2 IMAGE")
+COMPARE = tool("MKQCOW2 compare IMAGE SOURCE")
+QEMU_COMPARE = tool("qemu-img compare -f qcow2 -F raw IMAGE SOURCE")
+VERIFY = tool("MKQCOW2 verify IMAGE")
+CKSUM = tool("cksum IMAGE")
+
+# A contest is a list of tools, mkqcow2 first.
+PLAIN = (MKQCOW2, QEMU, QEMU_PARALLEL, CP)
+SYNCED = (MKQCOW2_SYNCED, QEMU_SYNCED)
+PACKED_ZSTD = (MKQCOW2_ZSTD, MKQCOW2_ZSTD_1, QEMU_PACK_ZSTD, ZSTD)
+PACKED_ZLIB = (MKQCOW2_ZLIB, QEMU_PACK_ZLIB)
+RESTORED = (RESTORE, QEMU_RESTORE, QEMU_RESTORE_PARALLEL)
+
+IMAGING = Work("", ("SOURCE",), "IMAGE", prove_bytes)
+IMAGING_ZSTD = Work("", ("SOURCE",), "IMAGE", partial(prove_compressed, "zstd"))
+IMAGING_ZLIB = Work("", ("SOURCE",), "IMAGE", partial(prove_compressed, "zlib"))
+IMAGING_EMPTY = Work("", ("SOURCE",), "IMAGE", prove_metadata)
+IMAGING_EXT4 = Work("", ("SOURCE",), "IMAGE", prove_used_blocks)
+RESTORING = Work("restore", ("IMAGE",), "TARGET", prove_restored)
+CHECKING = Work("check", ("IMAGE",), None, prove_check)
+COMPARING = Work("compare", ("IMAGE", "SOURCE"), None, prove_compare)
+VERIFYING = Work("verify", ("IMAGE",), None, prove_verify)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A source, the work on it, and the contests that are held, by their titles; `image` is the tool that
+    makes the IMAGE beforehand, if that is what is read, and `needs` and `options` are what programs and what
+    options of mkqcow2 it takes.
+    """
+
+    build: Callable[[Path, float], None]
+    work: Work
+    contests: dict[str, tuple[Tool, ...]]
+    image: Tool | None = None
+    needs: tuple[str, ...] = ("qemu-img",)
+    options: tuple[str, ...] = ()
+    needs_root: bool = False
+
+
+def restore_case(build: Callable[[Path, float], None], title: str, image: Tool, *yardsticks: Tool) -> Case:
+    """The case of an image that qemu-img made of a source and that is brought back."""
+    return Case(build, RESTORING, {title: (*RESTORED, *yardsticks)}, image)
+
+
+EXT4_NEEDS = ("qemu-img", "e2image", "mkfs.ext4", "dumpe2fs", "mount", "umount")
+COMPRESS, DEDUPE = ("--compress",), ("--compress", "--dedupe")
+
+CASES = {
+    "random": Case(build_random, IMAGING, {"random": PLAIN, "random, synced": SYNCED}),
+    "text": Case(build_text, IMAGING, {"text": PLAIN}),
+    "ext4": Case(build_ext4, IMAGING_EXT4, {"ext4": (*PLAIN, E2IMAGE)}, needs=EXT4_NEEDS, needs_root=True),
+    "sparse": Case(build_sparse, IMAGING, {"sparse": PLAIN}),
+    "empty": Case(build_empty, IMAGING_EMPTY, {"empty": PLAIN}),
+    "zstd": Case(build_tar, IMAGING_ZSTD, {"zstd": PACKED_ZSTD}, needs=("qemu-img", "zstd"), options=COMPRESS),
+    "zlib": Case(build_tar, IMAGING_ZLIB, {"zlib": PACKED_ZLIB}, options=COMPRESS),
+    "zstd-random": Case(build_random, IMAGING, {"zstd, random": (MKQCOW2_ZSTD_3, MKQCOW2)}, options=COMPRESS),
+    "dedupe": Case(build_repeated, IMAGING_ZSTD, {"dedupe": (MKQCOW2_DEDUPE, MKQCOW2_ZSTD)}, options=DEDUPE),
+    "stdout": Case(build_random, IMAGING, {"stdout": (MKQCOW2_PIPED, MKQCOW2)}, needs=("qemu-img", "bash")),
+    "restore-random": restore_case(build_random, "restore, random", QEMU, CP_IMAGE),
+    "restore-text": restore_case(build_text, "restore, text", QEMU, CP_IMAGE),
+    "restore-zstd": restore_case(build_text, "restore, zstd", QEMU_ZSTD),
+    "restore-zlib": restore_case(build_text, "restore, zlib", QEMU_ZLIB),
+    "check": Case(build_large, CHECKING, {"check": (CHECK, QEMU_CHECK)}, QEMU_4K),
+    "compare": Case(build_text, COMPARING, {"compare": (COMPARE, QEMU_COMPARE)}, QEMU_ZSTD),
+    "verify": Case(build_random, VERIFYING, {"verify": (VERIFY, CKSUM)}, MKQCOW2),
+}
