@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corpus import GIB, KIB, MIB, command, fail
+from corpus import GIB, KIB, MIB, fail
+from memory import touch_free_memory
 
 # Where things are: MKQCOW2 the binary, SOURCE a raw disk, IMAGE one in qcow2, TARGET one brought back, LOG what is
 # said meanwhile.
@@ -118,11 +119,12 @@ class Result:
 class Contest:
     """Tools that do one work in turn."""
 
-    def __init__(self, work: Work, tools: tuple[Tool, ...], places: Places, timeout: float) -> None:
+    def __init__(self, work: Work, tools: tuple[Tool, ...], places: Places, timeout: float, touched: int) -> None:
         self.work = work
         self.places = places
         self.read = {name: places[name].stat() for name in work.reads}
         self.timeout = timeout
+        self.touched = touched
         self.results = {tool: Result() for tool in tools}
 
     @property
@@ -180,7 +182,7 @@ class Contest:
         os.sync()
         for name in self.work.reads:
             read_data(self.places[name])
-        touch_free_memory(self.places["SOURCE"].stat().st_blocks * 512 + GIB // 2)
+        touch_free_memory(self.touched)
         run = measure(tool.argv(self.places), self.places["LOG"], self.timeout)
         if run.status == 0:
             return run
@@ -204,14 +206,3 @@ def read_data(path: Path) -> None:
                 end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
                 while start < end:
                     start += len(os.pread(file.fileno(), min(MIB, end - start), start))
-
-
-def touch_free_memory(size: int) -> None:
-    """Writes to up to `size` bytes of free memory, and gives them back.
-
-    A virtual machine may hand free pages to its host after seconds (free page reporting), and whoever uses
-    them next pays for getting them back: up to two thirds of a run.
-    """
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # In another process, so that the peak of this one stays small; see own_peak.
-    command("dd", "if=/dev/zero", "of=/dev/null", f"bs={min(size, free // 2)}", "count=1", "status=none")
