@@ -21,7 +21,7 @@ use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{Kept, Outlet, Place, Published, Sink};
+use crate::sink::{Kept, Outlet, Place, Published, Rehearsal, Sink};
 use crate::source::rescue;
 use crate::source::{self, FileSource, Open, Source};
 use crate::units::{self, to_usize};
@@ -67,8 +67,8 @@ impl Imaging {
             },
         )?;
         let image = image.into();
-        if image == Place::Stdout && options.compression.is_some() {
-            return Err(Invalid::StdoutCompressed.into());
+        if image == Place::Stdout {
+            refuse_for_stream(&options)?;
         }
         let outlet = Outlet::resolve(&image, options.no_clobber, source.subject())?;
         // Cheap, and the scan of a source that is far too large would be for nothing.
@@ -87,6 +87,10 @@ impl Imaging {
         })
     }
 
+    fn is_in_order(&self) -> bool {
+        self.outlet.is_stream() && !self.options.two_pass
+    }
+
     /// What will be done.
     pub fn plan(&self) -> Plan<'_> {
         Plan {
@@ -94,7 +98,7 @@ impl Imaging {
             size: self.design.geometry.size(),
             map: &self.map,
             image_size: self.design.image_size(),
-            room_needed: if self.outlet.is_stream() {
+            room_needed: if self.is_in_order() {
                 self.design.image_size()
             } else {
                 self.design.room_needed()
@@ -122,11 +126,10 @@ impl Imaging {
             .map(Warning::SourceInUse)
             .into_iter()
             .collect();
-        let is_stream = self.outlet.is_stream();
+        let (is_stream, is_in_order) = (self.outlet.is_stream(), self.is_in_order());
         let mut sink = self
             .outlet
             .open(self.options.cleanup.clone(), self.options.sync)?;
-        progress.begin(Phase::Copying, self.map.used());
         let copying = Copying {
             source,
             map: &self.map,
@@ -134,10 +137,12 @@ impl Imaging {
             options: &self.options,
             progress,
         };
-        let (copied, written) = if is_stream {
+        let (copied, written) = if is_in_order {
             copying.in_order(&mut sink)?
+        } else if is_stream {
+            copying.twice(&mut sink)?
         } else {
-            copying.packed(&mut sink)?
+            copying.packed(Phase::Copying, &mut sink)?
         };
         progress.begin(Phase::Syncing, 0);
         sink.sync()?;
@@ -201,20 +206,30 @@ struct Copied {
 
 impl Copying<'_> {
     /// Copies into a sink that can go back: zeros take no room.
-    fn packed(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
+    fn packed(self, phase: Phase, sink: &mut impl Sink) -> Result<(Copied, Written)> {
         let mut layout = Layout::new(self.design, sink);
-        let copied = self.copy(|encoded| layout.place(encoded))?;
+        let copied = self.copy(phase, |encoded| layout.place(encoded))?;
         Ok((copied, layout.finish()?))
     }
 
-    /// Copies into a sink that cannot.
+    /// Copies the same into a sink that cannot, by doing it twice.
+    fn twice(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
+        let mut rehearsal = Rehearsal::new(self.design.front(), sink);
+        let (before, _) = self.packed(Phase::Measuring, &mut rehearsal)?;
+        let (copied, written) = self.packed(Phase::Copying, &mut rehearsal.perform()?)?;
+        let read = copied.read.saturating_add(before.read);
+        Ok((Copied { read, ..copied }, written))
+    }
+
+    /// Copies into a sink that cannot go back, and reads only once: nothing depends on the data.
     fn in_order(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
         let mut layout = Streamed::begin(self.design, self.map, sink)?;
-        let copied = self.copy(|encoded| layout.place(encoded))?;
+        let copied = self.copy(Phase::Copying, |encoded| layout.place(encoded))?;
         Ok((copied, layout.finish()?))
     }
 
-    fn copy(self, mut place: impl FnMut(&Encoded) -> Result<()>) -> Result<Copied> {
+    fn copy(self, phase: Phase, mut place: impl FnMut(&Encoded) -> Result<()>) -> Result<Copied> {
+        self.progress.begin(phase, self.map.used());
         // Compression takes longer than writing what it leaves.
         let pool = match self.options.compression {
             Some(_) => pipeline::readers(self.options.threads)?,
@@ -249,6 +264,17 @@ impl Copying<'_> {
         let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);
         pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take)?;
         Ok(Copied { read, unreadable })
+    }
+}
+
+/// Refuses what cannot be done in the order of the image.
+fn refuse_for_stream(options: &Options) -> Result<(), Invalid> {
+    if options.dedupe.is_some() {
+        Err(Invalid::StdoutShared)
+    } else if options.compression.is_some() && !options.two_pass {
+        Err(Invalid::StdoutCompressed)
+    } else {
+        Ok(())
     }
 }
 

@@ -89,6 +89,11 @@ impl Design {
             .saturating_add(refcounts)
     }
 
+    /// The length in bytes of what is written last: all in front of the first data cluster.
+    pub fn front(&self) -> u64 {
+        self.room.tables().saturating_mul(self.geometry.cluster_size())
+    }
+
     /// Where the L1 table is.
     fn l1_at(&self) -> HostOffset {
         HostOffset(self.room.header.saturating_mul(self.geometry.cluster_size()))

@@ -3,6 +3,8 @@
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// Reading the source to learn how large it gets.
+    Measuring,
     /// Reading the source and writing the target.
     Copying,
     /// Bringing the target to stable storage.

@@ -10,6 +10,7 @@ mod room;
 mod stdout;
 mod target;
 mod temporary;
+mod twice;
 mod writeback;
 
 use std::fmt::Debug;
@@ -23,6 +24,7 @@ pub use file::{FileSink, Kept, Published};
 pub use outlet::Outlet;
 pub use stdout::StdoutSink;
 pub use target::Target;
+pub use twice::{Performance, Rehearsal};
 
 use crate::error::Result;
 use crate::units::{GuestOffset, HostOffset};

@@ -23,6 +23,9 @@ pub struct Options {
     /// How many bytes of memory remember compressed clusters, so that equal ones are stored once; none if every
     /// cluster is to have a stream of its own.
     pub dedupe: Option<u64>,
+    /// Whether to read the source twice, for a stream that is compressed, or in which zeros take no room: the same bytes
+    /// that would be in a file. Without effect on files.
+    pub two_pass: bool,
     /// How to find out what is in use.
     pub scan: Scan,
     /// Which part of the source to image.
@@ -51,6 +54,7 @@ impl Default for Options {
             compat: Compat::default(),
             compression: None,
             dedupe: None,
+            two_pass: false,
             scan: Scan::default(),
             part: Part::default(),
             force: false,

@@ -17,6 +17,11 @@ pub enum Corrupt {
         /// Its size when it was opened, in bytes.
         expected: u64,
     },
+    /// The source is not what it was when it was read before.
+    #[error(
+        "the source changed between the two passes: the tables that were written first are not those of the data"
+    )]
+    Changed,
     /// A device stopped existing.
     #[error("the device disappeared while it was read, at {at:#x}")]
     Disappeared {
@@ -117,6 +122,7 @@ impl Corrupt {
             | Self::CutOff { at, .. }
             | Self::Stream { at, .. } => Some(*at),
             Self::Shrank { .. }
+            | Self::Changed
             | Self::Disappeared { .. }
             | Self::TooManyUnreadable { .. }
             | Self::Checksum { .. } => None,
@@ -131,6 +137,7 @@ impl Corrupt {
             | Self::Stream { lost, .. }
             | Self::Checksum { lost, .. } => lost.0.clone(),
             Self::Shrank { .. }
+            | Self::Changed
             | Self::Disappeared { .. }
             | Self::TooManyUnreadable { .. }
             | Self::Truncated { .. }

@@ -118,8 +118,13 @@ pub enum Invalid {
     #[error("is closed, or the null device opened for reading too, which looks the same")]
     StdoutClosed,
     /// The image is to be compressed, and to go to standard output.
-    #[error("cannot take a compressed image: tables come first there, and are not known before the data")]
+    #[error(
+        "cannot take a compressed image in one pass: tables come first there, and are not known before the data"
+    )]
     StdoutCompressed,
+    /// Equal clusters are to be found, and standard output cannot be read back for that.
+    #[error("cannot be read back, which it takes to find equal clusters")]
+    StdoutShared,
     /// What was written to standard output cannot be read back.
     #[error("cannot be read back")]
     StdoutUnverifiable,
@@ -177,6 +182,7 @@ impl Invalid {
             | Self::StdoutIsDevice
             | Self::StdoutClosed
             | Self::StdoutCompressed
+            | Self::StdoutShared
             | Self::StdoutUnverifiable => Side::Target,
             Self::SourceKind(_)
             | Self::SourceEmpty

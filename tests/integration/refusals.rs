@@ -416,7 +416,7 @@ fn names_that_are_missing_or_too_many() {
     misused(
         &dir,
         "-c zstd disk.raw -",
-        "--compress cannot go to standard output",
+        "--compress to standard output needs --two-pass",
     );
 }
 

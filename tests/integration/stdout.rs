@@ -2,6 +2,7 @@
 //! did not get all of it.
 
 mod trouble;
+mod two_pass;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

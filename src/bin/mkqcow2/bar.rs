@@ -107,6 +107,7 @@ const TIME: &str = "{spinner} {prefix}, {elapsed}";
 fn look(phase: Phase) -> (&'static str, &'static str) {
     match phase {
         Phase::Copying | Phase::Comparing | Phase::Checking => ("", BYTES),
+        Phase::Measuring => ("measuring ", BYTES),
         Phase::Syncing => ("syncing", TIME),
         Phase::Verifying => ("verifying ", BYTES),
     }

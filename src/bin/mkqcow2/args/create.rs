@@ -63,6 +63,10 @@ pub(crate) struct Create {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_dedupe_memory)]
     dedupe_memory: u64,
 
+    /// To standard output: read SOURCE twice, so that the image is as small as a file would be
+    #[arg(long)]
+    two_pass: bool,
+
     /// How to find what is in use: auto or sparse (as yet the same: holes and zero test)
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
     scan: ScanArg,
@@ -152,11 +156,17 @@ impl Create {
             return Err("--json prints on standard output, where IMAGE - goes".to_owned());
         }
         let compression = self.codec().map(Codec::compression);
-        if self.is_stream() && compression.is_some() {
+        if self.is_stream() && self.dedupe {
+            return Err("--dedupe reads back what was written, which standard output cannot do".to_owned());
+        }
+        if self.is_stream() && compression.is_some() && !self.two_pass {
             return Err(
-                "--compress cannot go to standard output, where tables come first; pipe IMAGE through zstd"
+                "--compress to standard output needs --two-pass: tables come first there; or pipe IMAGE through zstd"
                     .to_owned(),
             );
+        }
+        if self.two_pass && !self.is_stream() {
+            return Err("--two-pass is for standard output only: a file takes one pass".to_owned());
         }
         if compression == Some(Compression::Zstd) && matches!(self.compat, CompatArg::V0_10) {
             return Err("--compress zstd needs --compat 1.1; version 2 knows zlib only".to_owned());
@@ -184,6 +194,11 @@ impl Create {
         is_dash(&self.image)
     }
 
+    /// Whether the source is read twice.
+    pub(crate) fn is_two_pass(&self) -> bool {
+        self.two_pass
+    }
+
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> Options {
         Options {
@@ -194,6 +209,7 @@ impl Create {
             },
             compression: self.codec(),
             dedupe: self.dedupe.then_some(self.dedupe_memory),
+            two_pass: self.two_pass,
             scan: match self.scan {
                 ScanArg::Auto => Scan::Auto,
                 ScanArg::Sparse => Scan::Sparse,
