@@ -66,6 +66,7 @@ impl Imaging {
                 force: options.force,
             },
         )?;
+        options.refuse_contradictions()?;
         let image = image.into();
         if image == Place::Stdout {
             refuse_for_stream(&options)?;
@@ -232,21 +233,23 @@ impl Copying<'_> {
         self.progress.begin(phase, self.map.used());
         // Compression takes longer than writing what it leaves.
         let pool = match self.options.compression {
-            Some(_) => pipeline::readers(self.options.threads)?,
+            Some(_) => pipeline::compressors(self.options.threads)?,
             None => pipeline::workers(self.options.threads)?,
         };
         let cluster_size = self.design.geometry.cluster_size();
         let batch = BATCH.max(cluster_size);
         let in_flight = to_usize(IN_FLIGHT / batch)
             .min(pool.current_num_threads().saturating_mul(4))
-            .max(2);
-        let buffers = Buffers::default();
+            // So that no worker is idle.
+            .max(pool.current_num_threads().saturating_add(1));
+        let (buffers, stream_buffers) = (Buffers::default(), Buffers::default());
         let compressors = self.options.compression.map(Compressors::new);
         let encoder = Encoder {
             source: self.source,
             on_read_error: self.options.on_read_error,
             cluster_size,
             buffers: &buffers,
+            stream_buffers: &stream_buffers,
             compressors: compressors.as_ref(),
         };
         let (mut read, mut unreadable) = (0_u64, Vec::new());
@@ -258,7 +261,7 @@ impl Copying<'_> {
             read = read.saturating_add(encoded.read);
             self.progress.advance(encoded.read);
             buffers.give(encoded.bytes);
-            buffers.give(encoded.streams);
+            stream_buffers.give(encoded.streams);
             Ok(())
         };
         let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);

@@ -111,6 +111,9 @@ pub enum Action {
     /// Bringing the new name to stable storage.
     #[error("sync its directory")]
     SyncDirectory,
+    /// Compressing a cluster.
+    #[error("compress")]
+    Compress,
     /// Starting worker threads.
     #[error("start worker threads")]
     StartWorkers,

@@ -18,6 +18,9 @@ use crate::error::{Action, Error, Result};
 /// How many workers there are at most unless more are asked for: one reads and hashes as fast as another thread writes.
 const MAX_WORKERS: usize = 8;
 
+/// How many there are at most where they compress: each has some MiB of its own.
+const MAX_COMPRESSORS: usize = 32;
+
 /// As many workers as were asked for, or one for each processor but that of the thread that takes the results:
 /// it is the one which the others wait for.
 ///
@@ -36,6 +39,17 @@ pub fn workers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
 /// [`Error::Io`] if the system has no room for them.
 pub fn readers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
     pool(threads, processors())
+}
+
+/// As many workers as were asked for, or one for each processor: where the work takes far longer than anything else,
+/// so that it pays to have all of a large machine.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the system has no room for them.
+pub fn compressors(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
+    let all = || NonZeroUsize::new(processors().min(MAX_COMPRESSORS));
+    pool(threads.or_else(all), 1)
 }
 
 fn processors() -> usize {

@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 
 use crate::allocation::Scan;
+use crate::error::Invalid;
 use crate::format::geometry::ClusterSize;
-use crate::format::header::Compat;
+use crate::format::header::{Compat, Compression};
 use crate::pipeline::compress::Codec;
 use crate::sink::Cleanup;
 use crate::source::Part;
@@ -47,6 +48,17 @@ pub struct Options {
     pub cleanup: Cleanup,
 }
 
+impl Options {
+    /// Refuses what no image can be.
+    pub(super) fn refuse_contradictions(&self) -> Result<(), Invalid> {
+        match self.compression.map(Codec::compression) {
+            Some(Compression::Zstd) if self.compat == Compat::V0_10 => Err(Invalid::ZstdInVersion2),
+            None if self.dedupe.is_some() => Err(Invalid::SharedUncompressed),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -65,5 +77,28 @@ impl Default for Options {
             threads: None,
             cleanup: Cleanup::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_image_can_be_is_refused() {
+        let refused = |compat, compression, dedupe| {
+            let options = Options {
+                compat,
+                compression,
+                dedupe,
+                ..Options::default()
+            };
+            options.refuse_contradictions().is_err()
+        };
+        assert!(refused(Compat::V0_10, Some(Codec::ZSTD), None));
+        assert!(!refused(Compat::V0_10, Some(Codec::ZLIB), Some(1)));
+        assert!(!refused(Compat::V1_1, Some(Codec::ZSTD), Some(1)));
+        assert!(refused(Compat::V1_1, None, Some(1)));
+        assert!(!refused(Compat::V0_10, None, None));
     }
 }

@@ -117,6 +117,12 @@ pub enum Invalid {
     /// There is no standard output.
     #[error("is closed, or the null device opened for reading too, which looks the same")]
     StdoutClosed,
+    /// Version 2 of the format has no field for the compression type.
+    #[error("of version 2 cannot be compressed with zstd")]
+    ZstdInVersion2,
+    /// Only compressed clusters can be shared.
+    #[error("cannot share clusters that are not compressed")]
+    SharedUncompressed,
     /// The image is to be compressed, and to go to standard output.
     #[error(
         "cannot take a compressed image in one pass: tables come first there, and are not known before the data"
@@ -181,6 +187,8 @@ impl Invalid {
             | Self::StdoutIsTerminal
             | Self::StdoutIsDevice
             | Self::StdoutClosed
+            | Self::ZstdInVersion2
+            | Self::SharedUncompressed
             | Self::StdoutCompressed
             | Self::StdoutShared
             | Self::StdoutUnverifiable => Side::Target,

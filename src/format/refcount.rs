@@ -25,11 +25,18 @@ pub fn fill_block(block: &mut [u8], used: u64) {
     zeros.fill([0; 2]);
 }
 
-/// Adds to a count of a block, which stays at the largest there is rather than pass it.
+/// Adds to a count of a block.
+///
+/// # Panics
+///
+/// If the count would pass 65535.
 pub fn add_to_block(block: &mut [u8], index: usize, more: u16) {
     let (counts, _) = block.as_chunks_mut::<2>();
     if let Some(count) = counts.get_mut(index) {
-        *count = u16::from_be_bytes(*count).saturating_add(more).to_be_bytes();
+        *count = u16::from_be_bytes(*count)
+            .checked_add(more)
+            .expect("a layout stays far below")
+            .to_be_bytes();
     }
 }
 

@@ -2,9 +2,12 @@
 
 use crate::units::{GuestCluster, to_u64};
 
-/// No more are held back once there are as many bytes: enough that a cluster which is left half empty does not
-/// matter.
-const MAX_BYTES: u64 = 8 << 20;
+/// With so many bytes, and so many clusters, no more are held back: the rest of one cluster that is left empty for
+/// their sake does not matter.
+const ENOUGH_BYTES: u64 = 8 << 20;
+
+/// 64 MiB with clusters of 2 MiB.
+const ENOUGH_CLUSTERS: usize = 32;
 
 /// Clusters that wait for their place, ascending.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ impl Held {
 
     /// Whether nothing more should be.
     pub(super) fn is_full(&self) -> bool {
-        to_u64(self.bytes.len()) >= MAX_BYTES
+        to_u64(self.bytes.len()) >= ENOUGH_BYTES && self.clusters.len() >= ENOUGH_CLUSTERS
     }
 
     /// Which they are.

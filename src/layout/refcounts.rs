@@ -42,6 +42,8 @@ pub(super) struct Refcounts {
 #[derive(Debug)]
 struct Page {
     counts: Vec<u16>,
+    /// Whether they are others than in the scratch file.
+    is_changed: bool,
     last_used: u64,
 }
 
@@ -109,7 +111,9 @@ impl Refcounts {
     /// If a count would pass what a refcount of 16 bits can be.
     pub(super) fn add(&mut self, host: HostOffset, sink: &impl Sink) -> Result<()> {
         let (page, index) = self.place_of(host);
-        if let Some(more) = self.page(page, sink)?.counts.get_mut(index) {
+        let page = self.page(page, sink)?;
+        page.is_changed = true;
+        if let Some(more) = page.counts.get_mut(index) {
             let added = more.checked_add(1);
             *more = added.expect("whoever adds has looked that it is below MAX_REFERENCES");
         }
@@ -135,9 +139,11 @@ impl Refcounts {
                 continue;
             }
             let start = number.saturating_mul(PAGE);
+            let skipped = to_usize(first.saturating_sub(start));
             let page = self.page(number, sink)?;
-            for (cluster, more) in (start..end).zip(&page.counts) {
-                if *more > 0 && cluster >= first {
+            let counts = page.counts.iter().skip(skipped);
+            for (cluster, more) in (start.max(first)..end).zip(counts) {
+                if *more > 0 {
                     tell(to_usize(cluster.saturating_sub(first)), *more);
                 }
             }
@@ -174,8 +180,11 @@ impl Refcounts {
             let at = number.saturating_mul(PAGE_BYTES);
             scratch.read_exact_at(counts.as_mut_bytes(), at).map_err(failed)?;
         }
-        let last_used = 0;
-        Ok(Page { counts, last_used })
+        Ok(Page {
+            counts,
+            is_changed: false,
+            last_used: 0,
+        })
     }
 
     /// Moves the page that was not used for longest to the scratch file.
@@ -188,7 +197,8 @@ impl Refcounts {
             Some(scratch) => scratch,
             None => sink.scratch()?,
         };
-        if let Some(page) = self.pages.remove(&number) {
+        let page = self.pages.remove(&number);
+        if let Some(page) = page.filter(|page| page.is_changed) {
             let at = number.saturating_mul(PAGE_BYTES);
             scratch.write_all_at(page.counts.as_bytes(), at).map_err(failed)?;
             self.spilled.insert(number);

@@ -1,11 +1,13 @@
 //! One cluster, one stream.
 
 use std::fmt;
+use std::io;
 
 use flate2::{Compress, FlushCompress, Status};
 use zstd_safe::{CCtx, CParameter};
 
 use super::idle::Idle;
+use crate::error::{Action, Error, Result};
 use crate::format::header::Compression;
 use crate::units::{SECTOR, to_u64, to_usize};
 
@@ -63,81 +65,6 @@ pub fn longest(cluster_size: u64) -> u64 {
     cluster_size.saturating_sub(if cluster_size > SECTOR { SECTOR } else { SECTOR / 8 })
 }
 
-/// What a thread needs to compress one cluster after the other.
-struct Compressor {
-    codec: Codec,
-    method: Method,
-    /// Room for a stream, however long.
-    stream: Vec<u8>,
-}
-
-enum Method {
-    Zlib(Compress),
-    Zstd(CCtx<'static>),
-}
-
-impl Method {
-    fn new(codec: Codec) -> Self {
-        let level = codec.level;
-        match codec.compression {
-            Compression::Zlib => {
-                let level = flate2::Compression::new(level.into());
-                Self::Zlib(Compress::new_with_window_bits(level, false, ZLIB_WINDOW_BITS))
-            }
-            Compression::Zstd => {
-                let mut zstd = CCtx::create();
-                let set = zstd.set_parameter(CParameter::CompressionLevel(level.into()));
-                set.expect("all levels of a codec are levels of Zstandard");
-                Self::Zstd(zstd)
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Compressor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Compressor").finish_non_exhaustive()
-    }
-}
-
-impl Compressor {
-    fn new(codec: Codec) -> Self {
-        let method = Method::new(codec);
-        let stream = Vec::new();
-        Self {
-            codec,
-            method,
-            stream,
-        }
-    }
-
-    /// The stream of a cluster, if there is one. The stream depends on nothing that was compressed before.
-    fn stream_of(&mut self, cluster: &[u8]) -> Option<&[u8]> {
-        // Never too short: zlib-rs must not be used again after it ran out of room.
-        let room = match self.method {
-            Method::Zlib(_) => cluster.len().saturating_add(cluster.len() / 8).saturating_add(64),
-            Method::Zstd(_) => zstd_safe::compress_bound(cluster.len()),
-        };
-        if self.stream.len() < room {
-            self.stream.resize(room, 0);
-        }
-        let length = match &mut self.method {
-            Method::Zlib(deflate) => {
-                deflate.reset();
-                let status = deflate.compress(cluster, &mut self.stream, FlushCompress::Finish);
-                let is_whole = matches!(status, Ok(Status::StreamEnd));
-                is_whole.then(|| to_usize(deflate.total_out()))
-            }
-            Method::Zstd(zstd) => zstd.compress2(self.stream.as_mut_slice(), cluster).ok(),
-        };
-        if length.is_none() {
-            // The library failed. The cluster is kept as it is, and what failed is not used again.
-            self.method = Method::new(self.codec);
-        }
-        self.stream.get(..length?)
-    }
-}
-
 /// Compressors for all workers, each of which is used again and again.
 #[derive(Debug)]
 pub struct Compressors {
@@ -153,19 +80,206 @@ impl Compressors {
     }
 
     /// Appends the stream of a cluster to `streams`; returns its length in bytes, or nothing if the cluster should
-    /// rather be kept as it is.
-    pub fn compress(&self, cluster: &[u8], streams: &mut Vec<u8>) -> Option<usize> {
+    /// rather be kept as it is. With `doubt`, which the cluster before may have raised, no time is lost on one that
+    /// a quick look finds no way to make smaller.
+    ///
+    /// The stream depends on the cluster alone, and whether there is one on the cluster and `doubt`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if there is no memory for it.
+    pub fn compress(&self, cluster: &[u8], doubt: bool, streams: &mut Vec<u8>) -> Result<Option<usize>> {
+        let failed = |error| Error::target_io(Action::Compress, error);
+        let mut compressor = match self.idle.take() {
+            Some(compressor) => compressor,
+            None => Compressor::new(self.codec).map_err(failed)?,
+        };
+        // One that failed is not given back: it must not be used again.
+        let stream = compressor.stream_of(cluster, doubt).map_err(failed)?;
+        let length = stream.map(|stream| {
+            streams.extend_from_slice(stream);
+            stream.len()
+        });
+        self.idle.give(compressor);
+        Ok(length)
+    }
+}
+
+/// What a thread needs to compress one cluster after the other.
+struct Compressor {
+    method: Method,
+    /// The quick look, where trying in vain costs much more.
+    probe: Option<Method>,
+    /// Room for a stream, however long.
+    stream: Vec<u8>,
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compressor").finish_non_exhaustive()
+    }
+}
+
+impl Compressor {
+    fn new(codec: Codec) -> io::Result<Self> {
+        // On random data Zstandard gives up early, at gigabytes a second; its higher levels and deflate do not.
+        let is_quick = codec.compression == Compression::Zstd && codec.level <= Codec::ZSTD.level;
+        let probe = Codec {
+            level: 1,
+            ..Codec::ZSTD
+        };
+        Ok(Self {
+            method: Method::new(codec)?,
+            probe: if is_quick { None } else { Some(Method::new(probe)?) },
+            stream: Vec::new(),
+        })
+    }
+
+    /// The stream of a cluster, if it is worth having.
+    fn stream_of(&mut self, cluster: &[u8], doubt: bool) -> io::Result<Option<&[u8]>> {
         let longest = to_usize(longest(to_u64(cluster.len())));
-        self.idle.with(
-            || Compressor::new(self.codec),
-            |compressor| {
-                let stream = compressor.stream_of(cluster)?;
-                if stream.len() > longest {
-                    return None;
+        if let Some(probe) = self.probe.as_mut().filter(|_| doubt)
+            && probe.compress(cluster, &mut self.stream)? > longest
+        {
+            return Ok(None);
+        }
+        let length = self.method.compress(cluster, &mut self.stream)?;
+        let stream = self.stream.get(..length);
+        Ok(stream.filter(|stream| stream.len() <= longest))
+    }
+}
+
+/// A library and its state.
+enum Method {
+    Zlib(Compress),
+    Zstd(CCtx<'static>),
+}
+
+impl Method {
+    fn new(codec: Codec) -> io::Result<Self> {
+        let level = codec.level;
+        Ok(match codec.compression {
+            Compression::Zlib => {
+                let level = flate2::Compression::new(level.into());
+                Self::Zlib(Compress::new_with_window_bits(level, false, ZLIB_WINDOW_BITS))
+            }
+            Compression::Zstd => {
+                let mut zstd = CCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
+                let level = CParameter::CompressionLevel(level.into());
+                zstd.set_parameter(level).map_err(zstd_failed)?;
+                Self::Zstd(zstd)
+            }
+        })
+    }
+
+    /// Compresses into `stream`, which becomes long enough; returns the length of the stream.
+    fn compress(&mut self, cluster: &[u8], stream: &mut Vec<u8>) -> io::Result<usize> {
+        // Never too short: zlib-rs must not be used again after it ran out of room.
+        let room = match self {
+            Self::Zlib(_) => cluster.len().saturating_add(cluster.len() / 8).saturating_add(64),
+            Self::Zstd(_) => zstd_safe::compress_bound(cluster.len()),
+        };
+        if stream.len() < room {
+            stream.resize(room, 0);
+        }
+        match self {
+            Self::Zlib(deflate) => {
+                deflate.reset();
+                match deflate.compress(cluster, stream, FlushCompress::Finish)? {
+                    Status::StreamEnd => Ok(to_usize(deflate.total_out())),
+                    Status::Ok | Status::BufError => Err(io::Error::other("deflate did not come to an end")),
                 }
-                streams.extend_from_slice(stream);
-                Some(stream.len())
-            },
-        )
+            }
+            Self::Zstd(zstd) => zstd
+                .compress2(stream.as_mut_slice(), cluster)
+                .map_err(zstd_failed),
+        }
+    }
+}
+
+fn zstd_failed(code: usize) -> io::Error {
+    io::Error::other(zstd_safe::get_error_name(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codecs() -> impl Iterator<Item = Codec> {
+        let of = |codec: Codec| {
+            let levels = 1..=Codec::hardest(codec.compression());
+            levels.filter_map(move |level| codec.with_level(level))
+        };
+        of(Codec::ZSTD).chain(of(Codec::ZLIB))
+    }
+
+    fn text() -> Vec<u8> {
+        (0..2000_u32)
+            .flat_map(|line| format!("line {}\n", line * line).into_bytes())
+            .take(1 << 14)
+            .collect()
+    }
+
+    fn random() -> Vec<u8> {
+        let rolls = std::iter::successors(Some(1_u64), |x| {
+            let x = x ^ x << 13;
+            let x = x ^ x >> 7;
+            Some(x ^ x << 17)
+        });
+        rolls.flat_map(u64::to_le_bytes).take(1 << 14).collect()
+    }
+
+    #[test]
+    fn a_stream_depends_on_its_cluster_alone() {
+        for codec in codecs() {
+            let used = Compressors::new(codec);
+            for (cluster, doubt) in [
+                (text(), false),
+                (random(), false),
+                (text(), true),
+                (random(), true),
+                (vec![7; 512], true),
+                (text(), false),
+            ] {
+                let (mut expected, mut found) = (Vec::new(), Vec::new());
+                let length = Compressors::new(codec)
+                    .compress(&cluster, false, &mut expected)
+                    .unwrap();
+                assert_eq!(
+                    used.compress(&cluster, doubt, &mut found).unwrap(),
+                    length,
+                    "{codec:?}"
+                );
+                assert!(found == expected, "{codec:?}");
+                assert_eq!(length.is_none(), cluster == random(), "{codec:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_has_to_save_a_sector() {
+        assert_eq!([512, 1024, 65536].map(longest), [448, 512, 65024]);
+        for codec in codecs() {
+            let mut streams = vec![1, 2, 3];
+            let mut half = random();
+            half.truncate(4096 - 1100);
+            half.resize(4096, 0);
+            let length = Compressors::new(codec)
+                .compress(&half, true, &mut streams)
+                .unwrap();
+            assert!(length.is_some_and(|length| length <= 3584), "{codec:?}");
+            half.truncate(4096 - 300);
+            half.resize(4096, 0);
+            half[4096 - 1100..4096 - 300].copy_from_slice(&random()[8192..8992]);
+            let before = streams.len();
+            assert_eq!(
+                Compressors::new(codec)
+                    .compress(&half, false, &mut streams)
+                    .unwrap(),
+                None,
+                "{codec:?}"
+            );
+            assert_eq!(streams.len(), before);
+        }
     }
 }

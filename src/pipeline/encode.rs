@@ -61,6 +61,8 @@ pub struct Encoder<'a> {
     pub cluster_size: u64,
     /// Where memory comes from, and goes back to once a batch was placed.
     pub buffers: &'a Buffers,
+    /// The same for streams, whose buffers are never cleared.
+    pub stream_buffers: &'a Buffers,
     /// What compresses, if anything does.
     pub compressors: Option<&'a Compressors>,
 }
@@ -70,14 +72,16 @@ impl Encoder<'_> {
     ///
     /// # Errors
     ///
-    /// Those of [`rescue::read`].
+    /// Those of [`rescue::read`] and [`Compressors::compress`].
     pub fn encode(&self, batch: &Batch) -> Result<Encoded> {
         let start = batch.first.0.saturating_mul(self.cluster_size);
         let mut bytes = self
             .buffers
             .take(to_usize(batch.count.saturating_mul(self.cluster_size)));
         let mut clusters = Vec::with_capacity(to_usize(batch.count));
-        let mut streams = self.compressors.map_or(Vec::new(), |_| self.buffers.take(0));
+        let mut streams = self
+            .compressors
+            .map_or(Vec::new(), |_| self.stream_buffers.take(0));
         let (mut read, mut unreadable) = (0_u64, Vec::new());
         let mut filled = 0;
         for piece in batch.used.iter().flat_map(pieces) {
@@ -92,11 +96,11 @@ impl Encoder<'_> {
             read = read.saturating_add(length(&piece));
             filled = at.saturating_add(used.len());
             let (whole, _) = bytes.split_at(filled);
-            self.complete(whole, &mut clusters, &mut streams);
+            self.complete(whole, &mut clusters, &mut streams)?;
         }
         let (_, rest) = bytes.split_at_mut(filled);
         rest.fill(0);
-        self.complete(&bytes, &mut clusters, &mut streams);
+        self.complete(&bytes, &mut clusters, &mut streams)?;
         if self.compressors.is_some() && !clusters.iter().any(|how| matches!(how, Encoding::Plain { .. })) {
             // Sooner than the streams, which have to wait for their turn.
             self.buffers.give(std::mem::take(&mut bytes));
@@ -112,23 +116,29 @@ impl Encoder<'_> {
     }
 
     /// Deals with the clusters that are whole by now and were not before.
-    fn complete(&self, bytes: &[u8], clusters: &mut Vec<Encoding>, streams: &mut Vec<u8>) {
+    fn complete(&self, bytes: &[u8], clusters: &mut Vec<Encoding>, streams: &mut Vec<u8>) -> Result<()> {
         let whole = bytes.chunks_exact(to_usize(self.cluster_size));
         for cluster in whole.skip(clusters.len()) {
-            clusters.push(self.encoding_of(cluster, streams));
+            // Of this batch only: what comes out must not depend on who did the one before.
+            let doubt = matches!(clusters.last(), Some(Encoding::Plain { .. }));
+            clusters.push(self.encoding_of(cluster, doubt, streams)?);
         }
+        Ok(())
     }
 
-    fn encoding_of(&self, cluster: &[u8], streams: &mut Vec<u8>) -> Encoding {
+    fn encoding_of(&self, cluster: &[u8], doubt: bool, streams: &mut Vec<u8>) -> Result<Encoding> {
         if is_zero(cluster) {
-            return Encoding::Zeros;
+            return Ok(Encoding::Zeros);
         }
         let crc = crc32fast::hash(cluster);
-        let compress = |compressors: &Compressors| compressors.compress(cluster, streams);
-        match self.compressors.and_then(compress) {
+        let length = match self.compressors {
+            Some(compressors) => compressors.compress(cluster, doubt, streams)?,
+            None => None,
+        };
+        Ok(match length {
             Some(length) => Encoding::Compressed { crc, length },
             None => Encoding::Plain { crc },
-        }
+        })
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) struct Create {
     dedupe: bool,
 
     /// Memory for finding equal clusters
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_dedupe_memory)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", requires = "dedupe", value_parser = parse_dedupe_memory)]
     dedupe_memory: u64,
 
     /// To standard output: read SOURCE twice, so that the image is as small as a file would be
