@@ -4,6 +4,7 @@
 mod checksums;
 mod layout;
 mod refcounts;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,9 +12,15 @@ use std::path::Path;
 
 use crate::disk::Disk;
 
+pub use checksums::crc32;
+pub use streams::Stream;
+
 const COPIED: u64 = 1 << 63;
 const COMPRESSED: u64 = 1 << 62;
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+
+/// Incompatible feature: the header says how clusters are compressed.
+const COMPRESSION: u64 = 1 << 3;
 
 /// Bits 1 to 8 and 56 to 61 of an L2 entry; bit 0 is the zero flag.
 const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
@@ -34,6 +41,8 @@ pub struct Image {
     tables: BTreeMap<u64, u64>,
     /// Every guest cluster that has an L2 entry.
     mapping: BTreeMap<u64, Mapping>,
+    /// Every stream, by the host offset where it begins.
+    streams: BTreeMap<u64, Stream>,
 }
 
 /// What an L2 entry says.
@@ -43,6 +52,8 @@ enum Mapping {
     Zeros,
     /// At this host offset.
     Data(u64),
+    /// A stream that begins at this host offset, in this many sectors.
+    Stream { at: u64, sectors: u64 },
 }
 
 /// The fields that are not constants.
@@ -50,6 +61,7 @@ enum Mapping {
 struct Header {
     version: u32,
     cluster_bits: u32,
+    is_zstd: bool,
     size: u64,
     l1_entries: u64,
     l1_at: u64,
@@ -66,6 +78,15 @@ impl Header {
 
     fn l2_entries(&self) -> u64 {
         self.cluster_size() / 8
+    }
+
+    /// Where the extensions begin.
+    fn length(&self) -> u64 {
+        match (self.version, self.is_zstd) {
+            (2, _) => 72,
+            (_, false) => 104,
+            (_, true) => 112,
+        }
     }
 
     fn guest_clusters(&self) -> u64 {
@@ -88,12 +109,15 @@ impl Image {
         let bytes = fs::read(path).unwrap();
         let header = header(&bytes);
         let (tables, mapping) = mapping(&bytes, &header);
+        let streams = streams::read(path, &bytes, &header, &mapping);
         let image = Self {
             bytes,
             header,
             tables,
             mapping,
+            streams,
         };
+        streams::verify(&image);
         verify_layout(&image);
         refcounts::verify(&image);
         checksums::verify(&image);
@@ -129,8 +153,34 @@ impl Image {
 
     /// The guest clusters that hold data, with their bytes.
     pub fn data(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.data_at()
-            .map(|(cluster, host)| (cluster, self.cluster(host)))
+        self.mapping
+            .iter()
+            .filter_map(|(cluster, mapping)| match mapping {
+                Mapping::Data(host) => Some((*cluster, self.cluster(*host))),
+                Mapping::Stream { at, .. } => Some((*cluster, self.streams[at].bytes.as_slice())),
+                Mapping::Zeros => None,
+            })
+    }
+
+    /// Whether its compressed clusters are of Zstandard, if there are any.
+    pub fn is_zstd(&self) -> bool {
+        self.header.is_zstd
+    }
+
+    /// The guest clusters that are compressed, with their streams.
+    pub fn compressed(&self) -> impl Iterator<Item = (u64, &Stream)> {
+        self.streams_at()
+            .map(|(cluster, at)| (cluster, &self.streams[&at]))
+    }
+
+    /// All streams, once each, in the order of the file.
+    pub fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.values()
+    }
+
+    /// The most references that a host cluster has.
+    pub fn most_references(&self) -> u32 {
+        refcounts::references(self).into_iter().max().unwrap()
     }
 
     /// The guest clusters that are marked as zeros.
@@ -205,13 +255,23 @@ impl Image {
         assert!(missing.is_empty(), "not in the image: {missing:?}");
     }
 
-    /// The guest clusters that hold data, with their host offsets.
+    /// The guest clusters that are stored as they are, with their host offsets.
     fn data_at(&self) -> impl Iterator<Item = (u64, u64)> {
         self.mapping
             .iter()
             .filter_map(|(cluster, mapping)| match mapping {
                 Mapping::Data(host) => Some((*cluster, *host)),
-                Mapping::Zeros => None,
+                Mapping::Stream { .. } | Mapping::Zeros => None,
+            })
+    }
+
+    /// The guest clusters that are compressed, with the host offsets of their streams.
+    fn streams_at(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.mapping
+            .iter()
+            .filter_map(|(cluster, mapping)| match mapping {
+                Mapping::Stream { at, .. } => Some((*cluster, *at)),
+                Mapping::Data(_) | Mapping::Zeros => None,
             })
     }
 
@@ -232,6 +292,7 @@ fn header(bytes: &[u8]) -> Header {
     let mut header = Header {
         version,
         cluster_bits: u32_at(bytes, 20),
+        is_zstd: false,
         size: u64_at(bytes, 24),
         l1_entries: u32_at(bytes, 36).into(),
         l1_at: u64_at(bytes, 40),
@@ -256,11 +317,17 @@ fn header(bytes: &[u8]) -> Header {
     );
     let mut autoclear = 0;
     if version == 3 {
-        assert_eq!(u64_at(bytes, 72), 0, "incompatible features");
+        let incompatible = u64_at(bytes, 72);
+        assert_eq!(incompatible & !COMPRESSION, 0, "incompatible features");
+        header.is_zstd = incompatible == COMPRESSION;
         assert_eq!(u64_at(bytes, 80), 0, "compatible features");
         autoclear = u64_at(bytes, 88);
         assert_eq!(u32_at(bytes, 96), 4, "refcount_order");
-        assert_eq!(u32_at(bytes, 100), 104, "header_length");
+        assert_eq!(u64::from(u32_at(bytes, 100)), header.length(), "header_length");
+        if header.is_zstd {
+            assert_eq!(bytes_at(bytes, 104, 1), [1], "compression type");
+            assert_zeros(bytes, 105..112, "behind the compression type");
+        }
     }
     header.checksums = extensions(bytes, &header);
     let expected = if version == 3 && header.checksums.is_some() {
@@ -274,7 +341,7 @@ fn header(bytes: &[u8]) -> Header {
 
 /// Reads all extensions; returns what the one about checksums says.
 fn extensions(bytes: &[u8], header: &Header) -> Option<(u64, u64)> {
-    let mut at = if header.version == 3 { 104 } else { 72 };
+    let mut at = header.length();
     let mut checksums = None;
     loop {
         let (kind, length) = (u32_at(bytes, at), u64::from(u32_at(bytes, at + 4)));
@@ -345,8 +412,16 @@ fn mapping(bytes: &[u8], header: &Header) -> (BTreeMap<u64, u64>, BTreeMap<u64, 
 }
 
 fn l2_entry(entry: u64, header: &Header, name: &str) -> Option<Mapping> {
+    if entry & COMPRESSED != 0 {
+        assert_eq!(entry & COPIED, 0, "{name}: COPIED");
+        let sectors_from = 70 - header.cluster_bits;
+        let descriptor = entry & !COMPRESSED;
+        return Some(Mapping::Stream {
+            at: descriptor & ((1 << sectors_from) - 1),
+            sectors: (descriptor >> sectors_from) + 1,
+        });
+    }
     assert_eq!(entry & L2_RESERVED, 0, "{name}: reserved bits");
-    assert_eq!(entry & COMPRESSED, 0, "{name}: compressed");
     match entry {
         0 => None,
         1 => {

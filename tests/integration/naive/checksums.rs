@@ -78,7 +78,7 @@ const TABLE: [u32; 256] = {
     table
 };
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (crc >> 8) ^ TABLE[((crc ^ u32::from(*byte)) & 0xff) as usize]
     })
