@@ -13,6 +13,8 @@ mod index;
 mod l2_cache;
 mod packer;
 mod pending;
+#[cfg(test)]
+mod property;
 mod refcounts;
 mod streamed;
 
