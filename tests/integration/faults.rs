@@ -17,7 +17,7 @@ use crate::support::{Dir, MKQCOW2, assert_equals, noise, tool};
 const MIB: u64 = 1 << 20;
 
 /// The backup of yesterday.
-const OLD: &[u8] = b"the old backup";
+pub const OLD: &[u8] = b"the old backup";
 
 /// A directory with a disk that cannot be compressed and, perhaps, an old image.
 pub struct Job {
@@ -42,13 +42,13 @@ impl Job {
     }
 
     /// The disk behind a server so slow that there is time for everything.
-    fn slow(&self) -> Fuse {
+    pub fn slow(&self) -> Fuse {
         let rate = ["--filter=rate", "file", self.disk.to_str().unwrap(), "rate=16M"];
         Fuse::disk(self.dir.join("slow.raw"), &rate)
     }
 
     /// A run under a program that changes the circumstances and becomes mkqcow2.
-    fn under(&self, circumstances: &[&str], arguments: &str) -> Command {
+    pub fn under(&self, circumstances: &[&str], arguments: &str) -> Command {
         let mut command = Command::new(circumstances[0]);
         command.args(&circumstances[1..]).arg(MKQCOW2);
         command
@@ -75,9 +75,10 @@ impl Job {
 }
 
 /// Stops runs at moments spread over their whole length; returns how many were stopped in time.
-fn stopped_at_20_moments(job: &Job, old: Option<&[u8]>, signal: Signal) -> usize {
+pub fn stopped_at_20_moments(job: &Job, options: &str, old: Option<&[u8]>, signal: Signal) -> usize {
+    let arguments = &format!("{options} disk.raw image.qcow2");
     let begun = Instant::now();
-    job.dir.run("disk.raw image.qcow2").exits(0);
+    job.dir.run(arguments).exits(0);
     let longest = begun.elapsed().mul_f64(1.1);
     let moments = noise(2, 20);
     let stopped = moments.iter().filter(|moment| {
@@ -85,7 +86,7 @@ fn stopped_at_20_moments(job: &Job, old: Option<&[u8]>, signal: Signal) -> usize
             Some(old) => fs::write(job.image(), old).unwrap(),
             None => fs::remove_file(job.image()).unwrap_or_default(),
         }
-        let running = Running::start(&job.dir, "disk.raw image.qcow2");
+        let running = Running::start(&job.dir, arguments);
         sleep(longest.mul_f64(f64::from(**moment) / 256.0));
         let run = running.send(signal).ends();
 
@@ -106,7 +107,7 @@ fn stopped_at_20_moments(job: &Job, old: Option<&[u8]>, signal: Signal) -> usize
         run.signal().is_some()
     });
     let stopped = stopped.count();
-    job.dir.run("disk.raw image.qcow2").exits(0);
+    job.dir.run(arguments).exits(0);
     job.has_no_debris();
     stopped
 }
@@ -114,21 +115,21 @@ fn stopped_at_20_moments(job: &Job, old: Option<&[u8]>, signal: Signal) -> usize
 #[test]
 fn killed_at_any_moment_it_leaves_the_old_image_or_the_new_one() {
     let job = Job::new("killed-old", 16 * MIB).with_old();
-    let killed = stopped_at_20_moments(&job, Some(OLD), Signal::KILL);
+    let killed = stopped_at_20_moments(&job, "", Some(OLD), Signal::KILL);
     assert!(killed > 5, "{killed} of 20 were killed in time");
 }
 
 #[test]
 fn killed_at_any_moment_it_leaves_no_image_or_the_new_one() {
     let job = Job::new("killed-new", 16 * MIB);
-    let killed = stopped_at_20_moments(&job, None, Signal::KILL);
+    let killed = stopped_at_20_moments(&job, "", None, Signal::KILL);
     assert!(killed > 5, "{killed} of 20 were killed in time");
 }
 
 #[test]
 fn terminated_at_any_moment_it_says_what_it_left() {
     let job = Job::new("terminated-old", 16 * MIB).with_old();
-    stopped_at_20_moments(&job, Some(OLD), Signal::TERM);
+    stopped_at_20_moments(&job, "", Some(OLD), Signal::TERM);
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn refused(dir: &Dir, arguments: &str, says: &str) {
 
 /// A usage that makes no sense.
 #[track_caller]
-fn misused(dir: &Dir, arguments: &str, says: &str) {
+pub fn misused(dir: &Dir, arguments: &str, says: &str) {
     let arguments: Vec<_> = arguments.split_whitespace().map(OsStr::new).collect();
     let said = refused_with(64, dir, &arguments).stderr();
     assert!(said.contains(says), "expected {says:?}\n{said}");

@@ -17,7 +17,7 @@ use crate::support::{Run, assert_equals};
 const MIB: u64 = 1 << 20;
 
 /// The disk behind a server that cannot read some of it.
-fn damaged(job: &Job, bad: &[Range<u64>]) -> Fuse {
+pub fn damaged(job: &Job, bad: &[Range<u64>]) -> Fuse {
     let mut map = vec!["0x0 + 1".to_owned()];
     let mut at = 0;
     for range in bad {
@@ -36,7 +36,7 @@ fn damaged(job: &Job, bad: &[Range<u64>]) -> Fuse {
 }
 
 /// What the disk is but for the ranges that are zeros.
-fn disk_without(job: &Job, bad: &[Range<u64>]) -> PathBuf {
+pub fn disk_without(job: &Job, bad: &[Range<u64>]) -> PathBuf {
     let expected = job.dir.join("expected.raw");
     fs::copy(&job.disk, &expected).unwrap();
     let file = File::options().write(true).open(&expected).unwrap();
@@ -48,7 +48,7 @@ fn disk_without(job: &Job, bad: &[Range<u64>]) -> PathBuf {
 }
 
 /// A sector in the middle of a page, one at the begin of the next batch, a pair at the end of one, the last.
-const BAD: [Range<u64>; 4] = [
+pub const BAD: [Range<u64>; 4] = [
     0x10_0400..0x10_0600,
     0x14_0000..0x14_0200,
     0x17_fc00..0x18_0000,
@@ -56,7 +56,7 @@ const BAD: [Range<u64>; 4] = [
 ];
 
 #[track_caller]
-fn unreadable(run: &Run) -> Vec<Range<u64>> {
+pub fn unreadable(run: &Run) -> Vec<Range<u64>> {
     let of = |range: &serde_json::Value| {
         let start = range["start"].as_u64().unwrap();
         start..start + range["length"].as_u64().unwrap()
