@@ -116,6 +116,7 @@ pub fn image(dir: &Dir, format: Format, options: &str, disk: &Disk) -> naive::Im
     for verb in ["verify -q", "check -q --data", "compare -q disk.raw"] {
         dir.run(&format!("{verb} disk.qcow2")).exits(0);
     }
+    assert_is_told(dir, &image);
     if disk.size() > 1 << 30 {
         return image;
     }
@@ -147,6 +148,15 @@ fn assert_was_said(image: &naive::Image, plan: &Value, report: &Value) {
     assert_eq!(number(&report["stream-bytes"]), bytes);
     assert_eq!(number(&report["shared-clusters"]), (clusters - streams) as u64);
     assert_eq!(number(&report["shared-bytes"]), would_be - bytes);
+}
+
+/// Holds `info` to the image.
+#[track_caller]
+fn assert_is_told(dir: &Dir, image: &naive::Image) {
+    let info = dir.run("info --json disk.qcow2").exits(0).json();
+    let shared = image.compressed().count() - image.streams().count();
+    assert_eq!(info["shared-clusters"], shared);
+    assert_eq!(info["shared-bytes"], image.shared_bytes());
 }
 
 /// Images a disk of all kinds at all `levels`, the easiest first; the last takes no more room than the first.

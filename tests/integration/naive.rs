@@ -178,6 +178,18 @@ impl Image {
         self.streams.values()
     }
 
+    /// How many bytes the streams that are shared would take once more for each cluster but the first, up to the
+    /// end of their last sector: entries do not tell more.
+    pub fn shared_bytes(&self) -> u64 {
+        let reach = |mapping: &Mapping| match mapping {
+            Mapping::Stream { at, sectors } => Some((*at, (at / 512 + sectors) * 512 - at)),
+            Mapping::Data(_) | Mapping::Zeros => None,
+        };
+        let all: Vec<_> = self.mapping.values().filter_map(reach).collect();
+        let once: BTreeMap<_, _> = all.iter().copied().collect();
+        all.iter().map(|(_, bytes)| bytes).sum::<u64>() - once.values().sum::<u64>()
+    }
+
     /// The most references that a host cluster has.
     pub fn most_references(&self) -> u32 {
         refcounts::references(self).into_iter().max().unwrap()

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::{MIB, text};
 use crate::faults::{Job, OLD, stopped_at_20_moments};
 use crate::naive;
-use crate::support::loops::{Mount, Running};
+use crate::support::loops::{Fuse, Held, Mount, Running};
 use crate::support::{Dir, assert_equals, noise};
 use crate::unreadable::{BAD, damaged, disk_without, unreadable};
 
@@ -57,6 +57,38 @@ fn stopped_while_it_compresses_it_leaves_the_old_image() {
             .says(says);
         job.still_has_old();
     }
+}
+
+#[test]
+fn a_source_that_shrinks_while_it_is_compressed_leaves_the_old_image() {
+    let job = job("compress-shrinks", 8 * MIB);
+    let run = Held::start(&job.dir, "-c zstd --dedupe disk.raw image.qcow2");
+    let disk = File::options().write(true).open(&job.disk).unwrap();
+    disk.set_len(5 * MIB).unwrap();
+
+    run.let_go().exits(1).says("mkqcow2: disk.raw: ");
+
+    job.still_has_old();
+}
+
+#[test]
+fn what_was_written_is_read_back_on_a_filesystem_without_unnamed_files() {
+    let job = job("compress-named", 4 * MIB);
+    let real = job.dir.join("real");
+    fs::create_dir(&real).unwrap();
+    let _view = Fuse::passthrough(&real, job.dir.join("view"));
+
+    let report = job
+        .dir
+        .run("--json -c zstd --dedupe --cluster-size 4K disk.raw view/image.qcow2")
+        .exits(0)
+        .json();
+
+    let image = naive::Image::read(&real.join("image.qcow2"));
+    let shared = image.compressed().count() - image.streams().count();
+    assert!(shared > 0);
+    assert_eq!(report["shared-clusters"], shared);
+    assert_equals(&job.disk, &real.join("image.qcow2"));
 }
 
 #[test]

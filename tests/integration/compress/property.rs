@@ -65,7 +65,7 @@ fn ways() -> impl Strategy<Value = (Format, String)> {
         (1..=9_u8, any::<bool>()).prop_map(|(level, is_v2)| (is_v2, format!("zlib:{level}"))),
     ];
     let bits = prop_oneof![9_u32..=12, 9_u32..=17];
-    let dedupe = prop_oneof![Just(""), Just("--dedupe"), Just("--dedupe --dedupe-memory 1M")];
+    let dedupe = prop_oneof![Just(""), Just("--dedupe"), Just("--dedupe --no-checksums")];
     (bits, method, dedupe, 1..9_u8).prop_map(|(bits, (is_v2, method), dedupe, threads)| {
         let [v2, v3] = Format::both(1 << bits);
         let options = format!("-j {threads} -c {method} {dedupe}");
