@@ -229,6 +229,27 @@ mod tests {
         rolls.flat_map(u64::to_le_bytes).take(1 << 14).collect()
     }
 
+    // A zlib-rs that ran out of room must not be used again.
+    #[test]
+    fn there_is_room_for_the_longest_stream() {
+        for codec in codecs() {
+            let mut method = Method::new(codec).unwrap();
+            for size in [512, 4096, 1 << 14, 2 << 20] {
+                // The highest levels take long for what is large.
+                let cluster: Vec<_> = random().into_iter().cycle().take(size).collect();
+                if size > 1 << 14 && codec.level > 9 {
+                    continue;
+                }
+                for _ in 0..2 {
+                    let length = method.compress(&cluster, &mut Vec::new()).unwrap();
+                    // What is far away is out of the window of deflate.
+                    let is_hard = size <= 1 << 14 || codec.compression == Compression::Zlib;
+                    assert_eq!(length > size, is_hard, "{codec:?} {size}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_stream_depends_on_its_cluster_alone() {
         for codec in codecs() {
