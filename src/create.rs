@@ -88,8 +88,12 @@ impl Imaging {
         })
     }
 
-    fn is_in_order(&self) -> bool {
-        self.outlet.is_stream() && !self.options.two_pass
+    fn way(&self) -> Way {
+        match (self.outlet.is_stream(), self.options.two_pass) {
+            (false, _) => Way::Packed,
+            (true, false) => Way::InOrder,
+            (true, true) => Way::Twice,
+        }
     }
 
     /// What will be done.
@@ -99,11 +103,8 @@ impl Imaging {
             size: self.design.geometry.size(),
             map: &self.map,
             image_size: self.design.image_size(),
-            room_needed: if self.is_in_order() {
-                self.design.image_size()
-            } else {
-                self.design.room_needed()
-            },
+            is_exact: self.way() == Way::InOrder,
+            room_needed: self.design.room_needed(),
             free_space: self.outlet.free_space(),
             in_use: self.source.writer(),
         }
@@ -127,7 +128,7 @@ impl Imaging {
             .map(Warning::SourceInUse)
             .into_iter()
             .collect();
-        let (is_stream, is_in_order) = (self.outlet.is_stream(), self.is_in_order());
+        let way = self.way();
         let mut sink = self
             .outlet
             .open(self.options.cleanup.clone(), self.options.sync)?;
@@ -138,12 +139,10 @@ impl Imaging {
             options: &self.options,
             progress,
         };
-        let (copied, written) = if is_in_order {
-            copying.in_order(&mut sink)?
-        } else if is_stream {
-            copying.twice(&mut sink)?
-        } else {
-            copying.packed(Phase::Copying, &mut sink)?
+        let (copied, written) = match way {
+            Way::Packed => copying.packed(Phase::Copying, &mut sink)?,
+            Way::InOrder => copying.in_order(&mut sink)?,
+            Way::Twice => copying.twice(&mut sink)?,
         };
         progress.begin(Phase::Syncing, 0);
         sink.sync()?;
@@ -189,6 +188,17 @@ pub fn create(
     Imaging::prepare(source, image, options)?.run(progress)
 }
 
+/// How an image is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Into a file, its beginning last.
+    Packed,
+    /// As a stream, with tables that are made before the data are known.
+    InOrder,
+    /// As a stream, with tables that are learnt by doing it twice.
+    Twice,
+}
+
 /// What it takes to copy.
 #[derive(Clone, Copy)]
 struct Copying<'a> {
@@ -217,6 +227,10 @@ impl Copying<'_> {
     fn twice(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
         let mut rehearsal = Rehearsal::new(self.design.front(), sink);
         let (before, _) = self.packed(Phase::Measuring, &mut rehearsal)?;
+        if self.source.change()?.is_some() {
+            // Before anything is sent, not after hours of it.
+            return Err(Corrupt::Changed.into());
+        }
         let (copied, written) = self.packed(Phase::Copying, &mut rehearsal.perform()?)?;
         let read = copied.read.saturating_add(before.read);
         Ok((Copied { read, ..copied }, written))
@@ -266,6 +280,8 @@ impl Copying<'_> {
         };
         let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);
         pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take)?;
+        // A source that shrank may have been cut where a hole was seen: then the image must not get its end.
+        self.source.change()?;
         Ok(Copied { read, unreadable })
     }
 }

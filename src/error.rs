@@ -89,9 +89,9 @@ pub enum Action {
     /// Creating a file in the directory of the image.
     #[error("create a file in its directory")]
     Create,
-    /// Writing checksums to a scratch file: in the directory of the image, or of a stream in that for temporary
-    /// files.
-    #[error("write checksums to a scratch file")]
+    /// Writing checksums or refcounts to a scratch file: in the directory of the image, or of a stream in that for
+    /// temporary files.
+    #[error("write tables to a scratch file")]
     Scratch,
     /// Writing, at this byte offset.
     #[error("write at {0:#x}")]

@@ -371,7 +371,9 @@ impl<'a, S: Sink> Layout<'a, S> {
     pub fn finish(mut self) -> Result<Written> {
         self.flush_l2(&mut Pending::default())?;
         let geometry = self.design.geometry;
-        let refcount_table = self.write_refcount_blocks()?;
+        // Where they are written for the second time, and found to be others, this image gets no end.
+        self.sink.write_at(self.l1.as_flattened(), self.design.l1_at())?;
+        self.write_refcounts()?;
         let end = self.allocator.end();
         let at = match self.checksums.take() {
             Some(checksums) => Some(ChecksumsAt {
@@ -384,9 +386,6 @@ impl<'a, S: Sink> Layout<'a, S> {
             let clusters = geometry.clusters_for(at.offset.0.saturating_add(at.length));
             clusters.saturating_mul(geometry.cluster_size())
         });
-        self.sink.write_at(self.l1.as_flattened(), self.design.l1_at())?;
-        self.sink
-            .write_at(refcount_table.as_flattened(), self.design.refcount_table_at())?;
         self.sink.set_len(image_size)?;
         self.sink
             .write_at(&header::bytes(&self.design, at), HostOffset(0))?;
@@ -396,12 +395,16 @@ impl<'a, S: Sink> Layout<'a, S> {
         })
     }
 
-    /// Writes the blocks that count all clusters taken so far, and themselves; returns the table of them.
-    fn write_refcount_blocks(&mut self) -> Result<Vec<[u8; 8]>> {
+    /// Writes the blocks that count all clusters taken so far, and themselves, and the table of them.
+    fn write_refcounts(&mut self) -> Result<()> {
         let geometry = self.design.geometry;
         let blocks = refcount_blocks(geometry, self.allocator.clusters());
         let first = self.allocator.take(blocks);
         let clusters = self.allocator.clusters();
+        let table = blocks::table(geometry, first, blocks);
+        self.sink
+            .write_at(table.as_flattened(), self.design.refcount_table_at())?;
+        drop(table);
         let (refcounts, entries) = (&mut self.refcounts, geometry.refcount_block_entries());
         blocks::write(
             self.sink,
@@ -413,7 +416,6 @@ impl<'a, S: Sink> Layout<'a, S> {
                 let add = |index, more| refcount::add_to_block(block, index, more);
                 refcounts.for_each(counted, entries, sink, add)
             },
-        )?;
-        Ok(blocks::table(geometry, first, blocks))
+        )
     }
 }

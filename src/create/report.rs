@@ -66,6 +66,8 @@ pub struct Plan<'a> {
     /// The size of the image in bytes: exact if nothing in use is zeros, an upper bound if something is; of a
     /// stream always exact.
     pub image_size: u64,
+    /// Whether that is the size of the image in any case.
+    pub is_exact: bool,
     /// The room that is needed while it is made, in bytes; of a stream that of whoever keeps it.
     pub room_needed: u64,
     /// How much room there is, in bytes, if that can be told.

@@ -18,9 +18,7 @@ pub enum Corrupt {
         expected: u64,
     },
     /// The source is not what it was when it was read before.
-    #[error(
-        "the source changed between the two passes: the tables that were written first are not those of the data"
-    )]
+    #[error("the source changed during the two passes, which have to come out the same")]
     Changed,
     /// A device stopped existing.
     #[error("the device disappeared while it was read, at {at:#x}")]

@@ -114,6 +114,14 @@ pub enum Invalid {
     /// Standard output is a device, of which nothing was checked.
     #[error("is a block device, which can only be checked by its name: give that as the target")]
     StdoutIsDevice,
+    /// Standard output is a file that would hold something in front of the image.
+    #[error(
+        "would have {before} bytes of something else in front of the image, which begins where its file does"
+    )]
+    StdoutInMiddle {
+        /// How many bytes.
+        before: u64,
+    },
     /// There is no standard output.
     #[error("is closed, or the null device opened for reading too, which looks the same")]
     StdoutClosed,
@@ -186,6 +194,7 @@ impl Invalid {
             | Self::TargetBehindLoop { .. }
             | Self::StdoutIsTerminal
             | Self::StdoutIsDevice
+            | Self::StdoutInMiddle { .. }
             | Self::StdoutClosed
             | Self::ZstdInVersion2
             | Self::SharedUncompressed

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 
 use crc32fast::Hasher;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 use crate::error::{Action, Error, Result};
@@ -57,11 +59,16 @@ impl Checksums {
         }
     }
 
-    /// Makes sure of a scratch file if a table of `length` bytes needs one: before anything is written, not after
-    /// hours of it.
+    /// Makes sure of a scratch file with room for it if a table of `length` bytes needs one: before anything is
+    /// written, not after hours of it.
     pub(super) fn expect(&mut self, length: u64, sink: &impl Sink) -> Result<()> {
         if length > to_u64(self.in_memory) && self.scratch.is_none() {
-            self.scratch = Some(sink.scratch()?);
+            let scratch = sink.scratch()?;
+            match rustix::fs::fallocate(&scratch, FallocateFlags::KEEP_SIZE, 0, length) {
+                // Not every filesystem can.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.scratch = Some(scratch),
+                Err(error) => return Err(failed(error.into())),
+            }
         }
         Ok(())
     }

@@ -53,6 +53,11 @@ impl Cleanup {
         self.lock().left = Left::Part;
     }
 
+    /// Not a byte of it has been.
+    pub(super) fn nothing_written(&self) {
+        self.lock().left = Left::Old;
+    }
+
     /// Creates a file by that name, and remembers it if that succeeds.
     pub(super) fn create<T>(
         &self,

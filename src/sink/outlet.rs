@@ -1,7 +1,10 @@
 //! Where an image goes: a file or standard output, validated before anything is opened for writing.
 
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::{Cleanup, FileSink, ImageSink, Place, StdoutSink, Target, stdout};
 use crate::devices::{FileId, Kernel, Subject, own_path};
@@ -70,8 +73,21 @@ fn for_stream(source: Subject) -> Result<Outlet> {
         let metadata = file.metadata();
         let metadata = metadata.map_err(|error| Error::target_io(Action::Examine, error))?;
         refuse_own_source(source, Some(FileId::of(&metadata)), &own_path(&file))?;
+        let before = begins_at(&file, &metadata).map_err(|error| Error::target_io(Action::Examine, error))?;
+        if before > 0 {
+            return Err(Invalid::StdoutInMiddle { before }.into());
+        }
     }
     Ok(Outlet::Stdout)
+}
+
+/// Where the first byte will go that is written to a file.
+fn begins_at(file: &File, metadata: &Metadata) -> io::Result<u64> {
+    if rustix::fs::fcntl_getfl(file)?.contains(OFlags::APPEND) {
+        Ok(metadata.len())
+    } else {
+        Ok(rustix::fs::tell(file)?)
+    }
 }
 
 /// An image must be neither the source nor written to what is being read. `place` is in the filesystem that takes

@@ -32,12 +32,9 @@ pub struct StdoutSink {
     cleanup: Cleanup,
 }
 
-/// Refuses what standard output should not be: a screen, a device of which nothing was checked, one of the files
-/// that are read, or nothing at all. Returns the regular file that it is, if it is one.
-pub(super) fn refuse(stdout: &(impl AsFd + IsTerminal), read: &[FileId]) -> Result<Option<File>> {
-    if stdout.is_terminal() {
-        return Err(Invalid::StdoutIsTerminal.into());
-    }
+/// Refuses what standard output should not be: a device of which nothing was checked, or one of the files that are
+/// read. Returns the regular file that it is, if it is one.
+pub(super) fn refuse(stdout: &impl AsFd, read: &[FileId]) -> Result<Option<File>> {
     let examine = |error: io::Error| Error::target_io(Action::Examine, error);
     let owned = stdout.as_fd().try_clone_to_owned().map_err(examine)?;
     let file = File::from(owned);
@@ -47,9 +44,6 @@ pub(super) fn refuse(stdout: &(impl AsFd + IsTerminal), read: &[FileId]) -> Resu
     }
     if metadata.is_file() && read.contains(&FileId::of(&metadata)) {
         return Err(Invalid::TargetIsSource(SameAs::File).into());
-    }
-    if was_closed(&file, &metadata).map_err(examine)? {
-        return Err(Invalid::StdoutClosed.into());
     }
     Ok(metadata.is_file().then_some(file))
 }
@@ -66,10 +60,18 @@ impl StdoutSink {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if there is no standard output.
+    /// - [`Error::Invalid`] if it is somebody's screen, or was closed.
+    /// - [`Error::Io`] if there is no standard output.
     pub fn new(stdout: impl AsFd, cleanup: Cleanup, sync: bool) -> Result<Self> {
-        let owned = stdout.as_fd().try_clone_to_owned();
-        let file = File::from(owned.map_err(|error| Error::target_io(Action::Open, error))?);
+        let failed = |error| Error::target_io(Action::Open, error);
+        let file = File::from(stdout.as_fd().try_clone_to_owned().map_err(failed)?);
+        if file.is_terminal() {
+            return Err(Invalid::StdoutIsTerminal.into());
+        }
+        let metadata = file.metadata().map_err(failed)?;
+        if was_closed(&file, &metadata).map_err(failed)? {
+            return Err(Invalid::StdoutClosed.into());
+        }
         Ok(Self {
             file,
             position: 0,
@@ -84,9 +86,12 @@ impl StdoutSink {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
-            let written = self
-                .put_some(rest)
-                .map_err(|error| Error::target_io(Action::Write(self.position), error))?;
+            let written = self.put_some(rest).map_err(|error| {
+                if self.position == 0 {
+                    self.cleanup.nothing_written();
+                }
+                Error::target_io(Action::Write(self.position), error)
+            })?;
             (_, rest) = rest.split_at(written);
             self.position = self.position.saturating_add(to_u64(written));
         }

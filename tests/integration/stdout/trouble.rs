@@ -62,9 +62,8 @@ fn a_full_device_is_a_failure() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     let advice = "(mkqcow2 -n tells how much room is needed)";
-    let expected = format!(
-        "mkqcow2: standard output: cannot write at 0x0: No space left on device {advice}\n{INCOMPLETE}"
-    );
+    let expected =
+        format!("mkqcow2: standard output: cannot write at 0x0: No space left on device {advice}\n");
     assert_eq!(said, expected);
 
     let full = Mount::tmpfs(MIB, dir.join("full"));
@@ -161,6 +160,62 @@ fn a_terminal_gets_no_image() {
         said.trim_end(),
         "mkqcow2: standard output: is a terminal, expected a file or a pipe (redirect it, or name a file)"
     );
+}
+
+#[test]
+fn a_plan_is_shown_on_any_screen() {
+    let dir = Dir::new("stdout-plan");
+    some_disk(&dir);
+    for (command, status) in [
+        ("$MKQCOW2 -n disk.raw - >&-", 0),
+        ("$MKQCOW2 -n disk.raw - > plan", 0),
+    ] {
+        let output = shell(&dir, command);
+        assert_eq!(output.status.code(), Some(status));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("standard output: a stream of "), "{said}");
+    }
+    assert_eq!(
+        fs::metadata(dir.join("plan")).unwrap().len(),
+        0,
+        "whoever reads it expects an image"
+    );
+}
+
+#[test]
+fn a_file_that_would_have_something_in_front_of_the_image_is_refused() {
+    let dir = Dir::new("stdout-middle");
+    some_disk(&dir);
+    fs::write(dir.join("old.qcow2"), "old").unwrap();
+    let says = "would have 3 bytes of something else in front of the image, which begins where its file does";
+    refused(&dir, ">> old.qcow2", says);
+    let output = shell(&dir, "(printf old; $MKQCOW2 disk.raw -) > new.qcow2");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        format!("mkqcow2: standard output: {says}\n")
+    );
+    assert_eq!(fs::read(dir.join("new.qcow2")).unwrap(), b"old");
+}
+
+#[test]
+fn a_source_that_shrinks_where_it_was_read_already_leaves_no_image() {
+    for (options, is_begun) in [("", true), ("--two-pass -c zstd ", false)] {
+        let job = Job::new("stdout-shrinks-behind", 4 * MIB);
+        let end = File::options().write(true).open(&job.disk).unwrap();
+        end.set_len(40 * MIB).unwrap();
+        let held = Held::start(&job.dir, &format!("{options}disk.raw -"));
+        // A hole at the end, which nobody reads.
+        end.set_len(30 * MIB).unwrap();
+
+        let run = held.let_go().exits(1).says("shrank");
+
+        assert_eq!(run.stderr().contains(INCOMPLETE), is_begun);
+        assert_eq!(run.bytes().is_empty(), !is_begun);
+        // Nothing but the checksum table is missing.
+        fs::write(job.dir.join("received.qcow2"), run.bytes()).unwrap();
+        assert_ne!(job.dir.run("verify -q received.qcow2").status(), 0);
+    }
 }
 
 #[test]
@@ -287,7 +342,7 @@ fn the_scratch_file_is_made_before_anything_is_written() {
         assert!(output.stdout.is_empty());
         String::from_utf8(output.stderr).unwrap()
     };
-    let says = "mkqcow2: standard output: cannot write checksums to a scratch file: ";
+    let says = "mkqcow2: standard output: cannot write tables to a scratch file: ";
     let advice = " (TMPDIR names the directory for it)\n";
     assert_eq!(
         run("/nowhere"),

@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 
 use super::MIB;
 use crate::format::Format;
+use crate::support::loops::Held;
 use crate::support::{Dir, assert_equals, noise};
 
 /// A disk of text, random bytes, zeros and holes, by turns.
@@ -104,7 +105,7 @@ fn a_source_that_changes_between_the_passes_so_that_the_tables_do_is_a_failure()
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(
-        message.contains("mkqcow2: disk.raw: the source changed between the two passes"),
+        message.contains("mkqcow2: disk.raw: the source changed during the two passes"),
         "{message}"
     );
     assert!(message.contains("mkqcow2: standard output: "), "{message}");
@@ -125,6 +126,49 @@ fn a_source_that_changes_between_the_passes_and_leaves_the_tables_alone_is_image
     );
     assert_equals(&dir.join("disk.raw"), &dir.join("disk.qcow2"));
     dir.run("verify -q disk.qcow2").exits(0).in_silence();
+}
+
+#[test]
+fn a_source_that_changes_in_the_first_pass_is_found_out_before_anything_is_sent() {
+    let dir = Dir::new("two-pass-first");
+    fs::write(dir.join("disk.raw"), noise(4, 8 << 20)).unwrap();
+    let held = Held::start(&dir, "--two-pass -c zstd disk.raw -");
+    // It has been opened, and not yet been read.
+    let disk = File::options().write(true).open(dir.join("disk.raw")).unwrap();
+    disk.write_all_at(b"changed", MIB).unwrap();
+
+    let run = held
+        .let_go()
+        .exits(1)
+        .says("the source changed during the two passes");
+
+    assert!(run.bytes().is_empty() && !run.stderr().contains("incomplete"));
+}
+
+#[test]
+fn tables_that_come_out_different_leave_no_whole_image_even_without_checksums() {
+    let dir = Dir::new("two-pass-tables");
+    // A front that a pipe does not hold, and two clusters under different L2 tables.
+    dir.sparse("disk.raw", 1 << 30, &[(0, &[1; 512]), (1 << 20, &[0; 512])]);
+    let change = |out: &mut dyn Read, image: &mut Vec<u8>| {
+        let disk = File::options().write(true).open(dir.join("disk.raw")).unwrap();
+        disk.write_all_at(&[0; 512], 0).unwrap();
+        disk.write_all_at(&[1; 512], 1 << 20).unwrap();
+        out.read_to_end(image).unwrap();
+    };
+    let mut run = dir
+        .command("--two-pass --no-checksums --compat 0.10 --cluster-size 512 disk.raw -".split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut out = run.stdout.take().unwrap();
+    let mut image = vec![0];
+    out.read_exact(&mut image).unwrap();
+    change(&mut out, &mut image);
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    fs::write(dir.join("disk.qcow2"), image).unwrap();
+    assert_ne!(dir.run("verify -q disk.qcow2").status(), 0);
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(crate) struct Create {
     )]
     compat: CompatArg,
 
-    /// Compress clusters: none, zstd[:1 to 19] or zlib[:1 to 9]
+    /// Compress clusters: none, zstd[:1 to 19] or zlib[:1 to 9]; to standard output with --two-pass
     #[arg(short, long, value_name = "METHOD", default_value = "none", value_parser = parse_compress)]
     compress: Compress,
 
@@ -63,7 +63,7 @@ pub(crate) struct Create {
     #[arg(long, value_name = "SIZE", default_value = "256M", requires = "dedupe", value_parser = parse_dedupe_memory)]
     dedupe_memory: u64,
 
-    /// To standard output: read SOURCE twice, so that the image is as small as a file would be
+    /// To standard output: do all twice, so that the image is the same as a file would be
     #[arg(long)]
     two_pass: bool,
 
@@ -192,11 +192,6 @@ impl Create {
     /// Whether the image goes to standard output.
     pub(crate) fn is_stream(&self) -> bool {
         is_dash(&self.image)
-    }
-
-    /// Whether the source is read twice.
-    pub(crate) fn is_two_pass(&self) -> bool {
-        self.two_pass
     }
 
     /// What the library is asked to do.

@@ -23,6 +23,9 @@ pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
     }
     let is_told = if args.json.json {
         print(|out| json::plan(out, args, plan))
+    } else if args.is_stream() {
+        // Whoever reads standard output expects an image.
+        text::plan(&mut io::stderr().lock(), args, plan).is_ok()
     } else {
         print(|out| text::plan(out, args, plan))
     };

@@ -76,7 +76,7 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
         human(size),
         human(used)
     )?;
-    if args.is_stream() && !args.is_two_pass() {
+    if plan.is_exact {
         return writeln!(
             out,
             "{image}: a stream of {image_size} bytes ({})",
