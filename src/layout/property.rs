@@ -38,7 +38,8 @@ struct Case {
     tables: u64,
 }
 
-/// A file that is written from its front to its end, and then in its front, and read where it was written.
+/// A file that is written from its front to its end, in its front whenever it is known, at its very beginning last
+/// of all, and read where it was written.
 #[derive(Debug)]
 struct AscendingSink {
     image: MemorySink,
@@ -46,17 +47,18 @@ struct AscendingSink {
     front: u64,
     /// The end of what was written behind that.
     written: u64,
-    is_front_begun: bool,
+    /// Whether the header is there, behind which nothing comes.
+    is_complete: bool,
 }
 
 impl Sink for AscendingSink {
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
         let end = at.0 + to_u64(bytes.len());
+        assert!(!self.is_complete, "a write at {at:?} behind the header");
         if at.0 < self.front {
             assert!(end <= self.front, "a write over the end of the front");
-            self.is_front_begun = true;
+            self.is_complete = at.0 == 0;
         } else {
-            assert!(!self.is_front_begun, "the front was begun already");
             assert!(!bytes.is_empty(), "a write of nothing");
             assert!(
                 self.written <= at.0,
@@ -187,7 +189,7 @@ impl Case {
             image: MemorySink::default(),
             front,
             written: front,
-            is_front_begun: false,
+            is_complete: false,
         };
         let mut layout = Layout::new(design, &mut sink);
         for batch in self.batches() {
