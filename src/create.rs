@@ -21,7 +21,7 @@ use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{Kept, Outlet, Place, Published, Rehearsal, Sink};
+use crate::sink::{FirstPass, Kept, Outlet, Place, Published, Sink};
 use crate::source::rescue;
 use crate::source::{self, FileSource, Open, Source};
 use crate::units::{self, to_usize};
@@ -91,8 +91,8 @@ impl Imaging {
     fn way(&self) -> Way {
         match (self.outlet.is_stream(), self.options.two_pass) {
             (false, _) => Way::Packed,
-            (true, false) => Way::InOrder,
-            (true, true) => Way::Twice,
+            (true, false) => Way::Streamed,
+            (true, true) => Way::TwoPass,
         }
     }
 
@@ -103,7 +103,7 @@ impl Imaging {
             size: self.design.geometry.size(),
             map: &self.map,
             image_size: self.design.image_size(),
-            is_exact: self.way() == Way::InOrder,
+            is_exact: self.way() == Way::Streamed,
             room_needed: self.design.room_needed(),
             free_space: self.outlet.free_space(),
             in_use: self.source.writer(),
@@ -141,8 +141,8 @@ impl Imaging {
         };
         let (copied, written) = match way {
             Way::Packed => copying.packed(Phase::Copying, &mut sink)?,
-            Way::InOrder => copying.in_order(&mut sink)?,
-            Way::Twice => copying.twice(&mut sink)?,
+            Way::Streamed => copying.streamed(&mut sink)?,
+            Way::TwoPass => copying.two_pass(&mut sink)?,
         };
         progress.begin(Phase::Syncing, 0);
         sink.sync()?;
@@ -194,9 +194,9 @@ enum Way {
     /// Into a file, its beginning last.
     Packed,
     /// As a stream, with tables that are made before the data are known.
-    InOrder,
-    /// As a stream, with tables that are learnt by doing it twice.
-    Twice,
+    Streamed,
+    /// As a stream, with tables that the first of two passes has learnt.
+    TwoPass,
 }
 
 /// What it takes to copy.
@@ -223,21 +223,21 @@ impl Copying<'_> {
         Ok((copied, layout.finish()?))
     }
 
-    /// Copies the same into a sink that cannot, by doing it twice.
-    fn twice(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
-        let mut rehearsal = Rehearsal::new(self.design.front(), sink);
-        let (before, _) = self.packed(Phase::Measuring, &mut rehearsal)?;
+    /// Copies the same into a sink that cannot, in two passes.
+    fn two_pass(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
+        let mut first = FirstPass::new(self.design.front(), sink);
+        let (before, _) = self.packed(Phase::Measuring, &mut first)?;
         if self.source.change()?.is_some() {
             // Before anything is sent, not after hours of it.
             return Err(Corrupt::Changed.into());
         }
-        let (copied, written) = self.packed(Phase::Copying, &mut rehearsal.perform()?)?;
+        let (copied, written) = self.packed(Phase::Copying, &mut first.second()?)?;
         let read = copied.read.saturating_add(before.read);
         Ok((Copied { read, ..copied }, written))
     }
 
     /// Copies into a sink that cannot go back, and reads only once: nothing depends on the data.
-    fn in_order(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
+    fn streamed(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
         let mut layout = Streamed::begin(self.design, self.map, sink)?;
         let copied = self.copy(Phase::Copying, |encoded| layout.place(encoded))?;
         Ok((copied, layout.finish()?))

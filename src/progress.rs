@@ -3,7 +3,7 @@
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Reading the source to learn how large it gets.
+    /// Reading the source to learn the tables of an image, which come first in a stream: the first of two passes.
     Measuring,
     /// Reading the source and writing the target.
     Copying,

@@ -10,7 +10,7 @@ mod room;
 mod stdout;
 mod target;
 mod temporary;
-mod twice;
+mod two_pass;
 mod writeback;
 
 use std::fmt::Debug;
@@ -24,7 +24,7 @@ pub use file::{FileSink, Kept, Published};
 pub use outlet::Outlet;
 pub use stdout::StdoutSink;
 pub use target::Target;
-pub use twice::{Performance, Rehearsal};
+pub use two_pass::{FirstPass, SecondPass};
 
 use crate::error::Result;
 use crate::units::{GuestOffset, HostOffset};

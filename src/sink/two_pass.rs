@@ -1,4 +1,4 @@
-//! An image made twice, because its first bytes are known last: once to learn them, once as a stream.
+//! An image made in two passes, because its first bytes are known last: one to learn them, one to write all in order.
 
 use std::fs::File;
 
@@ -6,34 +6,35 @@ use super::Sink;
 use crate::error::{Action, Corrupt, Error, Result};
 use crate::units::{HostOffset, to_u64, to_usize};
 
-/// The first time: only the front of the image is kept.
+/// The first pass: only the front of the image is kept.
 #[derive(Debug)]
-pub struct Rehearsal<'a, S> {
+pub struct FirstPass<'a, S> {
     front: Vec<u8>,
     /// Where the image will go.
     sink: &'a mut S,
 }
 
-impl<'a, S: Sink> Rehearsal<'a, S> {
+impl<'a, S: Sink> FirstPass<'a, S> {
     /// Keeps the first `length` bytes. What is behind them must be written in ascending order, and is dropped.
     pub fn new(length: u64, sink: &'a mut S) -> Self {
         let front = vec![0; to_usize(length)];
         Self { front, sink }
     }
 
-    /// Writes the front. All that is behind it is expected again, and the front once more at the end.
+    /// Writes the front, and begins the second pass: all that is behind the front is expected again, and the front once
+    /// more at the end.
     ///
     /// # Errors
     ///
     /// Those of the sink.
-    pub fn perform(self) -> Result<Performance<'a, S>> {
+    pub fn second(self) -> Result<SecondPass<'a, S>> {
         let Self { front, sink } = self;
         sink.write_at(&front, HostOffset(0))?;
-        Ok(Performance { front, sink })
+        Ok(SecondPass { front, sink })
     }
 }
 
-impl<S: Sink> Sink for Rehearsal<'_, S> {
+impl<S: Sink> Sink for FirstPass<'_, S> {
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
         if let Some(room) = part_of(&mut self.front, at, bytes.len()) {
             room.copy_from_slice(bytes);
@@ -54,19 +55,19 @@ impl<S: Sink> Sink for Rehearsal<'_, S> {
     }
 }
 
-/// The second time: the image is written from its beginning to its end.
+/// The second pass: the image is written from its beginning to its end.
 #[derive(Debug)]
-pub struct Performance<'a, S> {
+pub struct SecondPass<'a, S> {
     /// What was written in advance.
     front: Vec<u8>,
     sink: &'a mut S,
 }
 
-impl<S: Sink> Sink for Performance<'_, S> {
+impl<S: Sink> Sink for SecondPass<'_, S> {
     /// # Errors
     ///
-    /// [`Corrupt::Changed`] if the front does not come out as it was the first time: then it is not that of the
-    /// image behind it.
+    /// [`Corrupt::Changed`] if the front does not come out as it did in the first pass: then it is not
+    /// that of the image behind it.
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
         match part_of(&mut self.front, at, bytes.len()) {
             Some(before) if before == bytes => Ok(()),
@@ -120,13 +121,13 @@ mod tests {
     #[test]
     fn the_front_is_written_first_and_comes_out_the_same() {
         let mut memory = MemorySink::default();
-        let mut rehearsal = Rehearsal::new(8, &mut memory);
-        write(&mut rehearsal, b"front").unwrap();
-        assert!(rehearsal.sink.bytes.is_empty());
+        let mut first = FirstPass::new(8, &mut memory);
+        write(&mut first, b"front").unwrap();
+        assert!(first.sink.bytes.is_empty());
 
-        let mut performance = rehearsal.perform().unwrap();
-        assert_eq!(performance.sink.bytes, b"\0\0front\0");
-        write(&mut performance, b"front").unwrap();
+        let mut second = first.second().unwrap();
+        assert_eq!(second.sink.bytes, b"\0\0front\0");
+        write(&mut second, b"front").unwrap();
 
         assert_eq!(memory.bytes, b"\0\0front\0datamore\0\0\0\0");
     }
@@ -134,10 +135,10 @@ mod tests {
     #[test]
     fn another_front_is_an_error() {
         let mut memory = MemorySink::default();
-        let mut rehearsal = Rehearsal::new(8, &mut memory);
-        write(&mut rehearsal, b"front").unwrap();
+        let mut first = FirstPass::new(8, &mut memory);
+        write(&mut first, b"front").unwrap();
 
-        let error = write(&mut rehearsal.perform().unwrap(), b"Front").unwrap_err();
+        let error = write(&mut first.second().unwrap(), b"Front").unwrap_err();
 
         assert!(matches!(error, Error::Corrupt(Corrupt::Changed)));
     }
