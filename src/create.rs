@@ -30,7 +30,7 @@ use crate::units::{self, to_usize};
 /// kernel take large folios.
 const BATCH: u64 = 1 << 20;
 
-/// How much is read and not yet written, in bytes at most.
+/// How much is read and not yet written, in bytes at most, unless it takes more to keep all workers busy.
 const IN_FLIGHT: u64 = 16 << 20;
 
 /// How many unreadable ranges are listed before the source is given up.

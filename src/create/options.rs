@@ -41,8 +41,8 @@ pub struct Options {
     pub sync: bool,
     /// Whether to leave an existing image alone.
     pub no_clobber: bool,
-    /// How many workers read, hash and compress. If not given, as many as there are processors, or one less
-    /// without compression, and at most 8.
+    /// How many workers read, hash and compress. If not given, one less than there are processors and at most 8; with
+    /// compression as many as there are processors and at most 32.
     pub threads: Option<NonZeroUsize>,
     /// What a program that is told to die must remove first.
     pub cleanup: Cleanup,

@@ -63,8 +63,8 @@ pub struct Plan<'a> {
     pub size: u64,
     /// What is in use, and why.
     pub map: &'a AllocationMap,
-    /// The size of the image in bytes: exact if nothing in use is zeros, an upper bound if something is; of a
-    /// stream always exact.
+    /// The size of the image in bytes: exact if nothing in use is zeros and nothing is compressed, an upper bound
+    /// otherwise; of a stream in one pass always exact.
     pub image_size: u64,
     /// Whether that is the size of the image in any case.
     pub is_exact: bool,

@@ -1,11 +1,14 @@
 //! `mkqcow2 SOURCE IMAGE`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use super::shared::{Json, Shown, Workers, is_dash};
-use super::values::{Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size};
+use super::shared::{Json, Shown, is_dash};
+use super::values::{
+    Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size, parse_threads,
+};
 use mkqcow2::Options;
 use mkqcow2::allocation::Scan;
 use mkqcow2::format::geometry::ClusterSize;
@@ -108,8 +111,9 @@ pub(crate) struct Create {
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 
-    #[command(flatten)]
-    workers: Workers,
+    /// Use N worker threads, 1 to 256 [default: by the number of processors, at most 8, or 32 with -c]
+    #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
+    threads: Option<NonZeroUsize>,
 
     #[command(flatten)]
     pub(crate) shown: Shown,
@@ -221,7 +225,7 @@ impl Create {
             checksums: !self.no_checksums,
             sync: !self.no_sync,
             no_clobber: self.no_clobber,
-            threads: self.workers.threads,
+            threads: self.threads,
             cleanup: self.cleanup.clone(),
         }
     }
