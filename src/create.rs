@@ -12,7 +12,7 @@ pub use report::{Plan, Report, Warning};
 
 use crate::allocation::{self, AllocationMap};
 use crate::clusters;
-use crate::error::{Corrupt, Invalid, Result, TooLarge};
+use crate::error::{Corrupt, Result, TooLarge};
 use crate::format::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
 use crate::format::mapping;
 use crate::layout::{Design, Layout, Streamed, Written};
@@ -59,6 +59,8 @@ impl Imaging {
     /// - [`Error::Io`](crate::Error::Io) if the system refuses to tell.
     pub fn prepare(source: &Path, image: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
+        let image = image.into();
+        options.refuse_contradictions(&image)?;
         let source = source::open(
             source,
             Open {
@@ -66,11 +68,6 @@ impl Imaging {
                 force: options.force,
             },
         )?;
-        options.refuse_contradictions()?;
-        let image = image.into();
-        if image == Place::Stdout {
-            refuse_for_stream(&options)?;
-        }
         let outlet = Outlet::resolve(&image, options.no_clobber, source.subject())?;
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
@@ -286,17 +283,6 @@ impl Copying<'_> {
     }
 }
 
-/// Refuses what cannot be done in the order of the image.
-fn refuse_for_stream(options: &Options) -> Result<(), Invalid> {
-    if options.dedupe.is_some() {
-        Err(Invalid::StdoutShared)
-    } else if options.compression.is_some() && !options.two_pass {
-        Err(Invalid::StdoutCompressed)
-    } else {
-        Ok(())
-    }
-}
-
 fn list(unreadable: &mut Vec<Range<u64>>, bad: Range<u64>) -> Result<(), Corrupt> {
     let at = bad.start;
     rescue::append(unreadable, bad);
@@ -313,8 +299,12 @@ fn design(map: &AllocationMap, options: &Options) -> Result<Design, TooLarge> {
     let fit = |cluster| {
         let geometry = Geometry::new(cluster, map.size())?;
         let content = clusters::count(map, geometry);
-        let reach = options.compression.map(|_| mapping::compressed_reach(geometry));
-        let room = Room::new(geometry, content, reach.unwrap_or(MAX_IMAGE_BYTES))?;
+        let limit = match options.compression {
+            // Tables and clusters that are stored as they are keep their own limit.
+            Some(_) => MAX_IMAGE_BYTES.min(mapping::compressed_reach(geometry)),
+            None => MAX_IMAGE_BYTES,
+        };
+        let room = Room::new(geometry, content, limit)?;
         Ok(Design {
             geometry,
             compat: options.compat,
@@ -322,7 +312,7 @@ fn design(map: &AllocationMap, options: &Options) -> Result<Design, TooLarge> {
             room,
             checksums: options.checksums,
             compression: options.compression.map(Codec::compression),
-            dedupe: options.dedupe,
+            dedupe_memory: options.dedupe_memory,
         })
     };
     fit(options.cluster_size).map_err(|error| smallest_that_serves(error, |cluster| fit(cluster).is_ok()))

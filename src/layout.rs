@@ -59,7 +59,7 @@ pub struct Design {
     pub compression: Option<Compression>,
     /// How many bytes of memory remember compressed clusters, so that equal ones are stored once; none if they
     /// need not be.
-    pub dedupe: Option<u64>,
+    pub dedupe_memory: Option<u64>,
 }
 
 impl Design {
@@ -165,7 +165,9 @@ impl<'a, S: Sink> Layout<'a, S> {
             packer: Packer::new(cluster_size),
             held: Held::default(),
             refcounts: Refcounts::new(cluster_size),
-            index: design.dedupe.map(|memory| Index::new(memory, content.clusters)),
+            index: design
+                .dedupe_memory
+                .map(|memory| Index::new(memory, content.clusters)),
             l1: vec![[0; 8]; to_usize(geometry.l1_entries())],
             l2: L2Cache::new(cluster_size, content.l2_tables, l1_bytes),
             checksums: design.checksums.then(|| Checksums::new(geometry)),

@@ -7,7 +7,7 @@ use crate::error::Invalid;
 use crate::format::geometry::ClusterSize;
 use crate::format::header::{Compat, Compression};
 use crate::pipeline::compress::Codec;
-use crate::sink::Cleanup;
+use crate::sink::{Cleanup, Place};
 use crate::source::Part;
 use crate::source::rescue::OnReadError;
 
@@ -23,7 +23,7 @@ pub struct Options {
     pub compression: Option<Codec>,
     /// How many bytes of memory remember compressed clusters, so that equal ones are stored once; none if every
     /// cluster is to have a stream of its own.
-    pub dedupe: Option<u64>,
+    pub dedupe_memory: Option<u64>,
     /// Whether to read the source twice, for a stream that is compressed, or in which zeros take no room: the same bytes
     /// that would be in a file. Without effect on files.
     pub two_pass: bool,
@@ -49,11 +49,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// Refuses what no image can be.
-    pub(super) fn refuse_contradictions(&self) -> Result<(), Invalid> {
+    /// Refuses what no image can be, and what none can be that is written in order.
+    pub(super) fn refuse_contradictions(&self, image: &Place) -> Result<(), Invalid> {
+        let is_shared = self.dedupe_memory.is_some();
+        let is_stream = *image == Place::Stdout;
         match self.compression.map(Codec::compression) {
             Some(Compression::Zstd) if self.compat == Compat::V0_10 => Err(Invalid::ZstdInVersion2),
-            None if self.dedupe.is_some() => Err(Invalid::SharedUncompressed),
+            None if is_shared => Err(Invalid::SharedUncompressed),
+            Some(_) if is_stream && is_shared => Err(Invalid::StdoutShared),
+            Some(_) if is_stream && !self.two_pass => Err(Invalid::StdoutCompressed),
             Some(_) | None => Ok(()),
         }
     }
@@ -65,7 +69,7 @@ impl Default for Options {
             cluster_size: ClusterSize::DEFAULT,
             compat: Compat::default(),
             compression: None,
-            dedupe: None,
+            dedupe_memory: None,
             two_pass: false,
             scan: Scan::default(),
             part: Part::default(),
@@ -84,21 +88,53 @@ impl Default for Options {
 mod tests {
     use super::*;
 
+    fn refusal(image: &Place, options: &Options) -> Option<Invalid> {
+        options.refuse_contradictions(image).err()
+    }
+
     #[test]
     fn what_no_image_can_be_is_refused() {
-        let refused = |compat, compression, dedupe| {
-            let options = Options {
-                compat,
-                compression,
-                dedupe,
-                ..Options::default()
-            };
-            options.refuse_contradictions().is_err()
+        let file = Place::from("image.qcow2");
+        let options = |compat, compression, dedupe_memory| Options {
+            compat,
+            compression,
+            dedupe_memory,
+            ..Options::default()
         };
-        assert!(refused(Compat::V0_10, Some(Codec::ZSTD), None));
-        assert!(!refused(Compat::V0_10, Some(Codec::ZLIB), Some(1)));
-        assert!(!refused(Compat::V1_1, Some(Codec::ZSTD), Some(1)));
-        assert!(refused(Compat::V1_1, None, Some(1)));
-        assert!(!refused(Compat::V0_10, None, None));
+        for (options, expected) in [
+            (
+                options(Compat::V0_10, Some(Codec::ZSTD), None),
+                Some(Invalid::ZstdInVersion2),
+            ),
+            (options(Compat::V0_10, Some(Codec::ZLIB), Some(1)), None),
+            (options(Compat::V1_1, Some(Codec::ZSTD), Some(1)), None),
+            (
+                options(Compat::V1_1, None, Some(1)),
+                Some(Invalid::SharedUncompressed),
+            ),
+            (options(Compat::V0_10, None, None), None),
+        ] {
+            assert_eq!(refusal(&file, &options), expected, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_stream_can_be_is_refused() {
+        let options = |compression, dedupe_memory, two_pass| Options {
+            compression,
+            dedupe_memory,
+            two_pass,
+            ..Options::default()
+        };
+        let zlib = Some(Codec::ZLIB);
+        for (options, expected) in [
+            (options(None, None, false), None),
+            (options(None, None, true), None),
+            (options(zlib, None, true), None),
+            (options(zlib, None, false), Some(Invalid::StdoutCompressed)),
+            (options(zlib, Some(1), true), Some(Invalid::StdoutShared)),
+        ] {
+            assert_eq!(refusal(&Place::Stdout, &options), expected, "{options:?}");
+        }
     }
 }

@@ -139,7 +139,7 @@ impl Case {
             },
             checksums: self.checksums,
             compression: is_any_compressed.then_some(Compression::Zlib),
-            dedupe: self.dedupe,
+            dedupe_memory: self.dedupe,
         }
     }
 

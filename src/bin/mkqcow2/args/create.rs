@@ -207,7 +207,7 @@ impl Create {
                 CompatArg::V1_1 => Compat::V1_1,
             },
             compression: self.codec(),
-            dedupe: self.dedupe.then_some(self.dedupe_memory),
+            dedupe_memory: self.dedupe.then_some(self.dedupe_memory),
             two_pass: self.two_pass,
             scan: match self.scan {
                 ScanArg::Auto => Scan::Auto,
