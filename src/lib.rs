@@ -3,8 +3,9 @@
 //! ```text
 //! source -> allocation -> clusters -> pipeline -> layout -> sink
 //!   |           |            |           |          |         a file without a name, synced, then named; or a stream
-//!   |           |            |           |          L1, L2 tables, refcounts, checksums: where everything goes
-//!   |           |            |           batches in order through the workers: read, zero test, CRC-32
+//!   |           |            |           |          L1, L2 tables, refcounts, checksums: where everything goes;
+//!   |           |            |           |          equal clusters may share a compressed stream
+//!   |           |            |           batches in order through the workers: read, zero test, CRC-32, compression
 //!   |           |            the map cut into batches of clusters, ascending
 //!   |           which byte ranges are in use, and why
 //!   block device, raw file: refused if in use

@@ -1,9 +1,10 @@
-//! Work on many threads, results in order, memory bounded. Knows nothing of qcow2.
+//! Work on many threads, results in order, memory bounded. Of qcow2 it knows the clusters, and what they are
+//! compressed with; nothing of where anything goes.
 
 pub mod buffers;
 pub mod compress;
 pub mod encode;
-pub mod idle;
+pub(crate) mod idle;
 pub mod zero;
 
 use std::collections::VecDeque;
@@ -15,7 +16,8 @@ use rayon::ThreadPool;
 
 use crate::error::{Action, Error, Result};
 
-/// How many workers there are at most unless more are asked for: one reads and hashes as fast as another thread writes.
+/// How many workers there are at most unless more are asked for: one reads and hashes as fast as another thread
+/// writes.
 const MAX_WORKERS: usize = 8;
 
 /// How many there are at most where they compress: each has some MiB of its own.
@@ -28,7 +30,7 @@ const MAX_COMPRESSORS: usize = 32;
 ///
 /// [`Error::Io`] if the system has no room for them.
 pub fn workers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
-    pool(threads, processors().saturating_sub(1))
+    pool(threads, processors().saturating_sub(1), MAX_WORKERS)
 }
 
 /// As many workers as were asked for, or one for each processor: where the work takes longer than taking its
@@ -38,7 +40,7 @@ pub fn workers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
 ///
 /// [`Error::Io`] if the system has no room for them.
 pub fn readers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
-    pool(threads, processors())
+    pool(threads, processors(), MAX_WORKERS)
 }
 
 /// As many workers as were asked for, or one for each processor: where the work takes far longer than anything else,
@@ -48,16 +50,16 @@ pub fn readers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
 ///
 /// [`Error::Io`] if the system has no room for them.
 pub fn compressors(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
-    let all = || NonZeroUsize::new(processors().min(MAX_COMPRESSORS));
-    pool(threads.or_else(all), 1)
+    pool(threads, processors(), MAX_COMPRESSORS)
 }
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
-fn pool(threads: Option<NonZeroUsize>, unless_asked: usize) -> Result<ThreadPool> {
-    let threads = threads.map_or(unless_asked.clamp(1, MAX_WORKERS), NonZeroUsize::get);
+/// As many as were asked for, or `unless_asked`, but one at least and `most` at most.
+fn pool(threads: Option<NonZeroUsize>, unless_asked: usize, most: usize) -> Result<ThreadPool> {
+    let threads = threads.map_or(unless_asked.clamp(1, most), NonZeroUsize::get);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     // As text: its source says the same again.
     let failed = |error: rayon::ThreadPoolBuildError| io::Error::other(error.to_string());

@@ -18,6 +18,7 @@ impl Buffers {
 
     /// Takes back a buffer that is no longer needed.
     pub fn give(&self, buffer: Vec<u8>) {
+        // One that was given back early has left an empty one in its place.
         if buffer.capacity() > 0 {
             self.idle.give(buffer);
         }

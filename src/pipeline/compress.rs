@@ -11,10 +11,10 @@ use crate::error::{Action, Error, Result};
 use crate::format::header::Compression;
 use crate::units::{SECTOR, to_u64, to_usize};
 
-/// log2 of the window of deflate: QEMU's readers have room for no more. Spec: "Compressed Clusters Descriptor".
+/// log2 of the window of deflate: strict readers have room for no more, and QEMU writes no larger one.
 const ZLIB_WINDOW_BITS: u8 = 12;
 
-/// How clusters are compressed, and how hard.
+/// How clusters are compressed, and at which level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codec {
     compression: Compression,
@@ -34,26 +34,26 @@ impl Codec {
         level: 6,
     };
 
-    /// The hardest that it can be asked for.
-    pub fn hardest(compression: Compression) -> u8 {
+    /// The highest level: the smallest streams, and the longest time.
+    pub fn max_level(compression: Compression) -> u8 {
         match compression {
             Compression::Zlib => 9,
             Compression::Zstd => 19,
         }
     }
 
-    /// The same with another level, 1 to [`hardest`](Self::hardest).
+    /// The same with another level, 1 to [`max_level`](Self::max_level); none if there is no such level.
     pub fn with_level(self, level: u8) -> Option<Self> {
-        let is_known = (1..=Self::hardest(self.compression)).contains(&level);
+        let is_known = (1..=Self::max_level(self.compression)).contains(&level);
         is_known.then_some(Self { level, ..self })
     }
 
-    /// What reads it.
+    /// The compression type of the header.
     pub fn compression(self) -> Compression {
         self.compression
     }
 
-    /// How hard.
+    /// The level: higher ones take longer, and less room.
     pub fn level(self) -> u8 {
         self.level
     }
@@ -207,7 +207,7 @@ mod tests {
 
     fn codecs() -> impl Iterator<Item = Codec> {
         let of = |codec: Codec| {
-            let levels = 1..=Codec::hardest(codec.compression());
+            let levels = 1..=Codec::max_level(codec.compression());
             levels.filter_map(move |level| codec.with_level(level))
         };
         of(Codec::ZSTD).chain(of(Codec::ZLIB))

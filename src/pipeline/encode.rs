@@ -21,7 +21,7 @@ pub struct Encoded {
     pub first: GuestCluster,
     /// What became of each cluster.
     pub clusters: Vec<Encoding>,
-    /// All clusters, whole, one after the other; empty if they are compressed or zeros, each of them.
+    /// All clusters, whole, one after the other. Empty if clusters are compressed and none stays as it is.
     pub bytes: Vec<u8>,
     /// The streams of those that are compressed, one after the other.
     pub streams: Vec<u8>,

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// A store of things that nobody uses at the moment; there are as many as were ever in use at the same time.
 #[derive(Debug)]
-pub struct Idle<T> {
+pub(crate) struct Idle<T> {
     things: Mutex<Vec<T>>,
 }
 
@@ -17,17 +17,17 @@ impl<T> Default for Idle<T> {
 
 impl<T> Idle<T> {
     /// Takes one, if there is any.
-    pub fn take(&self) -> Option<T> {
+    pub(crate) fn take(&self) -> Option<T> {
         self.lock().pop()
     }
 
     /// Takes one back.
-    pub fn give(&self, thing: T) {
+    pub(crate) fn give(&self, thing: T) {
         self.lock().push(thing);
     }
 
     /// Lends one, which is made if there is none.
-    pub fn with<R>(&self, make: impl FnOnce() -> T, work: impl FnOnce(&mut T) -> R) -> R {
+    pub(crate) fn with<R>(&self, make: impl FnOnce() -> T, work: impl FnOnce(&mut T) -> R) -> R {
         let mut thing = self.take().unwrap_or_else(make);
         let result = work(&mut thing);
         self.give(thing);

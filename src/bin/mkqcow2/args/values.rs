@@ -64,11 +64,11 @@ pub(super) fn parse_compress(text: &str) -> Result<Compress, String> {
     let Some(level) = level else {
         return Ok(Compress(Some(codec)));
     };
-    let hardest = Codec::hardest(codec.compression());
+    let max = Codec::max_level(codec.compression());
     match level.parse().ok().and_then(|level| codec.with_level(level)) {
         Some(codec) => Ok(Compress(Some(codec))),
         None => Err(format!(
-            "the level is '{level}', expected 1 to {hardest} for {method}"
+            "the level is '{level}', expected 1 to {max} for {method}"
         )),
     }
 }
