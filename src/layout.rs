@@ -1,6 +1,9 @@
 //! Where everything goes in the image, in one pass: data packed in ascending guest order, L2 tables between it
 //! whenever their cache is full, refcount blocks and checksums at the end, the header last of all.
 //!
+//! Compressed clusters follow each other byte by byte. Those that are stored as they are, and come while a cluster of
+//! streams is not full, are held back: otherwise each change from one to the other would leave the rest of it empty.
+//!
 //! But for the header and the two tables behind it, everything is written in ascending order. What cannot go back at
 //! all is written in [another order](Streamed).
 
@@ -19,6 +22,7 @@ mod refcounts;
 mod streamed;
 
 use allocator::Allocator;
+use blocks::Blocks;
 use checksums::Checksums;
 use held::Held;
 use index::Index;
@@ -373,7 +377,8 @@ impl<'a, S: Sink> Layout<'a, S> {
     pub fn finish(mut self) -> Result<Written> {
         self.flush_l2(&mut Pending::default())?;
         let geometry = self.design.geometry;
-        // Where they are written for the second time, and found to be others, this image gets no end.
+        // Before the end of the image: the second of two passes fails here if its tables are not those of the first,
+        // and what was sent must not look whole then.
         self.sink.write_at(self.l1.as_flattened(), self.design.l1_at())?;
         self.write_refcounts()?;
         let end = self.allocator.end();
@@ -400,24 +405,21 @@ impl<'a, S: Sink> Layout<'a, S> {
     /// Writes the blocks that count all clusters taken so far, and themselves, and the table of them.
     fn write_refcounts(&mut self) -> Result<()> {
         let geometry = self.design.geometry;
-        let blocks = refcount_blocks(geometry, self.allocator.clusters());
-        let first = self.allocator.take(blocks);
-        let clusters = self.allocator.clusters();
-        let table = blocks::table(geometry, first, blocks);
-        self.sink
-            .write_at(table.as_flattened(), self.design.refcount_table_at())?;
-        drop(table);
-        let (refcounts, entries) = (&mut self.refcounts, geometry.refcount_block_entries());
-        blocks::write(
-            self.sink,
+        let count = refcount_blocks(geometry, self.allocator.clusters());
+        let first = self.allocator.take(count);
+        let used = self.allocator.clusters();
+        let blocks = Blocks {
             geometry,
             first,
-            blocks,
-            clusters,
-            |block, counted, sink| {
-                let add = |index, more| refcount::add_to_block(block, index, more);
-                refcounts.for_each(counted, entries, sink, add)
-            },
-        )
+            count,
+            used,
+        };
+        self.sink
+            .write_at(blocks.table().as_flattened(), self.design.refcount_table_at())?;
+        let (refcounts, entries) = (&mut self.refcounts, geometry.refcount_block_entries());
+        blocks.write(self.sink, |block, counted, sink| {
+            let add = |index, more| refcount::add_to_block(block, index, more);
+            refcounts.for_each(counted, entries, sink, add)
+        })
     }
 }

@@ -29,15 +29,12 @@ pub fn fill_block(block: &mut [u8], used: u64) {
 ///
 /// # Panics
 ///
-/// If the count would pass 65535.
+/// If the block has no such count, or it would pass 65535.
 pub fn add_to_block(block: &mut [u8], index: usize, more: u16) {
     let (counts, _) = block.as_chunks_mut::<2>();
-    if let Some(count) = counts.get_mut(index) {
-        *count = u16::from_be_bytes(*count)
-            .checked_add(more)
-            .expect("a layout stays far below")
-            .to_be_bytes();
-    }
+    let count = counts.get_mut(index).expect("whoever adds knows the block");
+    let sum = u16::from_be_bytes(*count).checked_add(more);
+    *count = sum.expect("a layout stays far below").to_be_bytes();
 }
 
 /// The refcount table's entry for the block at `offset`.

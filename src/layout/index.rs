@@ -1,6 +1,6 @@
 //! Which streams there are in the image, as far as they are remembered.
 
-use crate::units::{HostOffset, to_usize};
+use crate::units::{HostOffset, to_u64, to_usize};
 
 /// Entries in a bucket.
 const WAYS: usize = 8;
@@ -66,7 +66,7 @@ impl Index {
 
 /// A stream is shorter than a cluster: 21 bits.
 fn key(crc: u32, length: usize) -> u64 {
-    u64::from(crc) << 32 | crate::units::to_u64(length)
+    u64::from(crc) << 32 | to_u64(length)
 }
 
 #[cfg(test)]

@@ -113,10 +113,10 @@ impl Refcounts {
         let (page, index) = self.place_of(host);
         let page = self.page(page, sink)?;
         page.is_changed = true;
-        if let Some(more) = page.counts.get_mut(index) {
-            let added = more.checked_add(1);
-            *more = added.expect("whoever adds has looked that it is below MAX_REFERENCES");
-        }
+        let more = page.counts.get_mut(index);
+        let more = more.expect("an index is below PAGE, the counts of a page");
+        let added = more.checked_add(1);
+        *more = added.expect("whoever adds has looked that it is below MAX_REFERENCES");
         Ok(())
     }
 

@@ -5,8 +5,9 @@
 
 use std::ops::Range;
 
+use super::blocks::Blocks;
 use super::checksums::Checksums;
-use super::{Design, PIECE, Written, blocks, header};
+use super::{Design, PIECE, Written, header};
 use crate::allocation::AllocationMap;
 use crate::clusters::{Runs, runs};
 use crate::error::Result;
@@ -81,18 +82,15 @@ impl<'a, S: Sink> Streamed<'a, S> {
         }
         sink.write_at(&header::bytes(&design, at), HostOffset(0))?;
         sink.write_at(l1(&design, map).as_flattened(), design.l1_at())?;
-        let (geometry, blocks) = (design.geometry, design.room.refcount_blocks);
-        let table = blocks::table(geometry, parts.refcount_blocks, blocks);
-        sink.write_at(table.as_flattened(), design.refcount_table_at())?;
-        drop(table);
-        blocks::write(
-            sink,
+        let geometry = design.geometry;
+        let blocks = Blocks {
             geometry,
-            parts.refcount_blocks,
-            blocks,
-            design.room.total(),
-            |_, _, _| Ok(()),
-        )?;
+            first: parts.refcount_blocks,
+            count: design.room.refcount_blocks,
+            used: design.room.total(),
+        };
+        sink.write_at(blocks.table().as_flattened(), design.refcount_table_at())?;
+        blocks.write(sink, |_, _, _| Ok(()))?;
         write_l2(&design, map, sink)?;
         Ok(Self {
             design,
