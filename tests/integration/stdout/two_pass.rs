@@ -1,7 +1,7 @@
 //! Images that go to standard output in two passes: the same bytes that would be in a file.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::process::{Output, Stdio};
 
@@ -70,9 +70,9 @@ fn the_receiver_of_a_compressed_stream_has_a_whole_image() {
     dir.run("compare -q disk.qcow2 disk.raw").exits(0).in_silence();
 }
 
-/// Changes the source once the first pass is over: the first byte is here, and the second pass waits until the
-/// front of the image is gone, which is more than a pipe holds.
-fn changed_between(dir: &Dir, options: &str, with: &[u8]) -> Output {
+/// Writes to the source once the first pass is over, these bytes at those places: the first byte is here, and the
+/// second pass waits until the front of the image is gone, which is more than a pipe holds.
+fn changed_between(dir: &Dir, options: &str, changes: &[(u64, &[u8])]) -> Output {
     let arguments = format!("--no-sync --two-pass {options} disk.raw -");
     let mut run = dir
         .command(arguments.split_whitespace())
@@ -84,13 +84,11 @@ fn changed_between(dir: &Dir, options: &str, with: &[u8]) -> Output {
     let mut image = vec![0];
     out.read_exact(&mut image).unwrap();
     let disk = File::options().write(true).open(dir.join("disk.raw")).unwrap();
-    disk.write_all_at(with, 8 * MIB).unwrap();
-    drop(disk);
+    for (at, bytes) in changes {
+        disk.write_all_at(bytes, *at).unwrap();
+    }
     out.read_to_end(&mut image).unwrap();
-    File::create(dir.join("disk.qcow2"))
-        .unwrap()
-        .write_all(&image)
-        .unwrap();
+    fs::write(dir.join("disk.qcow2"), image).unwrap();
     run.wait_with_output().unwrap()
 }
 
@@ -100,7 +98,11 @@ fn a_source_that_changes_between_the_passes_so_that_the_tables_do_is_a_failure()
     let text = b"a text that can be compressed well".repeat(1 << 19);
     fs::write(dir.join("disk.raw"), text).unwrap();
 
-    let output = changed_between(&dir, "-c zstd --cluster-size 2M", &noise(1, 4 << 20));
+    let output = changed_between(
+        &dir,
+        "-c zstd --cluster-size 2M",
+        &[(8 * MIB, &noise(1, 4 << 20))],
+    );
 
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{message}");
@@ -116,7 +118,11 @@ fn a_source_that_changes_between_the_passes_and_leaves_the_tables_alone_is_image
     let dir = Dir::new("two-pass-changed-data");
     fs::write(dir.join("disk.raw"), noise(2, 16 << 20)).unwrap();
 
-    let output = changed_between(&dir, "-c zstd --cluster-size 2M", &noise(3, 4 << 20));
+    let output = changed_between(
+        &dir,
+        "-c zstd --cluster-size 2M",
+        &[(8 * MIB, &noise(3, 4 << 20))],
+    );
 
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{message}");
@@ -150,24 +156,11 @@ fn tables_that_come_out_different_leave_no_whole_image_even_without_checksums() 
     let dir = Dir::new("two-pass-tables");
     // A front that a pipe does not hold, and two clusters under different L2 tables.
     dir.sparse("disk.raw", 1 << 30, &[(0, &[1; 512]), (1 << 20, &[0; 512])]);
-    let change = |out: &mut dyn Read, image: &mut Vec<u8>| {
-        let disk = File::options().write(true).open(dir.join("disk.raw")).unwrap();
-        disk.write_all_at(&[0; 512], 0).unwrap();
-        disk.write_all_at(&[1; 512], 1 << 20).unwrap();
-        out.read_to_end(image).unwrap();
-    };
-    let mut run = dir
-        .command("--two-pass --no-checksums --compat 0.10 --cluster-size 512 disk.raw -".split_whitespace())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut out = run.stdout.take().unwrap();
-    let mut image = vec![0];
-    out.read_exact(&mut image).unwrap();
-    change(&mut out, &mut image);
-    assert_eq!(run.wait().unwrap().code(), Some(1));
-    fs::write(dir.join("disk.qcow2"), image).unwrap();
+
+    let options = "--no-checksums --compat 0.10 --cluster-size 512";
+    let output = changed_between(&dir, options, &[(0, &[0; 512]), (MIB, &[1; 512])]);
+
+    assert_eq!(output.status.code(), Some(1));
     assert_ne!(dir.run("verify -q disk.qcow2").status(), 0);
 }
 
