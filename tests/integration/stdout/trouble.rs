@@ -187,7 +187,8 @@ fn a_file_that_would_have_something_in_front_of_the_image_is_refused() {
     let dir = Dir::new("stdout-middle");
     some_disk(&dir);
     fs::write(dir.join("old.qcow2"), "old").unwrap();
-    let says = "would have 3 bytes of something else in front of the image, which begins where its file does";
+    let says = "would have 3 bytes of something else in front of the image, which begins where its file does \
+                (redirect it to a file of its own, with > and not >>)";
     refused(&dir, ">> old.qcow2", says);
     let output = shell(&dir, "(printf old; $MKQCOW2 disk.raw -) > new.qcow2");
     assert_eq!(output.status.code(), Some(1));

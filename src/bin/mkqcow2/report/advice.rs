@@ -30,6 +30,8 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
 fn of_usage(invalid: &Invalid) -> Option<&'static str> {
     if *invalid == Invalid::StdoutIsTerminal {
         Some("redirect it, or name a file")
+    } else if matches!(invalid, Invalid::StdoutInMiddle { .. }) {
+        Some("redirect it to a file of its own, with > and not >>")
     } else if *invalid == Invalid::TargetExists {
         Some("because of --no-clobber")
     } else if *invalid == Invalid::TargetOnSource {
