@@ -95,7 +95,8 @@ impl Design {
             .saturating_add(refcounts)
     }
 
-    /// The length in bytes of what is written last: all in front of the first data cluster.
+    /// The length in bytes of what lies in front of the data and is known, and written, behind them: header, L1 table
+    /// and refcount table.
     pub fn front(&self) -> u64 {
         self.room.tables().saturating_mul(self.geometry.cluster_size())
     }
