@@ -10,7 +10,7 @@ use std::time::Instant;
 pub use options::Options;
 pub use report::{Plan, Report, Warning};
 
-use crate::allocation::{self, AllocationMap};
+use crate::allocation::{self, Allocation, AllocationMap};
 use crate::clusters;
 use crate::error::{Corrupt, Result, TooLarge};
 use crate::format::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
@@ -42,7 +42,7 @@ pub struct Imaging {
     options: Options,
     source: FileSource,
     outlet: Outlet,
-    map: AllocationMap,
+    allocation: Allocation,
     design: Design,
     begun: Instant,
 }
@@ -73,13 +73,13 @@ impl Imaging {
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
         })?;
-        let map = allocation::scan(&source, options.scan)?;
-        let design = design(&map, &options)?;
+        let allocation = allocation::scan(&source, options.scan)?;
+        let design = design(&allocation.map, &options)?;
         Ok(Self {
             options,
             source,
             outlet,
-            map,
+            allocation,
             design,
             begun,
         })
@@ -98,7 +98,7 @@ impl Imaging {
         Plan {
             kind: self.source.kind(),
             size: self.design.geometry.size(),
-            map: &self.map,
+            allocation: &self.allocation,
             image_size: self.design.image_size(),
             is_exact: self.way() == Way::Streamed,
             room_needed: self.design.room_needed(),
@@ -131,7 +131,7 @@ impl Imaging {
             .open(self.options.cleanup.clone(), self.options.sync)?;
         let copying = Copying {
             source,
-            map: &self.map,
+            map: &self.allocation.map,
             design: self.design,
             options: &self.options,
             progress,
@@ -160,7 +160,9 @@ impl Imaging {
         }
         Ok(Report {
             size: self.design.geometry.size(),
-            used: self.map.used(),
+            used: self.allocation.map.used(),
+            free: self.allocation.free,
+            regions: self.allocation.regions,
             read: copied.read,
             written,
             cluster_size: self.design.geometry.cluster_size(),

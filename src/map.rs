@@ -8,7 +8,7 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::allocation::{self, AllocationMap, Reason, Scan};
+use crate::allocation::{self, Allocation, AllocationMap, Reason, Scan};
 use crate::error::{Error, Invalid, Result};
 use crate::format::mapping::Mapping;
 use crate::image::{Access, Disk, DiskRun, Format, Image};
@@ -31,7 +31,7 @@ pub enum Map {
     /// Of an image: read while it is walked.
     Image(ImageMap),
     /// Of a raw file or device.
-    Raw(AllocationMap),
+    Raw(Allocation),
 }
 
 /// An image whose tables tell what is where.
@@ -94,7 +94,11 @@ impl Map {
         };
         match source::open(path, open) {
             Ok(source) => allocation::scan(&source, Scan::Auto).map(Self::Raw),
-            Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(Self::Raw(AllocationMap::new(0))),
+            Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(Self::Raw(Allocation {
+                map: AllocationMap::new(0),
+                regions: Vec::new(),
+                free: 0,
+            })),
             Err(error) => Err(error),
         }
     }
@@ -108,7 +112,7 @@ impl Map {
     pub fn regions(&self) -> Box<dyn Iterator<Item = Result<Region>> + '_> {
         match self {
             Self::Image(map) => Box::new(merged(map.pieces())),
-            Self::Raw(map) => Box::new(raw_regions(map).map(Ok)),
+            Self::Raw(allocation) => Box::new(raw_regions(&allocation.map).map(Ok)),
         }
     }
 }

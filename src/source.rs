@@ -66,6 +66,9 @@ pub trait Source: Debug + Sync {
     /// The smallest unit that fails as a whole, in bytes.
     fn sector_size(&self) -> u64;
 
+    /// Who might write to it while it is read.
+    fn writer(&self) -> Option<&InUse>;
+
     /// Whether it still exists, so that it is worth while to read on behind an error.
     fn is_present(&self) -> bool;
 

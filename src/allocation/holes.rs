@@ -1,6 +1,6 @@
 //! Holes of sparse files: lseek(2), `SEEK_DATA` and `SEEK_HOLE`.
 
-use super::{AllocationMap, Reason};
+use super::map::{AllocationMap, Reason};
 use crate::error::Result;
 use crate::source::{Kind, Source};
 

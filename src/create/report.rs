@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::allocation::AllocationMap;
+use crate::allocation::{Allocation, Region};
 use crate::error::{InUse, Side};
 use crate::layout::Written;
 use crate::source::{Change, Kind};
@@ -62,7 +62,7 @@ pub struct Plan<'a> {
     /// Size of the virtual disk in bytes.
     pub size: u64,
     /// What is in use, and why.
-    pub map: &'a AllocationMap,
+    pub allocation: &'a Allocation,
     /// The size of the image in bytes: exact if nothing in use is zeros and nothing is compressed, an upper bound
     /// otherwise; of a stream in one pass always exact.
     pub image_size: u64,
@@ -83,6 +83,10 @@ pub struct Report {
     pub size: u64,
     /// Bytes in use.
     pub used: u64,
+    /// Bytes that are free although they are not in holes.
+    pub free: u64,
+    /// What the source holds.
+    pub regions: Vec<Region>,
     /// Bytes read from the source.
     pub read: u64,
     /// What became of them.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::decompress::Decoders;
 use super::layer::{ImageLayer, Layer};
 use super::{HostFile, Image};
-use crate::error::{Corrupt, Result};
+use crate::error::{Corrupt, InUse, Result};
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{Change, FileSource, Kind, Source};
 use crate::units::{GuestOffset, HostOffset, SECTOR, to_u64, to_usize, within};
@@ -302,6 +302,10 @@ impl Source for Disk {
 
     fn sector_size(&self) -> u64 {
         SECTOR
+    }
+
+    fn writer(&self) -> Option<&InUse> {
+        None
     }
 
     fn is_present(&self) -> bool {

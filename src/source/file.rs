@@ -65,11 +65,6 @@ impl FileSource {
         }
     }
 
-    /// Who might write to it while it is read, if it was opened in spite of that.
-    pub fn writer(&self) -> Option<&InUse> {
-        self.watch.writer.as_ref()
-    }
-
     /// Whether others are kept from mounting it, or what shows its bytes, until it is closed.
     pub fn is_claimed(&self) -> bool {
         !self.watch.held.is_empty()
@@ -179,6 +174,10 @@ impl Source for FileSource {
 
     fn sector_size(&self) -> u64 {
         self.sector_size
+    }
+
+    fn writer(&self) -> Option<&InUse> {
+        self.watch.writer.as_ref()
     }
 
     fn is_present(&self) -> bool {

@@ -110,6 +110,10 @@ mod tests {
             512
         }
 
+        fn writer(&self) -> Option<&crate::error::InUse> {
+            None
+        }
+
         fn is_present(&self) -> bool {
             true
         }

@@ -99,6 +99,9 @@ pub(crate) fn because(reason: Option<Reason>) -> &'static str {
     match reason {
         Some(Reason::Data) => "data",
         Some(Reason::Unknown) => "nothing tells what is free",
+        Some(Reason::Unpartitioned) => "outside of all partitions",
+        Some(Reason::Mapped) => "in use",
+        Some(Reason::Behind) => "behind the end of the filesystem",
         None => "hole",
     }
 }

@@ -29,7 +29,10 @@ pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io:
         "size": report.size,
         "used": report.used,
         "read": report.read,
-        "skipped": {"holes": report.size.saturating_sub(report.used)},
+        "skipped": {
+            "holes": report.size.saturating_sub(report.used).saturating_sub(report.free),
+            "free": report.free,
+        },
         "cluster-size": report.cluster_size,
         "data-clusters": written.data_clusters,
         "zero-clusters": written.zero_clusters,
@@ -59,7 +62,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         },
         "image": args.image.to_string_lossy(),
         "size": plan.size,
-        "used": plan.map.used(),
+        "used": plan.allocation.map.used(),
         "image-size": plan.image_size,
         "room-needed": plan.room_needed,
         "free-space": plan.free_space,
@@ -71,7 +74,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "{},\"ranges\":[",
         object.strip_suffix('}').unwrap_or(&object)
     )?;
-    for (number, (range, reason)) in plan.map.parts().enumerate() {
+    for (number, (range, reason)) in plan.allocation.map.parts().enumerate() {
         let comma = if number == 0 { "" } else { "," };
         let (used, reason) = (reason.is_some(), because(reason));
         let range = json!({"start": range.start, "length": length(&range), "used": used, "reason": reason});

@@ -67,7 +67,7 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
         Kind::BlockDevice => "block device",
         Kind::Image => "disk image",
     };
-    let (source, size, used) = (shown(&args.source), plan.size, plan.map.used());
+    let (source, size, used) = (shown(&args.source), plan.size, plan.allocation.map.used());
     let (image, image_size) = (shown(args.shown_image()), plan.image_size);
     let human = BinaryBytes;
     writeln!(
@@ -103,7 +103,7 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
 pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     summary(out, args, plan)?;
     let limit = if args.verbose { usize::MAX } else { RANGES };
-    let mut ranges = plan.map.parts();
+    let mut ranges = plan.allocation.map.parts();
     for (range, reason) in ranges.by_ref().take(limit) {
         let state = if reason.is_some() { "used" } else { "free" };
         writeln!(

@@ -1,0 +1,85 @@
+//! Why a map cannot be trusted.
+
+use crate::error::{Error, Expected};
+
+/// Why what a partition table or a filesystem says of itself cannot be trusted: it is copied whole then. Offsets are
+/// those of the underlying file or device, in bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// A structure cannot be read.
+    #[error("{structure} at {at:#x} cannot be read: {error}")]
+    Unreadable {
+        /// Its name.
+        structure: &'static str,
+        /// Where it begins.
+        at: u64,
+        /// What the system said.
+        error: Box<Error>,
+    },
+    /// A structure, or what it speaks of, does not fit.
+    #[error("{structure} at {at:#x} would end at {end:#x}, past the end at {limit:#x}")]
+    PastEnd {
+        /// Its name.
+        structure: &'static str,
+        /// Where it begins.
+        at: u64,
+        /// Where it would end.
+        end: u64,
+        /// Where the partition, or whatever it has to lie in, ends.
+        limit: u64,
+    },
+    /// A field holds what it cannot.
+    #[error("{structure} at {at:#x}: {field} is {found:#x}, expected {expected}")]
+    Field {
+        /// The structure that holds the field.
+        structure: &'static str,
+        /// Where the structure begins.
+        at: u64,
+        /// The name that the specification gives it.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+        /// What would have been right.
+        expected: Expected,
+    },
+    /// A structure does not have the checksum that it should.
+    #[error("{structure} at {at:#x}: checksum is {found:#x}, expected {expected:#x}")]
+    Checksum {
+        /// Its name.
+        structure: &'static str,
+        /// Where it begins.
+        at: u64,
+        /// That is recorded.
+        found: u32,
+        /// Of what is there.
+        expected: u32,
+    },
+    /// A count that is kept is not what there is.
+    #[error("{what}: {recorded} are recorded, {counted} are there")]
+    Count {
+        /// What was counted.
+        what: &'static str,
+        /// The number that is kept.
+        recorded: u64,
+        /// The number that was found.
+        counted: u64,
+    },
+    /// There is more of something than is looked into.
+    #[error("more than {limit} {what}")]
+    TooMany {
+        /// What there is so much of.
+        what: &'static str,
+        /// How much of it is looked into.
+        limit: u64,
+    },
+    /// It says so itself, or it has what this version does not understand.
+    #[error("{0}")]
+    State(&'static str),
+    /// Two formats are recognised in the same place, of which one must be a remnant.
+    #[error("it looks like {0} and like {1}")]
+    Ambiguous(&'static str, &'static str),
+    /// A partition shares bytes with another one that does not begin and end with it.
+    #[error("it overlaps with another partition")]
+    Overlaps,
+}

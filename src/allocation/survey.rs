@@ -1,0 +1,193 @@
+//! From the whole source to its partitions and what they hold: the regions, and the map that they come to.
+
+use std::ops::Range;
+
+use super::doubt::Doubt;
+use super::map::{AllocationMap, Reason};
+use super::scheme::{Content, FILESYSTEMS, Found, Part, Scheme, TABLES};
+use super::view::View;
+use crate::units::to_u64;
+
+/// How many partitions a table may have.
+const MAX_PARTS: usize = 1024;
+
+/// A stretch of the source, and what was recognised there.
+#[derive(Debug)]
+pub struct Region {
+    /// Its bytes.
+    pub range: Range<u64>,
+    /// 0 for all of the source, 1 for a partition of it.
+    pub depth: usize,
+    /// The number of the partition, and the label that the table gives it.
+    pub part: Option<(u32, Option<String>)>,
+    /// What it holds, such as `GPT` or `ext4`; none if nothing was recognised.
+    pub name: Option<&'static str>,
+    /// The label of the filesystem.
+    pub label: Option<String>,
+    /// How many of its bytes are in use, whether they are holes or not.
+    pub used: u64,
+    /// How it is copied.
+    pub treatment: Treatment,
+}
+
+/// How a region is copied.
+#[derive(Debug)]
+pub enum Treatment {
+    /// What is outside of its partitions, and those as their own regions tell.
+    Partitioned,
+    /// What its map says is in use.
+    Mapped,
+    /// Whole: nothing tells what of it is free.
+    Unknown,
+    /// Whole: what tells that cannot be trusted.
+    Doubted(Doubt),
+}
+
+/// What was found out about a source, whatever its holes.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) map: AllocationMap,
+    pub(super) regions: Vec<Region>,
+}
+
+impl Survey {
+    /// Looks into all of a source.
+    pub(super) fn of(view: View<'_>) -> Self {
+        let mut survey = Self {
+            map: AllocationMap::new(view.len()),
+            regions: Vec::new(),
+        };
+        let recognised = Recognised::among(TABLES.iter().chain(FILESYSTEMS), view);
+        survey.add(view, 0, None, recognised);
+        survey
+    }
+
+    /// Adds a stretch that begins at or behind the end of what is known to be in use so far.
+    fn add(&mut self, view: View<'_>, depth: usize, part: Option<&Part>, recognised: Recognised) {
+        let index = self.regions.len();
+        self.regions.push(Region {
+            range: view.range(),
+            depth,
+            part: part.map(|part| (part.number, part.label.clone())),
+            name: recognised.name,
+            label: recognised.label,
+            used: 0,
+            treatment: Treatment::Unknown,
+        });
+        let (used, treatment) = match recognised.content {
+            Ok(content) => self.content(view, depth, content),
+            Err(doubt) => self.whole(view, Treatment::Doubted(doubt)),
+        };
+        if let Some(region) = self.regions.get_mut(index) {
+            (region.used, region.treatment) = (used, treatment);
+        }
+    }
+
+    /// Adds what is in use of a stretch. Returns how many bytes that is.
+    fn content(&mut self, view: View<'_>, depth: usize, content: Content) -> (u64, Treatment) {
+        let before = self.map.used();
+        let treatment = match content {
+            Content::Opaque => return self.whole(view, Treatment::Unknown),
+            Content::Mapped(map) => {
+                if let Err(doubt) = view.holds("filesystem", 0, map.size()) {
+                    return self.whole(view, Treatment::Doubted(doubt));
+                }
+                self.map.append(&map, view.range().start);
+                let end = view.range().start.saturating_add(map.size());
+                self.map.push(end..view.range().end, Reason::Behind);
+                Treatment::Mapped
+            }
+            Content::Parts(parts) if parts.len() > MAX_PARTS => {
+                let (what, limit) = ("partitions", to_u64(MAX_PARTS));
+                return self.whole(view, Treatment::Doubted(Doubt::TooMany { what, limit }));
+            }
+            Content::Parts(parts) => {
+                self.parts(view, depth, parts);
+                Treatment::Partitioned
+            }
+        };
+        (self.map.used().saturating_sub(before), treatment)
+    }
+
+    /// Adds all of a stretch, as far as it lies behind what is known to be in use.
+    fn whole(&mut self, view: View<'_>, treatment: Treatment) -> (u64, Treatment) {
+        let range = view.range();
+        let known = self.map.extents().last().map_or(0, |last| last.range.end);
+        self.map.push(range.start.max(known)..range.end, Reason::Unknown);
+        (view.len(), treatment)
+    }
+
+    /// Adds partitions and what lies between them. Of those that overlap all is in use.
+    fn parts(&mut self, view: View<'_>, depth: usize, mut parts: Vec<Part>) {
+        parts.sort_by_key(|part| (part.range.start, part.range.end));
+        // Two tables, or two entries of one, that mean the same.
+        parts.dedup_by(|next, kept| next.range == kept.range);
+        let mut end = 0;
+        let mut parts = parts.into_iter().peekable();
+        while let Some(part) = parts.next() {
+            let overlaps =
+                part.range.start < end || parts.peek().is_some_and(|next| next.range.start < part.range.end);
+            self.unpartitioned(view, end..part.range.start);
+            end = end.max(part.range.end);
+            // What there is of it.
+            let there = part.range.start.min(view.len())..part.range.end.min(view.len());
+            let Ok(inner) = view.part("partition", &there) else {
+                continue;
+            };
+            let recognised = match view.part("partition", &part.range) {
+                Err(doubt) => Recognised::doubted(None, doubt),
+                Ok(_) if overlaps => Recognised::doubted(None, Doubt::Overlaps),
+                Ok(_) => Recognised::among(FILESYSTEMS.iter(), inner),
+            };
+            self.add(inner, depth.saturating_add(1), Some(&part), recognised);
+        }
+        self.unpartitioned(view, end..view.len());
+    }
+
+    fn unpartitioned(&mut self, view: View<'_>, range: Range<u64>) {
+        let end = range.end.min(view.len());
+        if range.start < end {
+            let from = view.range().start;
+            let range = from.saturating_add(range.start)..from.saturating_add(end);
+            self.map.push(range, Reason::Unpartitioned);
+        }
+    }
+}
+
+/// What a stretch was recognised as, if anything.
+#[derive(Debug)]
+struct Recognised {
+    name: Option<&'static str>,
+    label: Option<String>,
+    content: Result<Content, Doubt>,
+}
+
+impl Recognised {
+    fn among(schemes: impl Iterator<Item = &'static Scheme>, view: View<'_>) -> Self {
+        let mut found = schemes.filter(|scheme| (scheme.is)(view));
+        match (found.next(), found.next()) {
+            (None, _) => Self {
+                name: None,
+                label: None,
+                content: Ok(Content::Opaque),
+            },
+            (Some(one), Some(other)) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
+            (Some(scheme), None) => match (scheme.read)(view) {
+                Ok(Found { name, label, content }) => Self {
+                    name: Some(name),
+                    label,
+                    content: Ok(content),
+                },
+                Err(doubt) => Self::doubted(Some(scheme.name), doubt),
+            },
+        }
+    }
+
+    fn doubted(name: Option<&'static str>, doubt: Doubt) -> Self {
+        Self {
+            name,
+            label: None,
+            content: Err(doubt),
+        }
+    }
+}
