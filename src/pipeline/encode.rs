@@ -4,15 +4,13 @@ use std::ops::Range;
 
 use super::buffers::Buffers;
 use super::compress::Compressors;
+use super::stroke::strokes;
 use super::zero::is_zero;
 use crate::clusters::Batch;
 use crate::error::Result;
 use crate::source::Source;
 use crate::source::rescue::{self, OnReadError};
 use crate::units::{GuestCluster, length, to_usize};
-
-/// How much is read in one go, in bytes.
-const PIECE: u64 = 256 << 10;
 
 /// A batch that was read.
 #[derive(Debug)]
@@ -84,17 +82,18 @@ impl Encoder<'_> {
             .map_or(Vec::new(), |_| self.stream_buffers.take(0));
         let (mut read, mut unreadable) = (0_u64, Vec::new());
         let mut filled = 0;
-        for piece in batch.used.iter().flat_map(pieces) {
-            let at = to_usize(piece.start.saturating_sub(start));
-            let (before, piece_on) = bytes.split_at_mut(at);
-            let (used, _) = piece_on.split_at_mut(to_usize(length(&piece)));
+        for stroke in strokes(&batch.used) {
+            let range = stroke.range();
+            let at = to_usize(range.start.saturating_sub(start));
+            let (before, on) = bytes.split_at_mut(at);
+            let (taken, _) = on.split_at_mut(to_usize(length(&range)));
             let (_, gap) = before.split_at_mut(filled);
             gap.fill(0);
-            for bad in rescue::read(self.source, used, piece.start, self.on_read_error)? {
+            for bad in stroke.read(self.source, taken, self.on_read_error)? {
                 rescue::append(&mut unreadable, bad);
             }
-            read = read.saturating_add(length(&piece));
-            filled = at.saturating_add(used.len());
+            read = read.saturating_add(stroke.used());
+            filled = at.saturating_add(taken.len());
             let (whole, _) = bytes.split_at(filled);
             self.complete(whole, &mut clusters, &mut streams)?;
         }
@@ -139,31 +138,5 @@ impl Encoder<'_> {
             Some(length) => Encoding::Compressed { crc, length },
             None => Encoding::Plain { crc },
         })
-    }
-}
-
-/// Cuts a range into what is read in one go: it should still be in the processor's cache when it is hashed.
-fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
-    let mut rest = range.clone();
-    std::iter::from_fn(move || {
-        let piece = rest.start..rest.end.min(rest.start.saturating_add(PIECE));
-        rest.start = piece.end;
-        (!piece.is_empty()).then_some(piece)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_are_the_range_cut() {
-        let range = 100..PIECE * 2 + 101;
-        let expected = [
-            100..PIECE + 100,
-            PIECE + 100..PIECE * 2 + 100,
-            PIECE * 2 + 100..PIECE * 2 + 101,
-        ];
-        assert!(pieces(&range).eq(expected));
     }
 }
