@@ -15,6 +15,7 @@ from corpus import (
     build_sparse,
     build_tar,
     build_text,
+    build_vast,
 )
 from proof import (
     prove_bytes,
@@ -23,6 +24,7 @@ from proof import (
     prove_compressed,
     prove_metadata,
     prove_restored,
+    prove_scan,
     prove_used_blocks,
     prove_verify,
 )
@@ -30,6 +32,7 @@ from proof import (
 PACKAGES = {
     "qemu-img": "qemu-utils",
     "e2image": "e2fsprogs",
+    "partclone.extfs": "partclone",
     "mkfs.ext4": "e2fsprogs",
     "dumpe2fs": "e2fsprogs",
     "mount": "mount",
@@ -44,6 +47,8 @@ QEMU = tool("qemu-img convert -f raw -O qcow2 SOURCE IMAGE")
 QEMU_PARALLEL = tool("qemu-img convert -f raw -O qcow2 -W -m 16 SOURCE IMAGE")
 CP = tool("cp --sparse=always SOURCE IMAGE")
 E2IMAGE = tool("e2image -Qa SOURCE IMAGE")
+PARTCLONE = Tool("partclone.extfs -c", ("partclone.extfs", "-c", "-q", "-F", "-L", "LOG", "-s", "SOURCE", "-o", "IMAGE"))
+SCAN = tool("MKQCOW2 -n SOURCE IMAGE")
 MKQCOW2_SYNCED = tool("MKQCOW2 -q SOURCE IMAGE")
 QEMU_SYNCED_SCRIPT = 'qemu-img convert -f raw -O qcow2 "$1" "$2" && sync "$2"'
 QEMU_SYNCED = Tool("qemu-img convert && sync", ("sh", "-c", QEMU_SYNCED_SCRIPT, "sh", "SOURCE", "IMAGE"))
@@ -85,6 +90,7 @@ IMAGING = Work("", ("SOURCE",), "IMAGE", prove_bytes)
 IMAGING_ZSTD = Work("", ("SOURCE",), "IMAGE", partial(prove_compressed, "zstd"))
 IMAGING_ZLIB = Work("", ("SOURCE",), "IMAGE", partial(prove_compressed, "zlib"))
 IMAGING_EMPTY = Work("", ("SOURCE",), "IMAGE", prove_metadata)
+SCANNING = Work("", ("SOURCE",), None, prove_scan)
 IMAGING_EXT4 = Work("", ("SOURCE",), "IMAGE", prove_used_blocks)
 RESTORING = Work("restore", ("IMAGE",), "TARGET", prove_restored)
 CHECKING = Work("check", ("IMAGE",), None, prove_check)
@@ -113,13 +119,16 @@ def restore_case(build: Callable[[Path, float], None], title: str, image: Tool, 
     return Case(build, RESTORING, {title: (*RESTORED, *yardsticks)}, image)
 
 
-EXT4_NEEDS = ("qemu-img", "e2image", "mkfs.ext4", "dumpe2fs", "mount", "umount")
+EXT4_TOOLS = ("mkfs.ext4", "dumpe2fs", "mount", "umount")
+EXT4_NEEDS = ("qemu-img", "e2image", "partclone.extfs", *EXT4_TOOLS)
+EXT4_RIVALS = (*PLAIN, E2IMAGE, PARTCLONE)
 COMPRESS, DEDUPE = ("--compress",), ("--compress", "--dedupe")
 
 CASES = {
     "random": Case(build_random, IMAGING, {"random": PLAIN, "random, synced": SYNCED}),
     "text": Case(build_text, IMAGING, {"text": PLAIN}),
-    "ext4": Case(build_ext4, IMAGING_EXT4, {"ext4": (*PLAIN, E2IMAGE)}, needs=EXT4_NEEDS, needs_root=True),
+    "ext4": Case(build_ext4, IMAGING_EXT4, {"ext4": EXT4_RIVALS}, needs=EXT4_NEEDS, needs_root=True),
+    "scan": Case(build_vast, SCANNING, {"scan": (SCAN,)}, needs=EXT4_TOOLS, needs_root=True),
     "sparse": Case(build_sparse, IMAGING, {"sparse": PLAIN}),
     "empty": Case(build_empty, IMAGING_EMPTY, {"empty": PLAIN}),
     "zstd": Case(build_tar, IMAGING_ZSTD, {"zstd": PACKED_ZSTD}, needs=("qemu-img", "zstd"), options=COMPRESS),

@@ -128,23 +128,47 @@ def compresses(cluster: bytes) -> bool:
 
 
 def build_ext4(path: Path, scale: float) -> None:
-    """Makes an ext4 filesystem of 2 GiB, filled to half with files, half of whose bytes are then deleted.
+    """Makes an ext4 filesystem of 4 GiB and fills it with 2.9 GiB of files, of which 1.3 GiB are then deleted.
 
     The layout is seeded; the files, and so the bytes, are those of this machine.
     """
-    with path.open("wb") as file:
-        file.truncate(scaled(2 * GIB, scale))
-    extended = f"hash_seed={FILESYSTEM_ID},lazy_itable_init=0,lazy_journal_init=0"
-    command("mkfs.ext4", "-q", "-F", "-b", "4096", "-U", FILESYSTEM_ID, "-E", extended, path)
+    size = make_ext4(path, scaled(4 * GIB, scale), lazy=0)
     with mounted(path) as root:
-        copies = fill_half(root)
+        copies = fill(root, size * 29 // 40)
         os.sync()  # A file deleted before its blocks are written leaves nothing stale.
         random.Random(SEED).shuffle(copies)
-        doomed = sum(copy.stat().st_size for copy in copies) / 2
+        doomed = size * 13 // 40
         while doomed > 0:
             copy = copies.pop()
-            doomed -= copy.stat().st_size
+            doomed -= copy.stat().st_blocks * 512
             copy.unlink()
+
+
+def build_vast(path: Path, scale: float) -> None:
+    """Makes an ext4 filesystem of 16 TiB, or a block less, of which 10 GiB are in use, in pieces of 128 KiB
+    with as much free space between them; nothing is written to the files.
+    """
+    size = make_ext4(path, min(scaled(16 * TIB, scale), 16 * TIB - MIB), lazy=1)
+    with mounted(path) as root:
+        files = []
+        for number in range(scaled(20 * GIB, size / (16 * TIB)) // (128 * KIB)):
+            if number % 1000 == 0:
+                directory = root / str(number)
+                directory.mkdir()
+            files.append(directory / str(number))
+            with files[-1].open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, 128 * KIB)
+        for file in files[::2]:
+            file.unlink()
+
+
+def make_ext4(path: Path, size: int, lazy: int) -> int:
+    """Makes an ext4 filesystem of `size` bytes in a file of holes; returns the size."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    extended = f"hash_seed={FILESYSTEM_ID},lazy_itable_init={lazy},lazy_journal_init={lazy}"
+    command("mkfs.ext4", "-q", "-F", "-b", "4096", "-U", FILESYSTEM_ID, "-E", extended, path)
+    return size
 
 
 @contextlib.contextmanager
@@ -161,23 +185,27 @@ def mounted(filesystem: Path) -> Iterator[Path]:
         root.rmdir()
 
 
-def fill_half(root: Path) -> list[Path]:
-    """Copies system files below `root` until its filesystem is half full; gives the copies.
+def fill(root: Path, used: int) -> list[Path]:
+    """Copies system files below `root`, over and over, until about `used` bytes of its filesystem are taken;
+    gives the copies.
 
     Leaves out files so large that one could overshoot.
     """
     copies = []
-    for directory in ("/usr/share", "/usr/lib"):
-        for original in regular_files(directory):
-            space = os.statvfs(root)
-            if space.f_bfree < space.f_blocks / 2:
-                return copies
-            if original.stat().st_size > space.f_blocks * space.f_frsize / 16:
-                continue
-            copy = root / original.relative_to("/")
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copies.append(Path(shutil.copyfile(original, copy)))
-    return copies
+    for turn in itertools.count():
+        before = len(copies)
+        for directory in ("/usr/share", "/usr/lib"):
+            for original in regular_files(directory):
+                space = os.statvfs(root)
+                if (space.f_blocks - space.f_bfree) * space.f_frsize >= used:
+                    return copies
+                if original.stat().st_size > space.f_blocks * space.f_frsize / 64:
+                    continue
+                copy = root / str(turn) / original.relative_to("/")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copies.append(Path(shutil.copyfile(original, copy)))
+        if len(copies) == before:
+            fail(f"{root}: /usr/share and /usr/lib hold no file to fill it with")
 
 
 def regular_files(directory: str) -> Iterator[Path]:

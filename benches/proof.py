@@ -59,6 +59,15 @@ def prove_used_blocks(places: Places) -> None:
     restored.unlink()
 
 
+def prove_scan(places: Places) -> None:
+    """Stops unless as much is in use as ext4 says, and holes of the file are left out."""
+    plan = json.loads(command(places["MKQCOW2"], "-n", "--json", places["SOURCE"], places["IMAGE"]))
+    expected = sum(end - start for start, end in used_ranges(places["SOURCE"]))
+    found = plan["regions"][0]["used"]
+    if found != expected:
+        fail(f"{found} bytes are found to be in use, expected {expected}")
+
+
 def used_ranges(filesystem: Path) -> Iterator[tuple[int, int]]:
     """Start and end, in bytes, of the ranges that are not free in the maps of an ext4 filesystem."""
     listing = command("dumpe2fs", filesystem)

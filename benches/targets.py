@@ -1,8 +1,10 @@
 """What mkqcow2 is to reach in the contests of benches/versus."""
 
 from cases import (
+    E2IMAGE,
     MKQCOW2,
     MKQCOW2_ZSTD,
+    PARTCLONE,
     QEMU,
     QEMU_CHECK,
     QEMU_COMPARE,
@@ -19,6 +21,9 @@ from corpus import CLUSTER, L2_ENTRIES, MIB, sparse_places
 WALLS = (
     ("random", QEMU, 0.70),
     ("random, synced", QEMU_SYNCED, 0.90),
+    ("ext4", QEMU, 0.45),
+    ("ext4", E2IMAGE, 0.40),
+    ("ext4", PARTCLONE, 0.10),
     ("sparse", QEMU, 0.30),
     ("zstd", QEMU_PACK_ZSTD, 0.75),
     ("zstd", ZSTD, 1.15),
@@ -35,6 +40,7 @@ WALLS = (
 
 # The size of what mkqcow2 writes to that of what a rival does, at most.
 SIZES = (
+    ("ext4", E2IMAGE, 1.01),
     ("zstd", QEMU_PACK_ZSTD, 1.00),
     ("zlib", QEMU_PACK_ZLIB, 1.02),
     ("dedupe", MKQCOW2_ZSTD, 0.75),
@@ -81,9 +87,10 @@ class Targets:
             own = self.contests["sparse"].own
             size = None if own.out else own.size / MIB
             self.add("sparse: image to clusters touched + 0.1 %", size, touched * CLUSTER * 1.001 / MIB, " MiB")
-        if "empty" in self.contests:
-            own = self.contests["empty"].own
-            self.add("empty: wall", None if own.out else own.wall, 10, " s")
+        for title, limit in (("empty", 10), ("scan", 3)):
+            if title in self.contests:
+                own = self.contests[title].own
+                self.add(f"{title}: wall", None if own.out else own.wall, limit, " s")
 
     def add_peaks(self) -> None:
         """The targets of memory, over all runs of mkqcow2; there is none with --dedupe, whose memory is an option."""
