@@ -52,6 +52,8 @@ pub struct Options {
     /// Whether disks of different sizes differ even if all that one of them has more is zeros. Sizes count in
     /// sectors of 512 bytes.
     pub strict: bool,
+    /// Whether what is [free](crate::allocation) of a raw file or device counts as zeros, as in an image of it.
+    pub used: bool,
     /// Whether to compare a raw file or device that is in use.
     pub force: bool,
     /// How many workers read and compare; as many as there are processors if not given, and at most 8.
@@ -83,13 +85,14 @@ impl Comparison {
     ///
     /// Those that are about the second name [it](crate::Error::Elsewhere).
     ///
+    /// - Those of [`allocation::scan`](crate::allocation::scan), if that is asked for.
     /// - Those of [`source::open`](crate::source::open) and [`Disk::open`](crate::image::Disk::open).
     /// - [`Error::Invalid`](crate::Error::Invalid) if a snapshot, backing file or data file is asked for of what is
     ///   no image.
     pub fn open(a: &Path, b: &Path, options: Options) -> Result<Self> {
         let begun = Instant::now();
-        let mut a = Side::open(a, &options.a, options.force)?;
-        let open_b = || Side::open(b, &options.b, options.force).map_err(|error| error.elsewhere(b));
+        let mut a = Side::open(a, &options.a, &options)?;
+        let open_b = || Side::open(b, &options.b, &options).map_err(|error| error.elsewhere(b));
         let mut opened_b = open_b();
         if a.is_claimed() && side::is_busy(&opened_b) {
             // By ourselves, perhaps: it may be the same device, a part of it, or the file behind it.

@@ -82,6 +82,17 @@ impl AllocationMap {
             .filter(|(range, _)| !range.is_empty())
     }
 
+    /// What of a range is in use, ascending.
+    pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let first = self
+            .extents
+            .partition_point(|extent| extent.range.end <= range.start);
+        let extents = self.extents.get(first..).unwrap_or_default().iter();
+        extents
+            .map(move |extent| extent.range.start.max(range.start)..extent.range.end.min(range.end))
+            .take_while(|part| !part.is_empty())
+    }
+
     /// How many bytes are in use.
     pub fn used(&self) -> u64 {
         self.extents
@@ -216,6 +227,11 @@ mod tests {
             let both = a.intersection(&b);
             for at in 0..500 {
                 proptest::prop_assert_eq!(has(&both, at), has(&a, at) && has(&b, at), "byte {}", at);
+            }
+            for range in [0..500, 17..18, 100..400, 499..600] {
+                let within: Vec<_> = both.within(range.clone()).flatten().collect();
+                let expected: Vec<_> = range.filter(|at| has(&both, *at)).collect();
+                proptest::prop_assert_eq!(within, expected);
             }
             proptest::prop_assert!(both.extents().iter().all(|extent| extent.reason == Reason::Mapped));
         }

@@ -3,17 +3,20 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::{Opening, Warning};
+use super::{Opening, Options, Warning};
+use crate::allocation::{self, AllocationMap, Scan};
 use crate::error::{Error, InUse, Invalid, Result};
 use crate::image::{Disk, Format};
 use crate::source::{self, FileSource, Open, Part, Source};
-use crate::units::{SECTOR, to_u64, to_usize};
+use crate::units::{SECTOR, length, to_u64, to_usize};
 
 /// One of the two disks.
 #[derive(Debug)]
 pub(super) struct Side {
     path: PathBuf,
     content: Content,
+    /// What of it is read, if not all is: the rest counts as zeros.
+    used: Option<AllocationMap>,
     /// It is not the one whose name need not be told.
     is_second: bool,
 }
@@ -28,18 +31,23 @@ enum Content {
 }
 
 impl Side {
-    /// Opens the disk; `force`: a raw one even if it is in use.
-    pub(super) fn open(path: &Path, opening: &Opening, force: bool) -> Result<Self> {
+    /// Opens the disk.
+    pub(super) fn open(path: &Path, opening: &Opening, options: &Options) -> Result<Self> {
         let content = match Format::of(path, opening.format)? {
             Format::Qcow2 => Content::Image(Box::new(Disk::open(path, &opening.access)?)),
             Format::Raw => {
                 opening.access.refuse_of_raw()?;
-                open_raw(path, force)?
+                open_raw(path, options.force)?
             }
+        };
+        let used = match &content {
+            Content::Raw(source) if options.used => Some(allocation::scan(source, Scan::Auto)?.map),
+            Content::Raw(_) | Content::Empty | Content::Image(_) => None,
         };
         Ok(Self {
             path: path.to_owned(),
             content,
+            used,
             is_second: false,
         })
     }
@@ -76,18 +84,25 @@ impl Side {
         let Some(source) = self.source() else {
             return Ok(None);
         };
-        source.next_data(from).map_err(|error| self.named(error))
+        match &self.used {
+            Some(map) => Ok(map.within(from..map.size()).next()),
+            None => source.next_data(from).map_err(|error| self.named(error)),
+        }
     }
 
-    /// Fills `buf` with the bytes from `at` on; behind the end of the disk they are zeros.
+    /// Fills `buf` with the bytes from `at` on; behind the end of the disk, and where it is free, they are zeros.
     pub(super) fn read(&self, buf: &mut [u8], at: u64) -> Result<()> {
         let there = to_usize(self.size().saturating_sub(at).min(to_u64(buf.len())));
         let (bytes, behind) = buf.split_at_mut(there);
         behind.fill(0);
-        match self.source() {
-            Some(source) => source.read_at(bytes, at).map_err(|error| self.named(error)),
-            None => Ok(()),
-        }
+        let Some(source) = self.source() else {
+            return Ok(());
+        };
+        let result = match &self.used {
+            Some(map) => read_used(source, map, bytes, at),
+            None => source.read_at(bytes, at),
+        };
+        result.map_err(|error| self.named(error))
     }
 
     /// What is to be known of it before it is read.
@@ -161,6 +176,21 @@ pub(super) fn is_busy(opened: &Result<Side>) -> bool {
             Error::Invalid(Invalid::SourceInUse(InUse::Busy { .. }))
         ),
     }
+}
+
+/// Reads what is in use; the rest is zeros.
+fn read_used(source: &dyn Source, map: &AllocationMap, bytes: &mut [u8], at: u64) -> Result<()> {
+    let end = at.saturating_add(to_u64(bytes.len()));
+    let (mut rest, mut at) = (bytes, at);
+    for used in map.within(at..end) {
+        let (gap, behind) = rest.split_at_mut(to_usize(used.start.saturating_sub(at)));
+        gap.fill(0);
+        let (part, behind) = behind.split_at_mut(to_usize(length(&used)));
+        source.read_at(part, used.start)?;
+        (rest, at) = (behind, used.end);
+    }
+    rest.fill(0);
+    Ok(())
 }
 
 fn open_raw(path: &Path, force: bool) -> Result<Content> {

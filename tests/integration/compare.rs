@@ -403,3 +403,32 @@ fn backing_files_are_opened_only_if_asked_for() {
     dir.run("compare --backing base.raw middle.qcow2 flat.qcow2")
         .exits(0);
 }
+
+#[test]
+fn remnants_in_free_blocks_are_a_difference_unless_only_what_is_in_use_counts() {
+    let dir = Dir::new("compare-used");
+    let swap = Disk::hole(2 * MIB)
+        .bytes(0, noise(1, 2 * MIB as usize))
+        .file(&dir, "swap.raw");
+    tool("mkswap", ["-q", "-p", "4096", swap.to_str().unwrap()]);
+    dir.run("swap.raw swap.qcow2").exits(0);
+
+    dir.run("compare swap.qcow2 swap.raw")
+        .exits(1)
+        .prints("differ, first at 0x1000");
+    dir.run("compare --used swap.qcow2 swap.raw").exits(0);
+    dir.run("compare --used swap.raw swap.qcow2").exits(0);
+
+    // What is in use is compared.
+    let file = File::options().write(true).open(&swap).unwrap();
+    file.write_all_at(b"boot", 512).unwrap();
+    dir.run("compare --used --all swap.qcow2 swap.raw")
+        .exits(1)
+        .prints("first at 0x200");
+    // What is free is not, but a byte of it in the image is.
+    dir.run("--scan sparse swap.raw all.qcow2").exits(0);
+    dir.run("compare all.qcow2 swap.raw").exits(0);
+    dir.run("compare --used all.qcow2 swap.raw")
+        .exits(1)
+        .prints("first at 0x1000");
+}

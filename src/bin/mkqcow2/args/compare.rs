@@ -50,6 +50,10 @@ pub(crate) struct Compare {
     #[arg(short, long)]
     strict: bool,
 
+    /// Of a raw file or device, take for zeros what is free in its filesystems, as its image does
+    #[arg(short, long)]
+    used: bool,
+
     /// Compare a device or raw file even if it is in use
     #[arg(short, long)]
     force: bool,
@@ -92,6 +96,7 @@ impl Compare {
             a: opening(self.format_a, a),
             b: opening(self.format_b, b),
             strict: self.strict,
+            used: self.used,
             force: self.force,
             threads: self.threads,
         }
