@@ -14,6 +14,7 @@ mod bits;
 mod doubt;
 mod holes;
 mod map;
+mod region;
 mod scheme;
 mod survey;
 mod swap;
@@ -23,8 +24,8 @@ use crate::error::Result;
 use crate::source::Source;
 pub use doubt::Doubt;
 pub use map::{AllocationMap, Extent, Reason};
+pub use region::{Region, Treatment};
 use survey::Survey;
-pub use survey::{Region, Treatment};
 use view::View;
 
 /// How to find out what is in use.

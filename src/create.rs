@@ -119,12 +119,7 @@ impl Imaging {
     ///   places.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
         let source = &self.source;
-        let mut warnings: Vec<_> = source
-            .writer()
-            .cloned()
-            .map(Warning::SourceInUse)
-            .into_iter()
-            .collect();
+        let mut warnings = self.plan().warnings();
         let way = self.way();
         let mut sink = self
             .outlet

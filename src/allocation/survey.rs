@@ -4,44 +4,13 @@ use std::ops::Range;
 
 use super::doubt::Doubt;
 use super::map::{AllocationMap, Reason};
+use super::region::{Region, Treatment};
 use super::scheme::{Content, FILESYSTEMS, Found, Part, Scheme, TABLES};
 use super::view::View;
 use crate::units::to_u64;
 
 /// How many partitions a table may have.
 const MAX_PARTS: usize = 1024;
-
-/// A stretch of the source, and what was recognised there.
-#[derive(Debug)]
-pub struct Region {
-    /// Its bytes.
-    pub range: Range<u64>,
-    /// 0 for all of the source, 1 for a partition of it.
-    pub depth: usize,
-    /// The number of the partition, and the label that the table gives it.
-    pub part: Option<(u32, Option<String>)>,
-    /// What it holds, such as `GPT` or `ext4`; none if nothing was recognised.
-    pub name: Option<&'static str>,
-    /// The label of the filesystem.
-    pub label: Option<String>,
-    /// How many of its bytes are in use, whether they are holes or not.
-    pub used: u64,
-    /// How it is copied.
-    pub treatment: Treatment,
-}
-
-/// How a region is copied.
-#[derive(Debug)]
-pub enum Treatment {
-    /// What is outside of its partitions, and those as their own regions tell.
-    Partitioned,
-    /// What its map says is in use.
-    Mapped,
-    /// Whole: nothing tells what of it is free.
-    Unknown,
-    /// Whole: what tells that cannot be trusted.
-    Doubted(Doubt),
-}
 
 /// What was found out about a source, whatever its holes.
 #[derive(Debug)]

@@ -16,6 +16,16 @@ pub enum Warning {
     /// The source was imaged although it was in use.
     #[error("the source is {0}: imaged all the same, files may not be consistent")]
     SourceInUse(InUse),
+    /// What tells what is free in the source, or in a partition of it, cannot be trusted. Nothing is lost by it.
+    #[error("{}{why}: copied whole", place(*partition, *name))]
+    CopiedWhole {
+        /// The number of the partition; none for all of the source.
+        partition: Option<u32>,
+        /// What it was recognised as.
+        name: Option<&'static str>,
+        /// Why that cannot be trusted.
+        why: String,
+    },
     /// The source changed while it was read.
     #[error("the source changed while it was read ({0}): the image is not of one moment")]
     SourceChanged(Change),
@@ -40,7 +50,10 @@ impl Warning {
     /// Which of the two files it is about.
     pub fn side(&self) -> Side {
         match self {
-            Self::SourceInUse(_) | Self::SourceChanged(_) | Self::Unreadable { .. } => Side::Source,
+            Self::SourceInUse(_)
+            | Self::CopiedWhole { .. }
+            | Self::SourceChanged(_)
+            | Self::Unreadable { .. } => Side::Source,
             Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
         }
     }
@@ -49,8 +62,27 @@ impl Warning {
     pub fn matters(&self) -> bool {
         match self {
             Self::SourceChanged(_) | Self::Unreadable { .. } | Self::NotDurable(_) | Self::Elsewhere => true,
-            Self::SourceInUse(_) | Self::OwnerNotKept => false,
+            Self::SourceInUse(_) | Self::CopiedWhole { .. } | Self::OwnerNotKept => false,
         }
+    }
+
+    /// Of each doubt about what is free.
+    pub(super) fn of_doubts(allocation: &Allocation) -> impl Iterator<Item = Self> {
+        allocation.doubts().map(|(region, doubt)| Self::CopiedWhole {
+            partition: region.part.as_ref().map(|(number, _)| *number),
+            name: region.name,
+            why: doubt.to_string(),
+        })
+    }
+}
+
+/// Where in the source, to be put in front of what is wrong there.
+fn place(partition: Option<u32>, name: Option<&str>) -> String {
+    match (partition, name) {
+        (None, None) => String::new(),
+        (None, Some(name)) => format!("{name}: "),
+        (Some(number), None) => format!("partition {number}: "),
+        (Some(number), Some(name)) => format!("partition {number}, {name}: "),
     }
 }
 
@@ -74,6 +106,15 @@ pub struct Plan<'a> {
     pub free_space: Option<u64>,
     /// Who might write to the source meanwhile.
     pub in_use: Option<&'a InUse>,
+}
+
+impl Plan<'_> {
+    /// What is known before anything is done that whoever makes the image should know.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let in_use = self.in_use.cloned().map(Warning::SourceInUse);
+        let doubts = Warning::of_doubts(self.allocation);
+        in_use.into_iter().chain(doubts).collect()
+    }
 }
 
 /// What was done.

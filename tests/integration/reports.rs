@@ -20,6 +20,23 @@ fn dir(test: &str) -> Dir {
     dir
 }
 
+/// What is told of a disk in which there is nothing to recognise.
+fn nothing_recognised(size: u64) -> Value {
+    json!({
+        "start": 0,
+        "length": size,
+        "depth": 0,
+        "partition": null,
+        "partition-label": null,
+        "name": null,
+        "label": null,
+        "used": size,
+        "free": 0,
+        "treatment": "whole",
+        "why": "nothing recognised",
+    })
+}
+
 fn length_of(dir: &Dir, name: &str) -> u64 {
     dir.join(name).metadata().unwrap().len()
 }
@@ -77,7 +94,7 @@ fn a_script_is_told_in_one_object() {
             "size": 4 * MIB,
             "used": 2 * MIB,
             "read": 2 * MIB,
-            "skipped": {"holes": 2 * MIB},
+            "skipped": {"holes": 2 * MIB, "free": 0},
             "cluster-size": 65536,
             "data-clusters": 16,
             "zero-clusters": 16,
@@ -88,6 +105,7 @@ fn a_script_is_told_in_one_object() {
             "shared-clusters": 0,
             "shared-bytes": 0,
             "written": length_of(&dir, "image.qcow2"),
+            "regions": [nothing_recognised(4 * MIB)],
             "unreadable": [],
             "warnings": [],
         })
@@ -222,6 +240,8 @@ fn a_script_is_told_the_plan() {
             "size": 4 * MIB,
             "used": 2 * MIB,
             "in-use": Value::Null,
+            "warnings": [],
+            "regions": [nothing_recognised(4 * MIB)],
             "ranges": [
                 {"start": 0, "length": 2 * MIB, "used": true, "reason": "data"},
                 {"start": 2 * MIB, "length": 2 * MIB, "used": false, "reason": "hole"},

@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
+mod regions;
 pub(crate) mod restore;
 pub(crate) mod verify;
 

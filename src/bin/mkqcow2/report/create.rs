@@ -18,8 +18,8 @@ pub(crate) const INCOMPLETE: &str = "is incomplete: what was written is no image
 
 /// Of a dry run.
 pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
-    if let Some(in_use) = plan.in_use {
-        say_of(&args.source, &Warning::SourceInUse(in_use.clone()).to_string());
+    for warning in plan.warnings() {
+        say_of(&args.source, &format!("warning: {warning}"));
     }
     let is_told = if args.json.json {
         print(|out| json::plan(out, args, plan))

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::create::Create;
 use crate::console;
-use crate::report::because;
+use crate::report::{because, regions};
 use mkqcow2::pipeline::compress::Codec;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
@@ -20,7 +20,6 @@ pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io:
         .iter()
         .map(|range| json!({"start": range.start, "length": length(range)}))
         .collect();
-    let warnings: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
     let matters = report.warnings.iter().any(Warning::matters);
     let object = json!({
         "status": if matters { 3 } else { 0 },
@@ -44,10 +43,15 @@ pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io:
         "shared-bytes": written.shared_bytes,
         "written": written.image_size,
         "seconds": report.duration.as_secs_f64(),
+        "regions": regions::objects(&report.regions),
         "unreadable": unreadable,
-        "warnings": warnings,
+        "warnings": words(&report.warnings),
     });
     writeln!(out, "{}", console::json(&object))
+}
+
+fn words(warnings: &[Warning]) -> Vec<String> {
+    warnings.iter().map(ToString::to_string).collect()
 }
 
 /// Of a dry run. There may be a million ranges: they are written one by one.
@@ -67,6 +71,8 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "room-needed": plan.room_needed,
         "free-space": plan.free_space,
         "in-use": plan.in_use.map(ToString::to_string),
+        "warnings": words(&plan.warnings()),
+        "regions": regions::objects(&plan.allocation.regions),
     });
     let object = console::json(&object);
     write!(

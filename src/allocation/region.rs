@@ -1,0 +1,55 @@
+//! What was recognised where, as those are told who want to know why something was copied.
+
+use std::ops::Range;
+
+use super::doubt::Doubt;
+use crate::units::length;
+
+/// A stretch of the source, and what was recognised there.
+#[derive(Debug)]
+pub struct Region {
+    /// Its bytes.
+    pub range: Range<u64>,
+    /// 0 for all of the source, 1 for a partition of it.
+    pub depth: usize,
+    /// The number of the partition, and the label that the table gives it.
+    pub part: Option<(u32, Option<String>)>,
+    /// What it holds, such as `GPT` or `ext4`; none if nothing was recognised.
+    pub name: Option<&'static str>,
+    /// The label of the filesystem.
+    pub label: Option<String>,
+    /// How many of its bytes are in use, whether they are holes or not.
+    pub used: u64,
+    /// How it is copied.
+    pub treatment: Treatment,
+}
+
+impl Region {
+    /// How many of its bytes are free, whether they are holes or not.
+    pub fn free(&self) -> u64 {
+        length(&self.range).saturating_sub(self.used)
+    }
+
+    /// Why all of it is copied, if it is.
+    pub fn why_whole(&self) -> Option<String> {
+        match (&self.treatment, self.name) {
+            (Treatment::Partitioned | Treatment::Mapped, _) => None,
+            (Treatment::Unknown, None) => Some("nothing recognised".to_owned()),
+            (Treatment::Unknown, Some(_)) => Some("nothing tells what is free".to_owned()),
+            (Treatment::Doubted(doubt), _) => Some(doubt.to_string()),
+        }
+    }
+}
+
+/// How a region is copied.
+#[derive(Debug)]
+pub enum Treatment {
+    /// What is outside of its partitions, and those as their own regions tell.
+    Partitioned,
+    /// What its map says is in use.
+    Mapped,
+    /// Whole: nothing tells what of it is free.
+    Unknown,
+    /// Whole: what tells that cannot be trusted.
+    Doubted(Doubt),
+}
