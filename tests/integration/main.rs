@@ -22,6 +22,7 @@ mod disk;
 mod elsewhere;
 mod failing;
 mod faults;
+mod filesystems;
 mod format;
 mod info;
 mod layout;

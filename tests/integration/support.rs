@@ -200,8 +200,8 @@ fn to_install(program: &str) -> &'static str {
         "losetup" | "mount" | "umount" | "swapon" | "swapoff" | "mkswap" => {
             "apt-get install mount util-linux"
         }
-        "mkfs.ext4" | "e2fsck" | "debugfs" => "apt-get install e2fsprogs",
-        "mkfs.btrfs" => "apt-get install btrfs-progs",
+        "mkfs.ext4" | "mke2fs" | "e2fsck" | "dumpe2fs" | "debugfs" => "apt-get install e2fsprogs",
+        "mkfs.btrfs" | "btrfs" => "apt-get install btrfs-progs",
         "sfdisk" => "apt-get install fdisk",
         "mandoc" => "apt-get install mandoc",
         "nbdkit" => "apt-get install nbdkit",
