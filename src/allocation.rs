@@ -14,6 +14,8 @@ mod bits;
 mod doubt;
 mod holes;
 mod map;
+mod opaque;
+mod partitions;
 mod region;
 mod scheme;
 mod survey;

@@ -51,7 +51,7 @@ pub(super) struct Part {
 }
 
 /// Those that are looked for in a whole disk.
-pub(super) const TABLES: &[Scheme] = &[];
+pub(super) const TABLES: &[Scheme] = &[super::partitions::SCHEME];
 
 /// Those that are looked for in a whole disk and in each partition.
 pub(super) const FILESYSTEMS: &[Scheme] = &[super::swap::SCHEME];

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::doubt::Doubt;
 use super::map::{AllocationMap, Reason};
+use super::opaque;
 use super::region::{Region, Treatment};
 use super::scheme::{Content, FILESYSTEMS, Found, Part, Scheme, TABLES};
 use super::view::View;
@@ -134,14 +135,15 @@ struct Recognised {
 impl Recognised {
     fn among(schemes: impl Iterator<Item = &'static Scheme>, view: View<'_>) -> Self {
         let mut found = schemes.filter(|scheme| (scheme.is)(view));
-        match (found.next(), found.next()) {
-            (None, _) => Self {
-                name: None,
+        match (found.next(), found.next(), opaque::name(view)) {
+            (None, _, name) => Self {
+                name,
                 label: None,
                 content: Ok(Content::Opaque),
             },
-            (Some(one), Some(other)) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
-            (Some(scheme), None) => match (scheme.read)(view) {
+            (Some(one), Some(other), _) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
+            (Some(scheme), None, Some(name)) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),
+            (Some(scheme), None, None) => match (scheme.read)(view) {
                 Ok(Found { name, label, content }) => Self {
                     name: Some(name),
                     label,

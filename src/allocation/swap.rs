@@ -1,7 +1,7 @@
 //! Linux swap areas. Source: include/linux/swap.h, `union swap_header`; mkswap(8); systemd's and uswsusp's signatures
 //! of images of hibernation.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned};
 
 use super::doubt::Doubt;
 use super::map::{AllocationMap, Reason};
@@ -22,17 +22,23 @@ const PAGE_SIZES: [u64; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 /// What stands at the end of the first page.
 const MAGIC: &[u8; 10] = b"SWAPSPACE2";
 
+/// What stood there until Linux 2.4, behind a map of pages.
+const OLD_MAGIC: &[u8; 10] = b"SWAP-SPACE";
+
 /// What stands there instead while a hibernated system sleeps in the area.
 const SLEEPING: [&[u8]; 4] = [b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
 
-/// The same, at the beginning of the first page.
+/// The same, at the beginning of the first page, whose end looks as ever then.
 const TUX_ON_ICE: &[u8] = &[0xed, 0xc3, 0x02, 0xe9, 0x98, 0x56, 0xe5, 0x0c];
 
 /// Where the header begins, behind room for boot code.
 const HEADER: u64 = 1024;
 
+/// Where the list of bad pages begins. It ends before the signature.
+const BAD_PAGES: u64 = 1536;
+
 /// What the first page says, from byte 1024 on.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawHeader {
     /// 1024: 1, the only version there is.
@@ -45,26 +51,26 @@ struct RawHeader {
     uuid: [u8; 16],
     /// 1052: zeros behind it.
     volume_name: [u8; 16],
+    /// 1068: zeros, up to the list of bad pages.
+    padding: [u8; 468],
 }
 
-const _: () = assert!(size_of::<RawHeader>() == 44);
+const _: () = assert!(size_of::<RawHeader>() == 512);
 
-/// The page size, if the first page ends with one of these words.
-fn page_size(view: View<'_>, words: &[&[u8]]) -> Option<u64> {
-    let ends_so = |size: &u64| {
-        words
-            .iter()
-            .any(|word| view.has(size - to_u64(MAGIC.len()), word))
-    };
-    PAGE_SIZES.into_iter().find(ends_so)
+/// The sizes of pages that end with a word.
+fn page_sizes(view: View<'_>, word: &[u8]) -> impl Iterator<Item = u64> {
+    let ends_so = move |size: &u64| view.has(size.saturating_sub(to_u64(MAGIC.len())), word);
+    PAGE_SIZES.into_iter().filter(ends_so)
 }
 
 fn is_sleeping(view: View<'_>) -> bool {
-    page_size(view, &SLEEPING).is_some() || view.has(0, TUX_ON_ICE)
+    let mut words = SLEEPING.iter();
+    words.any(|word| page_sizes(view, word).next().is_some()) || view.has(0, TUX_ON_ICE)
 }
 
 fn is(view: View<'_>) -> bool {
-    page_size(view, &[MAGIC]).is_some() || is_sleeping(view)
+    let is_area = |word| page_sizes(view, word).next().is_some();
+    is_area(MAGIC) || is_area(OLD_MAGIC) || is_sleeping(view)
 }
 
 /// The first page is in use, with the list of bad pages in it; what was swapped out is of no use once nobody uses
@@ -73,18 +79,20 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     if is_sleeping(view) {
         return Err(Doubt::State("a hibernated system sleeps in it"));
     }
-    let page_size = page_size(view, &[MAGIC]).ok_or(Doubt::State("its signature is gone"))?;
+    let mut sizes = page_sizes(view, MAGIC);
+    let page_size = match (sizes.next(), sizes.next()) {
+        (Some(size), None) => size,
+        (Some(_), Some(_)) => return Err(Doubt::State("it is signed for pages of two sizes")),
+        (None, _) => {
+            return Ok(Found {
+                name: "swap (version 0)",
+                label: None,
+                content: Content::Opaque,
+            });
+        }
+    };
     let header: RawHeader = view.structure("swap header", HEADER)?;
-    let version = u64::from(header.version.get());
-    if version != 1 {
-        return Err(Doubt::Field {
-            structure: "swap header",
-            at: view.position(HEADER),
-            field: "version",
-            found: version,
-            expected: Expected::Exactly(1),
-        });
-    }
+    check(view, &header, page_size)?;
     let pages = u64::from(header.last_page.get()).saturating_add(1);
     let size = pages.saturating_mul(page_size);
     view.holds("swap area", 0, size)?;
@@ -97,4 +105,40 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         label: (!label.is_empty()).then(|| label.to_owned()),
         content: Content::Mapped(map),
     })
+}
+
+/// What Linux demands of the first page, and what mkswap makes of it: something else there may be the beginning of a
+/// format that left the header as it was.
+fn check(view: View<'_>, header: &RawHeader, page_size: u64) -> Result<(), Doubt> {
+    let field = |field, found: u32, expected| {
+        Err(Doubt::Field {
+            structure: "swap header",
+            at: view.position(HEADER),
+            field,
+            found: found.into(),
+            expected,
+        })
+    };
+    let room = page_size
+        .saturating_sub(BAD_PAGES)
+        .saturating_sub(to_u64(MAGIC.len()));
+    let (version, last_page, bad) = (
+        header.version.get(),
+        header.last_page.get(),
+        header.nr_badpages.get(),
+    );
+    if version != 1 {
+        return field("version", version, Expected::Exactly(1));
+    }
+    if last_page == 0 {
+        return field("last_page", last_page, Expected::AtLeast(1));
+    }
+    if u64::from(bad) > room / 4 {
+        return field("nr_badpages", bad, Expected::AtMost(room / 4));
+    }
+    let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    if !is_blank(&header.padding) || !is_blank(&view.bytes("boot code", 0, HEADER)?) {
+        return Err(Doubt::State("something lies around its header"));
+    }
+    Ok(())
 }

@@ -1,0 +1,81 @@
+//! Well-known formats of which it is not known here what is free in them: all of them is copied.
+//!
+//! They have to be recognised nevertheless. Many of them leave what was there before in place: behind the superblock
+//! of an encrypted volume or of a RAID, that of an old filesystem may look as good as ever, and its map would call
+//! free what is in use. What looks like one of these and like something else is copied whole.
+
+mod edges;
+mod formats;
+mod raid;
+
+use super::view::View;
+use edges::Edges;
+use formats::FORMATS;
+
+/// The name of the format that a stretch carries the signature of, if it is one of these.
+pub(super) fn name(view: View<'_>) -> Option<&'static str> {
+    let edges = Edges::of(view);
+    let table = FORMATS.iter().find(|format| format.is_in(&edges));
+    table.map(|format| format.name).or_else(|| computed(&edges))
+}
+
+/// Whether a stretch is in a format.
+type Test = fn(&Edges<'_>) -> bool;
+
+/// Those whose signature is more than some bytes in some place.
+const COMPUTED: [(&str, Test); 7] = [
+    ("Linux RAID", raid::is_linux),
+    ("Promise RAID", raid::is_promise),
+    ("VIA RAID", raid::is_via),
+    ("ZFS", is_zfs),
+    ("minix", is_minix),
+    ("Apple partition map", is_apple_map),
+    ("Sun disk label", is_sun_label),
+];
+
+fn computed(edges: &Edges<'_>) -> Option<&'static str> {
+    let found = COMPUTED.iter().find(|(_, is_in)| is_in(edges));
+    found.map(|(name, _)| *name)
+}
+
+/// A label of ZFS begins with a list of names and values, in the external data representation, of which the first is
+/// the version. There are four of them; a pool without both of the first is nothing that is in use.
+fn is_zfs(edges: &Edges<'_>) -> bool {
+    const LABELS: [u64; 2] = [0, 256 << 10];
+    const LIST: u64 = 16 << 10;
+    LABELS.iter().any(|label| {
+        let list = label.saturating_add(LIST);
+        edges.has(list, b"\x01") && edges.has(list.saturating_add(20), b"\0\0\0\x07version")
+    })
+}
+
+/// Its superblock is where that of ext4 is, and its signature so short that a number of that may look like it.
+fn is_minix(edges: &Edges<'_>) -> bool {
+    const SUPERBLOCK: u64 = 1024;
+    let has = |at: u64, bytes: &[u8]| edges.has(SUPERBLOCK.saturating_add(at), bytes);
+    // Versions 1 and 2, each with short and long names, and version 3.
+    let is_signed = [b"\x7f\x13", b"\x8f\x13", b"\x68\x24", b"\x78\x24"]
+        .iter()
+        .any(|magic| has(16, *magic))
+        || has(24, b"\x5a\x4d");
+    is_signed && !has(56, b"\x53\xef")
+}
+
+/// The first block names the size of blocks, the second begins the map.
+fn is_apple_map(edges: &Edges<'_>) -> bool {
+    edges.has(0, b"ER")
+        && [512, 1024, 2048, 4096]
+            .iter()
+            .any(|block| edges.has(*block, b"PM\0\0"))
+}
+
+/// A sector signed near its end, in which all words come to nothing.
+fn is_sun_label(edges: &Edges<'_>) -> bool {
+    let Some(sector) = edges.bytes(0, 512) else {
+        return false;
+    };
+    let sum = sector.chunks_exact(2).fold(0, |sum, word| {
+        sum ^ <[u8; 2]>::try_from(word).map_or(0, u16::from_be_bytes)
+    });
+    edges.has(508, b"\xda\xbe") && sum == 0
+}

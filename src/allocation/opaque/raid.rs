@@ -1,0 +1,122 @@
+//! Members of RAIDs. Sources: Linux, `include/uapi/linux/raid/md_p.h`; the makers' formats as libblkid knows them.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, U64, Unaligned};
+
+use super::edges::Edges;
+use crate::units::to_u64;
+
+const MAGIC: u32 = 0xa92b_4efc;
+
+/// The level of mirrors.
+const MIRROR: u32 = 1;
+
+/// What a mirror may have that leaves its content where it is: a bitmap of writes, a list of bad blocks.
+const HARMLESS_FEATURES: u32 = 0x1 | 0x8;
+
+/// The beginning of a superblock of version 0.90, in the byte order of the machine.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawOld {
+    /// 0.
+    magic: U32<LE>,
+    /// 4: 0.
+    major_version: U32<LE>,
+    /// 8: 90, or 91 while the array is being reshaped.
+    minor_version: U32<LE>,
+    /// 12: the patch version, the words that are valid, the first of the identity, the time of creation.
+    others: [u8; 16],
+    /// 28.
+    level: U32<LE>,
+}
+
+const _: () = assert!(size_of::<RawOld>() == 32);
+
+/// The beginning of a superblock of version 1.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawNew {
+    /// 0.
+    magic: U32<LE>,
+    /// 4: 1.
+    major_version: U32<LE>,
+    /// 8: bits, one for each feature.
+    feature_map: U32<LE>,
+    /// 12: identity, name, time of creation.
+    names: [u8; 60],
+    /// 72.
+    level: U32<LE>,
+    /// 76: layout, sizes, what it is reshaped to.
+    shape: [u8; 52],
+    /// 128: the sector that the content begins with.
+    data_offset: U64<LE>,
+    /// 136: how many sectors of it there may be.
+    data_size: U64<LE>,
+    /// 144: the sector that this is in.
+    super_offset: U64<LE>,
+}
+
+const _: () = assert!(size_of::<RawNew>() == 152);
+
+/// Whether it is a member of an array of md, other than a mirror with all of its content at the beginning: what that
+/// holds is there as it is.
+pub(super) fn is_linux(edges: &Edges<'_>) -> bool {
+    let old = edges.before_end(64 << 10, 64 << 10);
+    let new = edges.before_end(8 << 10, 4 << 10);
+    old.is_some_and(|at| is_old(edges, at))
+        || [Some(0), Some(4 << 10), new]
+            .into_iter()
+            .flatten()
+            .any(|at| is_new(edges, at))
+}
+
+fn structure<T: FromBytes>(edges: &Edges<'_>, at: u64) -> Option<T> {
+    let bytes = edges.bytes(at, to_u64(size_of::<T>()))?;
+    T::read_from_bytes(&bytes).ok()
+}
+
+fn is_old(edges: &Edges<'_>, at: u64) -> bool {
+    let Some(found) = structure::<RawOld>(edges, at) else {
+        return false;
+    };
+    let is_swapped = found.magic.get() == MAGIC.swap_bytes();
+    let number = |field: U32<LE>| {
+        if is_swapped {
+            field.get().swap_bytes()
+        } else {
+            field.get()
+        }
+    };
+    let is_plain_mirror = number(found.level) == MIRROR && number(found.minor_version) == 90;
+    number(found.magic) == MAGIC && !is_plain_mirror
+}
+
+fn is_new(edges: &Edges<'_>, at: u64) -> bool {
+    let Some(found) = structure::<RawNew>(edges, at) else {
+        return false;
+    };
+    let is_one =
+        found.magic.get() == MAGIC && found.major_version.get() == 1 && found.super_offset.get() == at / 512;
+    let is_plain_mirror = found.level.get() == MIRROR
+        && found.data_offset.get() == 0
+        && found.feature_map.get() & !HARMLESS_FEATURES == 0;
+    is_one && !is_plain_mirror
+}
+
+/// Promise's is in one of many places near the end.
+pub(super) fn is_promise(edges: &Edges<'_>) -> bool {
+    const SECTORS: [u64; 13] = [16, 63, 255, 256, 399, 591, 675, 735, 911, 951, 974, 991, 3087];
+    SECTORS.iter().any(|sector| {
+        let at = edges.before_end(sector.saturating_mul(512), 512);
+        at.is_some_and(|at| edges.has(at, b"Promise Technology, Inc."))
+    })
+}
+
+/// VIA's signature is short, but there is a sum of what follows it.
+pub(super) fn is_via(edges: &Edges<'_>) -> bool {
+    let sector = edges.before_end(512, 512).and_then(|at| edges.bytes(at, 51));
+    let Some((sum, summed)) = sector.as_deref().and_then(<[u8]>::split_last) else {
+        return false;
+    };
+    let is_signed = matches!(summed, [0x55, 0xaa, 0..=2, ..]);
+    is_signed && summed.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == *sum
+}

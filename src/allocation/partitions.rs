@@ -1,0 +1,132 @@
+//! Partition tables: the MBR, the GPT, and disks that have both.
+//!
+//! Where a disk says twice how it is divided, all of it counts: partitions that both tables know are one, and what
+//! only one of them knows is looked into as well. Tables that lie inside of what they call a partition are not
+//! believed.
+
+mod gpt;
+mod mbr;
+
+use std::ops::Range;
+
+use super::doubt::Doubt;
+use super::scheme::{Content, Found, Part, Scheme};
+use super::view::View;
+use crate::units::to_u64;
+use mbr::RawMbr;
+
+pub(super) const SCHEME: Scheme = Scheme {
+    name: "partition table",
+    is,
+    read,
+};
+
+/// The sizes that sectors have, in bytes: tried one after another where the source does not tell.
+const SECTOR_SIZES: [u64; 4] = [512, 1024, 2048, 4096];
+
+/// What one or more tables say.
+#[derive(Debug, Default)]
+struct Table {
+    parts: Vec<Part>,
+    /// What they lie in themselves.
+    own: Vec<Range<u64>>,
+}
+
+impl Table {
+    fn join(&mut self, other: Self) {
+        self.parts.extend(other.parts);
+        self.own.extend(other.own);
+    }
+
+    /// The partitions, each range once; of two that have the same, the first is kept.
+    ///
+    /// No table may be in a partition: what the partition calls free would be missing in the image.
+    fn into_parts(mut self) -> Result<Vec<Part>, Doubt> {
+        let is_within = |part: &Part| {
+            let overlaps = |own: &Range<u64>| own.start < part.range.end && part.range.start < own.end;
+            self.own.iter().any(overlaps)
+        };
+        if self.parts.iter().any(is_within) {
+            return Err(Doubt::State("a partition covers a partition table"));
+        }
+        self.parts.sort_by_key(|part| (part.range.start, part.range.end));
+        self.parts.dedup_by(|next, kept| next.range == kept.range);
+        Ok(self.parts)
+    }
+}
+
+fn is(view: View<'_>) -> bool {
+    RawMbr::read(view, "MBR", 0).is_ok_and(|mbr| mbr.is_some_and(|mbr| mbr.is_table()))
+}
+
+fn read(view: View<'_>) -> Result<Found, Doubt> {
+    let mbr = RawMbr::read(view, "MBR", 0)?.ok_or(Doubt::State("its signature is gone"))?;
+    let dynamic = Found {
+        name: "dynamic disk",
+        label: None,
+        content: Content::Opaque,
+    };
+    // Its volumes may be striped: one that begins in a partition need not go on there.
+    if mbr.is_dynamic() {
+        return Ok(dynamic);
+    }
+    let (name, table) = if mbr.is_protective() {
+        let (sector_size, gpt) = gpt(view)?;
+        if gpt.is_dynamic {
+            return Ok(dynamic);
+        }
+        let mut table = gpt.table;
+        let hybrid = mbr.table(view, sector_size)?;
+        let name = if hybrid.parts.is_empty() {
+            "GPT"
+        } else {
+            "GPT and MBR"
+        };
+        table.join(hybrid);
+        (name, table)
+    } else if mbr.has_protective_type() {
+        return Err(Doubt::State("its protective MBR does not begin where a GPT does"));
+    } else {
+        // Sectors of another size than this would make other ranges, in which nothing is recognised then.
+        let sector_size = view.sector_size().unwrap_or(SECTOR_SIZES[0]);
+        ("MBR", mbr.table(view, sector_size)?)
+    };
+    Ok(Found {
+        name,
+        label: None,
+        content: Content::Parts(table.into_parts()?),
+    })
+}
+
+/// The GPT, and the size of sectors it is written for.
+fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
+    if let Some(size) = view.sector_size() {
+        return Ok((size, gpt::read(view, size)?));
+    }
+    let mut found = None;
+    let mut doubt = None;
+    for size in SECTOR_SIZES {
+        match gpt::read(view, size) {
+            Ok(_) if found.is_some() => {
+                return Err(Doubt::State("it has a GPT for each of two sizes of sectors"));
+            }
+            Ok(gpt) => found = Some((size, gpt)),
+            // That which comes closest tells most.
+            Err(gpt::Refused::Damaged(error)) => doubt = doubt.or(Some(error)),
+            Err(gpt::Refused::Missing) => (),
+        }
+    }
+    found.ok_or_else(|| doubt.unwrap_or_else(|| gpt::Refused::Missing.into()))
+}
+
+/// The bytes of `count` sectors from `first` on.
+fn sectors(first: u64, count: u64, sector_size: u64) -> Range<u64> {
+    let end = first.saturating_add(count);
+    first.saturating_mul(sector_size)..end.saturating_mul(sector_size)
+}
+
+/// The bytes of a structure that begins with a sector.
+fn structure(first: u64, length: usize, sector_size: u64) -> Range<u64> {
+    let start = first.saturating_mul(sector_size);
+    start..start.saturating_add(to_u64(length))
+}

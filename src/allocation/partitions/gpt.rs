@@ -1,0 +1,286 @@
+//! The GUID partition table. Source: UEFI specification, chapter 5.
+
+use std::ops::Range;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64, Unaligned};
+
+use super::{Table, sectors, structure};
+use crate::allocation::doubt::Doubt;
+use crate::allocation::scheme::Part;
+use crate::allocation::view::View;
+use crate::error::Expected;
+use crate::units::to_usize;
+
+/// Where the primary header is: the sector behind the MBR.
+const PRIMARY: u64 = 1;
+
+/// The partition type of Windows' Logical Disk Manager that holds its volumes.
+const DYNAMIC_DATA: [u8; 16] = [
+    0xa0, 0x60, 0x9b, 0xaf, 0x31, 0x14, 0x62, 0x4f, 0xbc, 0x68, 0x33, 0x11, 0x71, 0x4a, 0x69, 0xad,
+];
+
+/// The header: at the beginning of its sector, zeros behind it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawHeader {
+    /// 0: `EFI PART`.
+    signature: [u8; 8],
+    /// 8: 1.0 in the upper and lower half.
+    revision: U32<LE>,
+    /// 12: in bytes: from 92 to the size of a sector.
+    header_size: U32<LE>,
+    /// 16: of `header_size` bytes, with zeros here.
+    header_crc32: U32<LE>,
+    /// 20.
+    reserved: U32<LE>,
+    /// 24: the sector that this is in.
+    my_lba: U64<LE>,
+    /// 32: the sector that the other header is in.
+    alternate_lba: U64<LE>,
+    /// 40: the first sector that a partition may have.
+    first_usable_lba: U64<LE>,
+    /// 48: the last one.
+    last_usable_lba: U64<LE>,
+    /// 56.
+    disk_guid: [u8; 16],
+    /// 72: the sector that the entries begin with.
+    partition_entry_lba: U64<LE>,
+    /// 80.
+    number_of_partition_entries: U32<LE>,
+    /// 84: in bytes: 128 times a power of two.
+    size_of_partition_entry: U32<LE>,
+    /// 88: of all entries.
+    partition_entry_array_crc32: U32<LE>,
+}
+
+const _: () = assert!(size_of::<RawHeader>() == 92);
+
+/// A partition. Longer entries have nothing known behind it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawEntry {
+    /// 0: zeros if the entry is not used.
+    partition_type_guid: [u8; 16],
+    /// 16.
+    unique_partition_guid: [u8; 16],
+    /// 32: its first sector.
+    starting_lba: U64<LE>,
+    /// 40: its last sector.
+    ending_lba: U64<LE>,
+    /// 48.
+    attributes: U64<LE>,
+    /// 56: in UTF-16, zeros behind it.
+    partition_name: [U16<LE>; 36],
+}
+
+const _: () = assert!(size_of::<RawEntry>() == 128);
+
+/// What a GPT says, or both of them.
+#[derive(Debug)]
+pub(super) struct Gpt {
+    pub(super) table: Table,
+    /// Whether a partition is one of Windows' Logical Disk Manager.
+    pub(super) is_dynamic: bool,
+    alternate_lba: u64,
+}
+
+/// Why there is no GPT.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// There is nothing that looks like one.
+    Missing,
+    /// What looks like one cannot be trusted.
+    Damaged(Doubt),
+}
+
+impl From<Doubt> for Refused {
+    fn from(doubt: Doubt) -> Self {
+        Self::Damaged(doubt)
+    }
+}
+
+impl From<Refused> for Doubt {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Missing => Self::State("its MBR promises a GPT that is not there"),
+            Refused::Damaged(doubt) => doubt,
+        }
+    }
+}
+
+/// What the primary and the backup say, if both can be trusted, or else the one of them that can.
+pub(super) fn read(view: View<'_>, sector_size: u64) -> Result<Gpt, Refused> {
+    let last = view
+        .len()
+        .checked_div(sector_size)
+        .map_or(0, |sectors| sectors.saturating_sub(1));
+    let primary = Gpt::at(view, PRIMARY, sector_size);
+    let backup_lba = primary.as_ref().map_or(last, |gpt| gpt.alternate_lba);
+    match (primary, Gpt::at(view, backup_lba, sector_size)) {
+        (Ok(mut gpt), Ok(backup)) => {
+            gpt.is_dynamic |= backup.is_dynamic;
+            gpt.table.join(backup.table);
+            Ok(gpt)
+        }
+        (Ok(mut gpt), Err(_)) => {
+            // What is left of the backup belongs to no partition.
+            gpt.table.own.push(sectors(backup_lba, 1, sector_size));
+            Ok(gpt)
+        }
+        (Err(_), Ok(mut gpt)) => {
+            gpt.table.own.push(sectors(PRIMARY, 1, sector_size));
+            Ok(gpt)
+        }
+        (Err(Refused::Missing), Err(refused)) | (Err(refused), Err(_)) => Err(refused),
+    }
+}
+
+impl Gpt {
+    /// The table with the header in sector `lba`.
+    fn at(view: View<'_>, lba: u64, sector_size: u64) -> Result<Self, Refused> {
+        let at = lba.checked_mul(sector_size).ok_or(Refused::Missing)?;
+        let header = RawHeader::read(view, at, lba, sector_size)?;
+        let entries = header.entries(view, sector_size)?;
+        let own = [
+            sectors(lba, 1, sector_size),
+            structure(header.partition_entry_lba.get(), entries.len(), sector_size),
+        ];
+        let mut gpt = Self {
+            table: Table {
+                parts: Vec::new(),
+                own: own.into(),
+            },
+            is_dynamic: false,
+            alternate_lba: header.alternate_lba.get(),
+        };
+        let entry_size = to_usize(header.size_of_partition_entry.get().into());
+        for (number, bytes) in (1..).zip(entries.chunks_exact(entry_size)) {
+            if let Some(entry) = RawEntry::used(bytes) {
+                gpt.is_dynamic |= entry.partition_type_guid == DYNAMIC_DATA;
+                gpt.table.parts.push(Part {
+                    range: entry.range(view, &header, sector_size)?,
+                    number,
+                    label: entry.label(),
+                });
+            }
+        }
+        Ok(gpt)
+    }
+}
+
+impl RawHeader {
+    /// The header at byte `at`, which is sector `lba`, if all that it says of itself is right.
+    fn read(view: View<'_>, at: u64, lba: u64, sector_size: u64) -> Result<Self, Refused> {
+        let sector = view.bytes("GPT header", at, sector_size)?;
+        let (header, _) = Self::read_from_prefix(&sector).map_err(|_| Refused::Missing)?;
+        if &header.signature != b"EFI PART" {
+            return Err(Refused::Missing);
+        }
+        let field = |field, found, expected| Doubt::Field {
+            structure: "GPT header",
+            at: view.position(at),
+            field,
+            found,
+            expected,
+        };
+        let size = u64::from(header.header_size.get());
+        let mut signed = sector.get(..to_usize(size)).unwrap_or_default().to_vec();
+        let Some(crc) = signed.get_mut(16..20).filter(|_| size >= 92) else {
+            let expected = Expected::That("at least 92, and no more than a sector");
+            return Err(field("HeaderSize", size, expected).into());
+        };
+        crc.fill(0);
+        checksum(
+            view,
+            "GPT header",
+            at,
+            header.header_crc32.get(),
+            crc32fast::hash(&signed),
+        )?;
+        let (revision, my_lba) = (header.revision.get(), header.my_lba.get());
+        if revision >> 16 != 1 {
+            return Err(field("Revision", revision.into(), Expected::Exactly(0x1_0000)).into());
+        }
+        if my_lba != lba {
+            return Err(field("MyLBA", my_lba, Expected::Exactly(lba)).into());
+        }
+        let sectors = view.len().checked_div(sector_size).unwrap_or(0);
+        let last = header.last_usable_lba.get();
+        if last >= sectors {
+            let expected = Expected::That("a sector of this disk");
+            return Err(field("LastUsableLBA", last, expected).into());
+        }
+        Ok(header)
+    }
+
+    /// All entries, as they are.
+    fn entries(&self, view: View<'_>, sector_size: u64) -> Result<Vec<u8>, Doubt> {
+        let at = self.partition_entry_lba.get().saturating_mul(sector_size);
+        let size = u64::from(self.size_of_partition_entry.get());
+        if size < 128 || !size.is_power_of_two() {
+            return Err(Doubt::Field {
+                structure: "GPT header",
+                at: view.position(self.my_lba.get().saturating_mul(sector_size)),
+                field: "SizeOfPartitionEntry",
+                found: size,
+                expected: Expected::That("128 times a power of two"),
+            });
+        }
+        let length = size.saturating_mul(self.number_of_partition_entries.get().into());
+        let entries = view.bytes("GPT entries", at, length)?;
+        let recorded = self.partition_entry_array_crc32.get();
+        checksum(view, "GPT entries", at, recorded, crc32fast::hash(&entries))?;
+        Ok(entries)
+    }
+}
+
+fn checksum(
+    view: View<'_>,
+    structure: &'static str,
+    at: u64,
+    found: u32,
+    expected: u32,
+) -> Result<(), Doubt> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Doubt::Checksum {
+        structure,
+        at: view.position(at),
+        found,
+        expected,
+    })
+}
+
+impl RawEntry {
+    /// The entry that `bytes` begin with, if it is used.
+    fn used(bytes: &[u8]) -> Option<Self> {
+        let (entry, _) = Self::read_from_prefix(bytes).ok()?;
+        (entry.partition_type_guid != [0; 16]).then_some(entry)
+    }
+
+    /// Its bytes, which have to lie among those that the header leaves to partitions.
+    fn range(&self, view: View<'_>, header: &RawHeader, sector_size: u64) -> Result<Range<u64>, Doubt> {
+        let (first, last) = (self.starting_lba.get(), self.ending_lba.get());
+        let usable = header.first_usable_lba.get()..=header.last_usable_lba.get();
+        if first > last || !usable.contains(&first) || !usable.contains(&last) {
+            let at = sectors(header.partition_entry_lba.get(), 1, sector_size).start;
+            let is_last = usable.contains(&first);
+            return Err(Doubt::Field {
+                structure: "GPT entries",
+                at: view.position(at),
+                field: if is_last { "EndingLBA" } else { "StartingLBA" },
+                found: if is_last { last } else { first },
+                expected: Expected::That("a sector that the header leaves to partitions"),
+            });
+        }
+        let count = last.saturating_sub(first).saturating_add(1);
+        Ok(sectors(first, count, sector_size))
+    }
+
+    fn label(&self) -> Option<String> {
+        let units = self.partition_name.iter().map(|unit| unit.get());
+        let name: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+        (!name.is_empty()).then(|| String::from_utf16_lossy(&name))
+    }
+}
