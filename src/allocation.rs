@@ -12,6 +12,7 @@
 
 mod bits;
 mod doubt;
+mod ext;
 mod holes;
 mod map;
 mod opaque;

@@ -1,0 +1,45 @@
+//! ext2, ext3 and ext4: what their block bitmaps say, and what they never do. Source: the kernel's documentation of
+//! ext4.
+
+mod blocks;
+mod checksum;
+mod faults;
+mod features;
+mod geometry;
+mod groups;
+mod superblock;
+
+use super::doubt::Doubt;
+use super::scheme::{Content, Found, Scheme};
+use super::view::View;
+use blocks::Blocks;
+use features::incompat;
+use superblock::{OFFSET, RawSuperblock, Superblock};
+
+pub(super) const SCHEME: Scheme = Scheme {
+    name: "ext2, ext3 or ext4",
+    is,
+    read,
+};
+
+fn is(view: View<'_>) -> bool {
+    let raw: Result<RawSuperblock, Doubt> = view.structure("superblock", OFFSET);
+    raw.is_ok_and(|raw| superblock::looks_like_one(&raw))
+}
+
+fn read(view: View<'_>) -> Result<Found, Doubt> {
+    let blocks = Blocks::on_disk(view, OFFSET);
+    if Superblock::is_journal_device(&blocks)? {
+        return Ok(Found {
+            name: "jbd",
+            label: None,
+            content: Content::Opaque,
+        });
+    }
+    let superblock = Superblock::read(&blocks)?;
+    if superblock.features.incompat(incompat::RECOVER) {
+        return Err(Doubt::State("its journal needs recovery"));
+    }
+    let _blocks = Blocks::on_disk(view, superblock.block_size);
+    Err(Doubt::State("its map is not made yet"))
+}

@@ -1,0 +1,286 @@
+//! Group descriptors. Source: the kernel's documentation of ext4, "Block Group Descriptors".
+
+use std::ops::Range;
+
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, LE, U16, U32};
+
+use super::super::doubt::Doubt;
+use super::blocks::Blocks;
+use super::checksum::{crc16, crc32c};
+use super::faults::Structure;
+use super::features::{incompat, ro_compat};
+use super::superblock::Superblock;
+use crate::error::Expected;
+use crate::units::{to_u64, to_usize};
+
+/// How much of the descriptors is read in one go, in bytes: a multiple of every block size.
+const AT_ONCE: u64 = 1 << 20;
+
+/// As many bytes as a descriptor with 64bit has; without it, the upper half is not there.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct RawDescriptor {
+    /// 0x0: the block of the block bitmap.
+    bg_block_bitmap_lo: U32<LE>,
+    /// 0x4: the block of the inode bitmap.
+    bg_inode_bitmap_lo: U32<LE>,
+    /// 0x8: the first block of the inode table.
+    bg_inode_table_lo: U32<LE>,
+    /// 0xc: zeros in the block bitmap: in clusters.
+    bg_free_blocks_count_lo: U16<LE>,
+    /// 0xe: inodes.
+    inodes: [u8; 4],
+    /// 0x12: see [`BLOCK_UNINIT`].
+    bg_flags: U16<LE>,
+    /// 0x14: of snapshots.
+    bg_exclude_bitmap_lo: U32<LE>,
+    /// 0x18: the checksum of the block bitmap.
+    bg_block_bitmap_csum_lo: U16<LE>,
+    /// 0x1a: that of the inode bitmap.
+    bg_inode_bitmap_csum_lo: U16<LE>,
+    /// 0x1c.
+    bg_itable_unused_lo: U16<LE>,
+    /// 0x1e: the checksum of the descriptor.
+    bg_checksum: U16<LE>,
+    /// 0x20.
+    bg_block_bitmap_hi: U32<LE>,
+    /// 0x24.
+    bg_inode_bitmap_hi: U32<LE>,
+    /// 0x28.
+    bg_inode_table_hi: U32<LE>,
+    /// 0x2c.
+    bg_free_blocks_count_hi: U16<LE>,
+    /// 0x2e: inodes, snapshots.
+    others: [u8; 10],
+    /// 0x38.
+    bg_block_bitmap_csum_hi: U16<LE>,
+    /// 0x3a: that of the inode bitmap; the rest is reserved.
+    reserved: [u8; 6],
+}
+
+const _: () = assert!(size_of::<RawDescriptor>() == 64);
+
+/// Where the checksum of a descriptor stands in it.
+const CHECKSUM: Range<usize> = 0x1e..0x20;
+
+/// In `bg_flags`: the block bitmap was never written: what is in use is what the layout of the filesystem says.
+const BLOCK_UNINIT: u16 = 0x2;
+
+/// In `bg_flags`: those of the inode table, and the above.
+const FLAGS: u16 = 0x1 | BLOCK_UNINIT | 0x4;
+
+/// What the map needs to know of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::allocation) struct Group {
+    /// The block of the block bitmap; none if that was never written.
+    pub(super) bitmap: Option<u64>,
+    /// The zeros in the bitmap.
+    pub(super) free_clusters: u32,
+    /// Its checksum: only the lower half if descriptors have 32 bytes.
+    pub(super) bitmap_checksum: u32,
+}
+
+/// The blocks of a group's own structures, wherever they lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::allocation) struct Tables {
+    /// The block bitmap.
+    pub(in crate::allocation) block_bitmap: u64,
+    /// The inode bitmap.
+    pub(in crate::allocation) inode_bitmap: u64,
+    /// The inode table.
+    pub(in crate::allocation) inode_table: Range<u64>,
+}
+
+/// Hands over every group, ascending.
+///
+/// # Errors
+///
+/// A [`Doubt`] for the first descriptor that cannot be trusted.
+pub(in crate::allocation) fn each(
+    superblock: &Superblock,
+    blocks: &Blocks<'_>,
+    mut use_it: impl FnMut(u64, Group, Tables) -> Result<(), Doubt>,
+) -> Result<(), Doubt> {
+    let per_block = superblock.descriptors_per_block();
+    let mut read = Vec::new();
+    let mut index = 0;
+    while index < superblock.descriptor_blocks() {
+        let first = superblock.descriptor_block(index);
+        let count = adjacent(superblock, index);
+        read.resize(to_usize(count.saturating_mul(superblock.block_size)), 0);
+        blocks.read("group descriptors", first, &mut read)?;
+        let descriptors = read.chunks_exact(to_usize(superblock.descriptor_size));
+        let start = index.saturating_mul(per_block);
+        for (group, bytes) in (start..superblock.groups_count).zip(descriptors) {
+            let offset = group
+                .saturating_sub(start)
+                .saturating_mul(superblock.descriptor_size);
+            let at = blocks.position(first).saturating_add(offset);
+            let (state, tables) = Descriptor::new(superblock, group, bytes, at).checked()?;
+            use_it(group, state, tables)?;
+        }
+        index = index.saturating_add(count);
+    }
+    Ok(())
+}
+
+/// Where a group has its structures: for one group, without looking at any other.
+///
+/// # Errors
+///
+/// A [`Doubt`] if its descriptor cannot be trusted.
+pub(in crate::allocation) fn tables_of(
+    superblock: &Superblock,
+    blocks: &Blocks<'_>,
+    group: u64,
+) -> Result<Tables, Doubt> {
+    let per_block = superblock.descriptors_per_block();
+    let block = superblock.descriptor_block(group.checked_div(per_block).unwrap_or(0));
+    let mut read = vec![0; to_usize(superblock.block_size)];
+    blocks.read("group descriptors", block, &mut read)?;
+    let offset = group
+        .checked_rem(per_block)
+        .unwrap_or(0)
+        .saturating_mul(superblock.descriptor_size);
+    let size = to_usize(superblock.descriptor_size);
+    let bytes = read
+        .get(to_usize(offset)..)
+        .and_then(|rest| rest.get(..size))
+        .unwrap_or_default();
+    let at = blocks.position(block).saturating_add(offset);
+    Ok(Descriptor::new(superblock, group, bytes, at).checked()?.1)
+}
+
+/// How many blocks of descriptors, from `index` on, stand side by side, as far as they are read in one go.
+fn adjacent(superblock: &Superblock, index: u64) -> u64 {
+    let first = superblock.descriptor_block(index);
+    let most = AT_ONCE.checked_div(superblock.block_size).unwrap_or(1);
+    let rest = superblock.descriptor_blocks().saturating_sub(index);
+    let follows =
+        |by: &u64| superblock.descriptor_block(index.saturating_add(*by)) == first.saturating_add(*by);
+    to_u64((1..most.min(rest)).take_while(follows).count()).saturating_add(1)
+}
+
+/// A descriptor that is being checked.
+struct Descriptor<'a> {
+    superblock: &'a Superblock,
+    group: u64,
+    bytes: &'a [u8],
+    raw: RawDescriptor,
+    place: Structure,
+}
+
+impl<'a> Descriptor<'a> {
+    /// `bytes` are all of it, which is at `at` in the underlying file or device.
+    fn new(superblock: &'a Superblock, group: u64, bytes: &'a [u8], at: u64) -> Self {
+        let mut raw = RawDescriptor::new_zeroed();
+        for (to, from) in raw.as_mut_bytes().iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let name = "group descriptor";
+        let place = Structure { name, at };
+        Self {
+            superblock,
+            group,
+            bytes,
+            raw,
+            place,
+        }
+    }
+
+    fn checked(&self) -> Result<(Group, Tables), Doubt> {
+        let raw = &self.raw;
+        self.checksum()?;
+        let is_unwritten = self.is_unwritten()?;
+        let block_bitmap = self.block(
+            "bg_block_bitmap",
+            raw.bg_block_bitmap_lo,
+            raw.bg_block_bitmap_hi,
+            1,
+        )?;
+        let inode_bitmap = self.block(
+            "bg_inode_bitmap",
+            raw.bg_inode_bitmap_lo,
+            raw.bg_inode_bitmap_hi,
+            1,
+        )?;
+        let length = self.superblock.inode_table_blocks;
+        let inode_table = self.block(
+            "bg_inode_table",
+            raw.bg_inode_table_lo,
+            raw.bg_inode_table_hi,
+            length,
+        )?;
+        let halves = |lo: U16<LE>, hi: U16<LE>| u32::from(hi.get()) << 16 | u32::from(lo.get());
+        let group = Group {
+            bitmap: (!is_unwritten).then_some(block_bitmap),
+            free_clusters: halves(raw.bg_free_blocks_count_lo, raw.bg_free_blocks_count_hi),
+            bitmap_checksum: halves(raw.bg_block_bitmap_csum_lo, raw.bg_block_bitmap_csum_hi),
+        };
+        let tables = Tables {
+            block_bitmap,
+            inode_bitmap,
+            inode_table: inode_table..inode_table.saturating_add(length),
+        };
+        Ok((group, tables))
+    }
+
+    /// A block that `length` blocks begin with: of the filesystem, and of the group itself unless `flex_bg` allows
+    /// for others.
+    fn block(&self, field: &'static str, lo: U32<LE>, hi: U32<LE>, length: u64) -> Result<u64, Doubt> {
+        let found = u64::from(hi.get()) << 32 | u64::from(lo.get());
+        let limits = if self.superblock.features.incompat(incompat::FLEX_BG) {
+            self.superblock.first_data_block..self.superblock.blocks_count
+        } else {
+            self.superblock.blocks_of(self.group)
+        };
+        let fits = limits.contains(&found) && found.saturating_add(length) <= limits.end;
+        self.place.require(
+            fits,
+            field,
+            found,
+            Expected::That("blocks of the filesystem, and of the group without flex_bg"),
+        )?;
+        Ok(found)
+    }
+
+    /// Whether the bitmap was never written. Without checksums, flags mean nothing, as in the kernel.
+    fn is_unwritten(&self) -> Result<bool, Doubt> {
+        if !self.superblock.features.has_descriptor_checksums() {
+            return Ok(false);
+        }
+        let flags = self.raw.bg_flags.get();
+        self.place.require(
+            flags & !FLAGS == 0,
+            "bg_flags",
+            flags.into(),
+            Expected::AtMost(FLAGS.into()),
+        )?;
+        let is_unwritten = flags & BLOCK_UNINIT != 0;
+        // The kernel takes this for an error.
+        let fits = !is_unwritten || self.group != 0;
+        let expected = Expected::That("a block bitmap in group 0");
+        self.place.require(fits, "bg_flags", flags.into(), expected)?;
+        Ok(is_unwritten)
+    }
+
+    fn checksum(&self) -> Result<(), Doubt> {
+        let features = self.superblock.features;
+        let number = U32::<LE>::new(u32::try_from(self.group).unwrap_or(u32::MAX));
+        let before = self.bytes.get(..CHECKSUM.start).unwrap_or_default();
+        let after = self.bytes.get(CHECKSUM.end..).unwrap_or_default();
+        let expected = if features.ro_compat(ro_compat::METADATA_CSUM) {
+            // The checksum counts as zeros.
+            [number.as_bytes(), before, &[0, 0], after]
+                .into_iter()
+                .fold(self.superblock.checksum_seed, crc32c)
+                & 0xffff
+        } else if features.ro_compat(ro_compat::GDT_CSUM) {
+            crc16(&[&self.superblock.uuid, number.as_bytes(), before, after]).into()
+        } else {
+            return Ok(());
+        };
+        self.place
+            .has_checksum(self.raw.bg_checksum.get().into(), expected)
+    }
+}

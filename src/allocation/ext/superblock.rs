@@ -1,0 +1,537 @@
+//! The superblock. Source: the kernel's documentation of ext4, "Super Block".
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64};
+
+use super::super::doubt::Doubt;
+use super::blocks::Blocks;
+use super::checksum::crc32c;
+use super::faults::Structure;
+use super::features::{Features, compat, incompat, ro_compat};
+use crate::error::Expected;
+
+/// Where it begins, in bytes: whatever the block size.
+pub(super) const OFFSET: u64 = 1024;
+
+/// `s_magic`.
+pub(super) const MAGIC: u16 = 0xef53;
+
+/// Blocks have 1 KiB to 64 KiB.
+pub(super) const MAX_LOG_BLOCK_SIZE: u32 = 6;
+
+/// Clusters have 512 MiB at most; mke2fs(8).
+const MAX_LOG_CLUSTER_SIZE: u32 = 19;
+
+/// How many groups are looked into: 256 TiB of them at blocks of 4 KiB.
+const MAX_GROUPS: u64 = 1 << 21;
+
+/// All 1024 bytes. Fields keep the names of the documentation.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub(super) struct RawSuperblock {
+    /// 0x0.
+    pub(super) s_inodes_count: U32<LE>,
+    /// 0x4.
+    pub(super) s_blocks_count_lo: U32<LE>,
+    /// 0x8: blocks that only the superuser may fill.
+    s_r_blocks_count_lo: U32<LE>,
+    /// 0xc: in blocks, even with bigalloc.
+    s_free_blocks_count_lo: U32<LE>,
+    /// 0x10.
+    s_free_inodes_count: U32<LE>,
+    /// 0x14: the block that the first group begins with; 1 if blocks have 1 KiB and clusters, too.
+    s_first_data_block: U32<LE>,
+    /// 0x18: the size of a block is 1 KiB shifted by it.
+    pub(super) s_log_block_size: U32<LE>,
+    /// 0x1c: the size of a cluster is 1 KiB shifted by it.
+    s_log_cluster_size: U32<LE>,
+    /// 0x20.
+    s_blocks_per_group: U32<LE>,
+    /// 0x24: the number of bits in a bitmap that mean something.
+    s_clusters_per_group: U32<LE>,
+    /// 0x28.
+    s_inodes_per_group: U32<LE>,
+    /// 0x2c: times and numbers of mounts.
+    mounts: [u8; 12],
+    /// 0x38: 0xef53.
+    pub(super) s_magic: U16<LE>,
+    /// 0x3a: see [`VALID`].
+    s_state: U16<LE>,
+    /// 0x3c: what to do about errors.
+    s_errors: U16<LE>,
+    /// 0x3e.
+    s_minor_rev_level: U16<LE>,
+    /// 0x40: times of checks, creator.
+    checks: [u8; 12],
+    /// 0x4c: 0, in which nothing below has a meaning, or 1.
+    pub(super) s_rev_level: U32<LE>,
+    /// 0x50: who may use reserved blocks.
+    reserved_for: [u8; 4],
+    /// 0x54.
+    s_first_ino: U32<LE>,
+    /// 0x58: in bytes.
+    s_inode_size: U16<LE>,
+    /// 0x5a: the group that this copy lies in.
+    s_block_group_nr: U16<LE>,
+    /// 0x5c: see [`Features`].
+    s_feature_compat: U32<LE>,
+    /// 0x60.
+    s_feature_incompat: U32<LE>,
+    /// 0x64.
+    s_feature_ro_compat: U32<LE>,
+    /// 0x68.
+    s_uuid: [u8; 16],
+    /// 0x78: zeros behind it.
+    s_volume_name: [u8; 16],
+    /// 0x88: where it was mounted, and hints.
+    last_mounted: [u8; 70],
+    /// 0xce: blocks behind the group descriptors that are kept for more of them.
+    s_reserved_gdt_blocks: U16<LE>,
+    /// 0xd0: that of an external journal.
+    s_journal_uuid: [u8; 16],
+    /// 0xe0: the inode of the journal; 0 if that is external.
+    s_journal_inum: U32<LE>,
+    /// 0xe4: the device of an external journal.
+    s_journal_dev: U32<LE>,
+    /// 0xe8: the first of the inodes that were deleted while in use.
+    s_last_orphan: U32<LE>,
+    /// 0xec: for directories.
+    hashes: [u8; 17],
+    /// 0xfd: 1 if `s_jnl_blocks` is set.
+    s_jnl_backup_type: u8,
+    /// 0xfe: of a group descriptor with 64bit, in bytes.
+    s_desc_size: U16<LE>,
+    /// 0x100.
+    s_default_mount_opts: U32<LE>,
+    /// 0x104: how many blocks of group descriptors stand behind the superblock; those after them are spread.
+    s_first_meta_bg: U32<LE>,
+    /// 0x108.
+    s_mkfs_time: U32<LE>,
+    /// 0x10c: `i_block`, `i_size_high` and `i_size` of the journal's inode.
+    s_jnl_blocks: [U32<LE>; 17],
+    /// 0x150: with 64bit.
+    s_blocks_count_hi: U32<LE>,
+    /// 0x154: with 64bit.
+    s_r_blocks_count_hi: U32<LE>,
+    /// 0x158: with 64bit.
+    s_free_blocks_count_hi: U32<LE>,
+    /// 0x15c: sizes of inodes, flags, hints.
+    hints: [u8; 12],
+    /// 0x168: the block of multiple mount protection.
+    s_mmp_block: U64<LE>,
+    /// 0x170: a hint.
+    s_raid_stripe_width: U32<LE>,
+    /// 0x174: the number of groups whose tables lie together, as a power of two. Nothing here depends on it.
+    s_log_groups_per_flex: u8,
+    /// 0x175: 1, which is CRC-32C.
+    s_checksum_type: u8,
+    /// 0x176: encryption, snapshots, errors, mount options, quota.
+    others: [u8; 214],
+    /// 0x24c: with `sparse_super2`: the groups that have copies of the superblock, 0 for none.
+    s_backup_bgs: [U32<LE>; 2],
+    /// 0x254: encryption, lost+found, project quota.
+    more: [u8; 28],
+    /// 0x270: with `metadata_csum_seed`.
+    s_checksum_seed: U32<LE>,
+    /// 0x274: high bits of times, encoding of names, orphan file; the rest is reserved.
+    reserved: [u8; 392],
+    /// 0x3fc: CRC-32C of all before it, with `metadata_csum`.
+    s_checksum: U32<LE>,
+}
+
+const _: () = assert!(size_of::<RawSuperblock>() == 1024);
+
+/// The only `s_state` of a filesystem that was unmounted properly, or has a journal to recover it, and in which no
+/// error was met.
+const VALID: u16 = 1;
+
+/// The sizes and places that all else depends on, and what else the superblock says: all of it checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::allocation) struct Superblock {
+    /// What it has.
+    pub(in crate::allocation) features: Features,
+    /// The size of a block in bytes: 1 KiB to 64 KiB.
+    pub(in crate::allocation) block_size: u64,
+    /// How many blocks there are; all of them lie in the stretch.
+    pub(in crate::allocation) blocks_count: u64,
+    /// The block that group 0 begins with: 0 or 1.
+    pub(in crate::allocation) first_data_block: u64,
+    /// How many blocks a bit of a bitmap stands for: 1 without bigalloc.
+    pub(in crate::allocation) cluster_blocks: u64,
+    /// How many blocks a group has, other than the last one: a multiple of `cluster_blocks`.
+    pub(in crate::allocation) blocks_per_group: u64,
+    /// How many bits of a bitmap have a meaning: a multiple of 8.
+    pub(in crate::allocation) clusters_per_group: u64,
+    /// How many groups there are: at least 1.
+    pub(in crate::allocation) groups_count: u64,
+    /// How many inodes a group has.
+    pub(in crate::allocation) inodes_per_group: u64,
+    /// The size of an inode in bytes.
+    pub(in crate::allocation) inode_size: u64,
+    /// How many blocks the inode table of a group has.
+    pub(in crate::allocation) inode_table_blocks: u64,
+    /// The size of a group descriptor in bytes.
+    pub(in crate::allocation) descriptor_size: u64,
+    /// How many blocks of descriptors stand behind the superblock before they are spread, with `meta_bg`.
+    pub(in crate::allocation) first_meta_bg: u64,
+    /// How many blocks are kept free behind the group descriptors for more of them.
+    pub(in crate::allocation) reserved_gdt_blocks: u64,
+    /// The groups with copies, with `sparse_super2`.
+    pub(in crate::allocation) backup_groups: [u64; 2],
+    /// How many blocks are free, by the superblock: nothing that a journal keeps up to date.
+    pub(in crate::allocation) free_blocks_count: u64,
+    /// The block of multiple mount protection, if it has that.
+    pub(in crate::allocation) mmp_block: Option<u64>,
+    /// What the checksums of metadata begin with.
+    pub(in crate::allocation) checksum_seed: u32,
+    /// What it is known by.
+    pub(in crate::allocation) uuid: [u8; 16],
+    /// The name that its owner gave it.
+    pub(in crate::allocation) label: Option<String>,
+    /// Its journal, if it has one.
+    pub(in crate::allocation) journal: Option<JournalPlace>,
+}
+
+/// Where the journal is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::allocation) enum JournalPlace {
+    /// In an inode.
+    Inode {
+        /// Its number: not 0.
+        inode: u32,
+        /// Its `i_block`, `i_size_high` and `i_size`, if the superblock has a copy of them.
+        copy: Option<[u32; 17]>,
+    },
+    /// On another device.
+    Device,
+}
+
+impl Superblock {
+    /// The one at byte 1024.
+    ///
+    /// # Errors
+    ///
+    /// A [`Doubt`] if it cannot be trusted in every field that the map depends on.
+    pub(in crate::allocation) fn read(blocks: &Blocks<'_>) -> Result<Self, Doubt> {
+        let raw = blocks.superblock()?;
+        let place = Structure {
+            name: "superblock",
+            at: blocks.view().position(OFFSET),
+        };
+        Checked { raw: &raw, place }.superblock(blocks)
+    }
+
+    /// Whether it is on a device that has nothing but the journal of another filesystem.
+    pub(super) fn is_journal_device(blocks: &Blocks<'_>) -> Result<bool, Doubt> {
+        let raw = blocks.superblock()?;
+        Ok(raw.s_feature_incompat.get() & incompat::JOURNAL_DEV != 0)
+    }
+
+    /// The size of all of it in bytes.
+    pub(in crate::allocation) fn size(&self) -> u64 {
+        self.blocks_count.saturating_mul(self.block_size)
+    }
+
+    /// How many group descriptors a block holds.
+    pub(in crate::allocation) fn descriptors_per_block(&self) -> u64 {
+        self.block_size.checked_div(self.descriptor_size).unwrap_or(1)
+    }
+
+    /// How many blocks the group descriptors fill.
+    pub(in crate::allocation) fn descriptor_blocks(&self) -> u64 {
+        self.groups_count.div_ceil(self.descriptors_per_block())
+    }
+}
+
+/// A superblock that is being checked.
+struct Checked<'a> {
+    raw: &'a RawSuperblock,
+    place: Structure,
+}
+
+impl Checked<'_> {
+    fn superblock(&self, blocks: &Blocks<'_>) -> Result<Superblock, Doubt> {
+        let (raw, place) = (self.raw, self.place);
+        let features = self.features()?;
+        let checksum_seed = self.checksums(features)?;
+        place.exactly("s_state", raw.s_state.get().into(), VALID.into())?;
+        let block_size = self.block_size()?;
+        let blocks_count = self.wide(
+            features,
+            "s_blocks_count_hi",
+            raw.s_blocks_count_lo,
+            raw.s_blocks_count_hi,
+        )?;
+        let size = blocks_count.saturating_mul(block_size);
+        blocks.view().holds("filesystem", 0, size)?;
+        let first_data_block = self.first_data_block(features, block_size, blocks_count)?;
+        let (cluster_blocks, clusters_per_group) = self.clusters(features, block_size)?;
+        let blocks_per_group = cluster_blocks.saturating_mul(clusters_per_group);
+        place.exactly(
+            "s_blocks_per_group",
+            raw.s_blocks_per_group.get().into(),
+            blocks_per_group,
+        )?;
+        let groups_count = blocks_count
+            .saturating_sub(first_data_block)
+            .div_ceil(blocks_per_group.max(1));
+        if groups_count > MAX_GROUPS {
+            let (what, limit) = ("block groups", MAX_GROUPS);
+            return Err(Doubt::TooMany { what, limit });
+        }
+        let inode_size = self.inode_size(block_size)?;
+        let inodes_per_group = self.inodes_per_group(block_size, groups_count)?;
+        let descriptor_size = self.descriptor_size(features, block_size)?;
+        let free_blocks_count = self.wide(
+            features,
+            "s_free_blocks_count_hi",
+            raw.s_free_blocks_count_lo,
+            raw.s_free_blocks_count_hi,
+        )?;
+        place.at_most("s_free_blocks_count", free_blocks_count, blocks_count)?;
+        let superblock = Superblock {
+            features,
+            block_size,
+            blocks_count,
+            first_data_block,
+            cluster_blocks,
+            blocks_per_group,
+            clusters_per_group,
+            groups_count,
+            inodes_per_group,
+            inode_size,
+            inode_table_blocks: inodes_per_group
+                .saturating_mul(inode_size)
+                .div_ceil(block_size.max(1)),
+            descriptor_size,
+            first_meta_bg: if features.incompat(incompat::META_BG) {
+                raw.s_first_meta_bg.get().into()
+            } else {
+                0
+            },
+            reserved_gdt_blocks: raw.s_reserved_gdt_blocks.get().into(),
+            backup_groups: raw.s_backup_bgs.map(|group| group.get().into()),
+            free_blocks_count,
+            mmp_block: self.mmp_block(features, first_data_block, blocks_count)?,
+            checksum_seed,
+            uuid: raw.s_uuid,
+            label: self.label(),
+            journal: self.journal(features)?,
+        };
+        self.descriptors(&superblock)?;
+        Ok(superblock)
+    }
+
+    fn features(&self) -> Result<Features, Doubt> {
+        let raw = self.raw;
+        let place = self.place;
+        place.exactly("s_magic", raw.s_magic.get().into(), MAGIC.into())?;
+        place.at_most("s_rev_level", raw.s_rev_level.get().into(), 1)?;
+        let features = Features {
+            compat: raw.s_feature_compat.get(),
+            incompat: raw.s_feature_incompat.get(),
+            ro_compat: raw.s_feature_ro_compat.get(),
+        };
+        if raw.s_rev_level.get() == 0 {
+            // Nobody looks at features of the first revision, but some kernels.
+            let any = features.compat | features.incompat | features.ro_compat;
+            place.exactly("features of revision 0", any.into(), 0)?;
+        }
+        features.understood(place)?;
+        Ok(features)
+    }
+
+    /// Checks that of the superblock. Returns what others begin with.
+    fn checksums(&self, features: Features) -> Result<u32, Doubt> {
+        let (raw, place) = (self.raw, self.place);
+        if features.ro_compat(ro_compat::METADATA_CSUM) {
+            place.exactly("s_checksum_type", raw.s_checksum_type.into(), 1)?;
+            let (covered, _) = raw
+                .as_bytes()
+                .split_at(size_of::<RawSuperblock>().saturating_sub(4));
+            place.has_checksum(raw.s_checksum.get(), crc32c(u32::MAX, covered))?;
+        }
+        if features.incompat(incompat::CSUM_SEED) {
+            Ok(raw.s_checksum_seed.get())
+        } else {
+            Ok(crc32c(u32::MAX, &raw.s_uuid))
+        }
+    }
+
+    fn block_size(&self) -> Result<u64, Doubt> {
+        let log = self.raw.s_log_block_size.get();
+        self.place
+            .at_most("s_log_block_size", log.into(), MAX_LOG_BLOCK_SIZE.into())?;
+        Ok(1024_u64.checked_shl(log).unwrap_or(1024))
+    }
+
+    /// A number whose upper half counts with 64bit only.
+    fn wide(&self, features: Features, upper: &'static str, lo: U32<LE>, hi: U32<LE>) -> Result<u64, Doubt> {
+        if !features.incompat(incompat::IS_64BIT) {
+            self.place.exactly(upper, hi.get().into(), 0)?;
+        }
+        Ok(u64::from(hi.get()) << 32 | u64::from(lo.get()))
+    }
+
+    fn first_data_block(&self, features: Features, block_size: u64, blocks_count: u64) -> Result<u64, Doubt> {
+        let found = u64::from(self.raw.s_first_data_block.get());
+        // The superblock is block 1 if blocks have 1 KiB. mke2fs begins the first cluster with block 0 nonetheless.
+        let limits = if block_size > OFFSET {
+            0..=0
+        } else if features.ro_compat(ro_compat::BIGALLOC) {
+            0..=1
+        } else {
+            1..=1
+        };
+        let expected = Expected::AtMost(*limits.end());
+        self.place
+            .require(limits.contains(&found), "s_first_data_block", found, expected)?;
+        // Room for the superblock and a block of descriptors.
+        let least = found.saturating_add(2);
+        let expected = Expected::AtLeast(least);
+        self.place
+            .require(blocks_count >= least, "s_blocks_count", blocks_count, expected)?;
+        Ok(found)
+    }
+
+    /// Blocks of a cluster, and clusters of a group.
+    fn clusters(&self, features: Features, block_size: u64) -> Result<(u64, u64), Doubt> {
+        let (raw, place) = (self.raw, self.place);
+        let (log_block, log_cluster) = (raw.s_log_block_size.get(), raw.s_log_cluster_size.get());
+        let (least, most) = if features.ro_compat(ro_compat::BIGALLOC) {
+            (log_block, MAX_LOG_CLUSTER_SIZE)
+        } else {
+            (log_block, log_block)
+        };
+        let expected = Expected::That("that of a block, or more with bigalloc");
+        place.require(
+            (least..=most).contains(&log_cluster),
+            "s_log_cluster_size",
+            log_cluster.into(),
+            expected,
+        )?;
+        let cluster_blocks = 1_u64
+            .checked_shl(log_cluster.saturating_sub(log_block))
+            .unwrap_or(1);
+        let clusters_per_group = u64::from(raw.s_clusters_per_group.get());
+        place.at_least_one("s_clusters_per_group", clusters_per_group)?;
+        place.at_most(
+            "s_clusters_per_group",
+            clusters_per_group,
+            block_size.saturating_mul(8),
+        )?;
+        let expected = Expected::MultipleOf(8);
+        place.require(
+            clusters_per_group % 8 == 0,
+            "s_clusters_per_group",
+            clusters_per_group,
+            expected,
+        )?;
+        Ok((cluster_blocks, clusters_per_group))
+    }
+
+    fn inode_size(&self, block_size: u64) -> Result<u64, Doubt> {
+        if self.raw.s_rev_level.get() == 0 {
+            return Ok(128);
+        }
+        let size = u64::from(self.raw.s_inode_size.get());
+        let fits = size.is_power_of_two() && (128..=block_size).contains(&size);
+        let expected = Expected::That("a power of two, at least 0x80 and at most the size of a block");
+        self.place.require(fits, "s_inode_size", size, expected)?;
+        Ok(size)
+    }
+
+    fn inodes_per_group(&self, block_size: u64, groups_count: u64) -> Result<u64, Doubt> {
+        let (raw, place) = (self.raw, self.place);
+        let inodes = u64::from(raw.s_inodes_per_group.get());
+        place.at_least_one("s_inodes_per_group", inodes)?;
+        place.at_most("s_inodes_per_group", inodes, block_size.saturating_mul(8))?;
+        let all = inodes.saturating_mul(groups_count);
+        place.exactly("s_inodes_count", raw.s_inodes_count.get().into(), all)?;
+        Ok(inodes)
+    }
+
+    fn descriptor_size(&self, features: Features, block_size: u64) -> Result<u64, Doubt> {
+        if !features.incompat(incompat::IS_64BIT) {
+            return Ok(32);
+        }
+        let size = u64::from(self.raw.s_desc_size.get());
+        let fits = size.is_power_of_two() && (64..=1024.min(block_size)).contains(&size);
+        let expected = Expected::That("a power of two, 0x40 to 0x400");
+        self.place.require(fits, "s_desc_size", size, expected)?;
+        Ok(size)
+    }
+
+    /// Makes sure that the group descriptors and what is kept for more have places.
+    fn descriptors(&self, superblock: &Superblock) -> Result<(), Doubt> {
+        let reserved = superblock.reserved_gdt_blocks;
+        // As many as the one indirect block of the resize inode can name.
+        self.place
+            .at_most("s_reserved_gdt_blocks", reserved, superblock.block_size / 4)?;
+        if superblock.features.incompat(incompat::META_BG) {
+            self.place
+                .exactly("s_reserved_gdt_blocks with meta_bg", reserved, 0)?;
+            self.place.at_most(
+                "s_first_meta_bg",
+                superblock.first_meta_bg,
+                superblock.descriptor_blocks(),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn mmp_block(&self, features: Features, first: u64, blocks_count: u64) -> Result<Option<u64>, Doubt> {
+        if !features.incompat(incompat::MMP) {
+            return Ok(None);
+        }
+        let block = self.raw.s_mmp_block.get();
+        let expected = Expected::That("a block of the filesystem");
+        self.place.require(
+            first < block && block < blocks_count,
+            "s_mmp_block",
+            block,
+            expected,
+        )?;
+        Ok(Some(block))
+    }
+
+    fn label(&self) -> Option<String> {
+        let name = self
+            .raw
+            .s_volume_name
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default();
+        (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
+    }
+
+    fn journal(&self, features: Features) -> Result<Option<JournalPlace>, Doubt> {
+        let raw = self.raw;
+        if !features.compat(compat::HAS_JOURNAL) {
+            // Without a journal there is nothing to recover from.
+            let recover = features.incompat & incompat::RECOVER;
+            self.place
+                .exactly("s_feature_incompat without a journal", recover.into(), 0)?;
+            return Ok(None);
+        }
+        let inode = raw.s_journal_inum.get();
+        if inode == 0 {
+            self.place
+                .at_least_one("s_journal_inum and s_journal_dev", raw.s_journal_dev.get().into())?;
+            return Ok(Some(JournalPlace::Device));
+        }
+        self.place
+            .exactly("s_journal_dev", raw.s_journal_dev.get().into(), 0)?;
+        self.place
+            .at_most("s_journal_inum", inode.into(), raw.s_inodes_count.get().into())?;
+        let copy = (raw.s_jnl_backup_type == 1).then(|| raw.s_jnl_blocks.map(U32::get));
+        Ok(Some(JournalPlace::Inode { inode, copy }))
+    }
+}
+
+/// Whether a stretch begins like ext2, ext3 or ext4: the magic number is short, so that more has to fit.
+pub(super) fn looks_like_one(raw: &RawSuperblock) -> bool {
+    raw.s_magic.get() == MAGIC
+        && raw.s_log_block_size.get() <= MAX_LOG_BLOCK_SIZE
+        && raw.s_rev_level.get() <= 1
+        && (raw.s_blocks_count_lo.get() > 0 || raw.s_blocks_count_hi.get() > 0)
+}
