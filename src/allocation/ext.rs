@@ -1,12 +1,15 @@
 //! ext2, ext3 and ext4: what their block bitmaps say, and what they never do. Source: the kernel's documentation of
 //! ext4.
 
+mod bitmap;
 mod blocks;
 mod checksum;
 mod faults;
 mod features;
+mod fixed;
 mod geometry;
 mod groups;
+mod mmp;
 mod superblock;
 
 use super::doubt::Doubt;
@@ -14,7 +17,7 @@ use super::scheme::{Content, Found, Scheme};
 use super::view::View;
 use blocks::Blocks;
 use features::incompat;
-use superblock::{OFFSET, RawSuperblock, Superblock};
+use superblock::{JournalPlace, OFFSET, RawSuperblock, Superblock};
 
 pub(super) const SCHEME: Scheme = Scheme {
     name: "ext2, ext3 or ext4",
@@ -37,9 +40,17 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         });
     }
     let superblock = Superblock::read(&blocks)?;
+    let blocks = Blocks::on_disk(view, superblock.block_size);
     if superblock.features.incompat(incompat::RECOVER) {
-        return Err(Doubt::State("its journal needs recovery"));
+        return Err(Doubt::State(match superblock.journal {
+            Some(JournalPlace::Device) => "its journal is on another device, and needs recovery",
+            Some(JournalPlace::Inode { .. }) | None => "its journal needs recovery",
+        }));
     }
-    let _blocks = Blocks::on_disk(view, superblock.block_size);
-    Err(Doubt::State("its map is not made yet"))
+    mmp::check(&superblock, &blocks)?;
+    Ok(Found {
+        name: superblock.features.name(),
+        content: Content::Mapped(bitmap::map(&superblock, &blocks)?),
+        label: superblock.label,
+    })
 }

@@ -44,6 +44,11 @@ impl<'a> Blocks<'a> {
         }
     }
 
+    /// As they are on the disk all the same.
+    pub(super) fn without_replay(self) -> Self {
+        Self { replay: None, ..self }
+    }
+
     /// The stretch that they lie in.
     pub(in crate::allocation) fn view(&self) -> View<'a> {
         self.view

@@ -11,7 +11,7 @@ use super::faults::Structure;
 use super::features::{incompat, ro_compat};
 use super::superblock::Superblock;
 use crate::error::Expected;
-use crate::units::{to_u64, to_usize};
+use crate::units::{to_u64, to_usize, within};
 
 /// How much of the descriptors is read in one go, in bytes: a multiple of every block size.
 const AT_ONCE: u64 = 1 << 20;
@@ -124,7 +124,7 @@ pub(in crate::allocation) fn each(
     Ok(())
 }
 
-/// Where a group has its structures: for one group, without looking at any other.
+/// Where a group has its structures, without looking at any other.
 ///
 /// # Errors
 ///
@@ -134,21 +134,29 @@ pub(in crate::allocation) fn tables_of(
     blocks: &Blocks<'_>,
     group: u64,
 ) -> Result<Tables, Doubt> {
+    Ok(one(superblock, blocks, group)?.1)
+}
+
+/// What the map needs to know of a group, without looking at any other.
+///
+/// # Errors
+///
+/// A [`Doubt`] if its descriptor cannot be trusted.
+pub(super) fn state_of(superblock: &Superblock, blocks: &Blocks<'_>, group: u64) -> Result<Group, Doubt> {
+    Ok(one(superblock, blocks, group)?.0)
+}
+
+fn one(superblock: &Superblock, blocks: &Blocks<'_>, group: u64) -> Result<(Group, Tables), Doubt> {
     let per_block = superblock.descriptors_per_block();
     let block = superblock.descriptor_block(group.checked_div(per_block).unwrap_or(0));
     let mut read = vec![0; to_usize(superblock.block_size)];
     blocks.read("group descriptors", block, &mut read)?;
-    let offset = group
-        .checked_rem(per_block)
-        .unwrap_or(0)
-        .saturating_mul(superblock.descriptor_size);
+    let offset = within(group, per_block).saturating_mul(superblock.descriptor_size);
     let size = to_usize(superblock.descriptor_size);
-    let bytes = read
-        .get(to_usize(offset)..)
-        .and_then(|rest| rest.get(..size))
-        .unwrap_or_default();
+    let rest = read.get(to_usize(offset)..).unwrap_or_default();
+    let bytes = rest.get(..size).unwrap_or_default();
     let at = blocks.position(block).saturating_add(offset);
-    Ok(Descriptor::new(superblock, group, bytes, at).checked()?.1)
+    Descriptor::new(superblock, group, bytes, at).checked()
 }
 
 /// How many blocks of descriptors, from `index` on, stand side by side, as far as they are read in one go.
