@@ -10,7 +10,7 @@
 //!     .volume(MIB..30 * MIB, Ext::new("-t ext2"))
 //!     .volume(30 * MIB..62 * MIB, Fat)
 //!     .made()
-//!     .from_device()
+//!     .on_a_device()
 //!     .imaged_with("--cluster-size 4K")
 //!     .holds();
 //! ```
@@ -290,7 +290,7 @@ impl Given {
     }
 
     /// Images it as a block device.
-    pub fn from_device(mut self) -> Self {
+    pub fn on_a_device(mut self) -> Self {
         self.is_device = true;
         self
     }
