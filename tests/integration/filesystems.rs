@@ -1,5 +1,6 @@
 //! Filesystems and partition tables: what their maps call free, nobody misses.
 
+mod oracle;
 #[allow(
     dead_code,
     reason = "what proofs can be asked for is told before all of it is asked for"
