@@ -17,6 +17,7 @@ mod holes;
 mod map;
 mod opaque;
 mod partitions;
+mod pieces;
 mod region;
 mod scheme;
 mod survey;
@@ -27,6 +28,7 @@ use crate::error::Result;
 use crate::source::Source;
 pub use doubt::Doubt;
 pub use map::{AllocationMap, Extent, Reason};
+pub use pieces::Piece;
 pub use region::{Region, Treatment};
 use survey::Survey;
 use view::View;
@@ -34,7 +36,7 @@ use view::View;
 /// How to find out what is in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scan {
-    /// All that can be trusted: holes of sparse files, and the maps of filesystems.
+    /// The maps of filesystems as far as they can be trusted, and holes of sparse files.
     #[default]
     Auto,
     /// Holes of sparse files only.
@@ -53,12 +55,9 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// What is copied whole because what tells of it cannot be trusted, and why.
-    pub fn doubts(&self) -> impl Iterator<Item = (&Region, &Doubt)> {
-        self.regions.iter().filter_map(|region| match &region.treatment {
-            Treatment::Doubted(doubt) => Some((region, doubt)),
-            Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown => None,
-        })
+    /// All of the source, ascending, in pieces that lie in one region each.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> {
+        pieces::pieces(&self.map, &self.regions)
     }
 }
 
@@ -87,4 +86,9 @@ pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
         map,
         regions,
     })
+}
+
+/// What is recognised in a source that nobody writes to, as [`Allocation::regions`] tells it.
+pub fn recognise(source: &dyn Source) -> Vec<Region> {
+    Survey::of(View::of(source)).regions
 }

@@ -8,11 +8,11 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::allocation::{self, Allocation, AllocationMap, Reason, Scan};
-use crate::error::{Error, Invalid, Result};
+use crate::allocation::{self, Allocation, AllocationMap, Piece, Reason, Scan};
+use crate::error::{Error, InUse, Invalid, Result};
 use crate::format::mapping::Mapping;
 use crate::image::{Access, Disk, DiskRun, Format, Image};
-use crate::source::{self, Open};
+use crate::source::{self, Kind, Open, Source};
 use crate::units::{GuestOffset, HostOffset, SECTOR, length};
 use preallocated::is_preallocated;
 
@@ -31,7 +31,7 @@ pub enum Map {
     /// Of an image: read while it is walked.
     Image(ImageMap),
     /// Of a raw file or device.
-    Raw(Allocation),
+    Raw(RawMap),
 }
 
 /// An image whose tables tell what is where.
@@ -40,6 +40,17 @@ pub struct ImageMap {
     disk: Disk,
     /// Of each image of the disk whether it was preallocated.
     preallocated: Vec<bool>,
+}
+
+/// A raw file or device that was scanned.
+#[derive(Debug)]
+pub struct RawMap {
+    /// What the file is.
+    pub kind: Kind,
+    /// What of it is in use.
+    pub allocation: Allocation,
+    /// Who might write to it meanwhile: then it was not looked into.
+    pub in_use: Option<InUse>,
 }
 
 /// A range of the disk that is the same all over.
@@ -51,6 +62,8 @@ pub struct Region {
     pub depth: usize,
     /// What it is.
     pub content: Content,
+    /// Of a raw file or device: which of the [regions](Allocation::regions) is the innermost that holds it.
+    pub within: Option<usize>,
 }
 
 /// What a range of a disk is. Host offsets are those of its first byte.
@@ -93,12 +106,12 @@ impl Map {
             ..Open::default()
         };
         match source::open(path, open) {
-            Ok(source) => allocation::scan(&source, Scan::Auto).map(Self::Raw),
-            Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(Self::Raw(Allocation {
-                map: AllocationMap::new(0),
-                regions: Vec::new(),
-                free: 0,
+            Ok(source) => Ok(Self::Raw(RawMap {
+                kind: source.kind(),
+                allocation: allocation::scan(&source, Scan::Auto)?,
+                in_use: source.writer().cloned(),
             })),
+            Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(Self::Raw(RawMap::of_nothing())),
             Err(error) => Err(error),
         }
     }
@@ -112,7 +125,7 @@ impl Map {
     pub fn regions(&self) -> Box<dyn Iterator<Item = Result<Region>> + '_> {
         match self {
             Self::Image(map) => Box::new(merged(map.pieces())),
-            Self::Raw(allocation) => Box::new(raw_regions(&allocation.map).map(Ok)),
+            Self::Raw(map) => Box::new(map.regions().map(Ok)),
         }
     }
 }
@@ -121,6 +134,11 @@ impl ImageMap {
     /// The image and what it stands on.
     pub fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// What is recognised in the disk.
+    pub fn recognise(&self) -> Vec<allocation::Region> {
+        allocation::recognise(&self.disk)
     }
 
     fn pieces(&self) -> impl Iterator<Item = Result<Region>> {
@@ -159,6 +177,7 @@ impl ImageMap {
             range: at..at.saturating_add(length),
             depth: run.depth,
             content,
+            within: None,
         }
     }
 }
@@ -211,24 +230,41 @@ fn is_same(region: &Region, next: Content) -> bool {
     }
 }
 
-/// The last sector may be there in part only: the rest of it is a hole.
-fn raw_regions(map: &AllocationMap) -> impl Iterator<Item = Region> {
-    let (size, end) = (map.size(), map.size().next_multiple_of(SECTOR));
-    let is_free_at_end = map.extents().last().is_none_or(|last| last.range.end < size);
-    let regions = map.parts().map(move |(mut range, reason)| {
-        if is_free_at_end && range.end == size {
-            range.end = end;
+impl RawMap {
+    /// A file without a byte.
+    fn of_nothing() -> Self {
+        Self {
+            kind: Kind::RegularFile,
+            allocation: Allocation {
+                map: AllocationMap::new(0),
+                regions: Vec::new(),
+                free: 0,
+            },
+            in_use: None,
         }
-        Region {
-            range,
+    }
+
+    /// The last sector may be there in part only: the rest of it is a hole.
+    fn regions(&self) -> impl Iterator<Item = Region> {
+        let map = &self.allocation.map;
+        let (size, end) = (map.size(), map.size().next_multiple_of(SECTOR));
+        let is_free_at_end = map.extents().last().is_none_or(|last| last.range.end < size);
+        let padding = (!is_free_at_end && size < end).then_some(Piece {
+            range: size..end,
+            reason: None,
+            region: None,
+        });
+        let pieces = self.allocation.pieces().map(move |mut piece| {
+            if is_free_at_end && piece.range.end == size {
+                piece.range.end = end;
+            }
+            piece
+        });
+        pieces.chain(padding).map(|piece| Region {
+            range: piece.range,
             depth: 0,
-            content: reason.map_or(Content::Free, Content::Used),
-        }
-    });
-    let padding = (!is_free_at_end && size < end).then_some(Region {
-        range: size..end,
-        depth: 0,
-        content: Content::Free,
-    });
-    regions.chain(padding)
+            content: piece.reason.map_or(Content::Free, Content::Used),
+            within: piece.region,
+        })
+    }
 }

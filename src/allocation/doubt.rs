@@ -8,7 +8,7 @@ use crate::error::{Error, Expected};
 #[non_exhaustive]
 pub enum Doubt {
     /// A structure cannot be read.
-    #[error("{structure} at {at:#x} cannot be read: {error}")]
+    #[error("{structure} at {at:#x} cannot be read: {}", cause(error))]
     Unreadable {
         /// Its name.
         structure: &'static str,
@@ -82,4 +82,41 @@ pub enum Doubt {
     /// A partition shares bytes with another one that does not begin and end with it.
     #[error("it overlaps with another partition")]
     Overlaps,
+}
+
+/// What the system said: the place is told already.
+fn cause(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let text = cause.to_string();
+    // The number, which the standard library puts behind the words.
+    let words = text.split(" (os error ").next();
+    words.unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::error::{Action, Side};
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_its_place_once() {
+        let doubt = Doubt::Unreadable {
+            structure: "superblock",
+            at: 1024,
+            error: Box::new(Error::Io {
+                side: Side::Source,
+                action: Action::Read(1024),
+                source: io::Error::from_raw_os_error(5),
+            }),
+        };
+        assert_eq!(
+            doubt.to_string(),
+            "superblock at 0x400 cannot be read: Input/output error"
+        );
+    }
 }

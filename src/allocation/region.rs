@@ -30,6 +30,14 @@ impl Region {
         length(&self.range).saturating_sub(self.used)
     }
 
+    /// What about it cannot be trusted, if anything.
+    pub fn doubt(&self) -> Option<&Doubt> {
+        match &self.treatment {
+            Treatment::Doubted(doubt) => Some(doubt),
+            Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown => None,
+        }
+    }
+
     /// Why all of it is copied, if it is.
     pub fn why_whole(&self) -> Option<String> {
         match (&self.treatment, self.name) {

@@ -14,7 +14,7 @@ use crate::source::{Change, Kind};
 #[non_exhaustive]
 pub enum Warning {
     /// The source was imaged although it was in use.
-    #[error("the source is {0}: imaged all the same, files may not be consistent")]
+    #[error("the source is {0}: imaged all the same, with what is free in it; files may not be consistent")]
     SourceInUse(InUse),
     /// What tells what is free in the source, or in a partition of it, cannot be trusted. Nothing is lost by it.
     #[error("{}{why}: copied whole", place(*partition, *name))]
@@ -66,12 +66,14 @@ impl Warning {
         }
     }
 
-    /// Of each doubt about what is free.
-    pub(super) fn of_doubts(allocation: &Allocation) -> impl Iterator<Item = Self> {
-        allocation.doubts().map(|(region, doubt)| Self::CopiedWhole {
-            partition: region.part.as_ref().map(|(number, _)| *number),
-            name: region.name,
-            why: doubt.to_string(),
+    /// Of each region that is copied whole because what tells of it cannot be trusted.
+    pub fn of_doubts(regions: &[Region]) -> impl Iterator<Item = Self> {
+        regions.iter().filter_map(|region| {
+            region.doubt().map(|doubt| Self::CopiedWhole {
+                partition: region.part.as_ref().map(|(number, _)| *number),
+                name: region.name,
+                why: doubt.to_string(),
+            })
         })
     }
 }
@@ -112,7 +114,7 @@ impl Plan<'_> {
     /// What is known before anything is done that whoever makes the image should know.
     pub fn warnings(&self) -> Vec<Warning> {
         let in_use = self.in_use.cloned().map(Warning::SourceInUse);
-        let doubts = Warning::of_doubts(self.allocation);
+        let doubts = Warning::of_doubts(&self.allocation.regions);
         in_use.into_iter().chain(doubts).collect()
     }
 }

@@ -37,6 +37,7 @@ mod mutations;
 mod naive;
 mod property;
 mod refusals;
+mod regions;
 mod reports;
 mod restore;
 mod stale;

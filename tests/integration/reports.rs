@@ -140,7 +140,7 @@ fn a_script_is_told_of_warnings() {
     let run = dir.run(&format!("--json --force {} image.qcow2", disk.path().display()));
 
     let warning = format!(
-        "the source is mounted read-write on {}: imaged all the same, files may not be consistent",
+        "the source is mounted read-write on {}: imaged all the same, with what is free in it; files may not be consistent",
         mount.point().display()
     );
     let report = run.exits(0).json();
@@ -186,11 +186,11 @@ fn a_dry_run_of_many_ranges_shows_the_first_unless_all_are_asked_for() {
     dir.sparse("disk.raw", 4 * MIB, &pieces);
 
     let run = dir.run("-n disk.raw image.qcow2").exits(0);
-    assert_eq!(run.stdout().lines().count(), 2 + 20 + 1);
+    assert_eq!(run.stdout().lines().count(), 2 + 2 + 20 + 1);
     run.prints("... and 40 more ranges (-v shows all)\n");
 
     let run = dir.run("-n -v disk.raw image.qcow2").exits(0);
-    assert_eq!(run.stdout().lines().count(), 2 + 60);
+    assert_eq!(run.stdout().lines().count(), 2 + 2 + 60);
 }
 
 #[test]
@@ -243,8 +243,8 @@ fn a_script_is_told_the_plan() {
             "warnings": [],
             "regions": [nothing_recognised(4 * MIB)],
             "ranges": [
-                {"start": 0, "length": 2 * MIB, "used": true, "reason": "data"},
-                {"start": 2 * MIB, "length": 2 * MIB, "used": false, "reason": "hole"},
+                {"start": 0, "length": 2 * MIB, "used": true, "reason": "data", "region": 0},
+                {"start": 2 * MIB, "length": 2 * MIB, "used": false, "reason": "hole", "region": 0},
             ],
         })
     );

@@ -19,7 +19,6 @@ use serde_json::{Map, Value};
 use crate::console::{json, print, say_of};
 use crate::verbs::Verb;
 use mkqcow2::Error;
-use mkqcow2::allocation::Reason;
 use mkqcow2::error::Invalid;
 
 /// What was asked for could not be done.
@@ -93,16 +92,4 @@ fn with_causes(error: &Error) -> String {
 /// Of a run whose report is all that was asked for: with this status, unless it cannot be told.
 pub(crate) fn answer<V: Verb>(status: u8, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
     ExitCode::from(if print(write) { status } else { V::FAILURE })
-}
-
-/// Why a range of a source is in use, or free.
-pub(crate) fn because(reason: Option<Reason>) -> &'static str {
-    match reason {
-        Some(Reason::Data) => "data",
-        Some(Reason::Unknown) => "nothing tells what is free",
-        Some(Reason::Unpartitioned) => "outside of all partitions",
-        Some(Reason::Mapped) => "in use",
-        Some(Reason::Behind) => "behind the end of the filesystem",
-        None => "hole",
-    }
 }

@@ -70,7 +70,7 @@ pub(crate) struct Create {
     #[arg(long)]
     two_pass: bool,
 
-    /// How to find what is in use: auto or sparse (as yet the same: holes and zero test)
+    /// How to find what is in use: auto (maps of filesystems, and holes) or sparse (holes only)
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
     scan: ScanArg,
 

@@ -20,7 +20,11 @@ pub(crate) struct Map {
     #[command(flatten)]
     access: Access,
 
-    /// Print a JSON array on standard output, as qemu-img map does, instead of text
+    /// Show what is recognised in the disk (partitions, filesystems) instead of ranges
+    #[arg(long)]
+    pub(crate) regions: bool,
+
+    /// Print a JSON array on standard output instead of text; of ranges as qemu-img map does
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -6,10 +6,12 @@ mod text;
 use std::io;
 use std::process::ExitCode;
 
+use super::regions::Because;
 use super::{WARNING, advice};
 use crate::args::create::Create;
 use crate::console::{print, say, say_of};
 use crate::verbs::Verb;
+use mkqcow2::allocation::Piece;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
 use mkqcow2::{Error, Plan, Report, Warning};
 
@@ -37,11 +39,22 @@ pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
     }
 }
 
+/// Why a piece of the source is in use, or free.
+fn because<'a>(plan: &'a Plan<'_>, piece: &Piece) -> Because<'a> {
+    Because {
+        reason: piece.reason,
+        region: piece
+            .region
+            .and_then(|region| plan.allocation.regions.get(region)),
+        kind: plan.kind,
+    }
+}
+
 /// Before a run, to whom it interests.
 pub(crate) fn before(args: &Create, plan: &Plan<'_>) {
     if args.verbose {
         // There is nowhere else to complain.
-        let _ = text::summary(&mut io::stderr().lock(), args, plan);
+        let _ = text::outline(&mut io::stderr().lock(), args, plan);
     }
 }
 

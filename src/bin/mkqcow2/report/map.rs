@@ -2,21 +2,29 @@
 
 use std::process::ExitCode;
 
-use super::{answer, because};
+use super::answer;
+use super::regions::{self, Because};
 use crate::args::map::Map as Args;
-use crate::console::say_of;
-use mkqcow2::Result;
-use mkqcow2::map::{Content, Map, Region};
+use crate::console::{json, say_of};
+use mkqcow2::allocation::{self, Reason};
+use mkqcow2::map::{Content, Map, RawMap, Region};
 use mkqcow2::units::{HostOffset, length};
+use mkqcow2::{Result, Warning};
 
 /// All ranges, one by one: there may be millions.
 pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
-    if let Map::Image(map) = map {
-        for image in map.disk().images() {
-            for remark in image.remarks() {
-                say_of(image.file().path(), &format!("warning: {remark}"));
-            }
-        }
+    // In the disk of an image only if that is asked for: all that it takes to read it may not be there.
+    let in_image = match map {
+        Map::Image(map) if args.regions => map.recognise(),
+        Map::Image(_) | Map::Raw(_) => Vec::new(),
+    };
+    let recognised = match map {
+        Map::Image(_) => &in_image,
+        Map::Raw(map) => &map.allocation.regions,
+    };
+    warn(args, map, recognised);
+    if args.regions {
+        return Ok(only_regions(args, recognised));
     }
     let mut failed = None;
     let status = answer::<Args>(0, |out| {
@@ -25,6 +33,9 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
         } else {
             ("", "", "")
         };
+        if !args.json {
+            regions::heading(out, recognised)?;
+        }
         write!(out, "{opening}")?;
         let mut separator = "";
         for region in map.regions() {
@@ -36,7 +47,12 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
                     return Ok(());
                 }
             };
-            let text = if args.json { object(&region) } else { line(&region) };
+            let because = because(map, &region);
+            let text = if args.json {
+                object(&region, because)
+            } else {
+                line(&region, because)
+            };
             write!(out, "{separator}{text}")?;
             separator = comma;
         }
@@ -45,15 +61,72 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
     failed.map_or(Ok(status), Err)
 }
 
-fn line(region: &Region) -> String {
+fn warn(args: &Args, map: &Map, recognised: &[allocation::Region]) {
+    match map {
+        Map::Image(map) => {
+            for image in map.disk().images() {
+                for remark in image.remarks() {
+                    say_of(image.file().path(), &format!("warning: {remark}"));
+                }
+            }
+        }
+        Map::Raw(RawMap { in_use, .. }) => {
+            if let Some(in_use) = in_use {
+                let what = "not looked into, what is free in it counts as used";
+                say_of(&args.path, &format!("warning: {in_use}: {what}"));
+            }
+        }
+    }
+    for warning in Warning::of_doubts(recognised) {
+        say_of(&args.path, &format!("warning: {warning}"));
+    }
+}
+
+/// What was recognised, and no ranges.
+fn only_regions(args: &Args, recognised: &[allocation::Region]) -> ExitCode {
+    answer::<Args>(0, |out| {
+        if !args.json {
+            return regions::lines(out, recognised);
+        }
+        let objects: Vec<_> = recognised
+            .iter()
+            .map(|region| json(&regions::object(region)))
+            .collect();
+        writeln!(out, "[{}]", objects.join(",\n"))
+    })
+}
+
+/// Why a range is in use, or free, if it is one of a raw file or device.
+fn because<'a>(map: &'a Map, region: &Region) -> Option<Because<'a>> {
+    let Map::Raw(map) = map else { return None };
+    let of = |reason: Option<Reason>| Because {
+        reason,
+        region: region
+            .within
+            .and_then(|within| map.allocation.regions.get(within)),
+        kind: map.kind,
+    };
+    match region.content {
+        Content::Used(reason) => Some(of(Some(reason))),
+        Content::Free => Some(of(None)),
+        Content::Unallocated(_)
+        | Content::Zeros(_)
+        | Content::Data(_)
+        | Content::Preallocated(_)
+        | Content::Compressed(_) => None,
+    }
+}
+
+fn line(region: &Region, because: Option<Because<'_>>) -> String {
     let depth = match (region.depth, region.content) {
         // What is nowhere is in none of the files.
         (0, _) | (_, Content::Unallocated(_)) => String::new(),
         (depth, _) => format!(", backing file {depth}"),
     };
     let words = words(region.content);
+    let because = because.map(|because| format!(": {because}")).unwrap_or_default();
     let (start, length) = (region.range.start, length(&region.range));
-    format!("{start:#014x} {length:>16}  {words}{depth}\n")
+    format!("{start:#014x} {length:>16}  {words}{because}{depth}\n")
 }
 
 fn words(content: Content) -> String {
@@ -65,13 +138,13 @@ fn words(content: Content) -> String {
         Content::Data(HostOffset(at)) => format!("data at {at:#x}"),
         Content::Preallocated(HostOffset(at)) => format!("preallocated at {at:#x}"),
         Content::Compressed(HostOffset(at)) => format!("compressed at {at:#x}"),
-        Content::Used(reason) => format!("used: {}", because(Some(reason))),
-        Content::Free => format!("free: {}", because(None)),
+        Content::Used(_) => "used".to_owned(),
+        Content::Free => "free".to_owned(),
     }
 }
 
-/// The fields of `qemu-img map --output=json`, and for a raw disk the reason.
-fn object(region: &Region) -> String {
+/// The fields of `qemu-img map --output=json`, and for a raw disk the reason and the region.
+fn object(region: &Region, because: Option<Because<'_>>) -> String {
     let (present, zero, data, compressed, offset) = match region.content {
         Content::Unallocated(at) => (false, true, false, false, at),
         Content::Zeros(at) => (true, true, false, false, at),
@@ -84,20 +157,13 @@ fn object(region: &Region) -> String {
     // Numbers and words of ours, millions of times: there is nothing to escape.
     let (start, length, depth) = (region.range.start, length(&region.range), region.depth);
     let offset = offset.map(|HostOffset(at)| format!(",\"offset\":{at}"));
-    let reason = match region.content {
-        Content::Used(reason) => Some(because(Some(reason))),
-        Content::Free => Some(because(None)),
-        Content::Unallocated(_)
-        | Content::Zeros(_)
-        | Content::Data(_)
-        | Content::Preallocated(_)
-        | Content::Compressed(_) => None,
-    };
-    let reason = reason.map(|reason| format!(",\"reason\":\"{reason}\""));
+    let reason = because.map(|because| format!(",\"reason\":\"{because}\""));
+    let within = region.within.map(|within| format!(",\"region\":{within}"));
     format!(
         "{{\"start\":{start},\"length\":{length},\"depth\":{depth},\"present\":{present},\"zero\":{zero},\
-         \"data\":{data},\"compressed\":{compressed}{}{}}}",
+         \"data\":{data},\"compressed\":{compressed}{}{}{}}}",
         offset.unwrap_or_default(),
-        reason.unwrap_or_default()
+        reason.unwrap_or_default(),
+        within.unwrap_or_default()
     )
 }

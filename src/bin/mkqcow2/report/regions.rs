@@ -1,16 +1,71 @@
-//! What was recognised in a source, and where.
+//! What was recognised in a source, where, and what that says of each range.
 
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, Write};
+
+use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
-use mkqcow2::allocation::{Region, Treatment};
+use crate::console::escaped;
+use mkqcow2::allocation::{Reason, Region, Treatment};
+use mkqcow2::source::Kind;
 use mkqcow2::units::length;
+
+/// For people: the regions and an empty line, in front of ranges; nothing if there are none.
+pub(super) fn heading(out: &mut dyn Write, regions: &[Region]) -> io::Result<()> {
+    lines(out, regions)?;
+    if regions.is_empty() { Ok(()) } else { writeln!(out) }
+}
+
+/// For people: a line a region, with offset and length where those of ranges are.
+pub(super) fn lines(out: &mut dyn Write, regions: &[Region]) -> io::Result<()> {
+    for region in regions {
+        let (start, length, indent) = (
+            region.range.start,
+            length(&region.range),
+            region.depth.saturating_mul(2),
+        );
+        writeln!(out, "{start:#014x} {length:>16}  {:indent$}{}", "", words(region))?;
+    }
+    Ok(())
+}
+
+fn words(region: &Region) -> String {
+    let quoted = |label: &String| format!(" \"{}\"", escaped(label));
+    let place = match &region.part {
+        None => "source".to_owned(),
+        Some((number, label)) => {
+            format!(
+                "partition {number}{}",
+                label.as_ref().map(quoted).unwrap_or_default()
+            )
+        }
+    };
+    let label = region.label.as_ref().map(quoted).unwrap_or_default();
+    let name = region.name.map(|name| format!("{name}{label}, "));
+    let how = match (&region.treatment, name) {
+        (Treatment::Partitioned | Treatment::Mapped, name) => format!(
+            "{}{} in use, {} free",
+            name.unwrap_or_default(),
+            BinaryBytes(region.used),
+            BinaryBytes(region.free())
+        ),
+        (Treatment::Unknown, None) => "nothing recognised, copied whole".to_owned(),
+        (Treatment::Unknown | Treatment::Doubted(_), name) => {
+            let why = region.why_whole().unwrap_or_default();
+            format!("{}copied whole: {}", name.unwrap_or_default(), escaped(&why))
+        }
+    };
+    format!("{place}: {how}")
+}
 
 /// For scripts: an object a region, what holds others in front of them.
 pub(super) fn objects(regions: &[Region]) -> Value {
     regions.iter().map(object).collect()
 }
 
-fn object(region: &Region) -> Value {
+/// The same for one.
+pub(super) fn object(region: &Region) -> Value {
     let (number, label) = match &region.part {
         Some((number, label)) => (Some(number), label.as_ref()),
         None => (None, None),
@@ -32,4 +87,38 @@ fn object(region: &Region) -> Value {
         },
         "why": region.why_whole(),
     })
+}
+
+/// Why a range of a source is in use, or free. All of the words are ours: there is nothing to escape.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Because<'a> {
+    /// Why it is in use, if it is.
+    pub(super) reason: Option<Reason>,
+    /// The innermost region that holds it.
+    pub(super) region: Option<&'a Region>,
+    /// What the source is.
+    pub(super) kind: Kind,
+}
+
+impl Display for Because<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mapped = self
+            .region
+            .filter(|region| matches!(region.treatment, Treatment::Mapped));
+        let name = mapped.and_then(|region| region.name);
+        match (self.reason, name) {
+            (Some(Reason::Data), _) => f.write_str("data"),
+            (Some(Reason::Unknown), _) => f.write_str("nothing tells what is free"),
+            (Some(Reason::Unpartitioned), _) => f.write_str("outside of all partitions"),
+            (Some(Reason::Mapped), Some(name)) => write!(f, "in use by {name}"),
+            (Some(Reason::Mapped), None) => f.write_str("in use"),
+            (Some(Reason::Behind), Some(name)) => write!(f, "behind the end of {name}"),
+            (Some(Reason::Behind), None) => f.write_str("behind the end of the filesystem"),
+            (None, Some(name)) => match self.kind {
+                Kind::BlockDevice => write!(f, "unused by {name}"),
+                Kind::RegularFile | Kind::Image => write!(f, "unused by {name}, or a hole"),
+            },
+            (None, None) => f.write_str("hole"),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::args::create::Create;
 use crate::console;
-use crate::report::{because, regions};
+use crate::report::regions;
 use mkqcow2::pipeline::compress::Codec;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
@@ -80,10 +80,15 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "{},\"ranges\":[",
         object.strip_suffix('}').unwrap_or(&object)
     )?;
-    for (number, (range, reason)) in plan.allocation.map.parts().enumerate() {
+    for (number, piece) in plan.allocation.pieces().enumerate() {
         let comma = if number == 0 { "" } else { "," };
-        let (used, reason) = (reason.is_some(), because(reason));
-        let range = json!({"start": range.start, "length": length(&range), "used": used, "reason": reason});
+        let range = json!({
+            "start": piece.range.start,
+            "length": length(&piece.range),
+            "used": piece.reason.is_some(),
+            "reason": super::because(plan, &piece).to_string(),
+            "region": piece.region,
+        });
         write!(out, "{comma}{range}")?;
     }
     writeln!(out, "]}}")

@@ -7,7 +7,7 @@ use indicatif::BinaryBytes;
 
 use crate::args::create::Create;
 use crate::console::{per_second, shown};
-use crate::report::because;
+use crate::report::regions;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
 use mkqcow2::{Plan, Report};
@@ -61,7 +61,7 @@ pub(super) fn unreadable(range: &Range<u64>) -> String {
 }
 
 /// The first lines of a plan: what is read and what it will become.
-pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
+fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     let kind = match plan.kind {
         Kind::RegularFile => "regular file",
         Kind::BlockDevice => "block device",
@@ -99,22 +99,29 @@ pub(super) fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io
     Ok(())
 }
 
+/// The same, and what was recognised in the source.
+pub(super) fn outline(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
+    summary(out, args, plan)?;
+    regions::lines(out, &plan.allocation.regions)
+}
+
 /// All of a plan.
 pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     summary(out, args, plan)?;
+    regions::heading(out, &plan.allocation.regions)?;
     let limit = if args.verbose { usize::MAX } else { RANGES };
-    let mut ranges = plan.allocation.map.parts();
-    for (range, reason) in ranges.by_ref().take(limit) {
-        let state = if reason.is_some() { "used" } else { "free" };
+    let mut pieces = plan.allocation.pieces();
+    for piece in pieces.by_ref().take(limit) {
+        let state = if piece.reason.is_some() { "used" } else { "free" };
         writeln!(
             out,
             "{:#014x} {:>16}  {state}: {}",
-            range.start,
-            length(&range),
-            because(reason)
+            piece.range.start,
+            length(&piece.range),
+            super::because(plan, &piece)
         )?;
     }
-    match ranges.count() {
+    match pieces.count() {
         0 => Ok(()),
         more => writeln!(out, "... and {more} more ranges (-v shows all)"),
     }

@@ -1,0 +1,145 @@
+//! All of a source in pieces, each in one region: two ascending lists walked in step.
+
+use std::ops::Range;
+
+use super::map::{AllocationMap, Reason};
+use super::region::Region;
+
+/// A piece of the source, in use all over or free all over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its bytes.
+    pub range: Range<u64>,
+    /// Why it is in use, if it is.
+    pub reason: Option<Reason>,
+    /// The number of the innermost region that holds it; none if the source was not looked into.
+    pub region: Option<usize>,
+}
+
+/// A stretch of which each byte has the same innermost region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stretch {
+    end: u64,
+    region: usize,
+}
+
+/// The parts of the map, ascending, cut where regions begin and end.
+pub(super) fn pieces(map: &AllocationMap, regions: &[Region]) -> impl Iterator<Item = Piece> {
+    let mut stretches = innermost(regions).into_iter().peekable();
+    let mut parts = map.parts();
+    let mut rest = None;
+    std::iter::from_fn(move || {
+        let (mut range, reason) = rest.take().or_else(|| parts.next())?;
+        while stretches.next_if(|stretch| stretch.end <= range.start).is_some() {}
+        let stretch = stretches.peek();
+        if let Some(end) = stretch.map(|stretch| stretch.end).filter(|end| *end < range.end) {
+            rest = Some((end..range.end, reason));
+            range.end = end;
+        }
+        let region = stretch.map(|stretch| stretch.region);
+        Some(Piece {
+            range,
+            reason,
+            region,
+        })
+    })
+}
+
+/// Which region is the innermost one where, ascending and without gaps: the first region is all of the source.
+fn innermost(regions: &[Region]) -> Vec<Stretch> {
+    let mut borders: Vec<_> = regions
+        .iter()
+        .flat_map(|region| [region.range.start, region.range.end])
+        .collect();
+    borders.sort_unstable();
+    borders.dedup();
+    let ends = borders.iter().skip(1);
+    let at_each = borders.iter().zip(ends).filter_map(|(start, end)| {
+        let holding = regions
+            .iter()
+            .enumerate()
+            .filter(|(_, region)| region.range.contains(start));
+        // Of partitions that overlap, the one that begins last.
+        let (region, _) = holding.max_by_key(|(number, region)| (region.depth, *number))?;
+        Some(Stretch { end: *end, region })
+    });
+    let mut stretches: Vec<_> = at_each.collect();
+    stretches.dedup_by(|next, kept| {
+        let goes_on = next.region == kept.region;
+        if goes_on {
+            kept.end = next.end;
+        }
+        goes_on
+    });
+    stretches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::region::Treatment;
+    use super::*;
+
+    fn region(depth: usize, range: Range<u64>) -> Region {
+        Region {
+            range,
+            depth,
+            part: None,
+            name: None,
+            label: None,
+            used: 0,
+            treatment: Treatment::Unknown,
+        }
+    }
+
+    fn told(map: &AllocationMap, regions: &[Region]) -> Vec<(u64, u64, bool, Option<usize>)> {
+        pieces(map, regions)
+            .map(|piece| {
+                let Range { start, end } = piece.range;
+                (start, end, piece.reason.is_some(), piece.region)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_range_in_two_regions_is_two_pieces() {
+        let mut map = AllocationMap::new(100);
+        map.push(5..45, Reason::Data);
+        let regions = [region(0, 0..100), region(1, 10..40), region(1, 40..60)];
+        assert_eq!(
+            told(&map, &regions),
+            [
+                (0, 5, false, Some(0)),
+                (5, 10, true, Some(0)),
+                (10, 40, true, Some(1)),
+                (40, 45, true, Some(2)),
+                (45, 60, false, Some(2)),
+                (60, 100, false, Some(0)),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_not_looked_into_is_in_no_region() {
+        let mut map = AllocationMap::new(100);
+        map.push(5..45, Reason::Data);
+        assert_eq!(
+            told(&map, &[]),
+            [(0, 5, false, None), (5, 45, true, None), (45, 100, false, None)]
+        );
+    }
+
+    #[test]
+    fn where_regions_overlap_it_is_the_one_that_begins_last() {
+        let mut map = AllocationMap::new(100);
+        map.push(0..100, Reason::Unknown);
+        let regions = [region(0, 0..100), region(1, 0..50), region(1, 20..80)];
+        assert_eq!(
+            told(&map, &regions),
+            [
+                (0, 20, true, Some(1)),
+                (20, 80, true, Some(2)),
+                (80, 100, true, Some(0)),
+            ]
+        );
+    }
+}

@@ -1,0 +1,269 @@
+//! What is told of what a source holds: in a plan, of a run, in a map; to people and to scripts.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::loops::{Loop, Mount, make_ext4};
+use crate::support::{Dir, Run, assert_equals, noise, tool};
+
+const MIB: u64 = 1 << 20;
+
+/// Where the signature of a swap area stands.
+const SIGNATURE: u64 = 4096 - 10;
+
+/// Where its label stands.
+const LABEL: u64 = 1052;
+
+/// A swap area of a mebibyte that was written to all over, and its path.
+fn swap(dir: &Dir, name: &str) -> PathBuf {
+    let path = dir.sparse(name, MIB, &[(0, &noise(1, 1 << 20))]);
+    tool("mkswap", ["-q", "-L", "pages", path.to_str().unwrap()]);
+    path
+}
+
+/// The same after the system went to sleep.
+fn sleeping(dir: &Dir, name: &str) -> PathBuf {
+    let path = swap(dir, name);
+    write_at(&path, b"S1SUSPEND\0", SIGNATURE);
+    path
+}
+
+fn write_at(path: &Path, bytes: &[u8], at: u64) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(bytes, at).unwrap();
+}
+
+/// What scripts are told of the swap area.
+fn object() -> Value {
+    json!({
+        "start": 0,
+        "length": MIB,
+        "depth": 0,
+        "partition": null,
+        "partition-label": null,
+        "name": "swap",
+        "label": "pages",
+        "used": 4096,
+        "free": MIB - 4096,
+        "treatment": "mapped",
+        "why": null,
+    })
+}
+
+const LINE: &str =
+    "0x000000000000          1048576  source: swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n";
+
+const RANGES: &str = "\
+    0x000000000000             4096  used: in use by swap\n\
+    0x000000001000          1044480  free: unused by swap, or a hole\n";
+
+#[test]
+fn a_plan_tells_what_was_recognised_and_why_ranges_are_free() {
+    let dir = Dir::new("regions-plan");
+    swap(&dir, "swap.raw");
+
+    let run = dir.run("-n swap.raw image.qcow2").exits(0);
+    assert_eq!(run.stderr(), "");
+    let (summary, rest) = run.stdout().split_once(LINE).map(owned).unwrap();
+    assert_eq!((summary.lines().count(), rest), (2, format!("\n{RANGES}")));
+
+    let plan = dir.run("-n --json swap.raw image.qcow2").exits(0).json();
+    assert_eq!(
+        (&plan["regions"], &plan["warnings"]),
+        (&json!([object()]), &json!([]))
+    );
+    assert_eq!(
+        plan["ranges"],
+        json!([
+            {"start": 0, "length": 4096, "used": true, "reason": "in use by swap", "region": 0},
+            {
+                "start": 4096, "length": MIB - 4096, "used": false,
+                "reason": "unused by swap, or a hole", "region": 0,
+            },
+        ])
+    );
+}
+
+fn owned((a, b): (&str, &str)) -> (String, String) {
+    (a.to_owned(), b.to_owned())
+}
+
+#[test]
+fn a_run_tells_what_was_recognised_if_asked() {
+    let dir = Dir::new("regions-run");
+    swap(&dir, "swap.raw");
+
+    let run = dir.run("swap.raw image.qcow2").exits(0);
+    assert_eq!(run.stderr(), "");
+    run.prints("image.qcow2: 1.00 MiB source, 4.00 KiB in use, ");
+
+    dir.run("-v swap.raw image.qcow2").exits(0).says(LINE);
+    let report = dir.run("--json swap.raw image.qcow2").exits(0).json();
+    assert_eq!(report["regions"], json!([object()]));
+    assert_eq!(report["skipped"], json!({"holes": 0, "free": MIB - 4096}));
+}
+
+#[test]
+fn a_map_of_a_source_begins_with_what_was_recognised() {
+    let dir = Dir::new("regions-map");
+    swap(&dir, "swap.raw");
+
+    let run = dir.run("map swap.raw").exits(0);
+    assert_eq!(
+        (run.stdout(), run.stderr()),
+        (format!("{LINE}\n{RANGES}"), String::new())
+    );
+
+    let map = dir.run("map --json swap.raw").exits(0).json();
+    let (reason, region) = (&map[1]["reason"], &map[1]["region"]);
+    assert_eq!((reason, region), (&json!("unused by swap, or a hole"), &json!(0)));
+}
+
+#[test]
+fn what_was_recognised_can_be_had_alone_of_an_image_too() {
+    let dir = Dir::new("regions-alone");
+    swap(&dir, "swap.raw");
+    dir.run("-q -c zstd swap.raw image.qcow2").exits(0);
+
+    for name in ["swap.raw", "image.qcow2"] {
+        let run = dir.run(&format!("map --regions {name}")).exits(0);
+        assert_eq!((run.stdout().as_str(), run.stderr().as_str()), (LINE, ""));
+        let regions = dir.run(&format!("map --regions --json {name}")).exits(0).json();
+        assert_eq!(regions, json!([object()]), "{name}");
+    }
+}
+
+#[test]
+fn a_device_has_no_holes_where_something_is_unused() {
+    let dir = Dir::new("regions-device");
+    let device = Loop::over(&swap(&dir, "swap.raw"));
+
+    dir.run_with([Path::new("map"), device.path()])
+        .exits(0)
+        .prints("0x000000001000          1044480  free: unused by swap\n");
+}
+
+#[test]
+fn what_cannot_be_trusted_is_copied_whole_with_a_warning_and_nothing_is_lost() {
+    let dir = Dir::new("regions-doubt");
+    let source = sleeping(&dir, "swap.raw");
+    let warning = "swap: a hibernated system sleeps in it: copied whole";
+    let says = format!("mkqcow2: swap.raw: warning: {warning}\n");
+    let line =
+        "0x000000000000          1048576  source: swap, copied whole: a hibernated system sleeps in it\n";
+
+    for options in ["-n", "-q", "-v", "--json", "-n --json"] {
+        let run = dir.run(&format!("{options} swap.raw image.qcow2")).exits(0);
+        assert_eq!(run.stderr().matches(&says).count(), 1, "{}", run.stderr());
+    }
+    dir.run("map swap.raw").exits(0).says(&says).prints(line);
+    dir.run("-n swap.raw image.qcow2").exits(0).prints(line);
+    for options in ["--json", "-n --json"] {
+        let told = dir
+            .run(&format!("{options} swap.raw image.qcow2"))
+            .exits(0)
+            .json();
+        let region = &told["regions"][0];
+        assert_eq!(
+            (&told["status"], &told["warnings"]),
+            (&json!(0), &json!([warning]))
+        );
+        assert_eq!(
+            (
+                &region["name"],
+                &region["treatment"],
+                &region["why"],
+                &region["used"]
+            ),
+            (
+                &json!("swap"),
+                &json!("whole"),
+                &json!("a hibernated system sleeps in it"),
+                &json!(MIB)
+            )
+        );
+    }
+    assert_equals(&source, &dir.join("image.qcow2"));
+}
+
+#[test]
+fn a_label_cannot_command_the_terminal() {
+    let dir = Dir::new("regions-hostile");
+    let (label, shown) = ("a\u{1b}[2J\n\"\u{202e}", "a\\u{1b}[2J\\n\"\\u{202e}");
+    let source = swap(&dir, "swap.raw");
+    write_at(&source, &[0; 16], LABEL);
+    write_at(&source, label.as_bytes(), LABEL);
+    let is_harmless = |run: &Run| {
+        let told = run.stdout() + &run.stderr();
+        !told.contains(['\u{1b}', '\u{202e}'])
+    };
+
+    for command in [
+        "-n swap.raw image.qcow2",
+        "map swap.raw",
+        "map --regions swap.raw",
+    ] {
+        let run = dir.run(command).exits(0);
+        assert!(is_harmless(&run), "{command}");
+        run.prints(&format!("source: swap \"{shown}\", 4.00 KiB in use"));
+    }
+    let run = dir.run("-v swap.raw image.qcow2").exits(0);
+    assert!(is_harmless(&run), "{}", run.stderr());
+    for (command, pointer) in [
+        ("-n --json swap.raw image.qcow2", "/regions/0/label"),
+        ("--json swap.raw image.qcow2", "/regions/0/label"),
+        ("map --regions --json swap.raw", "/0/label"),
+    ] {
+        let run = dir.run(command).exits(0);
+        assert!(is_harmless(&run), "{command}");
+        assert_eq!(run.json().pointer(pointer), Some(&json!(label)), "{command}");
+    }
+}
+
+#[test]
+fn a_source_that_may_be_written_to_is_not_looked_into() {
+    let dir = Dir::new("regions-in-use");
+    let file = dir.sparse("disk.raw", 8 * MIB, &[]);
+    make_ext4(&file);
+    let disk = Loop::over(&file);
+    let mount = Mount::new("rw", disk.path(), dir.join("mnt"));
+    let (source, on) = (disk.path().display(), mount.point().display());
+
+    let plan = dir
+        .run(&format!("-n --force --json {source} image.qcow2"))
+        .exits(0);
+    assert_eq!(
+        (&plan.json()["regions"], &plan.json()["used"]),
+        (&json!([]), &json!(8 * MIB))
+    );
+    plan.says(&format!(
+        "{source}: warning: the source is mounted read-write on {on}: imaged all the same, with what is free in it; "
+    ));
+    let run = dir.run(&format!("map {source}")).exits(0).says(&format!(
+        "{source}: warning: mounted read-write on {on}: not looked into, what is free in it counts as used\n"
+    ));
+    assert_eq!(
+        run.stdout(),
+        "0x000000000000          8388608  used: nothing tells what is free\n"
+    );
+    let run = dir.run(&format!("map --regions --json {source}")).exits(0);
+    assert_eq!(run.json(), json!([]));
+}
+
+#[test]
+fn a_sparse_scan_looks_for_holes_only() {
+    let dir = Dir::new("regions-sparse");
+    swap(&dir, "swap.raw");
+
+    let plan = dir
+        .run("-n --json --scan sparse swap.raw image.qcow2")
+        .exits(0)
+        .json();
+    assert_eq!((&plan["regions"], &plan["used"]), (&json!([]), &json!(MIB)));
+    let run = dir.run("-n --scan sparse swap.raw image.qcow2").exits(0);
+    assert_eq!(run.stdout().lines().count(), 3);
+    run.prints("0x000000000000          1048576  used: data\n");
+}
