@@ -7,7 +7,8 @@
 //!   |           |            |           |          equal clusters may share a compressed stream
 //!   |           |            |           batches in order through the workers: read, zero test, CRC-32, compression
 //!   |           |            the map cut into batches of clusters, ascending
-//!   |           which byte ranges are in use, and why
+//!   |           which byte ranges are in use, and why: holes, and what partition tables and filesystems tell; what is
+//!   |           in doubt is in use
 //!   block device, raw file: refused if in use
 //! ```
 //!
@@ -22,6 +23,9 @@
 //!
 //! An [`Image`] is an image file that is looked into, a [`Disk`] an image with all the files that it takes to read
 //! it: qcow2 of any kind, not only what this crate writes. [`compare()`] tells whether two disks hold the same bytes.
+//!
+//! [`allocation::scan`] tells what of a source is in use and what was recognised in it, [`Map`](map::Map) the same
+//! range by range, of an image too.
 //!
 //! [`check()`] counts how often each cluster of an image is used, and holds its tables to the specification.
 //!
