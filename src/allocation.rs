@@ -79,16 +79,14 @@ pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
             free: 0,
         });
     }
-    let Survey { map, regions } = Survey::of(View::of(source));
+    let Survey { map, mut regions } = Survey::of(View::of(source));
     let map = data.intersection(&map);
+    for region in &mut regions {
+        region.copied = map.used_in(&region.range);
+    }
     Ok(Allocation {
         free: data.used().saturating_sub(map.used()),
         map,
         regions,
     })
-}
-
-/// What is recognised in a source that nobody writes to, as [`Allocation::regions`] tells it.
-pub fn recognise(source: &dyn Source) -> Vec<Region> {
-    Survey::of(View::of(source)).regions
 }

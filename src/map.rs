@@ -137,8 +137,12 @@ impl ImageMap {
     }
 
     /// What is recognised in the disk.
-    pub fn recognise(&self) -> Vec<allocation::Region> {
-        allocation::recognise(&self.disk)
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Disk::run_at`].
+    pub fn recognise(&self) -> Result<Vec<allocation::Region>> {
+        allocation::scan(&self.disk, Scan::Auto).map(|allocation| allocation.regions)
     }
 
     fn pieces(&self) -> impl Iterator<Item = Result<Region>> {

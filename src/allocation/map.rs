@@ -100,6 +100,18 @@ impl AllocationMap {
             .fold(0, |sum, extent| sum.saturating_add(length(&extent.range)))
     }
 
+    /// How many bytes of a range are in use.
+    pub(super) fn used_in(&self, range: &Range<u64>) -> u64 {
+        let first = self
+            .extents
+            .partition_point(|extent| extent.range.end <= range.start);
+        let extents = self.extents.iter().skip(first);
+        extents
+            .map(|extent| extent.range.start.max(range.start)..extent.range.end.min(range.end))
+            .take_while(|part| !part.is_empty())
+            .fold(0, |sum, part| sum.saturating_add(length(&part)))
+    }
+
     /// Marks a range as used that begins at or behind the end of the last one.
     pub fn push(&mut self, range: Range<u64>, reason: Reason) {
         let range = range.start..range.end.min(self.size);
@@ -188,6 +200,16 @@ mod tests {
         let ranges: Vec<_> = map.extents().iter().map(|extent| extent.range.clone()).collect();
         assert_eq!(ranges, [0..20, 30..100]);
         assert_eq!(map.used(), 90);
+    }
+
+    #[test]
+    fn what_is_used_in_a_range_is_counted_to_its_borders() {
+        let mut map = AllocationMap::new(100);
+        map.push(0..10, Reason::Data);
+        map.push(20..30, Reason::Data);
+        map.push(50..60, Reason::Data);
+        let counts = [0..100, 5..55, 10..20, 25..26, 60..100, 0..0].map(|range| map.used_in(&range));
+        assert_eq!(counts, [30, 20, 0, 1, 0, 0]);
     }
 
     #[test]

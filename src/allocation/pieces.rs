@@ -87,6 +87,7 @@ mod tests {
             name: None,
             label: None,
             used: 0,
+            copied: 0,
             treatment: Treatment::Unknown,
         }
     }

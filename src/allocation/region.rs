@@ -20,6 +20,8 @@ pub struct Region {
     pub label: Option<String>,
     /// How many of its bytes are in use, whether they are holes or not.
     pub used: u64,
+    /// How many of its bytes are in use and no holes.
+    pub copied: u64,
     /// How it is copied.
     pub treatment: Treatment,
 }

@@ -42,6 +42,7 @@ impl Survey {
             name: recognised.name,
             label: recognised.label,
             used: 0,
+            copied: 0,
             treatment: Treatment::Unknown,
         });
         let (used, treatment) = match recognised.content {

@@ -48,6 +48,7 @@ fn object() -> Value {
         "label": "pages",
         "used": 4096,
         "free": MIB - 4096,
+        "copied": 4096,
         "treatment": "mapped",
         "why": null,
     })
@@ -266,4 +267,22 @@ fn a_sparse_scan_looks_for_holes_only() {
     let run = dir.run("-n --scan sparse swap.raw image.qcow2").exits(0);
     assert_eq!(run.stdout().lines().count(), 3);
     run.prints("0x000000000000          1048576  used: data\n");
+}
+
+#[test]
+fn holes_are_told_of_what_is_in_use() {
+    let dir = Dir::new("regions-holes");
+    let pieces = [(0, &noise(1, 8192)[..]), (2 * MIB, &noise(2, 4096))];
+    dir.sparse("disk.raw", 4 * MIB, &pieces);
+
+    let run = dir.run("map --regions disk.raw").exits(0);
+    assert_eq!(
+        run.stdout(),
+        "0x000000000000          4194304  source: nothing recognised, copied whole (3.99 MiB of it holes)\n"
+    );
+    let region = &dir.run("map --regions --json disk.raw").exits(0).json()[0];
+    assert_eq!(
+        (&region["used"], &region["copied"]),
+        (&json!(4 * MIB), &json!(12288))
+    );
 }

@@ -32,6 +32,7 @@ fn nothing_recognised(size: u64) -> Value {
         "label": null,
         "used": size,
         "free": 0,
+        "copied": 2 * MIB,
         "treatment": "whole",
         "why": "nothing recognised",
     })

@@ -15,7 +15,7 @@ use mkqcow2::{Result, Warning};
 pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
     // In the disk of an image only if that is asked for: all that it takes to read it may not be there.
     let in_image = match map {
-        Map::Image(map) if args.regions => map.recognise(),
+        Map::Image(map) if args.regions => map.recognise()?,
         Map::Image(_) | Map::Raw(_) => Vec::new(),
     };
     let recognised = match map {

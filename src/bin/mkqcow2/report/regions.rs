@@ -43,17 +43,22 @@ fn words(region: &Region) -> String {
     };
     let label = region.label.as_ref().map(quoted).unwrap_or_default();
     let name = region.name.map(|name| format!("{name}{label}, "));
+    // Holes are used too, if the filesystem uses them.
+    let holes = match region.used.saturating_sub(region.copied) {
+        0 => String::new(),
+        holes => format!(" ({} of it holes)", BinaryBytes(holes)),
+    };
     let how = match (&region.treatment, name) {
         (Treatment::Partitioned | Treatment::Mapped, name) => format!(
-            "{}{} in use, {} free",
+            "{}{} in use{holes}, {} free",
             name.unwrap_or_default(),
             BinaryBytes(region.used),
             BinaryBytes(region.free())
         ),
-        (Treatment::Unknown, None) => "nothing recognised, copied whole".to_owned(),
+        (Treatment::Unknown, None) => format!("nothing recognised, copied whole{holes}"),
         (Treatment::Unknown | Treatment::Doubted(_), name) => {
-            let why = region.why_whole().unwrap_or_default();
-            format!("{}copied whole: {}", name.unwrap_or_default(), escaped(&why))
+            let (name, why) = (name.unwrap_or_default(), region.why_whole().unwrap_or_default());
+            format!("{name}copied whole{holes}: {}", escaped(&why))
         }
     };
     format!("{place}: {how}")
@@ -80,6 +85,7 @@ pub(super) fn object(region: &Region) -> Value {
         "label": region.label,
         "used": region.used,
         "free": region.free(),
+        "copied": region.copied,
         "treatment": match region.treatment {
             Treatment::Partitioned => "partitioned",
             Treatment::Mapped => "mapped",
