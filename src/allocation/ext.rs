@@ -9,6 +9,7 @@ mod features;
 mod fixed;
 mod geometry;
 mod groups;
+mod journal;
 mod mmp;
 mod superblock;
 
@@ -16,8 +17,7 @@ use super::doubt::Doubt;
 use super::scheme::{Content, Found, Scheme};
 use super::view::View;
 use blocks::Blocks;
-use features::incompat;
-use superblock::{JournalPlace, OFFSET, RawSuperblock, Superblock};
+use superblock::{OFFSET, RawSuperblock, Superblock};
 
 pub(super) const SCHEME: Scheme = Scheme {
     name: "ext2, ext3 or ext4",
@@ -41,12 +41,11 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     }
     let superblock = Superblock::read(&blocks)?;
     let blocks = Blocks::on_disk(view, superblock.block_size);
-    if superblock.features.incompat(incompat::RECOVER) {
-        return Err(Doubt::State(match superblock.journal {
-            Some(JournalPlace::Device) => "its journal is on another device, and needs recovery",
-            Some(JournalPlace::Inode { .. }) | None => "its journal needs recovery",
-        }));
-    }
+    let replay = journal::replay(&superblock, &blocks)?;
+    let (superblock, blocks) = match &replay {
+        Some(replay) => journal::apply(&superblock, blocks.after(replay))?,
+        None => (superblock, blocks),
+    };
     mmp::check(&superblock, &blocks)?;
     Ok(Found {
         name: superblock.features.name(),

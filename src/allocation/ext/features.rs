@@ -106,6 +106,21 @@ impl Features {
         self.ro_compat(ro_compat::GDT_CSUM | ro_compat::METADATA_CSUM)
     }
 
+    /// Those that tell where things lie, and which checksums they have.
+    pub(super) fn lay_out(self) -> Self {
+        let checksums = ro_compat::GDT_CSUM | ro_compat::METADATA_CSUM;
+        Self {
+            compat: self.compat & (compat::HAS_JOURNAL | compat::SPARSE_SUPER2),
+            incompat: self.incompat
+                & (incompat::META_BG
+                    | incompat::IS_64BIT
+                    | incompat::MMP
+                    | incompat::FLEX_BG
+                    | incompat::CSUM_SEED),
+            ro_compat: self.ro_compat & (ro_compat::SPARSE_SUPER | ro_compat::BIGALLOC | checksums),
+        }
+    }
+
     /// What blkid(8) calls a filesystem with them.
     pub(super) fn name(self) -> &'static str {
         let journal = self.compat(compat::HAS_JOURNAL);
