@@ -22,6 +22,10 @@ Exit status: 0 equal, 1 different, 2 could not tell, 64 usage.";
     override_usage = "mkqcow2 compare [OPTIONS] A B",
     after_help = AFTER_HELP
 )]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of the command line"
+)]
 pub(crate) struct Compare {
     /// Image, raw file or block device
     #[arg(value_name = "A")]
