@@ -1,0 +1,335 @@
+//! Disks in memory with a few bytes changed, and what is done with them: they are looked into, as the fuzz targets do
+//! it. Nothing may panic, or read without end; what is told must hold together.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Mutex;
+
+use mkqcow2::Result;
+use mkqcow2::allocation::{self, Allocation, Scan, Treatment};
+use mkqcow2::error::InUse;
+use mkqcow2::source::{Kind, Source};
+
+/// In bytes.
+const SECTOR: u64 = 512;
+
+/// A disk of which some sectors are others.
+#[derive(Debug)]
+pub struct Patched<'a> {
+    base: &'a [u8],
+    sectors: BTreeMap<u64, [u8; SECTOR as usize]>,
+    reads: Mutex<Vec<Range<u64>>>,
+}
+
+impl<'a> Patched<'a> {
+    /// A disk as it is. Its size is a multiple of 512.
+    pub fn new(base: &'a [u8]) -> Self {
+        assert!((base.len() as u64).is_multiple_of(SECTOR));
+        Self {
+            base,
+            sectors: BTreeMap::new(),
+            reads: Mutex::default(),
+        }
+    }
+
+    /// Puts bytes into it, as far as there is room for them.
+    pub fn put(&mut self, at: u64, bytes: &[u8]) {
+        for (at, byte) in (at..self.len()).zip(bytes) {
+            let (base, start) = (self.base, at / SECTOR * SECTOR);
+            let sector = self.sectors.entry(start).or_insert_with(|| {
+                let sector = &base[start as usize..][..SECTOR as usize];
+                sector.try_into().expect("a sector")
+            });
+            sector[(at % SECTOR) as usize] = *byte;
+        }
+    }
+
+    /// What stands there; zeros behind the end.
+    pub fn get<const N: usize>(&self, at: u64) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.copy(&mut bytes, at);
+        bytes
+    }
+
+    /// The byte that stands there.
+    pub fn byte(&self, at: u64) -> u8 {
+        let [byte] = self.get(at);
+        byte
+    }
+
+    fn copy(&self, buf: &mut [u8], at: u64) {
+        let rest = self.base.get(at as usize..).unwrap_or_default();
+        let length = buf.len().min(rest.len());
+        buf[..length].copy_from_slice(&rest[..length]);
+        let end = at + length as u64;
+        for (start, sector) in self.sectors.range(at / SECTOR * SECTOR..end) {
+            let (from, to) = (at.max(*start), end.min(start + SECTOR));
+            let within = (from - start) as usize..(to - start) as usize;
+            buf[(from - at) as usize..(to - at) as usize].copy_from_slice(&sector[within]);
+        }
+    }
+
+    fn is_unchanged(&self) -> bool {
+        let mut sectors = self.sectors.iter();
+        sectors.all(|(start, sector)| self.base[*start as usize..].starts_with(sector))
+    }
+
+    /// All that was read so far, ascending and apart.
+    pub fn reads(&self) -> Vec<Range<u64>> {
+        let mut reads = self.reads.lock().expect("no read panics").clone();
+        reads.sort_by_key(|range| range.start);
+        let mut apart: Vec<Range<u64>> = Vec::new();
+        for range in reads {
+            match apart.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => apart.push(range),
+            }
+        }
+        apart
+    }
+
+    /// Looks into it, and holds what is told to what it promises.
+    pub fn scan(&self) -> Allocation {
+        let allocation = allocation::scan(self, Scan::Auto).expect("a doubt is no error");
+        let reads = self.reads.lock().expect("no read panics").clone();
+        let read: u64 = reads.iter().map(|range| range.end - range.start).sum();
+        // Each of a few schemes reads what it knows once or twice.
+        let limit = 8 * self.len() + (32 << 20);
+        assert!(read <= limit, "{read} bytes were read of {}", self.len());
+        let map = &allocation.map;
+        assert_eq!(map.size(), self.len());
+        let extents = map.extents();
+        assert!(extents.is_sorted_by(|a, b| a.range.end <= b.range.start));
+        assert!(extents.iter().all(|extent| !extent.range.is_empty()));
+        assert!(extents.last().is_none_or(|last| last.range.end <= self.len()));
+        assert_eq!(allocation.free + map.used(), self.len());
+        for region in &allocation.regions {
+            let Range { start, end } = region.range;
+            assert!(start <= end && end <= self.len(), "{region:?}");
+            let is_whole = matches!(region.treatment, Treatment::Unknown | Treatment::Doubted(_));
+            let used: u64 = extents
+                .iter()
+                .map(|extent| {
+                    let end = extent.range.end.min(end);
+                    end.saturating_sub(extent.range.start.max(start))
+                })
+                .sum();
+            assert!(!is_whole || used == end - start, "not whole: {region:?}");
+        }
+        allocation
+    }
+
+    /// Makes the checksums right again that would else hide everything behind them.
+    pub fn sum_up(&mut self) {
+        if self.get(1024 + 56) == [0x53, 0xef] {
+            self.sum_up_ext();
+        }
+        if self.get(3) == *b"EXFAT   " {
+            self.sum_up_exfat();
+        }
+        for at in [512, 4096, self.len() - 512] {
+            if self.get(at) == *b"EFI PART" {
+                self.sum_up_gpt(at);
+            }
+        }
+    }
+
+    fn u16(&self, at: u64) -> u64 {
+        u16::from_le_bytes(self.get(at)).into()
+    }
+
+    fn u32(&self, at: u64) -> u64 {
+        u32::from_le_bytes(self.get(at)).into()
+    }
+
+    /// `metadata_csum` of descriptors, block bitmaps and the superblock.
+    fn sum_up_ext(&mut self) {
+        let superblock = 1024;
+        let has_sums = self.u32(superblock + 0x64) & 0x400 != 0;
+        let log = self.u32(superblock + 0x18);
+        if !has_sums || log > 6 {
+            return;
+        }
+        let seed = if self.u32(superblock + 0x60) & 0x2000 == 0 {
+            crc32c(u32::MAX, &self.get::<16>(superblock + 0x68))
+        } else {
+            self.u32(superblock + 0x270) as u32
+        };
+        let block = 1024 << log;
+        let is_64bit = self.u32(superblock + 0x60) & 0x80 != 0;
+        let length = if is_64bit {
+            self.u16(superblock + 0xfe).clamp(32, 64)
+        } else {
+            32
+        };
+        let blocks_per_group = self.u32(superblock + 0x20).max(1);
+        let bitmap_length = (self.u32(superblock + 0x24) / 8).min(block) as usize;
+        let groups = self.u32(superblock + 4).div_ceil(blocks_per_group).min(64);
+        // Behind the block of the superblock.
+        let table = (superblock / block + 1) * block;
+        for group in 0..groups {
+            let at = table + group * length;
+            // BLOCK_UNINIT: there is none.
+            if self.u16(at + 0x12) & 2 == 0 {
+                let mut bitmap = vec![0; bitmap_length];
+                self.copy(&mut bitmap, self.u32(at) * block);
+                let sum = crc32c(seed, &bitmap).to_le_bytes();
+                self.put(at + 0x18, &sum[..2]);
+                if length >= 64 {
+                    self.put(at + 0x38, &sum[2..]);
+                }
+            }
+            self.put(at + 0x1e, &[0, 0]);
+            let sum = crc32c(seed, &(group as u32).to_le_bytes());
+            let sum = crc32c(sum, &self.get::<64>(at)[..length as usize]);
+            self.put(at + 0x1e, &sum.to_le_bytes()[..2]);
+        }
+        let sum = crc32c(u32::MAX, &self.get::<1020>(superblock));
+        self.put(superblock + 1020, &sum.to_le_bytes());
+    }
+
+    /// The checksum sectors of both boot regions.
+    fn sum_up_exfat(&mut self) {
+        let sector = 1_u64 << self.get::<1>(108)[0].clamp(9, 12);
+        for region in [0, 12 * sector] {
+            let mut sum = 0_u32;
+            let mut bytes = vec![0; 11 * sector as usize];
+            self.copy(&mut bytes, region);
+            for (i, byte) in bytes.into_iter().enumerate() {
+                if ![106, 107, 112].contains(&i) {
+                    sum = sum.rotate_right(1).wrapping_add(byte.into());
+                }
+            }
+            let sums = sum.to_le_bytes().repeat(sector as usize / 4);
+            self.put(region + 11 * sector, &sums);
+        }
+    }
+
+    /// Of the entries and the header.
+    fn sum_up_gpt(&mut self, at: u64) {
+        let sector = if at == 4096 { 4096 } else { 512 };
+        let entries = u64::from_le_bytes(self.get(at + 72)).saturating_mul(sector);
+        let length = self.u32(at + 80) * self.u32(at + 84);
+        if length <= 64 << 10 && entries < self.len() {
+            let mut bytes = vec![0; length as usize];
+            self.copy(&mut bytes, entries);
+            self.put(at + 88, &crc32(&bytes).to_le_bytes());
+        }
+        let length = (self.u32(at + 12) as usize).min(512);
+        self.put(at + 16, &[0; 4]);
+        let sum = crc32(&self.get::<512>(at)[..length]);
+        self.put(at + 16, &sum.to_le_bytes());
+    }
+}
+
+/// The kernel's: not inverted at the end.
+fn crc32c(state: u32, bytes: &[u8]) -> u32 {
+    crc(0x82f6_3b78, state, bytes)
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !crc(0xedb8_8320, u32::MAX, bytes)
+}
+
+fn crc(polynomial: u32, state: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(state, |state, byte| {
+        (0..8).fold(state ^ u32::from(*byte), |state, _| {
+            let low = state & 1;
+            (state >> 1) ^ if low == 1 { polynomial } else { 0 }
+        })
+    })
+}
+
+impl Source for Patched<'_> {
+    fn kind(&self) -> Kind {
+        Kind::RegularFile
+    }
+
+    fn len(&self) -> u64 {
+        self.base.len() as u64
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        let end = at + buf.len() as u64;
+        assert!(end <= self.len(), "a read past the end");
+        self.reads.lock().expect("no read panics").push(at..end);
+        self.copy(buf, at);
+        Ok(())
+    }
+
+    fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        self.read_at(buf, at)
+    }
+
+    fn position(&self, at: u64) -> u64 {
+        at
+    }
+
+    fn sector_size(&self) -> u64 {
+        SECTOR
+    }
+
+    fn writer(&self) -> Option<&InUse> {
+        None
+    }
+
+    fn is_present(&self) -> bool {
+        true
+    }
+
+    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
+        Ok((from < self.len()).then_some(from..self.len()))
+    }
+}
+
+/// Disks that a fuzz target changes, and where they are worth it.
+#[derive(Debug)]
+pub struct Bases {
+    disks: Vec<(Vec<u8>, Vec<Range<u64>>)>,
+}
+
+impl Bases {
+    /// Some disks, each a multiple of 512 bytes long.
+    pub fn new(disks: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let with_reads = |disk: Vec<u8>| {
+            let mut patched = Patched::new(&disk);
+            patched.scan();
+            let reads = patched.reads();
+            patched.sum_up();
+            assert!(patched.is_unchanged(), "checksums that were right");
+            (disk, reads)
+        };
+        let disks = disks.into_iter().map(with_reads).collect();
+        Self { disks }
+    }
+
+    /// Changes what is looked at of a disk, and looks at it. The first byte tells which disk it is, and whether its
+    /// checksums are made right; then come changes, each its length (1 to 16), where it is (3 bytes), and bytes.
+    pub fn scan_changed(&self, input: &[u8]) {
+        let Some((first, mut rest)) = input.split_first() else {
+            return;
+        };
+        let Some((disk, reads)) = self.disks.get(usize::from(first >> 1) % self.disks.len().max(1)) else {
+            return;
+        };
+        let total: u64 = reads.iter().map(|range| range.end - range.start).sum();
+        let mut patched = Patched::new(disk);
+        while let [length, a, b, c, more @ ..] = rest {
+            let bytes = &more[..more.len().min(usize::from(length % 16) + 1)];
+            let mut at = u64::from(u32::from_le_bytes([*a, *b, *c, 0])) % total.max(1);
+            for range in reads {
+                let length = range.end - range.start;
+                if at < length {
+                    patched.put(range.start + at, bytes);
+                    break;
+                }
+                at -= length;
+            }
+            rest = &more[bytes.len()..];
+        }
+        if first & 1 == 1 {
+            patched.sum_up();
+        }
+        patched.scan();
+    }
+}
