@@ -191,6 +191,26 @@ fn the_readme_shows_what_the_program_says() {
     );
 }
 
+#[test]
+fn the_readme_shows_what_is_recognised_in_the_sample() {
+    let readme = read("README.md");
+    let shown = line_after(&readme, "$ mkqcow2 map --regions testdata/ext4.raw");
+    let sample = in_project("testdata/ext4.raw");
+
+    let run = Dir::new("manual-regions")
+        .run_with([Path::new("map"), Path::new("--regions"), &sample])
+        .exits(0);
+
+    assert_eq!(without_holes(shown), without_holes(run.stdout().trim_end()));
+}
+
+/// A line of a region; which of it are holes depends on what made the copy of the sample.
+fn without_holes(line: &str) -> String {
+    let (front, rest) = line.split_once(" in use").unwrap();
+    let rest = rest.split_once(')').map_or(rest, |(_, behind)| behind);
+    format!("{front} in use{rest}")
+}
+
 /// A closing line up to the image's size: how long it took and what is in use (holes, if the sample was copied
 /// by a program that makes some) differ from one machine to the other.
 fn without_numbers_of_the_day(line: &str) -> Vec<&str> {

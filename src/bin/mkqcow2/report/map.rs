@@ -7,7 +7,7 @@ use super::regions::{self, Because};
 use crate::args::map::Map as Args;
 use crate::console::{json, say_of};
 use mkqcow2::allocation::{self, Reason};
-use mkqcow2::map::{Content, Map, RawMap, Region};
+use mkqcow2::map::{Content, Map, Region};
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::{Result, Warning};
 
@@ -22,7 +22,7 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
         Map::Image(_) => &in_image,
         Map::Raw(map) => &map.allocation.regions,
     };
-    warn(args, map, recognised);
+    warn(args, map);
     if args.regions {
         return Ok(only_regions(args, recognised));
     }
@@ -61,7 +61,8 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
     failed.map_or(Ok(status), Err)
 }
 
-fn warn(args: &Args, map: &Map, recognised: &[allocation::Region]) {
+/// What whoever reads the map should know. Nothing is copied of the disk in an image.
+fn warn(args: &Args, map: &Map) {
     match map {
         Map::Image(map) => {
             for image in map.disk().images() {
@@ -70,15 +71,15 @@ fn warn(args: &Args, map: &Map, recognised: &[allocation::Region]) {
                 }
             }
         }
-        Map::Raw(RawMap { in_use, .. }) => {
-            if let Some(in_use) = in_use {
+        Map::Raw(map) => {
+            if let Some(in_use) = &map.in_use {
                 let what = "not looked into, what is free in it counts as used";
                 say_of(&args.path, &format!("warning: {in_use}: {what}"));
             }
+            for warning in Warning::of_doubts(&map.allocation.regions) {
+                say_of(&args.path, &format!("warning: {warning}"));
+            }
         }
-    }
-    for warning in Warning::of_doubts(recognised) {
-        say_of(&args.path, &format!("warning: {warning}"));
     }
 }
 
