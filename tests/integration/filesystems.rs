@@ -3,6 +3,7 @@
 mod damage;
 mod oracle;
 mod patched;
+mod ext;
 #[allow(
     dead_code,
     reason = "what proofs can be asked for is told before all of it is asked for"

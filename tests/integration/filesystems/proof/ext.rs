@@ -1,5 +1,7 @@
 //! ext2, ext3 and ext4, as e2fsprogs and the kernel know them.
 
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
 use super::Filesystem;
@@ -39,7 +41,7 @@ impl Filesystem for Ext {
         tool("e2fsck", ["-fn", at.to_str().unwrap()]);
     }
 
-    /// What no bitmap speaks of, block 0 in front of the first group among it, is in use.
+    /// What no bitmap speaks of, block 0 in front of the first group or what lies behind the last one, is in use.
     fn used(&self, at: &Path) -> Option<u64> {
         let told = tool("dumpe2fs", ["-h", at.to_str().unwrap()]);
         let number = |key: &str| -> u64 {
@@ -47,6 +49,8 @@ impl Filesystem for Ext {
             let line = line.unwrap_or_else(|| panic!("no {key} in\n{told}"));
             line.trim().parse().unwrap()
         };
-        Some((number("Block count:") - number("Free blocks:")) * number("Block size:"))
+        // Of a device, too.
+        let size = File::open(at).unwrap().seek(SeekFrom::End(0)).unwrap();
+        Some(size - number("Free blocks:") * number("Block size:"))
     }
 }
