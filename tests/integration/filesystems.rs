@@ -4,6 +4,7 @@ mod damage;
 mod oracle;
 mod patched;
 mod ext;
+mod oracle;
 #[allow(
     dead_code,
     reason = "what proofs can be asked for is told before all of it is asked for"
