@@ -1,10 +1,9 @@
 //! Filesystems and partition tables: what their maps call free, nobody misses.
 
 mod damage;
-mod oracle;
-mod patched;
 mod ext;
 mod oracle;
+mod patched;
 #[allow(
     dead_code,
     reason = "what proofs can be asked for is told before all of it is asked for"
