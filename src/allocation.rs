@@ -11,8 +11,11 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod bits;
+mod directories;
 mod doubt;
 mod ext;
+mod fat;
+mod heap;
 mod holes;
 mod map;
 mod opaque;

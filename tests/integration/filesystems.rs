@@ -2,6 +2,7 @@
 
 mod damage;
 mod ext;
+mod fat;
 mod oracle;
 mod patched;
 #[allow(

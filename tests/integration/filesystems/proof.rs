@@ -16,6 +16,7 @@
 //! ```
 
 pub mod ext;
+pub mod fat;
 mod files;
 mod marker;
 
@@ -77,7 +78,7 @@ pub fn mounted(options: &str, at: &Path, scratch: &Path, work: &mut dyn FnMut(&P
 
 /// Waits until no loop device has the file: after a lazy unmount it is still in use.
 #[track_caller]
-fn until_let_go(file: &Path) {
+pub fn until_let_go(file: &Path) {
     let file = file.to_str().unwrap();
     let is_free = || {
         let devices = fs::read_dir("/sys/block").unwrap();

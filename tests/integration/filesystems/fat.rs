@@ -1,0 +1,565 @@
+//! FAT12, FAT16 and FAT32.
+
+mod naive;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use mkqcow2::allocation::{self, Region, Scan, Treatment};
+use mkqcow2::source::{self, Open};
+use naive::Fat32;
+
+use super::proof::fat::{Fat, Told, fill_up, mtool, scatter};
+use super::proof::{Filesystem, Given, MIB, Proof};
+use crate::support::{Dir, noise, tool};
+
+const FAT32: &str = "-F 32 -s 1 -n NAMED";
+
+fn proven(name: &str, size: u64, options: &'static str) {
+    Proof::of(name, size, Fat::new(options))
+        .changed_by(scatter)
+        .holds();
+}
+
+#[test]
+fn fat12() {
+    proven("fat12", 8 * MIB, "-F 12 -s 4");
+}
+
+#[test]
+fn fat12_with_odd_sizes() {
+    proven("fat12-odd", 3 * MIB + 512 * 333, "-F 12 -s 2 -r 112 -R 7");
+}
+
+#[test]
+fn fat16() {
+    proven("fat16", 32 * MIB, "-F 16 -s 2");
+}
+
+#[test]
+fn fat32() {
+    proven("fat32", 36 * MIB, FAT32);
+}
+
+/// mtools take it for FAT16, fsck.fat, Linux and Windows do not.
+#[test]
+fn fat32_with_so_few_clusters_that_it_should_be_fat16() {
+    let dir = Dir::new("fat32-small");
+    let file = bare(&dir, "disk.raw", 8 * MIB, "-F 32 -s 2");
+    let region = region(&file);
+    assert_eq!(region.name, Some("FAT32"));
+    assert_eq!(Some(region.used), Fat::new("").used(&file));
+}
+
+#[test]
+fn large_sectors() {
+    proven("fat12-4096", 12 * MIB, "-F 12 -S 4096 -s 1");
+    proven("fat16-4096", 32 * MIB, "-F 16 -S 4096 -s 1");
+}
+
+/// Too large for proofs with markers: what is in use goes into a file of holes.
+#[test]
+fn large_sectors_of_fat32() {
+    let dir = Dir::new("fat32-4096");
+    let file = bare(&dir, "disk.raw", 270 * MIB, "-F 32 -S 4096 -s 1 -n NAMED");
+    let content = dir.join("content");
+    fs::write(&content, noise(5, 300_001)).unwrap();
+    mtool("mmd", &file, &["::/one", "::/one/two"]);
+    for name in ["::/first", "::/one/second", "::/one/two/third"] {
+        mtool("mcopy", &file, &[content.to_str().unwrap(), name]);
+    }
+    mtool("mdel", &file, &["::/one/second"]);
+    let region = region(&file);
+    assert_eq!(region.name, Some("FAT32"));
+    assert_eq!(Some(region.used), Fat::new("").used(&file));
+
+    let source = source::open(&file, Open::default()).unwrap();
+    let map = allocation::scan(&source, Scan::Auto).unwrap().map;
+    let copy = dir.sparse("copy.raw", 270 * MIB, &[]);
+    for extent in map.extents() {
+        let mut bytes = vec![0; (extent.range.end - extent.range.start) as usize];
+        File::open(&file)
+            .unwrap()
+            .read_exact_at(&mut bytes, extent.range.start)
+            .unwrap();
+        put(&copy, extent.range.start, &bytes);
+    }
+    Fat::new("").check(&copy);
+    for name in ["::/first", "::/one/two/third"] {
+        let out = dir.join("out");
+        mtool("mcopy", &copy, &["-n", name, out.to_str().unwrap()]);
+        assert!(fs::read(out).unwrap() == noise(5, 300_001));
+    }
+}
+
+#[test]
+fn one_fat() {
+    proven("fat16-one", 16 * MIB, "-F 16 -s 1 -f 1");
+    proven("fat32-one", 36 * MIB, "-F 32 -s 1 -f 1");
+}
+
+#[test]
+fn hardly_anything_free() {
+    for (name, size, options) in [
+        ("fat12-full", 8 * MIB, "-F 12 -s 4"),
+        ("fat32-full", 36 * MIB, FAT32),
+    ] {
+        Proof::of(name, size, Fat::new(options))
+            .changed_by(|at| fill_up(at, 160))
+            .holds();
+    }
+}
+
+#[test]
+fn a_volume_in_a_whole_disk_that_looks_like_a_partition_table() {
+    proven("fat32-mbr", 36 * MIB, "-F 32 -s 1 --mbr=y");
+}
+
+/// All regions that are recognised in a file.
+fn regions(file: &Path) -> Vec<Region> {
+    let source = source::open(file, Open::default()).unwrap();
+    allocation::scan(&source, Scan::Auto).unwrap().regions
+}
+
+fn region(file: &Path) -> Region {
+    let mut regions = regions(file);
+    assert_eq!(regions.len(), 1, "{regions:?}");
+    regions.remove(0)
+}
+
+#[track_caller]
+fn assert_doubted(file: &Path, words: &str) {
+    let region = region(file);
+    let Treatment::Doubted(doubt) = &region.treatment else {
+        panic!("{region:?}")
+    };
+    assert!(doubt.to_string().contains(words), "{doubt}");
+}
+
+/// A volume without files, on a file without data: what is used is told by the regions.
+fn bare(dir: &Dir, name: &str, size: u64, options: &'static str) -> std::path::PathBuf {
+    let path = dir.sparse(name, size, &[]);
+    Fat::new(options).make(&path);
+    path
+}
+
+fn put(file: &Path, at: u64, bytes: &[u8]) {
+    File::options()
+        .write(true)
+        .open(file)
+        .unwrap()
+        .write_all_at(bytes, at)
+        .unwrap();
+}
+
+fn get<const N: usize>(file: &Path, at: u64) -> [u8; N] {
+    let mut bytes = [0; N];
+    File::open(file).unwrap().read_exact_at(&mut bytes, at).unwrap();
+    bytes
+}
+
+#[test]
+fn the_width_of_entries_follows_from_the_number_of_clusters() {
+    let dir = Dir::new("fat-boundaries");
+    for (bits, clusters, fat) in [
+        (12, 4083, 12),
+        (12, 4084, 12),
+        (16, 4085, 16),
+        (16, 4086, 16),
+        (16, 65524, 256),
+    ] {
+        // mkfs.fat makes none too near to the boundary. Sectors that are no clusters: 1, a FAT, and a root directory
+        // of 16 entries.
+        let made = if bits == 16 { clusters.max(4087) } else { clusters };
+        let file = dir.sparse("disk.raw", (1 + fat + 1 + made) * 512, &[]);
+        let options = format!("-a -s 1 -f 1 -R 1 -r 16 -F {bits}");
+        tool("mkfs.fat", options.split(' ').chain([file.to_str().unwrap()]));
+        let sectors = 1 + fat + 1 + clusters;
+        if made > clusters {
+            put(&file, 19, &u16::try_from(sectors).unwrap().to_le_bytes());
+        }
+        File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_len(sectors * 512)
+            .unwrap();
+        // The very last cluster is in use.
+        let content = dir.sparse("content", clusters * 512, &[]);
+        mtool("mcopy", &file, &[content.to_str().unwrap(), "::/"]);
+
+        let (told, region) = (Told::of(&file), region(&file));
+        assert_eq!((told.bits, told.clusters, told.used), (bits, clusters, clusters));
+        assert_eq!(region.name, Some(if bits == 12 { "FAT12" } else { "FAT16" }));
+        assert_eq!(region.used, sectors * 512);
+    }
+}
+
+#[test]
+fn fat32_begins_where_fat16_ends() {
+    let dir = Dir::new("fat-boundary-32");
+    for clusters in [65524, 65525] {
+        let file = dir.sparse("disk.raw", (32 + 512 + clusters) * 512, &[]);
+        tool(
+            "mkfs.fat",
+            ["-a", "-s", "1", "-f", "1", "-F", "32", file.to_str().unwrap()],
+        );
+        let (told, region) = (Told::of(&file), region(&file));
+        assert_eq!((told.bits, told.clusters), (32, clusters));
+        assert_eq!(region.name, Some("FAT32"));
+        assert_eq!(region.used, (32 + 512 + 1) * 512);
+    }
+}
+
+/// FAT32 whose second FAT is the active one, and that is read by it.
+struct SecondFat;
+
+impl Filesystem for SecondFat {
+    fn make(&self, at: &Path) {
+        Fat::new(FAT32).make(at);
+    }
+
+    /// What its own checker says once the other FAT is as the active one is.
+    fn check(&self, at: &Path) {
+        let mut bytes = fs::read(at).unwrap();
+        let volume = Fat32::of(&bytes);
+        assert_eq!(volume.active, 1, "the flags are those that were set");
+        let (first, second) = (volume.fat(0), volume.fat(1));
+        bytes.copy_within(second, first.start);
+        bytes[40..42].fill(0);
+        let other = at.with_extension("mirrored");
+        fs::write(&other, bytes).unwrap();
+        Fat::new(FAT32).check(&other);
+        fs::remove_file(other).unwrap();
+    }
+
+    fn is_posix(&self) -> bool {
+        false
+    }
+
+    fn write(&self, at: &Path, scratch: &Path, work: &mut dyn FnMut(&Path)) {
+        Fat::new(FAT32).write(at, scratch, work);
+    }
+
+    fn read(&self, at: &Path, scratch: &Path, work: &mut dyn FnMut(&Path)) {
+        let bytes = fs::read(at).unwrap();
+        let root = scratch.join("naively");
+        Fat32::of(&bytes).copy_out(&root);
+        work(&root);
+        fs::remove_dir_all(root).unwrap();
+    }
+}
+
+fn second_fat(name: &str) -> Given {
+    let given = Proof::of(name, 36 * MIB, SecondFat).changed_by(scatter).made();
+    put(&given.disk, 40, &[0x81, 0]);
+    given
+}
+
+#[test]
+fn the_second_fat_may_be_the_only_one_that_is_right() {
+    let given = second_fat("fat32-second");
+    let first = Fat32::of(&fs::read(&given.disk).unwrap()).fat(0);
+    put(&given.disk, first.start as u64, &vec![0; first.len()]);
+    given.holds();
+}
+
+#[test]
+fn a_fat_that_is_not_active_adds_to_what_is_in_use() {
+    let given = second_fat("fat32-second-more");
+    let before = region(&given.disk).used;
+    let first = Fat32::of(&fs::read(&given.disk).unwrap()).fat(0);
+    // Clusters at the end, free in the other FAT; and entries that lead nowhere.
+    put(&given.disk, (first.end - 5 * 512) as u64, &[0x55; 400]);
+    assert_eq!(region(&given.disk).used, before + 100 * 512);
+    given.holds();
+}
+
+#[test]
+fn fats_that_disagree_are_joined() {
+    let dir = Dir::new("fat-disagree");
+    let file = bare(&dir, "disk.raw", 8 * MIB, "-F 12 -s 4 -f 2");
+    let told = Told::of(&file);
+    let before = region(&file).used;
+    // Entries 1000 and 1001 in three bytes, one in each FAT.
+    put(&file, 2048 + 1500, &[0xff, 0x0f, 0]);
+    put(&file, 2048 + 6144 + 1500, &[0, 0xf0, 0xff]);
+    assert_eq!(region(&file).used, before + 2 * told.cluster_size);
+
+    let file = bare(&dir, "disk.raw", 8 * MIB, "-F 12 -s 4 -f 4");
+    let before = region(&file).used;
+    put(&file, 2048 + 3 * 6144 + 1500, &[0xff, 0xff, 0xff]);
+    assert_eq!(region(&file).used, before + 2 * told.cluster_size);
+}
+
+#[test]
+fn bad_clusters_are_copied() {
+    let dir = Dir::new("fat-bad");
+    for (options, bits) in [("-F 12 -s 4", 12), ("-F 16 -s 1", 16), ("-F 32 -s 1", 32)] {
+        let file = bare(&dir, "disk.raw", 8 * MIB, options);
+        let (told, before) = (Told::of(&file), region(&file).used);
+        assert_eq!(told.bits, bits);
+        // Cluster 400 is bad in the only FAT that knows of it.
+        let start = u64::from(u16::from_le_bytes(get(&file, 14))) * 512;
+        match bits {
+            12 => put(&file, start + 600, &[0xf7, 0x0f]),
+            16 => put(&file, start + 800, &[0xf7, 0xff]),
+            _ => put(&file, start + 1600, &[0xf7, 0xff, 0xff, 0x0f]),
+        }
+        assert_eq!(region(&file).used, before + told.cluster_size);
+    }
+}
+
+#[test]
+fn the_upper_bits_of_fat32_do_not_make_a_cluster_used() {
+    let dir = Dir::new("fat-upper");
+    let file = bare(&dir, "disk.raw", 36 * MIB, FAT32);
+    let before = region(&file).used;
+    put(&file, 32 * 512 + 4000, &[0, 0, 0, 0xf0]);
+    let region = region(&file);
+    assert_eq!(region.used, before);
+    assert_eq!(region.label.as_deref(), Some("NAMED"));
+}
+
+#[test]
+fn what_was_not_unmounted_is_searched_for_files_whose_clusters_are_not_in_the_fats_yet() {
+    let dir = Dir::new("fat-dirty");
+    for (options, flag_at, flag) in [
+        ("-F 12 -s 4", 37, [1]),
+        ("-F 16 -s 2", 37, [1]),
+        ("-F 32 -s 1", 65, [1]),
+        // In entry 1 of the FAT: not unmounted, and errors.
+        ("-F 32 -s 1", 32 * 512 + 7, [0x07]),
+        ("-F 32 -s 1", 32 * 512 + 7, [0x0b]),
+        ("-F 16 -s 2", 2 * 512 + 3, [0x7f]),
+    ] {
+        let size = if options.contains("32") { 36 * MIB } else { 8 * MIB };
+        let file = bare(&dir, "disk.raw", size, options);
+        mtool("mmd", &file, &["::/one", "::/one/two"]);
+        let small = dir.sparse("small", 300, &[]);
+        mtool("mcopy", &file, &[small.to_str().unwrap(), "::/one/two/small"]);
+        let told = Told::of(&file);
+        let clean = region(&file).used;
+        let entry = chains_removed(&file, &told);
+        assert!(entry > 0);
+        assert_eq!(region(&file).used, clean - told.cluster_size, "{options}: clean");
+
+        put(&file, flag_at, &flag);
+        let region = region(&file);
+        assert!(matches!(region.treatment, Treatment::Mapped), "{region:?}");
+        assert_eq!(region.used, clean, "{options}: not unmounted");
+    }
+}
+
+/// Frees the last cluster that is in use in all FATs. Returns its number.
+fn chains_removed(file: &Path, told: &Told) -> u64 {
+    let start = u64::from(u16::from_le_bytes(get(file, 14))) * 512;
+    let per_fat = match u16::from_le_bytes(get(file, 22)) {
+        0 => u64::from(u32::from_le_bytes(get(file, 36))),
+        sectors => sectors.into(),
+    } * 512;
+    let has_root = u64::from(told.bits == 32);
+    // The directories, the file.
+    let cluster = 2 + has_root + 2;
+    let at = cluster * told.bits / 8;
+    for fat in [start, start + per_fat] {
+        match told.bits {
+            12 => {
+                let [low, high]: [u8; 2] = get(file, fat + at);
+                assert_eq!((low, high & 0xf), (0xff, 0xf));
+                put(file, fat + at, &[0, high & 0xf0]);
+            }
+            16 => put(file, fat + at, &[0; 2]),
+            _ => put(file, fat + at, &[0; 4]),
+        }
+    }
+    cluster
+}
+
+#[test]
+fn what_was_not_unmounted_and_holds_nonsense_is_copied_whole() {
+    let dir = Dir::new("fat-dirty-nonsense");
+    let file = bare(&dir, "disk.raw", 36 * MIB, FAT32);
+    mtool(
+        "mcopy",
+        &file,
+        &[dir.sparse("small", 300, &[]).to_str().unwrap(), "::/"],
+    );
+    let root = Told::of(&file).data_start;
+    put(&file, 65, &[1]);
+    // The label is the first entry: the file is the second or third.
+    let entry = (1..4)
+        .map(|i| root + 32 * i)
+        .find(|at| get::<11>(&file, *at) == *b"SMALL      ")
+        .unwrap();
+    put(&file, entry + 20, &[0xff, 0xff]);
+    assert_doubted(
+        &file,
+        "DIR_FstClus is 0xffff0003, expected 0 or the number of a cluster",
+    );
+
+    // Nobody knows which FAT is meant.
+    let file = bare(&dir, "disk.raw", 36 * MIB, FAT32);
+    put(&file, 65, &[1]);
+    put(&file, 40, &[0x81]);
+    assert_doubted(&file, "not unmounted, and its FATs are not mirrored");
+}
+
+#[test]
+fn a_loop_of_directories_ends() {
+    let dir = Dir::new("fat-dirty-loop");
+    let file = bare(&dir, "disk.raw", 36 * MIB, FAT32);
+    mtool("mmd", &file, &["::/one", "::/one/two"]);
+    // Root, one, two in clusters 2 to 4: each chain leads into the next one, the last into itself.
+    for fat in [
+        32 * 512,
+        32 * 512 + u64::from(u32::from_le_bytes(get(&file, 36))) * 512,
+    ] {
+        for (cluster, next) in [(2, 3), (3, 4), (4, 4_u8)] {
+            put(&file, fat + cluster * 4, &[next, 0, 0, 0]);
+        }
+    }
+    put(&file, 65, &[1]);
+    let region = region(&file);
+    assert!(matches!(region.treatment, Treatment::Mapped), "{region:?}");
+}
+
+#[test]
+fn what_contradicts_itself_is_copied_whole() {
+    let dir = Dir::new("fat-doubts");
+    type Damage = (u64, &'static [u8], &'static str);
+    let fat16: &[Damage] = &[
+        (11, &[0, 4], "past the end"),
+        (
+            17,
+            &[1, 2],
+            "BPB_RootEntCnt is 0x201, expected a multiple of 0x10",
+        ),
+        (22, &[3, 0], "number of entries in a FAT is"),
+        (13, &[128], "FAT12 and like FAT16"),
+        (32, &[1], "BPB_TotSec32 is"),
+        (19, &[40, 0], "number of clusters is 0x0"),
+        (
+            21,
+            &[0xf0],
+            "FAT at 0x800: entry is 0xffffff8, expected the media byte",
+        ),
+        (
+            2048,
+            &[0xf0],
+            "FAT at 0x800: entry is 0xfff0, expected the media byte",
+        ),
+        // Entry 3 is no cluster's number.
+        (
+            2048 + 6,
+            &[0xf5, 0xff],
+            "FAT at 0x806: entry is 0xfff5, expected free, bad, last",
+        ),
+        (
+            2048 + 6,
+            &[1, 0],
+            "FAT at 0x806: entry is 0x1, expected free, bad, last",
+        ),
+    ];
+    let fat32: &[Damage] = &[
+        (17, &[16, 0], "BPB_RootEntCnt is 0x10, expected 0x0"),
+        (42, &[1, 0], "BPB_FSVer is 0x1, expected 0x0"),
+        (
+            44,
+            &[0, 0],
+            "BPB_RootClus is 0x0, expected the number of a cluster",
+        ),
+        (
+            44,
+            &[9, 0],
+            "BPB_RootClus is 0x9, expected a cluster that is in use",
+        ),
+        (
+            47,
+            &[0x70],
+            "BPB_RootClus is 0x70000002, expected the number of a cluster",
+        ),
+        (40, &[0x82, 0], "BPB_ExtFlags is 0x82"),
+        (36, &[9, 0, 0, 0], "number of entries in a FAT is"),
+    ];
+    let clean = [
+        bare(&dir, "16", 16 * MIB - 2048, "-a -F 16 -s 1 -f 1 -R 4"),
+        bare(&dir, "32", 36 * MIB, FAT32),
+    ];
+    for (clean, damages) in clean.iter().zip([fat16, fat32]) {
+        for (at, bytes, words) in damages {
+            let bad = dir.join("bad.raw");
+            fs::copy(clean, &bad).unwrap();
+            put(&bad, *at, bytes);
+            assert_doubted(&bad, words);
+        }
+    }
+    // What speaks of more than there is.
+    let short = dir.join("bad.raw");
+    fs::copy(&clean[1], &short).unwrap();
+    File::options()
+        .write(true)
+        .open(&short)
+        .unwrap()
+        .set_len(35 * MIB)
+        .unwrap();
+    assert_doubted(
+        &short,
+        "FAT filesystem at 0x0 would end at 0x2400000, past the end at 0x2300000",
+    );
+}
+
+#[test]
+fn what_only_begins_like_it_is_not_taken_for_it() {
+    let dir = Dir::new("fat-others");
+    let clean = bare(&dir, "disk.raw", 36 * MIB, FAT32);
+    let damages: &[(u64, &[u8])] = &[
+        (3, b"NTFS    "),
+        (3, b"EXFAT   "),
+        (3, b"-FVE-FS-"),
+        (54, b"HPFS    "),
+        (
+            424,
+            b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01",
+        ),
+        (0, &[0x33, 0xc0]),
+        (11, &[0, 0]),
+        (11, &[0, 3]),
+        (13, &[3]),
+        (13, &[0]),
+        (14, &[0, 0]),
+        (16, &[0]),
+        (21, &[0xf1]),
+    ];
+    for (at, bytes) in damages {
+        let bad = dir.join("bad.raw");
+        fs::copy(&clean, &bad).unwrap();
+        put(&bad, *at, bytes);
+        assert_eq!(region(&bad).name, None, "{bytes:x?} at {at}");
+    }
+}
+
+/// The 55AA at the end is the mark of PCs.
+#[test]
+fn no_signature_is_asked_for() {
+    let dir = Dir::new("fat-unsigned");
+    let file = bare(&dir, "disk.raw", 8 * MIB, "-F 12 -s 4");
+    put(&file, 510, &[0, 0]);
+    assert_eq!(region(&file).name, Some("FAT12"));
+}
+
+#[test]
+fn what_lies_behind_the_volume_is_copied() {
+    let dir = Dir::new("fat-behind");
+    let file = bare(&dir, "disk.raw", 8 * MIB, "-F 12 -s 4");
+    let before = region(&file).used;
+    File::options()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(9 * MIB)
+        .unwrap();
+    put(&file, 8 * MIB + 512, &noise(1, 512));
+    assert_eq!(region(&file).used, before + MIB);
+}
