@@ -13,9 +13,10 @@
 mod bits;
 mod directories;
 mod doubt;
+mod exfat;
 mod ext;
 mod fat;
-mod heap;
+mod fat;
 mod holes;
 mod map;
 mod opaque;

@@ -54,4 +54,9 @@ pub(super) struct Part {
 pub(super) const TABLES: &[Scheme] = &[super::partitions::SCHEME];
 
 /// Those that are looked for in a whole disk and in each partition.
-pub(super) const FILESYSTEMS: &[Scheme] = &[super::ext::SCHEME, super::fat::SCHEME, super::swap::SCHEME];
+pub(super) const FILESYSTEMS: &[Scheme] = &[
+    super::exfat::SCHEME,
+    super::ext::SCHEME,
+    super::fat::SCHEME,
+    super::swap::SCHEME,
+];

@@ -15,6 +15,7 @@
 //!     .holds();
 //! ```
 
+pub mod exfat;
 pub mod ext;
 pub mod fat;
 mod files;

@@ -182,6 +182,17 @@ impl Mount {
         Self { point }
     }
 
+    /// Mounts a device by the program that serves this type, whatever the kernel knows.
+    #[track_caller]
+    pub fn of_type(kind: &str, source: &Path, point: PathBuf) -> Self {
+        need_root();
+        fs::create_dir_all(&point).unwrap();
+        let kind = ["-t", kind].map(OsStr::new);
+        let places = [source.as_os_str(), point.as_os_str()];
+        tool("mount", kind.into_iter().chain(places));
+        Self { point }
+    }
+
     /// A file seen in the place of another.
     pub fn on_file(source: &Path, point: PathBuf) -> Self {
         need_root();
