@@ -17,10 +17,9 @@ pub(in crate::allocation) struct Features {
 pub(in crate::allocation) mod compat {
     pub(in crate::allocation) const HAS_JOURNAL: u32 = 0x4;
     pub(in crate::allocation) const SPARSE_SUPER2: u32 = 0x200;
-    pub(in crate::allocation) const FAST_COMMIT: u32 = 0x400;
 
-    /// Those and `dir_prealloc`, `imagic_inodes`, `ext_attr`, `resize_inode`, `dir_index`, `stable_inodes`,
-    /// `orphan_file`. Not `lazy_bg`, in which groups without a bitmap are not protected by checksums, and not
+    /// Those and `dir_prealloc`, `imagic_inodes`, `ext_attr`, `resize_inode`, `dir_index`, `fast_commit`,
+    /// `stable_inodes`, `orphan_file`. Not `lazy_bg`, in which groups without a bitmap are not protected by checksums, and not
     /// `exclude_bitmap` of the snapshots that never got into the kernel.
     pub(super) const UNDERSTOOD: u32 = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x200 | 0x400 | 0x800 | 0x1000;
 }

@@ -22,12 +22,6 @@ impl Superblock {
         length(&self.blocks_of(group)).div_ceil(self.cluster_blocks.max(1))
     }
 
-    /// The group that a block lies in.
-    pub(super) fn group_of(&self, block: u64) -> u64 {
-        let block = block.saturating_sub(self.first_data_block);
-        block.checked_div(self.blocks_per_group).unwrap_or(0)
-    }
-
     /// The cluster of its group that a block lies in.
     pub(super) fn cluster_of(&self, block: u64) -> u64 {
         let block = block.saturating_sub(self.first_data_block);
@@ -237,7 +231,6 @@ mod tests {
         assert_eq!(it.clusters_of(0), 32768);
         assert_eq!(it.clusters_of(6), 2, "of the last one not all is there");
         assert_eq!(it.blocks_of(6), 6 * 16 * 32768..6 * 16 * 32768 + 17);
-        assert_eq!(it.group_of(6 * 16 * 32768 - 1), 5);
         assert_eq!(it.cluster_of(16 * 32768 + 31), 1);
         assert_eq!(it.cluster_of(16 * 32768 + 32), 2);
     }

@@ -2,6 +2,7 @@
 //! and nobody misses it. What does not fit together is copied whole.
 
 mod doubted;
+mod joined;
 mod layouts;
 mod proven;
 
@@ -54,10 +55,14 @@ fn free(disk: &Path) -> Vec<Range<u64>> {
 fn doubt(disk: &Path) -> String {
     let source = source::open(disk, Open::default()).unwrap();
     let allocation = allocation::scan(&source, Scan::Auto).unwrap();
-    let doubts: Vec<_> = allocation.doubts().map(|(_, doubt)| doubt.to_string()).collect();
+    let doubts: Vec<_> = allocation
+        .regions
+        .iter()
+        .filter_map(|region| region.doubt())
+        .collect();
     assert_eq!(doubts.len(), 1, "{doubts:?}");
     assert_eq!(allocation.free, 0);
-    doubts[0].clone()
+    doubts[0].to_string()
 }
 
 /// What dumpe2fs says is free, in bytes.
@@ -110,4 +115,13 @@ fn files(place: &Place) -> String {
         fs::write(directory.join(format!("{i}")), vec![b'f'; i * 3000]).unwrap();
     }
     directory.to_str().unwrap().to_owned()
+}
+
+/// Where the block bitmap of a group lies, in blocks.
+fn bitmap_of(disk: &Path, group: usize) -> u64 {
+    let told = tool("dumpe2fs", [disk.to_str().unwrap()]);
+    let group = told.split(&format!("\nGroup {group}: ")).nth(1).unwrap();
+    let at = group.split("Block bitmap at ").nth(1).unwrap();
+    let at: String = at.chars().take_while(char::is_ascii_digit).collect();
+    at.parse().unwrap()
 }

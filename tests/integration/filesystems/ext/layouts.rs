@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 
-use super::{MIB, Marker, Place, assert_exact, debugfs, doubt, files, free, free_by_dumpe2fs, make};
+use super::{
+    MIB, Marker, Place, assert_exact, bitmap_of, debugfs, doubt, files, free, free_by_dumpe2fs, make,
+};
 use crate::support::tool;
 
 /// Options of mke2fs, one layout a line.
@@ -119,7 +121,7 @@ fn a_group_whose_bitmap_was_never_written_holds_its_tables_and_those_of_others()
             let set = format!("set_bg {group} flags 7\nset_bg {group} checksum calc\n");
             debugfs(&disk, &set);
             // What stands there instead of a bitmap does not matter.
-            let at = bitmap_of(&disk, group);
+            let at = bitmap_of(&disk, group) * 1024;
             fs::OpenOptions::new()
                 .write(true)
                 .open(&disk)
@@ -145,13 +147,4 @@ fn a_group_whose_bitmap_was_never_written_holds_its_tables_and_those_of_others()
             "{options}: {with_files} of {groups}"
         );
     }
-}
-
-/// Where the block bitmap of a group lies, in bytes.
-fn bitmap_of(disk: &std::path::Path, group: usize) -> u64 {
-    let told = tool("dumpe2fs", [disk.to_str().unwrap()]);
-    let group = told.split(&format!("\nGroup {group}: ")).nth(1).unwrap();
-    let at = group.split("Block bitmap at ").nth(1).unwrap();
-    let at: String = at.chars().take_while(char::is_ascii_digit).collect();
-    at.parse::<u64>().unwrap() * 1024
 }
