@@ -63,6 +63,13 @@ impl Allocation {
     pub fn pieces(&self) -> impl Iterator<Item = Piece> {
         pieces::pieces(&self.map, &self.regions)
     }
+
+    /// What is copied whole because what tells of it cannot be trusted, and why.
+    pub fn doubts(&self) -> impl Iterator<Item = (&Region, &Doubt)> {
+        self.regions
+            .iter()
+            .filter_map(|region| region.doubt().map(|doubt| (region, doubt)))
+    }
 }
 
 /// Finds out what of a source is in use.
