@@ -16,7 +16,7 @@ mod doubt;
 mod exfat;
 mod ext;
 mod fat;
-mod fat;
+mod heap;
 mod holes;
 mod map;
 mod opaque;
