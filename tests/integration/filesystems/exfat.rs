@@ -38,7 +38,7 @@ fn in_a_partition() {
     Proof::disk("exfat-part", 40 * MIB)
         .volume(0..40 * MIB, Exfat::new("-c 32K"))
         .made()
-        .from_device()
+        .on_a_device()
         .imaged_with("--cluster-size 4K")
         .holds();
 }
