@@ -4,6 +4,7 @@ mod damage;
 mod exfat;
 mod ext;
 mod fat;
+mod journal;
 mod oracle;
 mod patched;
 #[allow(
