@@ -1,5 +1,6 @@
 //! Journals made block by block, by code that knows nothing of the code that reads them.
 
+#[expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod build;
 
 use super::super::super::doubt::Doubt;
