@@ -60,13 +60,12 @@ const _: () = assert!(size_of::<RawNew>() == 152);
 /// Whether it is a member of an array of md, other than a mirror with all of its content at the beginning: what that
 /// holds is there as it is.
 pub(super) fn is_linux(edges: &Edges<'_>) -> bool {
+    let is_in_front = [0, 4 << 10].iter().any(|at| new(edges, *at).is_some());
     let old = edges.before_end(64 << 10, 64 << 10);
-    let new = edges.before_end(8 << 10, 4 << 10);
-    old.is_some_and(|at| is_old(edges, at))
-        || [Some(0), Some(4 << 10), new]
-            .into_iter()
-            .flatten()
-            .any(|at| is_new(edges, at))
+    let behind = edges.before_end(8 << 10, 4 << 10).and_then(|at| new(edges, at));
+    is_in_front
+        || old.is_some_and(|at| is_old(edges, at))
+        || behind.is_some_and(|superblock| !superblock.is_plain_mirror())
 }
 
 fn structure<T: FromBytes>(edges: &Edges<'_>, at: u64) -> Option<T> {
@@ -90,16 +89,20 @@ fn is_old(edges: &Edges<'_>, at: u64) -> bool {
     number(found.magic) == MAGIC && !is_plain_mirror
 }
 
-fn is_new(edges: &Edges<'_>, at: u64) -> bool {
-    let Some(found) = structure::<RawNew>(edges, at) else {
-        return false;
-    };
+/// The superblock of version 1 at `at`, if it is one and says that it is there.
+fn new(edges: &Edges<'_>, at: u64) -> Option<RawNew> {
+    let found = structure::<RawNew>(edges, at)?;
     let is_one =
         found.magic.get() == MAGIC && found.major_version.get() == 1 && found.super_offset.get() == at / 512;
-    let is_plain_mirror = found.level.get() == MIRROR
-        && found.data_offset.get() == 0
-        && found.feature_map.get() & !HARMLESS_FEATURES == 0;
-    is_one && !is_plain_mirror
+    is_one.then_some(found)
+}
+
+impl RawNew {
+    fn is_plain_mirror(&self) -> bool {
+        self.level.get() == MIRROR
+            && self.data_offset.get() == 0
+            && self.feature_map.get() & !HARMLESS_FEATURES == 0
+    }
 }
 
 /// Promise's is in one of many places near the end.
