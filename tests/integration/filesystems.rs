@@ -5,6 +5,7 @@ mod exfat;
 mod ext;
 mod fat;
 mod journal;
+mod opaque;
 mod oracle;
 mod patched;
 #[allow(
@@ -12,4 +13,5 @@ mod patched;
     reason = "what proofs can be asked for is told before all of it is asked for"
 )]
 pub mod proof;
+mod swap;
 mod unknown;

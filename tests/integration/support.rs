@@ -197,12 +197,13 @@ pub fn tool(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
 fn to_install(program: &str) -> &'static str {
     match program {
         "qemu-img" | "qemu-io" | "qemu-nbd" => "apt-get install qemu-utils",
-        "losetup" | "mount" | "umount" | "swapon" | "swapoff" | "mkswap" => {
+        "losetup" | "mount" | "umount" | "swapon" | "swapoff" | "mkswap" | "swaplabel" | "blkid" => {
             "apt-get install mount util-linux"
         }
         "mkfs.ext4" | "mke2fs" | "e2fsck" | "dumpe2fs" | "debugfs" => "apt-get install e2fsprogs",
         "mkfs.btrfs" | "btrfs" => "apt-get install btrfs-progs",
         "sfdisk" => "apt-get install fdisk",
+        "sgdisk" => "apt-get install gdisk",
         "mandoc" => "apt-get install mandoc",
         "nbdkit" => "apt-get install nbdkit",
         "nbdfuse" => "apt-get install libnbd-bin",

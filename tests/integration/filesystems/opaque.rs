@@ -1,0 +1,175 @@
+//! Formats that leave in place what was there before them: that is not believed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use mkqcow2::allocation::{self, Region, Scan};
+use mkqcow2::source::{self, Open};
+
+use super::proof::{Filesystem, MIB};
+use super::swap::Swap;
+use crate::support::{Dir, tool};
+
+const SIZE: u64 = 8 * MIB;
+
+/// What is recognised if something is written over a swap area.
+fn over_swap(dir: &Dir, pieces: &[(u64, &[u8])]) -> Region {
+    let path = dir.sparse("area.raw", SIZE, &[]);
+    Swap::new().make(&path);
+    let file = File::options().write(true).open(&path).unwrap();
+    for (at, bytes) in pieces {
+        file.write_all_at(bytes, *at).unwrap();
+    }
+    let source = source::open(&path, Open::default()).unwrap();
+    let mut regions = allocation::scan(&source, Scan::Auto).unwrap().regions;
+    regions.remove(0)
+}
+
+#[track_caller]
+fn assert_ambiguous(dir: &Dir, name: &str, pieces: &[(u64, &[u8])]) {
+    let region = over_swap(dir, pieces);
+    let expected = format!("it looks like {name} and like swap");
+    assert_eq!(region.why_whole().as_deref(), Some(&*expected), "{pieces:?}");
+    assert_eq!(region.used, SIZE);
+}
+
+#[test]
+fn the_signature_of_another_format_makes_an_old_filesystem_unbelievable() {
+    let dir = Dir::new("opaque");
+    let intel = b"Intel Raid ISM Cfg Sig. 1.1.00";
+    let rows: &[(&str, u64, &[u8])] = &[
+        ("LUKS", 0, b"LUKS\xba\xbe\0\x01"),
+        ("LUKS", 0x4000, b"SKUL\xba\xbe\0\x02"),
+        ("LUKS", 0x40_0000, b"SKUL\xba\xbe\0\x02"),
+        ("LVM2", 512, b"LABELONE"),
+        ("BitLocker", 0, b"\xeb\x58\x90-FVE-FS-"),
+        (
+            "bcache",
+            4096,
+            b"01234567890123456789abcd\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+        ),
+        ("DRBD", SIZE - 4096 + 60, b"\x83\x74\x02\x6d"),
+        ("VDO", 0, b"dmvdo001"),
+        ("FreeBSD GEOM", SIZE - 512, b"GEOM::ELI"),
+        ("Intel RAID", SIZE - 1024, intel),
+        ("DDF RAID", SIZE - 512, b"\xde\x11\xde\x11"),
+        ("Promise RAID", SIZE - 3087 * 512, b"Promise Technology, Inc."),
+        ("NTFS", 3, b"NTFS    "),
+        ("XFS", 0, b"XFSB"),
+        ("btrfs", 0x1_0040, b"_BHRfS_M"),
+        ("JFS", 0x8000, b"JFS1"),
+        ("ReiserFS", 0x1_0034, b"ReIsEr2Fs"),
+        ("ISO 9660", 0x8001, b"CD001"),
+        ("UDF", 0x8001, b"BEA01"),
+        ("UFS", 0x1_0000 + 1372, b"\x19\x01\x54\x19"),
+        ("UFS", 0x2000 + 1372, b"\0\x01\x19\x54"),
+        ("GFS2", 0x1_0000, b"\x01\x16\x19\x70"),
+        ("VMFS", 0x10_0000, b"\x0d\xd0\x01\xc0"),
+        ("BSD disk label", 512, b"\x57\x45\x56\x82"),
+        ("dynamic disk", 3072, b"PRIVHEAD"),
+        ("qcow", 0, b"QFI\xfb"),
+    ];
+    for (name, at, bytes) in rows {
+        assert_ambiguous(&dir, name, &[(*at, bytes)]);
+    }
+    assert_ambiguous(&dir, "Apple partition map", &[(0, b"ER\x02\0"), (512, b"PM\0\0")]);
+    let list = b"\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\x24\0\0\0\x20\0\0\0\x07version\0";
+    for label in [0, 0x4_0000] {
+        assert_ambiguous(&dir, "ZFS", &[(label + 0x4000, list)]);
+    }
+    let via: Vec<_> = [0x55, 0xaa, 2].into_iter().chain([0; 47]).chain([1]).collect();
+    assert_ambiguous(&dir, "VIA RAID", &[(SIZE - 512, &via)]);
+}
+
+#[test]
+fn a_signature_that_is_not_where_it_belongs_is_none() {
+    let dir = Dir::new("opaque-misplaced");
+    for at in [2048, 0x5000, SIZE - 4096] {
+        let region = over_swap(&dir, &[(at, b"LABELONE"), (at + 64, b"LUKS\xba\xbe")]);
+        assert_eq!(region.why_whole(), None, "{at:#x}");
+    }
+}
+
+#[test]
+fn what_has_a_signature_and_looks_like_nothing_else_is_told_by_name() {
+    let dir = Dir::new("opaque-alone");
+    let path = dir.sparse("disk.raw", MIB, &[(0, b"LUKS\xba\xbe\0\x02")]);
+    let source = source::open(&path, Open::default()).unwrap();
+    let regions = allocation::scan(&source, Scan::Auto).unwrap().regions;
+    assert_eq!(regions[0].name, Some("LUKS"));
+    assert_eq!(regions[0].why_whole().unwrap(), "nothing tells what is free");
+    let run = dir.run("disk.raw image.qcow2").exits(0);
+    assert!(!run.stderr().contains("warning"), "{}", run.stderr());
+}
+
+/// A superblock of md, version 1, that names the place it is in.
+fn raid(at: u64, level: i32, features: u32) -> Vec<u8> {
+    let mut superblock = vec![0; 256];
+    superblock[..4].copy_from_slice(&0xa92b_4efc_u32.to_le_bytes());
+    superblock[4..8].copy_from_slice(&1_u32.to_le_bytes());
+    superblock[8..12].copy_from_slice(&features.to_le_bytes());
+    superblock[16..32].copy_from_slice(&[7; 16]);
+    superblock[72..76].copy_from_slice(&level.to_le_bytes());
+    superblock[144..152].copy_from_slice(&(at / 512).to_le_bytes());
+    // As the kernel sums it: words of 32 bits, the two halves of the sum added.
+    let words = superblock.chunks_exact(4);
+    let sum: u64 = words
+        .map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap())))
+        .sum();
+    let sum = (sum >> 32) as u32 + sum as u32;
+    superblock[216..220].copy_from_slice(&sum.to_le_bytes());
+    superblock
+}
+
+#[test]
+fn only_a_whole_mirror_holds_what_it_seems_to_hold() {
+    let dir = Dir::new("opaque-raid");
+    let (end, old) = (SIZE - 8192, SIZE - 65536);
+    for (at, level, features) in [
+        (4096, 1, 0),
+        (4096, 5, 0),
+        (end, 5, 0),
+        (end, 0, 0),
+        (end, -1, 0),
+        // Not all of it has been copied from the other disks yet; it is becoming another level.
+        (end, 1, 2),
+        (end, 1, 4),
+    ] {
+        let superblock = raid(at, level, features);
+        assert_ambiguous(&dir, "Linux RAID", &[(at, &superblock)]);
+        // Which shows that it is one to others too.
+        let told = tool(
+            "blkid",
+            ["-p", "-o", "export", dir.join("area.raw").to_str().unwrap()],
+        );
+        assert!(told.contains("linux_raid_member"), "{told}");
+    }
+    let mirror = over_swap(&dir, &[(end, &raid(end, 1, 1))]);
+    assert_eq!(mirror.why_whole(), None);
+    // One that says that it is somewhere else belongs to something else.
+    let other = over_swap(&dir, &[(end, &raid(end + 512, 5, 0))]);
+    assert_eq!(other.why_whole(), None);
+
+    // Version 0.90, in both byte orders: words of which the 3rd is the minor version, the 8th the level.
+    for to_bytes in [u32::to_le_bytes, u32::to_be_bytes] {
+        let words = |minor, level| -> Vec<u8> {
+            let words = [0xa92b_4efc_u32, 0, minor, 0, 0, 1, 0, level, 1024];
+            words.iter().flat_map(|word| to_bytes(*word)).collect()
+        };
+        assert_ambiguous(&dir, "Linux RAID", &[(old, &words(90, 5))]);
+        assert_ambiguous(&dir, "Linux RAID", &[(old, &words(91, 1))]);
+        let mirror = over_swap(&dir, &[(old, &words(90, 1))]);
+        assert_eq!(mirror.why_whole(), None);
+    }
+}
+
+#[test]
+fn what_lies_behind_a_filesystem_that_is_mirrored_is_copied() {
+    let dir = Dir::new("opaque-mirror");
+    let end = SIZE - 8192;
+    // mdadm leaves the last of the disk to itself.
+    let pages = (SIZE / 4096 - 17) as u32;
+    let superblock = raid(end, 1, 0);
+    let region = over_swap(&dir, &[(1028, &pages.to_le_bytes()), (end, &superblock)]);
+    assert_eq!(region.used, 4096 + 16 * 4096, "{region:?}");
+}
