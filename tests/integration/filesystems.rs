@@ -7,6 +7,7 @@ mod fat;
 mod journal;
 mod opaque;
 mod oracle;
+mod partitions;
 mod patched;
 #[allow(
     dead_code,

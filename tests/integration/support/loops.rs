@@ -77,6 +77,11 @@ impl Loop {
         Self::with(&options.each_ref().map(String::as_str), below)
     }
 
+    /// With sectors of so many bytes.
+    pub fn with_sectors(file: &Path, bytes: u64) -> Self {
+        Self::with(&[&format!("--sector-size={bytes}")], file)
+    }
+
     /// With two partitions of 2 MiB, from 1 MiB and 3 MiB on.
     pub fn partitioned(file: &Path) -> Self {
         let script = file.with_extension("sfdisk");
