@@ -137,18 +137,20 @@ fn more_logical_partitions_than_anybody_has_are_not_believed() {
         512,
         "label: dos\nstart=2048,size=60000,type=5\n",
     );
-    for i in 0..300 {
-        let at = MIB + u64::from(i) * 2048;
+    let link = |i: u32| MIB + u64::from(i) * 2048;
+    let chain = |links: u32| {
         disk.edit(|edit| {
-            edit.mbr_signature(at);
-            edit.mbr_entry(at, 0, 0x83, 1, 3);
-            edit.mbr_entry(at, 1, 5, (i + 1) * 4, 4);
+            for i in 0..links {
+                edit.mbr_signature(link(i));
+                edit.mbr_entry(link(i), 0, 0x83, 1, 3);
+                edit.mbr_entry(link(i), 1, 5, (i + 1) * 4, 4);
+            }
+            edit.mbr_signature(link(links));
         });
-        if i == 254 {
-            disk.edit(|edit| edit.mbr_signature(at + 2048));
-            assert_eq!(disk.parts().len(), 255);
-        }
-    }
+    };
+    chain(255);
+    assert_eq!(disk.parts().len(), 255);
+    chain(256);
     disk.assert_whole("more than 256 logical partitions");
 }
 
