@@ -420,8 +420,10 @@ fn remnants_in_free_blocks_are_a_difference_unless_only_what_is_in_use_counts() 
     dir.run("compare --used swap.raw swap.qcow2").exits(0);
 
     // What is in use is compared: the UUID.
-    let file = File::options().write(true).open(&swap).unwrap();
-    file.write_all_at(b"another UUID", 1036).unwrap();
+    let file = File::options().read(true).write(true).open(&swap).unwrap();
+    let mut uuid = [0; 16];
+    file.read_exact_at(&mut uuid, 1036).unwrap();
+    file.write_all_at(&uuid.map(|byte| !byte), 1036).unwrap();
     dir.run("compare --used --all swap.qcow2 swap.raw")
         .exits(1)
         .prints("first at 0x40c");
