@@ -1,6 +1,6 @@
 //! What is told of what a source holds: in a plan, of a run, in a map; to people and to scripts.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -284,5 +284,58 @@ fn holes_are_told_of_what_is_in_use() {
     assert_eq!(
         (&region["used"], &region["copied"]),
         (&json!(4 * MIB), &json!(12288))
+    );
+}
+
+#[test]
+fn partitions_are_told_one_by_one_with_number_and_label() {
+    let dir = Dir::new("regions-partitions");
+    let disk = dir.sparse("disk.raw", 4 * MIB, &[(0, &noise(3, 4 << 20))]);
+    let table =
+        "label: gpt\nfirst-lba: 2048\nstart=1MiB, size=1MiB, name=\"pages\u{9b}2J\"\nstart=2MiB, size=1MiB\n";
+    fs::write(dir.join("table"), table).unwrap();
+    let script = "sfdisk -q --wipe always \"$1\" < \"$2\"";
+    let (path, given) = (disk.to_str().unwrap(), dir.join("table"));
+    tool("sh", ["-c", script, "sh", path, given.to_str().unwrap()]);
+    for (name, at) in [
+        (swap(&dir, "swap.raw"), MIB),
+        (sleeping(&dir, "hib.raw"), 2 * MIB),
+    ] {
+        write_at(&disk, &fs::read(name).unwrap(), at);
+    }
+
+    let run = dir.run("map disk.raw").exits(0);
+    run.says("disk.raw: warning: partition 2, swap: a hibernated system sleeps in it: copied whole\n")
+        .prints("source: GPT, 3.00 MiB in use, 1020.00 KiB free\n")
+        .prints("  partition 1 \"pages\\u{9b}2J\": swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n")
+        .prints("  partition 2: swap, copied whole: a hibernated system sleeps in it\n")
+        .prints("0x000000000000          1048576  used: outside of all partitions\n")
+        .prints("0x000000100000             4096  used: in use by swap\n")
+        .prints("0x000000101000          1044480  free: unused by swap, or a hole\n")
+        .prints("0x000000200000          1048576  used: data\n")
+        .prints("0x000000300000          1048576  used: outside of all partitions\n");
+
+    let map = dir.run("map --json disk.raw").exits(0).json();
+    let regions: Vec<_> = map
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|range| range["region"].clone())
+        .collect();
+    assert_eq!(regions, [0, 1, 1, 2, 0].map(Value::from));
+    let regions = dir.run("map --regions --json disk.raw").exits(0).json();
+    assert_eq!(
+        (
+            &regions[0]["treatment"],
+            &regions[1]["partition"],
+            &regions[1]["partition-label"],
+            &regions[2]["partition-label"]
+        ),
+        (
+            &json!("partitioned"),
+            &json!(1),
+            &json!("pages\u{9b}2J"),
+            &json!(null)
+        )
     );
 }
