@@ -24,7 +24,7 @@ fn a_gpt_disk_comes_back_with_its_filesystems() {
         .volume(8 * MIB..20 * MIB, Ext::new("-t ext2 -b 1024"))
         .volume(21 * MIB..23 * MIB, Swap::new())
         .made()
-        .from_device()
+        .on_a_device()
         .holds();
 }
 
