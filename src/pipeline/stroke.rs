@@ -91,6 +91,10 @@ impl Stroke {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::single_range_in_vec_init,
+    reason = "a list of one range is what is meant"
+)]
 mod tests {
     use super::*;
     use crate::error::{Action, Error, InUse};
