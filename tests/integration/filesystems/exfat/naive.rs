@@ -41,7 +41,7 @@ impl Volume {
             let mut sum = 0_u32;
             for (index, byte) in self.bytes[region..region + 11 * 512].iter().enumerate() {
                 if index != 106 && index != 107 && index != 112 {
-                    sum = (sum >> 1 | sum << 31).wrapping_add(u32::from(*byte));
+                    sum = sum.rotate_right(1).wrapping_add(u32::from(*byte));
                 }
             }
             let last = &mut self.bytes[region + 11 * 512..region + 12 * 512];
