@@ -21,9 +21,12 @@ fn flip(disk: &Path, at: u64, bits: u8) {
     write(disk, at, &[byte ^ bits]);
 }
 
+/// What is changed, how, and the words of the doubt.
+type Change<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+
 /// Each change is done to a filesystem that was fine before, and must lead to these words.
 #[track_caller]
-fn assert_doubted(name: &str, options: &str, changes: &[(&str, &dyn Fn(&Path), &str)]) {
+fn assert_doubted(name: &str, options: &str, changes: &[Change<'_>]) {
     let place = Place::new(name, 24 * MIB);
     let disk = make(&place, 24 * MIB, options);
     let good = fs::read(&disk).unwrap();
@@ -43,6 +46,7 @@ fn assert_doubted(name: &str, options: &str, changes: &[(&str, &dyn Fn(&Path), &
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn without_checksums_counts_and_places_tell() {
     // 3 groups of 8 MiB: descriptors in block 2, bitmaps of the last group in 16385 + 2.
     let group = |number: u64, field: u64| 2 * 1024 + number * 32 + field;
