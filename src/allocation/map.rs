@@ -102,14 +102,8 @@ impl AllocationMap {
 
     /// How many bytes of a range are in use.
     pub(super) fn used_in(&self, range: &Range<u64>) -> u64 {
-        let first = self
-            .extents
-            .partition_point(|extent| extent.range.end <= range.start);
-        let extents = self.extents.iter().skip(first);
-        extents
-            .map(|extent| extent.range.start.max(range.start)..extent.range.end.min(range.end))
-            .take_while(|part| !part.is_empty())
-            .fold(0, |sum, part| sum.saturating_add(length(&part)))
+        let ranges = self.within(range.clone());
+        ranges.fold(0, |sum, part| sum.saturating_add(length(&part)))
     }
 
     /// Marks a range as used that begins at or behind the end of the last one.
