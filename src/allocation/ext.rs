@@ -20,7 +20,7 @@ use blocks::Blocks;
 use superblock::{OFFSET, RawSuperblock, Superblock};
 
 pub(super) const SCHEME: Scheme = Scheme {
-    name: "ext2, ext3 or ext4",
+    name: "ext2/3/4",
     is,
     read,
 };

@@ -163,7 +163,7 @@ impl<'a> Journal<'a> {
         let Self { log, superblock } = self;
         let recovered = recovery::recover(&log, &superblock)?;
         if fast_commit::any(&log, &superblock, recovered.end)? {
-            return Err(Doubt::State("journal needs recovery and holds fast commits"));
+            return Err(Doubt::State("its journal needs recovery and holds fast commits"));
         }
         let copies = recovered.copies;
         Ok(Replay { log, copies })

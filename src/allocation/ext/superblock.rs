@@ -27,9 +27,11 @@ const MAX_LOG_CLUSTER_SIZE: u32 = 19;
 /// How many groups are looked into: 256 TiB of them at blocks of 4 KiB.
 const MAX_GROUPS: u64 = 1 << 21;
 
-/// The only `s_state` of a filesystem that was unmounted properly, or has a journal to recover it, and in which no
-/// error was met.
+/// In `s_state`: it was unmounted properly, or has a journal to recover it.
 const VALID: u16 = 1;
+
+/// In `s_state`: an error was met.
+const ERRORS: u16 = 2;
 
 /// The sizes and places that all else depends on, and what else the superblock says: all of it checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +142,7 @@ impl Checked<'_> {
         let (raw, place) = (self.raw, self.place);
         let features = self.features()?;
         let checksum_seed = self.checksums(features)?;
-        place.exactly("s_state", raw.s_state.get().into(), VALID.into())?;
+        self.state()?;
         let block_size = self.block_size()?;
         let blocks_count = self.wide(
             features,
@@ -206,6 +208,17 @@ impl Checked<'_> {
         };
         self.descriptors(&superblock)?;
         Ok(superblock)
+    }
+
+    fn state(&self) -> Result<(), Doubt> {
+        let state = self.raw.s_state.get();
+        if state & ERRORS != 0 {
+            return Err(Doubt::State("its superblock says that it has errors"));
+        }
+        if state & VALID == 0 {
+            return Err(Doubt::State("it was not unmounted, and has no journal"));
+        }
+        self.place.exactly("s_state", state.into(), VALID.into())
     }
 
     fn features(&self) -> Result<Features, Doubt> {

@@ -57,12 +57,12 @@ fn without_checksums_counts_and_places_tell() {
             (
                 "in use or lost",
                 &|disk| flip(disk, SUPERBLOCK + 0x3a, 1),
-                "s_state is 0x0",
+                "it was not unmounted, and has no journal",
             ),
             (
                 "errors",
                 &|disk| flip(disk, SUPERBLOCK + 0x3a, 2),
-                "s_state is 0x3",
+                "its superblock says that it has errors",
             ),
             (
                 "unknown",
