@@ -90,7 +90,7 @@ pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
             free: 0,
         });
     }
-    let Survey { map, mut regions } = Survey::of(View::of(source));
+    let Survey { map, mut regions, .. } = Survey::of(View::of(source));
     let map = data.intersection(&map);
     for region in &mut regions {
         region.copied = map.used_in(&region.range);

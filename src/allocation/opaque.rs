@@ -19,6 +19,28 @@ pub(super) fn name(view: View<'_>) -> Option<&'static str> {
     table.map(|format| format.name).or_else(|| computed(&edges))
 }
 
+/// Where the superblock of a mirror begins that has all of its content in front of it, as it is.
+pub(super) fn mirror_end(view: View<'_>) -> Option<u64> {
+    raid::mirror_end(&Edges::of(view))
+}
+
+/// Whether a stretch begins as a hash tree of dm-verity does. Source: the superblock of veritysetup(8).
+pub(super) fn is_hash_tree(view: View<'_>) -> bool {
+    view.has(0, VERITY)
+}
+
+/// Whether a hash tree protects the first `size` bytes: it follows them, or the end tells of it as Android has it.
+pub(super) fn is_verified(view: View<'_>, size: u64) -> bool {
+    const FOOTER: u64 = 64;
+    let follows = [512, 4096]
+        .iter()
+        .any(|block| view.has(size.next_multiple_of(*block), VERITY));
+    let footer = view.len().checked_sub(FOOTER);
+    follows || footer.is_some_and(|at| view.has(at, b"AVBf"))
+}
+
+const VERITY: &[u8] = b"verity\0\0";
+
 /// Whether a stretch is in a format.
 type Test = fn(&Edges<'_>) -> bool;
 

@@ -7,6 +7,7 @@ use super::map::{AllocationMap, Reason};
 use super::opaque;
 use super::region::{Region, Treatment};
 use super::scheme::{Content, FILESYSTEMS, Found, Part, Scheme, TABLES};
+use super::swap;
 use super::view::View;
 use crate::units::to_u64;
 
@@ -18,6 +19,8 @@ const MAX_PARTS: usize = 1024;
 pub(super) struct Survey {
     pub(super) map: AllocationMap,
     pub(super) regions: Vec<Region>,
+    /// Why no map of this disk can be trusted, however right it is.
+    held: Option<&'static str>,
 }
 
 impl Survey {
@@ -26,9 +29,9 @@ impl Survey {
         let mut survey = Self {
             map: AllocationMap::new(view.len()),
             regions: Vec::new(),
+            held: None,
         };
-        let recognised = Recognised::among(TABLES.iter().chain(FILESYSTEMS), view);
-        survey.add(view, 0, None, recognised);
+        survey.add(view, 0, None, Recognised::of_disk(view));
         survey
     }
 
@@ -60,7 +63,7 @@ impl Survey {
         let treatment = match content {
             Content::Opaque => return self.whole(view, Treatment::Unknown),
             Content::Mapped(map) => {
-                if let Err(doubt) = view.holds("filesystem", 0, map.size()) {
+                if let Err(doubt) = self.trusts(view, map.size()) {
                     return self.whole(view, Treatment::Doubted(doubt));
                 }
                 self.map.append(&map, view.range().start);
@@ -73,11 +76,26 @@ impl Survey {
                 return self.whole(view, Treatment::Doubted(Doubt::TooMany { what, limit }));
             }
             Content::Parts(parts) => {
+                let end = parts.iter().map(|part| part.range.end.min(view.len())).max();
+                if let Err(doubt) = ends_before_raid(view, end.unwrap_or(0)) {
+                    return self.whole(view, Treatment::Doubted(doubt));
+                }
+                self.held = parts.iter().find_map(|part| holds_disk(view, part));
                 self.parts(view, depth, parts);
                 Treatment::Partitioned
             }
         };
         (self.map.used().saturating_sub(before), treatment)
+    }
+
+    /// Makes sure that a map which speaks of the first `size` bytes is all that tells what of them is in use.
+    fn trusts(&self, view: View<'_>, size: u64) -> Result<(), Doubt> {
+        view.holds("filesystem", 0, size)?;
+        ends_before_raid(view, size)?;
+        if opaque::is_verified(view, size) {
+            return Err(Doubt::State(PROTECTED));
+        }
+        self.held.map_or(Ok(()), |why| Err(Doubt::State(why)))
     }
 
     /// Adds all of a stretch, as far as it lies behind what is known to be in use.
@@ -108,7 +126,7 @@ impl Survey {
             let recognised = match view.part("partition", &part.range) {
                 Err(doubt) => Recognised::doubted(None, doubt),
                 Ok(_) if overlaps => Recognised::doubted(None, Doubt::Overlaps),
-                Ok(_) => Recognised::among(FILESYSTEMS.iter(), inner),
+                Ok(_) => Recognised::of_part(inner),
             };
             self.add(inner, depth.saturating_add(1), Some(&part), recognised);
         }
@@ -125,6 +143,26 @@ impl Survey {
     }
 }
 
+/// Why a map says nothing about what dm-verity protects.
+const PROTECTED: &str = "dm-verity may protect it: each block counts then, in use or not";
+
+/// Makes sure that the superblock of a mirror that a stretch is part of lies behind what is looked into.
+fn ends_before_raid(view: View<'_>, end: u64) -> Result<(), Doubt> {
+    if opaque::mirror_end(view).is_some_and(|limit| limit < end) {
+        return Err(Doubt::State("the superblock of its RAID lies in it"));
+    }
+    Ok(())
+}
+
+/// Why a partition lets no map of its neighbours be trusted, if it does.
+fn holds_disk(disk: View<'_>, part: &Part) -> Option<&'static str> {
+    let view = disk.part("partition", &part.range).ok()?;
+    if swap::is_sleeping(view) {
+        return Some("a hibernated system, which may know more of it, sleeps on this disk");
+    }
+    opaque::is_hash_tree(view).then_some(PROTECTED)
+}
+
 /// What a stretch was recognised as, if anything.
 #[derive(Debug)]
 struct Recognised {
@@ -134,6 +172,25 @@ struct Recognised {
 }
 
 impl Recognised {
+    /// Of all of a source.
+    fn of_disk(view: View<'_>) -> Self {
+        Self::among(TABLES.iter().chain(FILESYSTEMS), view)
+    }
+
+    /// Of a partition. A table in it is not followed, but may be what is in use rather than a filesystem.
+    fn of_part(view: View<'_>) -> Self {
+        let table = TABLES.iter().find(|scheme| (scheme.is)(view));
+        let recognised = Self::among(FILESYSTEMS.iter(), view);
+        match (table, recognised.name) {
+            (None, _) => recognised,
+            (Some(table), Some(name)) => Self::doubted(None, Doubt::Ambiguous(table.name, name)),
+            (Some(table), None) => Self {
+                name: Some(table.name),
+                ..recognised
+            },
+        }
+    }
+
     fn among(schemes: impl Iterator<Item = &'static Scheme>, view: View<'_>) -> Self {
         let mut found = schemes.filter(|scheme| (scheme.is)(view));
         match (found.next(), found.next(), opaque::name(view)) {

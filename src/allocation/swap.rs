@@ -63,7 +63,8 @@ fn page_sizes(view: View<'_>, word: &[u8]) -> impl Iterator<Item = u64> {
     PAGE_SIZES.into_iter().filter(ends_so)
 }
 
-fn is_sleeping(view: View<'_>) -> bool {
+/// Whether a hibernated system sleeps in it.
+pub(super) fn is_sleeping(view: View<'_>) -> bool {
     let mut words = SLEEPING.iter();
     words.any(|word| page_sizes(view, word).next().is_some()) || view.has(0, TUX_ON_ICE)
 }

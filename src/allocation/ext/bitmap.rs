@@ -126,7 +126,7 @@ impl Mapper<'_> {
         let count = superblock.clusters_of(number);
         let mut bits = Vec::new();
         for fixed in self.fixed.within(superblock.blocks_of(number)) {
-            bits.resize(to_usize(superblock.block_size), 0);
+            bits.resize(to_usize(count.div_ceil(8)), 0);
             for (byte, mask) in masks(&clusters(superblock, &fixed)) {
                 if let Some(byte) = bits.get_mut(byte) {
                     *byte |= mask;

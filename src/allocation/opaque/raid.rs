@@ -68,15 +68,27 @@ pub(super) fn is_linux(edges: &Edges<'_>) -> bool {
         || behind.is_some_and(|superblock| !superblock.is_plain_mirror())
 }
 
+/// Where the superblock of a plain mirror begins, if this is a member of one.
+pub(super) fn mirror_end(edges: &Edges<'_>) -> Option<u64> {
+    let is_mirror = |at: &u64| new(edges, *at).is_some_and(|found| found.is_plain_mirror());
+    let new = edges.before_end(8 << 10, 4 << 10).filter(is_mirror);
+    let old = edges.before_end(64 << 10, 64 << 10);
+    let old = old.filter(|at| old_mirror(edges, *at) == Some(true));
+    [new, old].into_iter().flatten().min()
+}
+
 fn structure<T: FromBytes>(edges: &Edges<'_>, at: u64) -> Option<T> {
     let bytes = edges.bytes(at, to_u64(size_of::<T>()))?;
     T::read_from_bytes(&bytes).ok()
 }
 
 fn is_old(edges: &Edges<'_>, at: u64) -> bool {
-    let Some(found) = structure::<RawOld>(edges, at) else {
-        return false;
-    };
+    old_mirror(edges, at) == Some(false)
+}
+
+/// Whether the superblock of version 0.90 at `at` is that of a plain mirror; none if there is none.
+fn old_mirror(edges: &Edges<'_>, at: u64) -> Option<bool> {
+    let found = structure::<RawOld>(edges, at)?;
     let is_swapped = found.magic.get() == MAGIC.swap_bytes();
     let number = |field: U32<LE>| {
         if is_swapped {
@@ -86,7 +98,7 @@ fn is_old(edges: &Edges<'_>, at: u64) -> bool {
         }
     };
     let is_plain_mirror = number(found.level) == MIRROR && number(found.minor_version) == 90;
-    number(found.magic) == MAGIC && !is_plain_mirror
+    (number(found.magic) == MAGIC).then_some(is_plain_mirror)
 }
 
 /// The superblock of version 1 at `at`, if it is one and says that it is there.

@@ -144,7 +144,9 @@ fn only_a_whole_mirror_holds_what_it_seems_to_hold() {
         );
         assert!(told.contains("linux_raid_member"), "{told}");
     }
-    let mirror = over_swap(&dir, &[(end, &raid(end, 1, 1))]);
+    // mdadm leaves the last of the disk to itself.
+    let pages = (1028, &((SIZE / 4096 - 17) as u32).to_le_bytes()[..]);
+    let mirror = over_swap(&dir, &[pages, (end, &raid(end, 1, 1))]);
     assert_eq!(mirror.why_whole(), None);
     // One that says that it is somewhere else belongs to something else.
     let other = over_swap(&dir, &[(end, &raid(end + 512, 5, 0))]);
@@ -158,8 +160,12 @@ fn only_a_whole_mirror_holds_what_it_seems_to_hold() {
         };
         assert_ambiguous(&dir, "Linux RAID", &[(old, &words(90, 5))]);
         assert_ambiguous(&dir, "Linux RAID", &[(old, &words(91, 1))]);
-        let mirror = over_swap(&dir, &[(old, &words(90, 1))]);
+        let mirror = over_swap(&dir, &[pages, (old, &words(90, 1))]);
         assert_eq!(mirror.why_whole(), None);
+        // What reaches behind it is a remnant, or not there as it is.
+        let remnant = over_swap(&dir, &[(old, &words(90, 1))]);
+        let why = remnant.why_whole();
+        assert_eq!(why.as_deref(), Some("the superblock of its RAID lies in it"));
     }
 }
 
@@ -172,4 +178,18 @@ fn what_lies_behind_a_filesystem_that_is_mirrored_is_copied() {
     let superblock = raid(end, 1, 0);
     let region = over_swap(&dir, &[(1028, &pages.to_le_bytes()), (end, &superblock)]);
     assert_eq!(region.used, 4096 + 16 * 4096, "{region:?}");
+}
+
+#[test]
+fn what_a_hash_tree_protects_is_copied_whole() {
+    let dir = Dir::new("opaque-verity");
+    let pages = (1028, &99_u32.to_le_bytes()[..]);
+    for piece in [(100 * 4096, &b"verity\0\0"[..]), (SIZE - 64, b"AVBf")] {
+        let region = over_swap(&dir, &[pages, piece]);
+        let why = region.why_whole().unwrap();
+        assert!(why.starts_with("dm-verity may protect it"), "{why}");
+        assert_eq!(region.used, SIZE);
+    }
+    let plain = over_swap(&dir, &[pages, (101 * 4096, b"verity\0\0")]);
+    assert_eq!(plain.why_whole(), None);
 }

@@ -16,6 +16,9 @@ const MAX_BLOCKS: u64 = 1 << 24;
 /// How many pieces a journal may be in.
 const MAX_RUNS: usize = 1 << 18;
 
+/// How many blocks the tree that names its blocks may have.
+const MAX_NODES: u64 = 1 << 18;
+
 /// The deepest tree of extents that Linux makes.
 const MAX_DEPTH: u16 = 5;
 
@@ -155,7 +158,7 @@ pub(super) fn log<'a>(place: &Place<'a>) -> Result<Log<'a>, Doubt> {
     structure.require(tree.next >= blocks, "blocks", blocks, expected)?;
     let Tree { runs, nodes, .. } = tree;
     let lengths = (place.blocks, blocks);
-    Ok(Log::new(place.view, place.block_size, lengths, runs, &nodes))
+    Log::new(place.view, place.block_size, lengths, runs, &nodes)
 }
 
 /// Makes sure that the inode is what its checksum says.
@@ -221,7 +224,7 @@ impl Tree<'_, '_> {
         self.inside(block, 1)?;
         self.nodes.push(block);
         // No tree needs more: every node names a block of the file that none before it named.
-        let limit = self.blocks.saturating_mul(MAX_DEPTH.into());
+        let limit = self.blocks.saturating_mul(MAX_DEPTH.into()).min(MAX_NODES);
         if to_u64(self.nodes.len()) > limit {
             let what = "nodes in the tree of the journal's blocks";
             return Err(Doubt::TooMany { what, limit });

@@ -31,28 +31,33 @@ pub(super) struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// The log that lies in `runs`, which cover its first `blocks` blocks. `tree` are the blocks that tell so.
+    /// The log that lies in `runs`, which cover its first `blocks` blocks. `tree` are the blocks that tell so. None of
+    /// them is there twice: no log is longer than its filesystem.
     pub(super) fn new(
         view: View<'a>,
         block_size: u64,
         (filesystem, blocks): (u64, u64),
         runs: Vec<Run>,
         tree: &[u64],
-    ) -> Self {
+    ) -> Result<Self, Doubt> {
         let of_tree = tree.iter().map(|block| (*block, block.saturating_add(1)));
         let of_log = runs
             .iter()
             .map(|run| (run.physical, run.physical.saturating_add(run.blocks)));
         let mut own: Vec<_> = of_tree.chain(of_log).collect();
         own.sort_unstable();
-        Self {
+        let overlap = |pair: &[(u64, u64)]| matches!(pair, [(_, end), (start, _)] if start < end);
+        if own.windows(2).any(overlap) {
+            return Err(Doubt::State("its journal has a block more than once"));
+        }
+        Ok(Self {
             view,
             block_size,
             filesystem,
             blocks,
             runs,
             own,
-        }
+        })
     }
 
     /// The size of a block, in bytes.

@@ -347,6 +347,27 @@ fn fast_commits_of_the_next_transaction_are_not_ignored() {
 }
 
 #[test]
+fn a_log_that_goes_on_with_its_first_block_is_doubted_if_readers_look_elsewhere() {
+    let features = Features {
+        version: 2,
+        compat: 0,
+        incompat: 0x33,
+    };
+    for (back, goes_on) in [(4, false), (3, true), (2, true), (1, true)] {
+        let mut disk = Disk::new(features);
+        let start = disk.last - back;
+        disk.superblock(start, 7);
+        disk.descriptor(&[(3000, filled(1))]);
+        disk.commit();
+        if goes_on {
+            assert!(doubt(&disk).contains("goes on at its beginning"), "{back}");
+        } else {
+            assert_eq!(replayed(&disk, 3000).unwrap(), Some(filled(1)));
+        }
+    }
+}
+
+#[test]
 fn a_journal_lies_where_its_inode_says() {
     for features in formats() {
         for lay in [Disk::by_tree, Disk::by_blocks, Disk::by_checked_tree] {
