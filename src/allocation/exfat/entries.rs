@@ -132,6 +132,7 @@ pub(super) fn join(
         table,
         used,
         is_directory: false,
+        left: volume.heap.count,
     };
     directories::walk(view, volume.heap, &mut entries, vec![root])
 }
@@ -143,6 +144,8 @@ struct Entries<'a> {
     used: &'a mut ClusterSet,
     /// Whether the last primary entry was that of a directory.
     is_directory: bool,
+    /// How many clusters there are but for those of the files in one piece so far.
+    left: u64,
 }
 
 impl Format for Entries<'_> {
@@ -197,6 +200,14 @@ impl Entries<'_> {
                 found: first,
                 expected: Expected::That("that of a file that ends within the volume"),
             });
+        }
+        // No cluster is in two files. It is not asked which it is, but there is an end to it.
+        if let Some(more) = more {
+            let count = more.saturating_add(1);
+            self.left = self.left.checked_sub(count).ok_or(Doubt::TooMany {
+                what: "clusters in files that lie in one piece",
+                limit: self.heap.count,
+            })?;
         }
         for cluster in first..=last {
             self.used.insert(cluster);

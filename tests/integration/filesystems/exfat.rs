@@ -294,6 +294,30 @@ fn what_was_not_unmounted_and_holds_nonsense_is_copied_whole() {
     );
 }
 
+#[test]
+fn files_in_one_piece_have_no_more_clusters_than_there_are() {
+    let (_place, path) = filled("exfat-crowded");
+    let mut volume = Volume::of(&path);
+    volume.bytes[106] = 2;
+    // Two files, each of which begins early and ends with the volume.
+    let root = volume.cluster(volume.root());
+    let streams: Vec<_> = (root.start..)
+        .step_by(32)
+        .take_while(|at| volume.bytes[*at] != 0)
+        .filter(|at| volume.bytes[*at] == 0xc0)
+        .take(2)
+        .collect();
+    assert_eq!(streams.len(), 2);
+    for stream in streams {
+        let first = volume.word(stream + 20);
+        let length = (volume.clusters() + 2 - first) * 512;
+        volume.bytes[stream + 1] |= 2;
+        volume.bytes[stream + 24..stream + 32].copy_from_slice(&(length as u64).to_le_bytes());
+    }
+    volume.write();
+    assert_doubted(&path, "clusters in files that lie in one piece");
+}
+
 /// What changes while a volume is in use is not in its checksum.
 #[test]
 fn flags_and_percentages_need_no_checksum() {
