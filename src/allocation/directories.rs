@@ -1,8 +1,8 @@
 //! The directories of a FAT or exFAT volume, all of them: what they speak of is in use whatever the volume's map says.
 //!
-//! Neither has a journal. A volume that was not unmounted, as in a snapshot of a running machine, may hold an entry
-//! of a file whose clusters are still free in the map: the one was written before the other. A kernel that mounts it
-//! shows the file all the same.
+//! Neither has a journal. A snapshot of a running machine may hold an entry of a file whose clusters are still free in
+//! the map: the one was written before the other. A kernel that mounts it shows the file all the same. That a volume
+//! was unmounted by what its flag says is no proof of anything: mtools never set it, and firmware does not either.
 
 use super::doubt::Doubt;
 use super::heap::{ClusterSet, Heap};

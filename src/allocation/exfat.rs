@@ -1,4 +1,4 @@
-//! exFAT: a cluster is free if the bitmap says so, and the second one too if there are two.
+//! exFAT: a cluster is free if the bitmap says so, and the second one too if there are two, and nothing leads to it.
 //!
 //! The bitmap is a file whose place is told by the root directory, and that follows its chain in the FAT. By the
 //! specification bad clusters are in it, too.
@@ -75,9 +75,11 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
             expected: Expected::Exactly(1),
         });
     }
-    if !is_certain {
-        join_what_is_reached(view, &volume, table, &mut used)?;
+    if volume.fats > 1 && !is_certain {
+        // Which FAT the directories' chains are in depends on who mounts it.
+        return Err(Doubt::State("it was not unmounted, and has two FATs"));
     }
+    join_what_is_reached(view, &volume, table, &mut used)?;
     Ok(Found {
         name: "exFAT",
         label: root.label,
@@ -128,18 +130,15 @@ fn is_in_one_piece(clusters: &[u64]) -> bool {
     pairs.all(|(this, next)| this.saturating_add(1) == *next)
 }
 
-/// What was not unmounted has no bitmap that can be trusted alone: there is no order in which it, the FATs and the
-/// directories are written. Files that lie in one piece are in no FAT, so that the directories are asked, too.
+/// There is no bitmap that can be trusted alone: there is no order in which it, the FATs and the directories are
+/// written, and not all that write tell that they do. Files that lie in one piece are in no FAT, so that the directories
+/// are asked, too.
 fn join_what_is_reached(
     view: View<'_>,
     volume: &Volume,
     table: Table<'_>,
     used: &mut ClusterSet,
 ) -> Result<(), Doubt> {
-    if volume.fats > 1 {
-        // Which FAT the directories' chains are in depends on who mounts it.
-        return Err(Doubt::State("it was not unmounted, and has two FATs"));
-    }
     table.read(|cluster, entry| {
         if entry != 0 {
             used.insert(cluster);

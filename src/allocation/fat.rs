@@ -1,4 +1,4 @@
-//! FAT12, FAT16 and FAT32: a cluster is free if all FATs say so.
+//! FAT12, FAT16 and FAT32: a cluster is free if all FATs say so, and nothing leads to it.
 //!
 //! There may be several FATs, and they may disagree: after a crash, or because only one of them is active (FAT32).
 //! Linux reads the first one even then, Windows the active one. So a cluster is in use if any of them says so.
@@ -14,7 +14,7 @@ use boot::{RawBoot, Root, Volume};
 use table::Table;
 
 use super::doubt::Doubt;
-use super::heap::ClusterSet;
+use super::heap::{ClusterSet, Heap};
 use super::scheme::{Content, Found, Scheme};
 use super::view::View;
 use crate::error::Expected;
@@ -64,19 +64,17 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     let mut used = ClusterSet::new(volume.heap)?;
     active.read(|first, entries| {
         active.check(first, entries)?;
-        mark(&mut used, first, entries);
+        mark(&mut used, volume.heap, first, entries);
         Ok(())
     })?;
     check_root(view, &volume, &used)?;
     for number in (0..volume.fats).filter(|number| *number != volume.active) {
         Table::new(view, &volume, number).read(|first, entries| {
-            mark(&mut used, first, entries);
+            mark(&mut used, volume.heap, first, entries);
             Ok(())
         })?;
     }
-    if volume.is_dirty || active.is_dirty()? {
-        join_what_is_reached(view, &volume, active, &mut used)?;
-    }
+    join_directories(view, &volume, active, &mut used)?;
     Ok(Found {
         name: volume.kind.name(),
         content: Content::Mapped(volume.heap.map(&used, volume.size)),
@@ -84,41 +82,41 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     })
 }
 
-/// Adds what entries do not call free: what belongs to a file, what is bad, and what nobody understands.
-fn mark(used: &mut ClusterSet, first: u64, entries: &[u32]) {
+/// Adds what entries do not call free: what belongs to a file, what is bad, and what nobody understands. So is what
+/// an entry leads to, whose own may not have been written.
+fn mark(used: &mut ClusterSet, heap: Heap, first: u64, entries: &[u32]) {
     for (number, entry) in (first..).zip(entries) {
-        if *entry != 0 {
+        if *entry != 0 && heap.has(number) {
             used.insert(number);
+            if heap.has(u64::from(*entry)) {
+                used.insert(u64::from(*entry));
+            }
         }
     }
 }
 
-/// What was not unmounted has no FATs that can be trusted alone: there is no order in which they and the directories
-/// are written. What a directory speaks of is in use even if its cluster is free by all FATs; so is what an entry
-/// leads to.
-fn join_what_is_reached(
+/// Adds what the directories speak of, even if it is free by all FATs: there is no order in which these and the
+/// directories are written. Whether the volume was unmounted is not asked for: FAT12 does not tell, and not all that
+/// write to the others do.
+fn join_directories(
     view: View<'_>,
     volume: &Volume,
     active: Table<'_>,
     used: &mut ClusterSet,
 ) -> Result<(), Doubt> {
-    if !volume.is_mirrored {
-        // Which FAT the directories' chains are in depends on who mounts it.
+    if volume.is_mirrored {
+        return entries::join(view, volume, active, used);
+    }
+    if volume.is_dirty || active.is_dirty()? {
         return Err(Doubt::State(
             "it was not unmounted, and its FATs are not mirrored",
         ));
     }
+    // Which FAT the directories' chains are in depends on who mounts it.
     for number in 0..volume.fats {
-        Table::new(view, volume, number).read(|_, entries| {
-            for entry in entries.iter().map(|entry| u64::from(*entry)) {
-                if volume.heap.has(entry) {
-                    used.insert(entry);
-                }
-            }
-            Ok(())
-        })?;
+        entries::join(view, volume, Table::new(view, volume, number), used)?;
     }
-    entries::join(view, volume, active, used)
+    Ok(())
 }
 
 fn check_root(view: View<'_>, volume: &Volume, used: &ClusterSet) -> Result<(), Doubt> {

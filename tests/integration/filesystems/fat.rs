@@ -333,7 +333,7 @@ fn the_upper_bits_of_fat32_do_not_make_a_cluster_used() {
 }
 
 #[test]
-fn what_was_not_unmounted_is_searched_for_files_whose_clusters_are_not_in_the_fats_yet() {
+fn directories_are_searched_for_files_whose_clusters_are_not_in_the_fats_yet() {
     let dir = Dir::new("fat-dirty");
     for (options, flag_at, flag) in [
         ("-F 12 -s 4", 37, [1]),
@@ -353,7 +353,7 @@ fn what_was_not_unmounted_is_searched_for_files_whose_clusters_are_not_in_the_fa
         let clean = region(&file).used;
         let entry = chains_removed(&file, &told);
         assert!(entry > 0);
-        assert_eq!(region(&file).used, clean - told.cluster_size, "{options}: clean");
+        assert_eq!(region(&file).used, clean, "{options}: clean");
 
         put(&file, flag_at, &flag);
         let region = region(&file);
@@ -362,29 +362,53 @@ fn what_was_not_unmounted_is_searched_for_files_whose_clusters_are_not_in_the_fa
     }
 }
 
+/// A chain whose next entry was not written.
+#[test]
+fn what_an_entry_leads_to_is_in_use() {
+    let dir = Dir::new("fat-cut");
+    for (options, size) in [("-F 12 -s 4", 8), ("-F 16 -s 2", 8), ("-F 32 -s 1", 36)] {
+        let file = bare(&dir, "disk.raw", size * MIB, options);
+        mtool("mmd", &file, &["::/one", "::/one/two"]);
+        let two = Told::of(&file).cluster_size * 2;
+        let content = dir.sparse("content", two, &[]);
+        mtool("mcopy", &file, &[content.to_str().unwrap(), "::/one/content"]);
+        let before = region(&file).used;
+        // What lies in the file's second cluster.
+        let told = Told::of(&file);
+        let removed = free_in_all_fats(&file, &told, 2 + u64::from(told.bits == 32) + 3);
+        assert_eq!(removed, [true; 2]);
+        assert_eq!(region(&file).used, before, "{options}");
+    }
+}
+
 /// Frees the last cluster that is in use in all FATs. Returns its number.
 fn chains_removed(file: &Path, told: &Told) -> u64 {
+    let has_root = u64::from(told.bits == 32);
+    // The directories, the file.
+    let cluster = 2 + has_root + 2;
+    assert_eq!(free_in_all_fats(file, told, cluster), [true; 2]);
+    cluster
+}
+
+/// Frees the last cluster of a chain in both FATs. Returns whether it was that.
+fn free_in_all_fats(file: &Path, told: &Told, cluster: u64) -> [bool; 2] {
     let start = u64::from(u16::from_le_bytes(get(file, 14))) * 512;
     let per_fat = match u16::from_le_bytes(get(file, 22)) {
         0 => u64::from(u32::from_le_bytes(get(file, 36))),
         sectors => sectors.into(),
     } * 512;
-    let has_root = u64::from(told.bits == 32);
-    // The directories, the file.
-    let cluster = 2 + has_root + 2;
     let at = cluster * told.bits / 8;
-    for fat in [start, start + per_fat] {
-        match told.bits {
-            12 => {
-                let [low, high]: [u8; 2] = get(file, fat + at);
-                assert_eq!((low, high & 0xf), (0xff, 0xf));
-                put(file, fat + at, &[0, high & 0xf0]);
-            }
-            16 => put(file, fat + at, &[0; 2]),
-            _ => put(file, fat + at, &[0; 4]),
-        }
-    }
-    cluster
+    [start, start + per_fat].map(|fat| {
+        let entry = u32::from_le_bytes(get(file, fat + at));
+        let (shift, mask) = match told.bits {
+            12 => (4 * (cluster % 2), 0xfff),
+            16 => (0, 0xffff),
+            _ => (0, 0x0fff_ffff),
+        };
+        let mask: u32 = mask << shift;
+        put(file, fat + at, &(entry & !mask).to_le_bytes());
+        entry & mask == mask
+    })
 }
 
 #[test]
