@@ -92,8 +92,14 @@ impl<'a> Table<'a> {
 
     /// Makes sure that the first entry is the media byte, with ones above it, as all that make FATs write it.
     pub(super) fn check_media(self, media: u8) -> Result<(), Doubt> {
-        let (found, expected) = (self.entry(0)?, 0x0fff_ff00 | u32::from(media));
-        if found != expected {
+        let found = self.entry(0)?;
+        // What is too small to be a mark is told by its own bits, as 0xff0 in FAT12.
+        let width = match self.kind {
+            Kind::Fat12 => 0xfff,
+            Kind::Fat16 => 0xffff,
+            Kind::Fat32 => 0x0fff_ffff,
+        };
+        if found & width != (0x0fff_ff00 | u32::from(media)) & width {
             return Err(self.wrong(0, found, "the media byte of the boot sector, with ones above it"));
         }
         Ok(())

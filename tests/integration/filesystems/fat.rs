@@ -94,6 +94,14 @@ fn large_sectors_of_fat32() {
     }
 }
 
+/// The media byte of floppy disks is too low to be a mark of the end of a chain.
+#[test]
+fn floppy_disks() {
+    proven("fat12-floppy", 1440 << 10, "-F 12 -M 0xf0");
+    proven("fat16-removable", 16 * MIB, "-F 16 -s 1 -M 0xf0");
+    proven("fat32-removable", 36 * MIB, "-F 32 -s 1 -M 0xf0");
+}
+
 #[test]
 fn one_fat() {
     proven("fat16-one", 16 * MIB, "-F 16 -s 1 -f 1");
