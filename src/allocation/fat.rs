@@ -10,7 +10,7 @@ mod boot;
 mod entries;
 mod table;
 
-use boot::{RawBoot, Root, Volume};
+use boot::{Kind, RawBoot, Root, Volume};
 use table::Table;
 
 use super::doubt::Doubt;
@@ -68,6 +68,9 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         Ok(())
     })?;
     check_root(view, &volume, &used)?;
+    if volume.kind == Kind::Fat32 {
+        boot::check_backup(view)?;
+    }
     for number in (0..volume.fats).filter(|number| *number != volume.active) {
         Table::new(view, &volume, number).read(|first, entries| {
             mark(&mut used, volume.heap, first, entries);

@@ -201,6 +201,28 @@ impl Volume {
     }
 }
 
+/// What stands in the first sector of FAT32 and matters here, but which FAT is active: that changes.
+const MATTERS: [Range<usize>; 3] = [11..24, 32..40, 42..48];
+
+/// Makes sure that the copy of FAT32's first sector, if there is one, says the same: else one of them is of another
+/// volume, and who knows which.
+pub(super) fn check_backup(view: View<'_>) -> Result<(), Doubt> {
+    let sector: [u8; 512] = view.structure(BOOT, 0)?;
+    let boot: RawBoot = view.structure(BOOT, 0)?;
+    let boot32: RawBoot32 = view.structure(BOOT, 36)?;
+    let number = boot32.bk_boot_sec.get();
+    if number == 0 || number >= boot.rsvd_sec_cnt.get() {
+        return Ok(());
+    }
+    let at = u64::from(number).saturating_mul(boot.byts_per_sec.get().into());
+    let backup: [u8; 512] = view.structure("FAT backup boot sector", at)?;
+    let is_other = |range: &Range<usize>| backup.get(range.clone()) != sector.get(range.clone());
+    if backup.ends_with(&[0x55, 0xaa]) && MATTERS.iter().any(is_other) {
+        return Err(Doubt::State("its boot sector and the backup of that disagree"));
+    }
+    Ok(())
+}
+
 /// What [`Doubt`] calls it.
 const BOOT: &str = "FAT boot sector";
 

@@ -501,6 +501,26 @@ fn what_only_begins_like_it_is_not_taken_for_it() {
     }
 }
 
+#[test]
+fn a_backup_of_the_boot_sector_may_be_missing_and_need_not_be_the_same_to_the_byte() {
+    let dir = Dir::new("fat-backup");
+    for damages in [
+        // The state, heads, sectors before the volume, the active FAT.
+        &[(6 * 512 + 65, &[1][..]), (6 * 512 + 26, &[7]), (6 * 512 + 28, &[1]), (6 * 512 + 40, &[0x80])][..],
+        // None that is told of, in two ways; one that is none.
+        &[(50, &[0, 0]), (6 * 512 + 13, &[9])],
+        &[(50, &[0xff, 0xff]), (6 * 512 + 13, &[9])],
+        &[(6 * 512 + 510, &[0]), (6 * 512 + 13, &[9])],
+    ] {
+        let file = bare(&dir, "disk.raw", 36 * MIB, FAT32);
+        for (at, bytes) in damages {
+            put(&file, *at, bytes);
+        }
+        let region = region(&file);
+        assert!(matches!(region.treatment, Treatment::Mapped), "{region:?}");
+    }
+}
+
 /// The 55AA at the end is the mark of PCs.
 #[test]
 fn no_signature_is_asked_for() {
