@@ -12,7 +12,22 @@ mod verbs;
 
 use std::process::ExitCode;
 
+/// The stack of the thread that does the work: what the first thread of a process usually has.
+const STACK: usize = 8 << 20;
+
+/// Leaves the work to another thread. The kernel prefers this one for signals, and one that waits for a disk
+/// that does not answer would take them no sooner than the disk.
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
-    verbs::start(&words)
+    let work = move || verbs::start(&words);
+    let work = match std::thread::Builder::new().stack_size(STACK).spawn(work) {
+        Ok(work) => work,
+        Err(error) => {
+            console::say(&format!("no thread can be started: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    // A panic was told already; it ends the process as it would from here.
+    work.join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

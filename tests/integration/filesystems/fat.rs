@@ -506,7 +506,12 @@ fn a_backup_of_the_boot_sector_may_be_missing_and_need_not_be_the_same_to_the_by
     let dir = Dir::new("fat-backup");
     for damages in [
         // The state, heads, sectors before the volume, the active FAT.
-        &[(6 * 512 + 65, &[1][..]), (6 * 512 + 26, &[7]), (6 * 512 + 28, &[1]), (6 * 512 + 40, &[0x80])][..],
+        &[
+            (6 * 512 + 65, &[1][..]),
+            (6 * 512 + 26, &[7]),
+            (6 * 512 + 28, &[1]),
+            (6 * 512 + 40, &[0x80]),
+        ][..],
         // None that is told of, in two ways; one that is none.
         &[(50, &[0, 0]), (6 * 512 + 13, &[9])],
         &[(50, &[0xff, 0xff]), (6 * 512 + 13, &[9])],

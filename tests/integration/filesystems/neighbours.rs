@@ -77,8 +77,5 @@ fn a_partition_that_holds_a_table_and_a_filesystem_is_copied_whole() {
     let file = File::options().write(true).open(&path).unwrap();
     file.write_all_at(&inner, MIB).unwrap();
     let why = why(&path).unwrap();
-    assert!(
-        why.starts_with("it looks like") && why.contains("ext2/3/4"),
-        "{why}"
-    );
+    assert!(why.starts_with("it looks like") && why.contains("ext2"), "{why}");
 }
