@@ -103,8 +103,9 @@ fn free_by_dumpe2fs(disk: &Path) -> Vec<Range<u64>> {
 #[track_caller]
 fn assert_exact(disk: &Path) {
     let expected = free_by_dumpe2fs(disk);
-    assert!(!expected.is_empty());
-    assert_eq!(free(disk), expected);
+    let layout = || tool("dumpe2fs", ["-h", disk.to_str().unwrap()]);
+    assert!(!expected.is_empty(), "{}", layout());
+    assert!(free(disk) == expected, "{:x?}\n{expected:x?}\n{}", free(disk), layout());
 }
 
 /// Files for mke2fs to put into a filesystem that the kernel here cannot mount.
