@@ -93,11 +93,11 @@ impl RawMbr {
 
     /// Whether this is a table, and not the boot sector of a filesystem, which is signed alike.
     ///
-    /// mkfs.fat writes a table into its boot sector in which the filesystem is a partition: it begins with that
-    /// sector. So do images of CDs that start from disks.
+    /// mkfs.fat writes a table into its boot sector in which the filesystem is a partition, the only one: it begins
+    /// with that sector. So does that of some images of CDs that start from disks.
     pub(super) fn is_table(&self) -> bool {
         let is_plausible = self.entries.iter().all(RawEntry::is_plausible);
-        let is_divided = self.used().next().is_some() && self.used().all(|entry| entry.first.get() != 0);
+        let is_divided = self.used().any(|entry| entry.first.get() != 0);
         self.is_protective() || (is_plausible && is_divided)
     }
 
@@ -119,6 +119,9 @@ impl RawMbr {
     /// Its partitions but the protective one, and the logical ones. All have to lie on the disk: if they do not, it is
     /// one of several that have been striped, or not whole.
     pub(super) fn table(&self, view: View<'_>, sector_size: u64) -> Result<Table, Doubt> {
+        if self.used().any(|entry| entry.first.get() == 0) {
+            return Err(Doubt::State("one of its partitions begins with the MBR itself"));
+        }
         let mut table = Table::default();
         table.own.push(0..sector_size);
         let mut chains = Vec::new();

@@ -413,18 +413,33 @@ fn a_file_with_tables_for_two_sizes_of_sectors_is_copied_whole() {
 fn what_only_looks_like_a_partition_table_is_none() {
     let disk = Disk::new("mbr-none", 16 * MIB, 512, MBR_16);
     disk.swap_in(1);
-    // A boot sector in which the filesystem is a partition, as mkfs.fat writes it.
-    disk.edit(|edit| edit.mbr_entry(0, 3, 0x0c, 0, 32768));
-    assert_eq!(disk.regions()[0].name, None);
     // One with code where the table would be.
-    disk.edit(|edit| edit.mbr_entry(0, 3, 0, 0, 0));
     assert_eq!(disk.regions()[0].name, Some("MBR"));
     disk.edit(|edit| edit.put(446 + 16, &[0x41]));
     assert_eq!(disk.regions()[0].name, None);
+    // A boot sector in which the filesystem is a partition, as mkfs.fat writes it.
+    let fat = Disk::new("mbr-fat", 16 * MIB, 512, "label: dos\n");
+    fat.edit(|edit| edit.mbr_entry(0, 0, 0x0c, 0, 32768));
+    assert_eq!(fat.regions()[0].name, None);
     // No entries at all.
     let empty = Disk::new("mbr-empty", 16 * MIB, 512, "label: dos\n");
     assert_eq!(empty.regions()[0].name, None);
     assert_eq!(empty.regions()[0].used, 16 * MIB);
+}
+
+#[test]
+fn a_partition_that_begins_with_the_table_is_not_all_that_the_table_says() {
+    let disk = Disk::new("mbr-zero", 16 * MIB, 512, MBR_16);
+    // Of a system that had all of the disk.
+    disk.swap_at(0..16 * MIB).swap_in(1);
+    disk.edit(|edit| edit.mbr_entry(0, 3, 0x83, 0, 2048));
+    disk.assert_whole("it looks like partition table and like swap");
+
+    // The extended partition, whose first table would be this one.
+    let disk = Disk::new("mbr-zero-extended", 16 * MIB, 512, MBR_16);
+    disk.swap_in(1);
+    disk.edit(|edit| edit.mbr_entry(0, 3, 5, 0, 2048));
+    disk.assert_whole("one of its partitions begins with the MBR itself");
 }
 
 #[test]
