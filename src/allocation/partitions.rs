@@ -111,6 +111,7 @@ fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
                 return Err(Doubt::State("it has a GPT for each of two sizes of sectors"));
             }
             Ok(gpt) => found = Some((size, gpt)),
+            Err(gpt::Refused::Odd(error)) => return Err(error),
             // That which comes closest tells most.
             Err(gpt::Refused::Damaged(error)) => doubt = doubt.or(Some(error)),
             Err(gpt::Refused::Missing) => (),

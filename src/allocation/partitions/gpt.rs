@@ -84,31 +84,30 @@ pub(super) struct Gpt {
     alternate_lba: u64,
 }
 
-/// Why there is no GPT.
+/// Why there is no GPT in some place.
 #[derive(Debug)]
 pub(super) enum Refused {
     /// There is nothing that looks like one.
     Missing,
-    /// What looks like one cannot be trusted.
+    /// It does not fit its checksums, or says that it belongs elsewhere: the other one counts.
     Damaged(Doubt),
-}
-
-impl From<Doubt> for Refused {
-    fn from(doubt: Doubt) -> Self {
-        Self::Damaged(doubt)
-    }
+    /// It is as it was written, and says what makes no sense here. To others it may: the other one may be older.
+    Odd(Doubt),
 }
 
 impl From<Refused> for Doubt {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Missing => Self::State("its MBR promises a GPT that is not there"),
-            Refused::Damaged(doubt) => doubt,
+            Refused::Damaged(doubt) | Refused::Odd(doubt) => doubt,
         }
     }
 }
 
 /// What the primary and the backup say, if both can be trusted, or else the one of them that can.
+///
+/// A table in the last sector that the primary does not know of counts as well: it is what is left if the primary is
+/// lost, and what others go by then.
 pub(super) fn read(view: View<'_>, sector_size: u64) -> Result<Gpt, Refused> {
     let last = view
         .len()
@@ -116,23 +115,31 @@ pub(super) fn read(view: View<'_>, sector_size: u64) -> Result<Gpt, Refused> {
         .map_or(0, |sectors| sectors.saturating_sub(1));
     let primary = Gpt::at(view, PRIMARY, sector_size);
     let backup_lba = primary.as_ref().map_or(last, |gpt| gpt.alternate_lba);
-    match (primary, Gpt::at(view, backup_lba, sector_size)) {
+    let mut gpt = match (primary, Gpt::at(view, backup_lba, sector_size)) {
+        (Err(odd @ Refused::Odd(_)), _) | (_, Err(odd @ Refused::Odd(_))) => return Err(odd),
         (Ok(mut gpt), Ok(backup)) => {
-            gpt.is_dynamic |= backup.is_dynamic;
-            gpt.table.join(backup.table);
-            Ok(gpt)
+            gpt.join(backup);
+            gpt
         }
         (Ok(mut gpt), Err(_)) => {
             // What is left of the backup belongs to no partition.
             gpt.table.own.push(sectors(backup_lba, 1, sector_size));
-            Ok(gpt)
+            gpt
         }
         (Err(_), Ok(mut gpt)) => {
             gpt.table.own.push(sectors(PRIMARY, 1, sector_size));
-            Ok(gpt)
+            gpt
         }
-        (Err(Refused::Missing), Err(refused)) | (Err(refused), Err(_)) => Err(refused),
+        (Err(Refused::Missing), Err(refused)) | (Err(refused), Err(_)) => return Err(refused),
+    };
+    if backup_lba != last {
+        match Gpt::at(view, last, sector_size) {
+            Ok(other) => gpt.join(other),
+            Err(odd @ Refused::Odd(_)) => return Err(odd),
+            Err(Refused::Missing | Refused::Damaged(_)) => (),
+        }
     }
+    Ok(gpt)
 }
 
 impl Gpt {
@@ -140,6 +147,7 @@ impl Gpt {
     fn at(view: View<'_>, lba: u64, sector_size: u64) -> Result<Self, Refused> {
         let at = lba.checked_mul(sector_size).ok_or(Refused::Missing)?;
         let header = RawHeader::read(view, at, lba, sector_size)?;
+        header.makes_sense(view, sector_size).map_err(Refused::Odd)?;
         let entries = header.entries(view, sector_size)?;
         let own = [
             sectors(lba, 1, sector_size),
@@ -156,9 +164,10 @@ impl Gpt {
         let entry_size = to_usize(header.size_of_partition_entry.get().into());
         for (number, bytes) in (1..).zip(entries.chunks_exact(entry_size)) {
             if let Some(entry) = RawEntry::used(bytes) {
+                let range = entry.range(view, &header, sector_size);
                 gpt.is_dynamic |= entry.partition_type_guid == DYNAMIC_DATA;
                 gpt.table.parts.push(Part {
-                    range: entry.range(view, &header, sector_size)?,
+                    range: range.map_err(Refused::Odd)?,
                     number,
                     label: entry.label(),
                 });
@@ -166,71 +175,88 @@ impl Gpt {
         }
         Ok(gpt)
     }
+
+    fn join(&mut self, other: Self) {
+        self.is_dynamic |= other.is_dynamic;
+        self.table.join(other.table);
+    }
 }
 
 impl RawHeader {
-    /// The header at byte `at`, which is sector `lba`, if all that it says of itself is right.
+    /// The header at byte `at`, which is sector `lba`, if it is as it was written, for this place.
     fn read(view: View<'_>, at: u64, lba: u64, sector_size: u64) -> Result<Self, Refused> {
-        let sector = view.bytes("GPT header", at, sector_size)?;
+        let sector = view
+            .bytes("GPT header", at, sector_size)
+            .map_err(Refused::Damaged)?;
         let (header, _) = Self::read_from_prefix(&sector).map_err(|_| Refused::Missing)?;
         if &header.signature != b"EFI PART" {
             return Err(Refused::Missing);
         }
-        let field = |field, found, expected| Doubt::Field {
-            structure: "GPT header",
-            at: view.position(at),
-            field,
-            found,
-            expected,
+        let field = |field, found, expected| {
+            let at = view.position(at);
+            Refused::Damaged(header_field(at, field, found, expected))
         };
         let size = u64::from(header.header_size.get());
         let mut signed = sector.get(..to_usize(size)).unwrap_or_default().to_vec();
         let Some(crc) = signed.get_mut(16..20).filter(|_| size >= 92) else {
             let expected = Expected::That("at least 92, and no more than a sector");
-            return Err(field("HeaderSize", size, expected).into());
+            return Err(field("HeaderSize", size, expected));
         };
         crc.fill(0);
-        checksum(
-            view,
-            "GPT header",
-            at,
-            header.header_crc32.get(),
-            crc32fast::hash(&signed),
-        )?;
-        let (revision, my_lba) = (header.revision.get(), header.my_lba.get());
-        if revision >> 16 != 1 {
-            return Err(field("Revision", revision.into(), Expected::Exactly(0x1_0000)).into());
-        }
+        let (recorded, counted) = (header.header_crc32.get(), crc32fast::hash(&signed));
+        checksum(view, "GPT header", at, recorded, counted)?;
+        let my_lba = header.my_lba.get();
         if my_lba != lba {
-            return Err(field("MyLBA", my_lba, Expected::Exactly(lba)).into());
-        }
-        let sectors = view.len().checked_div(sector_size).unwrap_or(0);
-        let last = header.last_usable_lba.get();
-        if last >= sectors {
-            let expected = Expected::That("a sector of this disk");
-            return Err(field("LastUsableLBA", last, expected).into());
+            return Err(field("MyLBA", my_lba, Expected::Exactly(lba)));
         }
         Ok(header)
     }
 
-    /// All entries, as they are.
-    fn entries(&self, view: View<'_>, sector_size: u64) -> Result<Vec<u8>, Doubt> {
-        let at = self.partition_entry_lba.get().saturating_mul(sector_size);
+    /// Makes sure that the rest of what it says is what is understood here.
+    fn makes_sense(&self, view: View<'_>, sector_size: u64) -> Result<(), Doubt> {
+        let at = view.position(self.my_lba.get().saturating_mul(sector_size));
+        let field = |field, found, expected| Err(header_field(at, field, found, expected));
+        let revision = self.revision.get();
+        if revision >> 16 != 1 {
+            return field("Revision", revision.into(), Expected::Exactly(0x1_0000));
+        }
+        let sectors = view.len().checked_div(sector_size).unwrap_or(0);
+        let last = self.last_usable_lba.get();
+        if last >= sectors {
+            return field("LastUsableLBA", last, Expected::That("a sector of this disk"));
+        }
         let size = u64::from(self.size_of_partition_entry.get());
         if size < 128 || !size.is_power_of_two() {
-            return Err(Doubt::Field {
-                structure: "GPT header",
-                at: view.position(self.my_lba.get().saturating_mul(sector_size)),
-                field: "SizeOfPartitionEntry",
-                found: size,
-                expected: Expected::That("128 times a power of two"),
-            });
+            let expected = Expected::That("128 times a power of two");
+            return field("SizeOfPartitionEntry", size, expected);
         }
+        Ok(())
+    }
+
+    /// All entries, as they are.
+    fn entries(&self, view: View<'_>, sector_size: u64) -> Result<Vec<u8>, Refused> {
+        let at = self.partition_entry_lba.get().saturating_mul(sector_size);
+        let size = u64::from(self.size_of_partition_entry.get());
         let length = size.saturating_mul(self.number_of_partition_entries.get().into());
-        let entries = view.bytes("GPT entries", at, length)?;
+        let entries = match view.bytes("GPT entries", at, length) {
+            Ok(entries) => entries,
+            // As good as a wrong checksum.
+            Err(doubt @ Doubt::Unreadable { .. }) => return Err(Refused::Damaged(doubt)),
+            Err(doubt) => return Err(Refused::Odd(doubt)),
+        };
         let recorded = self.partition_entry_array_crc32.get();
         checksum(view, "GPT entries", at, recorded, crc32fast::hash(&entries))?;
         Ok(entries)
+    }
+}
+
+fn header_field(at: u64, field: &'static str, found: u64, expected: Expected) -> Doubt {
+    Doubt::Field {
+        structure: "GPT header",
+        at,
+        field,
+        found,
+        expected,
     }
 }
 
@@ -240,16 +266,16 @@ fn checksum(
     at: u64,
     found: u32,
     expected: u32,
-) -> Result<(), Doubt> {
+) -> Result<(), Refused> {
     if found == expected {
         return Ok(());
     }
-    Err(Doubt::Checksum {
+    Err(Refused::Damaged(Doubt::Checksum {
         structure,
         at: view.position(at),
         found,
         expected,
-    })
+    }))
 }
 
 impl RawEntry {

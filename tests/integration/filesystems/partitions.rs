@@ -1,6 +1,7 @@
 //! Partition tables, as sfdisk and sgdisk write and read them: every partition is found, and everything outside of
 //! them comes back.
 
+mod backup;
 mod disk;
 mod edits;
 
@@ -197,53 +198,6 @@ fn a_hybrid_mbr_adds_its_partitions() {
 }
 
 const THREE: &str = "label: gpt\nstart=1M,size=2M\nstart=4M,size=2M\nstart=7M,size=2M\n";
-
-#[test]
-fn one_table_is_enough() {
-    let wrecks: [(&str, &[u64]); 4] = [
-        ("primary", &[512 + 8]),
-        ("primary-entries", &[1024 + 32]),
-        ("backup", &[16 * MIB - 512 + 24]),
-        ("backup-entries", &[16 * MIB - 33 * 512 + 32]),
-    ];
-    for (name, places) in wrecks {
-        let disk = Disk::new(&format!("gpt-{name}"), 16 * MIB, 512, THREE);
-        disk.swap_in(1).swap_in(2).swap_in(3);
-        let before = disk.assert_agreed("GPT").len();
-        disk.wreck(places);
-        assert_eq!(disk.assert_agreed("GPT").len(), before);
-        disk.assert_comes_back();
-    }
-}
-
-#[test]
-fn a_disk_whose_tables_are_both_damaged_is_copied_whole() {
-    let disk = Disk::new("gpt-both", 16 * MIB, 512, THREE);
-    disk.swap_in(1);
-    disk.wreck(&[1024 + 32, 16 * MIB - 512 + 24]);
-    disk.assert_whole("GPT entries at 0x400: checksum is");
-    disk.wreck(&[512]);
-    disk.assert_whole("GPT header at 0xfffe00: checksum is");
-    disk.wreck(&[16 * MIB - 512]);
-    disk.assert_whole("its MBR promises a GPT that is not there");
-}
-
-#[test]
-fn tables_that_disagree_are_both_believed() {
-    let disk = Disk::new("gpt-disagree", 16 * MIB, 512, THREE);
-    let other = "label: gpt\nstart=1M,size=2M\nstart=5M,size=2M\nstart=10M,size=2M\n";
-    let other = Disk::new("gpt-disagree-too", 16 * MIB, 512, other);
-    disk.swap_in(1).swap_in(2).swap_in(3).swap_at(10 * MIB..12 * MIB);
-    // The last 33 sectors are the backup.
-    disk.edit(|edit| edit.splice(&other.bytes(), 16 * MIB - 33 * 512..16 * MIB));
-    let told: Vec<_> = disk.regions()[1..]
-        .iter()
-        .map(|region| (region.range.start / MIB, region.used))
-        .collect();
-    // Where they overlap, all of it is in use.
-    let expected = [(1, 4096), (4, 2 * MIB), (5, 2 * MIB), (7, 4096), (10, 4096)];
-    assert_eq!(told, expected);
-}
 
 #[test]
 fn overlapping_partitions_are_copied_whole() {
