@@ -10,7 +10,7 @@ mod mbr;
 use std::ops::Range;
 
 use super::doubt::Doubt;
-use super::scheme::{Content, Found, Part, Scheme};
+use super::scheme::{Content, Found, Part, Scheme, is_anything};
 use super::view::View;
 use crate::units::to_u64;
 use mbr::RawMbr;
@@ -87,15 +87,39 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     } else if mbr.has_protective_type() {
         return Err(Doubt::State("its protective MBR does not begin where a GPT does"));
     } else {
-        // Sectors of another size than this would make other ranges, in which nothing is recognised then.
-        let sector_size = view.sector_size().unwrap_or(SECTOR_SIZES[0]);
-        ("MBR", mbr.table(view, sector_size)?)
+        ("MBR", mbr_alone(view, &mbr)?)
     };
     Ok(Found {
         name,
         label: None,
         content: Content::Parts(table.into_parts()?),
     })
+}
+
+/// What an MBR says, in sectors that a file tells no size of.
+///
+/// They have 512 bytes, unless there is something where partitions would begin if they had more: what is where they
+/// begin otherwise may be what an older table left.
+fn mbr_alone(view: View<'_>, mbr: &RawMbr) -> Result<Table, Doubt> {
+    if let Some(size) = view.sector_size() {
+        return mbr.table(view, size);
+    }
+    let [size, larger @ ..] = SECTOR_SIZES;
+    let table = mbr.table(view, size)?;
+    for size in larger {
+        let parts = match mbr.table(view, size) {
+            Ok(table) => table.parts,
+            Err(Doubt::PastEnd { .. }) => continue,
+            Err(doubt) => return Err(doubt),
+        };
+        let is_known = |part: &Part| view.part("partition", &part.range).is_ok_and(is_anything);
+        if parts.iter().any(is_known) {
+            return Err(Doubt::State(
+                "with sectors of another size its MBR has partitions that hold something, too",
+            ));
+        }
+    }
+    Ok(table)
 }
 
 /// The GPT, and the size of sectors it is written for.

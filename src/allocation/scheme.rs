@@ -60,3 +60,8 @@ pub(super) const FILESYSTEMS: &[Scheme] = &[
     super::fat::SCHEME,
     super::swap::SCHEME,
 ];
+
+/// Whether a stretch looks like anything that is known, other than a table.
+pub(super) fn is_anything(view: View<'_>) -> bool {
+    FILESYSTEMS.iter().any(|scheme| (scheme.is)(view)) || super::opaque::name(view).is_some()
+}

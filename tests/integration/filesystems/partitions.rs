@@ -4,6 +4,7 @@
 mod backup;
 mod disk;
 mod edits;
+mod sectors;
 
 use mkqcow2::allocation::Region;
 
@@ -13,8 +14,6 @@ use super::swap::Swap;
 use crate::support::tool;
 use disk::{Disk, MBR_WITH_LOGICAL, sfdisk};
 use edits::Header;
-
-const KIB: u64 = 1 << 10;
 
 #[test]
 fn a_gpt_disk_comes_back_with_its_filesystems() {
@@ -54,36 +53,6 @@ fn all_partitions_of_a_gpt_are_found_with_numbers_and_names() {
     });
     assert_eq!(label.as_deref(), Some("Grüße"));
     disk.swap_in(7).swap_in(128).assert_comes_back();
-}
-
-#[test]
-fn a_gpt_for_sectors_of_4096_bytes_is_found_on_a_device_and_in_a_file() {
-    let disk = Disk::new(
-        "gpt-4k",
-        16 * MIB,
-        4096,
-        "label: gpt\nstart=256,size=512\nsize=1024\n",
-    );
-    disk.swap_in(1).swap_in(2);
-    disk.assert_agreed("GPT");
-    disk.assert_comes_back();
-    // As the device tells.
-    disk.assert_device_agreed("GPT");
-    // A device with sectors of 512 bytes has no partitions by it.
-    disk.assert_device_with(512, "its MBR promises a GPT that is not there");
-}
-
-#[test]
-fn an_mbr_counts_in_sectors_of_the_device() {
-    let script = "label: dos\nstart=256,size=512\nstart=1024,size=2048,type=5\nstart=1280,size=256\nstart=1792,size=256\n";
-    let disk = Disk::new("mbr-4k", 16 * MIB, 4096, script);
-    disk.swap_in(1).swap_in(5).swap_in(6);
-    let regions = disk.assert_device_agreed("MBR");
-    assert_eq!(regions[1].name, Some("swap"));
-    // In a file they are where others look for them, too; what is there is nothing that is known.
-    let regions = disk.regions();
-    assert_eq!(regions[1].range.start, 128 * KIB);
-    assert!(regions.iter().all(|region| region.free() == 0), "{regions:?}");
 }
 
 #[test]
@@ -352,15 +321,6 @@ fn a_gpt_that_covers_itself_is_not_believed() {
         edit.wreck(16 * MIB - 512);
     });
     disk.assert_whole("EndingLBA is 0xfff");
-}
-
-#[test]
-fn a_file_with_tables_for_two_sizes_of_sectors_is_copied_whole() {
-    let disk = Disk::new("gpt-two-4k", 16 * MIB, 4096, "label: gpt\nstart=256,size=512\n");
-    let other = Disk::new("gpt-two-512", 16 * MIB, 512, THREE);
-    disk.swap_in(1);
-    disk.edit(|edit| edit.splice(&other.bytes(), 16 * MIB - 33 * 512..16 * MIB));
-    disk.assert_whole("it has a GPT for each of two sizes of sectors");
 }
 
 #[test]
