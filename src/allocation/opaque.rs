@@ -45,10 +45,11 @@ const VERITY: &[u8] = b"verity\0\0";
 type Test = fn(&Edges<'_>) -> bool;
 
 /// Those whose signature is more than some bytes in some place.
-const COMPUTED: [(&str, Test); 7] = [
+const COMPUTED: [(&str, Test); 8] = [
     ("Linux RAID", raid::is_linux),
     ("Promise RAID", raid::is_promise),
     ("VIA RAID", raid::is_via),
+    ("JMicron RAID", raid::is_jmicron),
     ("ZFS", is_zfs),
     ("minix", is_minix),
     ("Apple partition map", is_apple_map),

@@ -1,5 +1,5 @@
-//! The formats that are recognised by some bytes in some place. Source: libblkid's probes, and the formats' own
-//! specifications.
+//! The formats that are recognised by some bytes in some place. Source: libblkid's probes, dmraid, and the formats'
+//! own specifications.
 
 use super::edges::Edges;
 
@@ -46,6 +46,8 @@ const BCACHEFS: &[u8] = b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x
 const LUKS2: &[u8] = b"SKUL\xba\xbe";
 const STRATIS: &[u8] = b"!Stra0tis\x86\xff\x02^\x41rh";
 const INTEL: &[u8] = b"Intel Raid ISM Cfg Sig. ";
+/// In each of the four copies of what Medley writes, from the beginning of its sector on.
+const MEDLEY: &[u8] = b"\0\0\0\x2f";
 const RIGID_DISK: &[u8] = b"RDSK";
 /// In a boot sector like that of FAT.
 const BITLOCKER_TO_GO: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
@@ -131,6 +133,15 @@ pub(super) const FORMATS: &[Format] = &[
             At(9 * 512 + 32, b"\xfd\x16\x78\x5a"),
             Back(11 * 512, b"\xf3\x16\x78\x5a"),
             Back(11 * 512, b"\xfd\x16\x78\x5a"),
+        ],
+    ),
+    format(
+        "Silicon Image RAID",
+        &[
+            Back(512 - 96, MEDLEY),
+            Back(513 * 512 - 96, MEDLEY),
+            Back(1025 * 512 - 96, MEDLEY),
+            Back(1537 * 512 - 96, MEDLEY),
         ],
     ),
     format(

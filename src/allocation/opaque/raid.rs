@@ -135,3 +135,14 @@ pub(super) fn is_via(edges: &Edges<'_>) -> bool {
     let is_signed = matches!(summed, [0x55, 0xaa, 0..=2, ..]);
     is_signed && summed.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == *sum
 }
+
+/// `JM` is no long signature either, but the 16-bit words of what it begins come to 0, or to 1.
+pub(super) fn is_jmicron(edges: &Edges<'_>) -> bool {
+    let Some(summed) = edges.before_end(512, 512).and_then(|at| edges.bytes(at, 128)) else {
+        return false;
+    };
+    let sum = summed.chunks_exact(2).fold(0_u16, |sum, word| {
+        sum.wrapping_add(<[u8; 2]>::try_from(word).map_or(0, u16::from_le_bytes))
+    });
+    summed.starts_with(b"JM") && sum <= 1
+}

@@ -54,6 +54,8 @@ fn the_signature_of_another_format_makes_an_old_filesystem_unbelievable() {
         ("Intel RAID", SIZE - 1024, intel),
         ("DDF RAID", SIZE - 512, b"\xde\x11\xde\x11"),
         ("Promise RAID", SIZE - 3087 * 512, b"Promise Technology, Inc."),
+        ("Silicon Image RAID", SIZE - 512 + 96, b"\0\0\0\x2f"),
+        ("Silicon Image RAID", SIZE - 1537 * 512 + 96, b"\0\0\0\x2f"),
         ("NTFS", 3, b"NTFS    "),
         ("XFS", 0, b"XFSB"),
         ("btrfs", 0x1_0040, b"_BHRfS_M"),
@@ -79,6 +81,28 @@ fn the_signature_of_another_format_makes_an_old_filesystem_unbelievable() {
     }
     let via: Vec<_> = [0x55, 0xaa, 2].into_iter().chain([0; 47]).chain([1]).collect();
     assert_ambiguous(&dir, "VIA RAID", &[(SIZE - 512, &via)]);
+}
+
+#[test]
+fn the_short_signature_of_jmicron_counts_with_its_checksum_as_it_does_for_others() {
+    let dir = Dir::new("opaque-jmicron");
+    // The third word makes all of them come to `sum`.
+    let sector = |sum: u16| {
+        let mut sector = [0; 128];
+        sector[..4].copy_from_slice(b"JM\x01\0");
+        sector[48] = 1;
+        let others = 0x4d4a + 1 + 1;
+        sector[4..6].copy_from_slice(&sum.wrapping_sub(others).to_le_bytes());
+        sector
+    };
+    for sum in [0, 1] {
+        assert_ambiguous(&dir, "JMicron RAID", &[(SIZE - 512, &sector(sum))]);
+        let area = dir.join("area.raw");
+        let told = tool("wipefs", [area.to_str().unwrap()]);
+        assert!(told.contains("jmicron_raid_member"), "{told}");
+    }
+    let other = over_swap(&dir, &[(SIZE - 512, &sector(2))]);
+    assert_eq!(other.why_whole(), None);
 }
 
 #[test]
