@@ -45,11 +45,12 @@ const VERITY: &[u8] = b"verity\0\0";
 type Test = fn(&Edges<'_>) -> bool;
 
 /// Those whose signature is more than some bytes in some place.
-const COMPUTED: [(&str, Test); 8] = [
+const COMPUTED: [(&str, Test); 9] = [
     ("Linux RAID", raid::is_linux),
     ("Promise RAID", raid::is_promise),
     ("VIA RAID", raid::is_via),
     ("JMicron RAID", raid::is_jmicron),
+    ("Apple Core Storage", is_core_storage),
     ("ZFS", is_zfs),
     ("minix", is_minix),
     ("Apple partition map", is_apple_map),
@@ -70,6 +71,11 @@ fn is_zfs(edges: &Edges<'_>) -> bool {
         let list = label.saturating_add(LIST);
         edges.has(list, b"\x01") && edges.has(list.saturating_add(20), b"\0\0\0\x07version")
     })
+}
+
+/// A short signature again, between a version and the kind of checksum: of either there is one.
+fn is_core_storage(edges: &Edges<'_>) -> bool {
+    edges.has(8, b"\x01\0") && edges.has(88, b"CS\x01\0\0\0")
 }
 
 /// Its superblock is where that of ext4 is, and its signature so short that a number of that may look like it.

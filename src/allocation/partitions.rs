@@ -61,19 +61,19 @@ fn is(view: View<'_>) -> bool {
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {
     let mbr = RawMbr::read(view, "MBR", 0)?.ok_or(Doubt::State("its signature is gone"))?;
-    let dynamic = Found {
-        name: "dynamic disk",
+    // Volumes may be striped: one that begins in a partition need not go on there.
+    let volumes_of = |name| Found {
+        name,
         label: None,
         content: Content::Opaque,
     };
-    // Its volumes may be striped: one that begins in a partition need not go on there.
     if mbr.is_dynamic() {
-        return Ok(dynamic);
+        return Ok(volumes_of("dynamic disk"));
     }
     let (name, table) = if mbr.is_protective() {
         let (sector_size, gpt) = gpt(view)?;
-        if gpt.is_dynamic {
-            return Ok(dynamic);
+        if let Some(name) = gpt.volumes {
+            return Ok(volumes_of(name));
         }
         let mut table = gpt.table;
         let hybrid = mbr.table(view, sector_size)?;

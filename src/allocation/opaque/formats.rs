@@ -1,5 +1,5 @@
-//! The formats that are recognised by some bytes in some place. Source: libblkid's probes, dmraid, and the formats'
-//! own specifications.
+//! The formats that are recognised by some bytes in some place. Source: libblkid's probes, dmraid, Linux, and the
+//! formats' own specifications.
 
 use super::edges::Edges;
 
@@ -144,6 +144,7 @@ pub(super) const FORMATS: &[Format] = &[
             Back(1537 * 512 - 96, MEDLEY),
         ],
     ),
+    format("Storage Spaces", &[At(0, b"SPACEDB")]),
     format(
         "VMFS",
         &[At(MIB, b"\x0d\xd0\x01\xc0"), At(2 * MIB, b"\x5e\xf1\xab\x2f")],
@@ -208,6 +209,16 @@ pub(super) const FORMATS: &[Format] = &[
     format(
         "VxFS",
         &[At(KIB, b"\xf5\xfc\x01\xa5"), At(8 * KIB, b"\xa5\x01\xfc\xf5")],
+    ),
+    format(
+        "QNX6",
+        &[
+            // Behind what starts the system, or at the beginning, and in either byte order.
+            At(8 * KIB, b"\x22\x11\x19\x68"),
+            At(8 * KIB, b"\x68\x19\x11\x22"),
+            At(0, b"\x22\x11\x19\x68"),
+            At(0, b"\x68\x19\x11\x22"),
+        ],
     ),
     format("HPFS", &[At(8 * KIB, b"\x49\xe8\x95\xf9")]),
     format(

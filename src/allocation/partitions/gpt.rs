@@ -14,9 +14,20 @@ use crate::units::to_usize;
 /// Where the primary header is: the sector behind the MBR.
 const PRIMARY: u64 = 1;
 
-/// The partition type of Windows' Logical Disk Manager that holds its volumes.
-const DYNAMIC_DATA: [u8; 16] = [
-    0xa0, 0x60, 0x9b, 0xaf, 0x31, 0x14, 0x62, 0x4f, 0xbc, 0x68, 0x33, 0x11, 0x71, 0x4a, 0x69, 0xad,
+/// The partition types that hold volumes of several disks: of Windows' Logical Disk Manager, and of Storage Spaces.
+const VOLUMES: [(&str, [u8; 16]); 2] = [
+    (
+        "dynamic disk",
+        [
+            0xa0, 0x60, 0x9b, 0xaf, 0x31, 0x14, 0x62, 0x4f, 0xbc, 0x68, 0x33, 0x11, 0x71, 0x4a, 0x69, 0xad,
+        ],
+    ),
+    (
+        "Storage Spaces",
+        [
+            0x8f, 0xaf, 0x5c, 0xe7, 0x80, 0xf6, 0xee, 0x4c, 0xaf, 0xa3, 0xb0, 0x01, 0xe5, 0x6e, 0xfc, 0x2d,
+        ],
+    ),
 ];
 
 /// The header: at the beginning of its sector, zeros behind it.
@@ -79,8 +90,8 @@ const _: () = assert!(size_of::<RawEntry>() == 128);
 #[derive(Debug)]
 pub(super) struct Gpt {
     pub(super) table: Table,
-    /// Whether a partition is one of Windows' Logical Disk Manager.
-    pub(super) is_dynamic: bool,
+    /// What has volumes on this disk and others, if anything has.
+    pub(super) volumes: Option<&'static str>,
     alternate_lba: u64,
 }
 
@@ -158,14 +169,14 @@ impl Gpt {
                 parts: Vec::new(),
                 own: own.into(),
             },
-            is_dynamic: false,
+            volumes: None,
             alternate_lba: header.alternate_lba.get(),
         };
         let entry_size = to_usize(header.size_of_partition_entry.get().into());
         for (number, bytes) in (1..).zip(entries.chunks_exact(entry_size)) {
             if let Some(entry) = RawEntry::used(bytes) {
                 let range = entry.range(view, &header, sector_size);
-                gpt.is_dynamic |= entry.partition_type_guid == DYNAMIC_DATA;
+                gpt.volumes = gpt.volumes.or_else(|| entry.volumes());
                 gpt.table.parts.push(Part {
                     range: range.map_err(Refused::Odd)?,
                     number,
@@ -177,7 +188,7 @@ impl Gpt {
     }
 
     fn join(&mut self, other: Self) {
-        self.is_dynamic |= other.is_dynamic;
+        self.volumes = self.volumes.or(other.volumes);
         self.table.join(other.table);
     }
 }
@@ -283,6 +294,12 @@ impl RawEntry {
     fn used(bytes: &[u8]) -> Option<Self> {
         let (entry, _) = Self::read_from_prefix(bytes).ok()?;
         (entry.partition_type_guid != [0; 16]).then_some(entry)
+    }
+
+    /// What has volumes in it and in partitions of other disks, if anything has.
+    fn volumes(&self) -> Option<&'static str> {
+        let found = VOLUMES.iter().find(|(_, guid)| *guid == self.partition_type_guid);
+        found.map(|(name, _)| *name)
     }
 
     /// Its bytes, which have to lie among those that the header leaves to partitions.

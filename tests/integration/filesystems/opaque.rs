@@ -56,6 +56,8 @@ fn the_signature_of_another_format_makes_an_old_filesystem_unbelievable() {
         ("Promise RAID", SIZE - 3087 * 512, b"Promise Technology, Inc."),
         ("Silicon Image RAID", SIZE - 512 + 96, b"\0\0\0\x2f"),
         ("Silicon Image RAID", SIZE - 1537 * 512 + 96, b"\0\0\0\x2f"),
+        ("Storage Spaces", 0, b"SPACEDB "),
+        ("QNX6", 0x2000, b"\x22\x11\x19\x68"),
         ("NTFS", 3, b"NTFS    "),
         ("XFS", 0, b"XFSB"),
         ("btrfs", 0x1_0040, b"_BHRfS_M"),
@@ -81,6 +83,8 @@ fn the_signature_of_another_format_makes_an_old_filesystem_unbelievable() {
     }
     let via: Vec<_> = [0x55, 0xaa, 2].into_iter().chain([0; 47]).chain([1]).collect();
     assert_ambiguous(&dir, "VIA RAID", &[(SIZE - 512, &via)]);
+    let core_storage = [(8, &b"\x01\0\x10\0"[..]), (88, b"CS\x01\0\0\0")];
+    assert_ambiguous(&dir, "Apple Core Storage", &core_storage);
 }
 
 #[test]

@@ -371,16 +371,23 @@ fn a_protective_mbr_that_is_not_as_it_should_be_is_not_believed() {
 }
 
 #[test]
-fn a_dynamic_disk_is_known_and_copied_whole() {
+fn a_disk_that_shares_volumes_with_others_is_known_and_copied_whole() {
     let disk = Disk::new("mbr-dynamic", 16 * MIB, 512, MBR_16);
     disk.swap_in(1);
     disk.edit(|edit| edit.mbr_entry(0, 1, 0x42, 8 * 2048, 2048));
     let disk_gpt = Disk::new("gpt-dynamic", 16 * MIB, 512, THREE);
     disk_gpt.swap_in(1);
     disk_gpt.sgdisk("--typecode=2:AF9B60A0-1431-4F62-BC68-3311714A69AD");
-    for disk in [disk, disk_gpt] {
+    let disk_spaces = Disk::new("gpt-spaces", 16 * MIB, 512, THREE);
+    disk_spaces.swap_in(1);
+    disk_spaces.sgdisk("--typecode=2:E75CAF8F-F680-4CEE-AFA3-B001E56EFC2D");
+    for (disk, name) in [
+        (disk, "dynamic disk"),
+        (disk_gpt, "dynamic disk"),
+        (disk_spaces, "Storage Spaces"),
+    ] {
         let regions = disk.regions();
-        assert_eq!((regions[0].name, regions.len()), (Some("dynamic disk"), 1));
+        assert_eq!((regions[0].name, regions.len()), (Some(name), 1));
         assert_eq!(regions[0].why_whole().unwrap(), "nothing tells what is free");
         assert_eq!(regions[0].used, 16 * MIB);
     }
