@@ -105,7 +105,12 @@ fn assert_exact(disk: &Path) {
     let expected = free_by_dumpe2fs(disk);
     let layout = || tool("dumpe2fs", ["-h", disk.to_str().unwrap()]);
     assert!(!expected.is_empty(), "{}", layout());
-    assert!(free(disk) == expected, "{:x?}\n{expected:x?}\n{}", free(disk), layout());
+    assert!(
+        free(disk) == expected,
+        "{:x?}\n{expected:x?}\n{}",
+        free(disk),
+        layout()
+    );
 }
 
 /// Files for mke2fs to put into a filesystem that the kernel here cannot mount.
