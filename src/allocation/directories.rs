@@ -25,6 +25,10 @@ pub(super) struct Directory {
 
 /// What is different between FAT and exFAT.
 pub(super) trait Format {
+    /// Whether directories may lead to what was reached before: in FAT each has an entry of its parent. A chain that
+    /// does so goes on as it did then; a directory without a chain would not.
+    const LEADS_BACK: bool;
+
     /// The cluster behind another one in its chain.
     fn next(&self, cluster: u64) -> Result<Option<u64>, Doubt>;
 
@@ -33,10 +37,10 @@ pub(super) trait Format {
 }
 
 /// Takes in what directories hold that are reached from some, each cluster at most once.
-pub(super) fn walk(
+pub(super) fn walk<F: Format>(
     view: View<'_>,
     heap: Heap,
-    format: &mut impl Format,
+    format: &mut F,
     mut found: Vec<Directory>,
 ) -> Result<(), Doubt> {
     let mut ahead = Ahead {
@@ -44,6 +48,7 @@ pub(super) fn walk(
         open: Vec::new(),
         directories: 0,
         bytes: 0,
+        leads_back: F::LEADS_BACK,
     };
     ahead.add(&mut found)?;
     while let Some(Directory { first, mut more }) = ahead.open.pop() {
@@ -63,11 +68,10 @@ pub(super) fn walk(
                 }
                 None => format.next(cluster)?,
             };
-            // A loop, or the way into another directory.
-            let Some(next) = next.filter(|next| ahead.seen.insert(*next)) else {
-                break;
-            };
-            cluster = next;
+            match next {
+                Some(next) if ahead.is_new(next)? => cluster = next,
+                _ => break,
+            }
         }
     }
     Ok(())
@@ -81,12 +85,22 @@ struct Ahead {
     open: Vec<Directory>,
     directories: u64,
     bytes: u64,
+    leads_back: bool,
 }
 
 impl Ahead {
+    /// Takes note of a cluster. Returns whether it was not seen yet.
+    fn is_new(&mut self, cluster: u64) -> Result<bool, Doubt> {
+        let is_new = self.seen.insert(cluster);
+        if !is_new && !self.leads_back {
+            return Err(Doubt::State("a cluster is in two directories, or twice in one"));
+        }
+        Ok(is_new)
+    }
+
     fn add(&mut self, found: &mut Vec<Directory>) -> Result<(), Doubt> {
         for directory in found.drain(..) {
-            if self.seen.insert(directory.first) {
+            if self.is_new(directory.first)? {
                 self.open.push(directory);
                 self.directories = self.directories.saturating_add(1);
             }

@@ -149,6 +149,8 @@ struct Entries<'a> {
 }
 
 impl Format for Entries<'_> {
+    const LEADS_BACK: bool = false;
+
     fn next(&self, cluster: u64) -> Result<Option<u64>, Doubt> {
         self.table.next(cluster)
     }

@@ -75,6 +75,8 @@ struct Entries<'a> {
 }
 
 impl Format for Entries<'_> {
+    const LEADS_BACK: bool = true;
+
     fn next(&self, cluster: u64) -> Result<Option<u64>, Doubt> {
         self.table.next(cluster)
     }

@@ -317,6 +317,53 @@ fn files_in_one_piece_have_no_more_clusters_than_there_are() {
     assert_doubted(&path, "clusters in files that lie in one piece");
 }
 
+/// Where entries of files and directories stand in the first cluster of the root, each followed by its stream.
+fn files(volume: &Volume) -> Vec<usize> {
+    let root = volume.cluster(volume.root());
+    root.step_by(32).filter(|at| volume.bytes[*at] == 0x85).collect()
+}
+
+/// Makes a directory of a file, in one piece.
+fn make_directory(volume: &mut Volume, file: usize, first: usize, clusters: usize) {
+    volume.bytes[file + 4] |= 0x10;
+    let stream = file + 32;
+    assert_eq!(volume.bytes[stream], 0xc0);
+    volume.bytes[stream + 1] = 3;
+    volume.bytes[stream + 20..stream + 24].copy_from_slice(&(first as u32).to_le_bytes());
+    volume.bytes[stream + 24..stream + 32].copy_from_slice(&(512 * clusters as u64).to_le_bytes());
+}
+
+/// Else what lies behind the second one would not be looked into.
+#[test]
+fn directories_that_share_a_cluster_are_doubted() {
+    let (_place, path) = filled("exfat-crossed");
+    let clean = Volume::of(&path).bytes;
+    let damages: [fn(&mut Volume, usize); 3] = [
+        |volume, free| {
+            let files = files(volume);
+            make_directory(volume, files[0], free, 3);
+            make_directory(volume, files[1], free + 1, 1);
+        },
+        |volume, _| {
+            let (files, root) = (files(volume), volume.root());
+            make_directory(volume, files[0], root, 1);
+        },
+        |volume, _| {
+            let root = volume.root();
+            volume.set_entry(0, root, root as u32);
+        },
+    ];
+    for damage in damages {
+        fs::write(&path, &clean).unwrap();
+        let mut volume = Volume::of(&path);
+        // The last ones, which were never used.
+        let free = volume.clusters() - 8;
+        damage(&mut volume, free);
+        volume.write();
+        assert_doubted(&path, "a cluster is in two directories, or twice in one");
+    }
+}
+
 /// What changes while a volume is in use is not in its checksum.
 #[test]
 fn flags_and_percentages_need_no_checksum() {
