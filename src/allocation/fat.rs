@@ -72,7 +72,12 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         boot::check_backup(view)?;
     }
     for number in (0..volume.fats).filter(|number| *number != volume.active) {
-        Table::new(view, &volume, number).read(|first, entries| {
+        let other = Table::new(view, &volume, number);
+        // One that is not kept up may have been wrecked long ago.
+        if volume.is_mirrored {
+            other.check_media(volume.media)?;
+        }
+        other.read(|first, entries| {
             mark(&mut used, volume.heap, first, entries);
             Ok(())
         })?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use super::{assert_doubted, bare, put};
+use super::{assert_doubted, bare, get, put};
 use crate::filesystems::proof::MIB;
 use crate::support::Dir;
 
@@ -83,6 +83,14 @@ fn what_contradicts_itself_is_copied_whole() {
             put(&bad, *at, bytes);
             assert_doubted(&bad, words);
         }
+    }
+    // Where each FAT should begin.
+    let sectors = u32::from_le_bytes(get(&clean[1], 36));
+    for number in 0..2 {
+        let bad = dir.join("bad.raw");
+        fs::copy(&clean[1], &bad).unwrap();
+        put(&bad, 512 * (32 + u64::from(sectors) * number), &[0xf0]);
+        assert_doubted(&bad, "entry is 0xffffff0, expected the media byte");
     }
     // What speaks of more than there is.
     let short = dir.join("bad.raw");
