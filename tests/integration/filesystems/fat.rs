@@ -1,5 +1,7 @@
 //! FAT12, FAT16 and FAT32.
 
+mod boundaries;
+mod directories;
 mod doubted;
 mod naive;
 
@@ -13,7 +15,7 @@ use naive::Fat32;
 
 use super::proof::fat::{Fat, Told, fill_up, mtool, scatter};
 use super::proof::{Filesystem, Given, MIB, Proof};
-use crate::support::{Dir, noise, tool};
+use crate::support::{Dir, noise};
 
 const FAT32: &str = "-F 32 -s 1 -n NAMED";
 
@@ -177,59 +179,6 @@ fn sectors_that_are_no_cluster_at_the_end_are_in_use() {
     }
 }
 
-#[test]
-fn the_width_of_entries_follows_from_the_number_of_clusters() {
-    let dir = Dir::new("fat-boundaries");
-    for (bits, clusters, fat) in [
-        (12, 4083, 12),
-        (12, 4084, 12),
-        (16, 4085, 16),
-        (16, 4086, 16),
-        (16, 65524, 256),
-    ] {
-        // mkfs.fat makes none too near to the boundary. Sectors that are no clusters: 1, a FAT, and a root directory
-        // of 16 entries.
-        let made = if bits == 16 { clusters.max(4087) } else { clusters };
-        let file = dir.sparse("disk.raw", (1 + fat + 1 + made) * 512, &[]);
-        let options = format!("-a -s 1 -f 1 -R 1 -r 16 -F {bits}");
-        tool("mkfs.fat", options.split(' ').chain([file.to_str().unwrap()]));
-        let sectors = 1 + fat + 1 + clusters;
-        if made > clusters {
-            put(&file, 19, &u16::try_from(sectors).unwrap().to_le_bytes());
-        }
-        File::options()
-            .write(true)
-            .open(&file)
-            .unwrap()
-            .set_len(sectors * 512)
-            .unwrap();
-        // The very last cluster is in use.
-        let content = dir.sparse("content", clusters * 512, &[]);
-        mtool("mcopy", &file, &[content.to_str().unwrap(), "::/"]);
-
-        let (told, region) = (Told::of(&file), region(&file));
-        assert_eq!((told.bits, told.clusters, told.used), (bits, clusters, clusters));
-        assert_eq!(region.name, Some(if bits == 12 { "FAT12" } else { "FAT16" }));
-        assert_eq!(region.used, sectors * 512);
-    }
-}
-
-#[test]
-fn fat32_begins_where_fat16_ends() {
-    let dir = Dir::new("fat-boundary-32");
-    for clusters in [65524, 65525] {
-        let file = dir.sparse("disk.raw", (32 + 512 + clusters) * 512, &[]);
-        tool(
-            "mkfs.fat",
-            ["-a", "-s", "1", "-f", "1", "-F", "32", file.to_str().unwrap()],
-        );
-        let (told, region) = (Told::of(&file), region(&file));
-        assert_eq!((told.bits, told.clusters), (32, clusters));
-        assert_eq!(region.name, Some("FAT32"));
-        assert_eq!(region.used, (32 + 512 + 1) * 512);
-    }
-}
-
 /// FAT32 whose second FAT is the active one, and that is read by it.
 struct SecondFat;
 
@@ -338,133 +287,6 @@ fn the_upper_bits_of_fat32_do_not_make_a_cluster_used() {
     let region = region(&file);
     assert_eq!(region.used, before);
     assert_eq!(region.label.as_deref(), Some("NAMED"));
-}
-
-#[test]
-fn directories_are_searched_for_files_whose_clusters_are_not_in_the_fats_yet() {
-    let dir = Dir::new("fat-dirty");
-    for (options, flag_at, flag) in [
-        ("-F 12 -s 4", 37, [1]),
-        ("-F 16 -s 2", 37, [1]),
-        ("-F 32 -s 1", 65, [1]),
-        // In entry 1 of the FAT: not unmounted, and errors.
-        ("-F 32 -s 1", 32 * 512 + 7, [0x07]),
-        ("-F 32 -s 1", 32 * 512 + 7, [0x0b]),
-        ("-F 16 -s 2", 2 * 512 + 3, [0x7f]),
-    ] {
-        let size = if options.contains("32") { 36 * MIB } else { 8 * MIB };
-        let file = bare(&dir, "disk.raw", size, options);
-        mtool("mmd", &file, &["::/one", "::/one/two"]);
-        let small = dir.sparse("small", 300, &[]);
-        mtool("mcopy", &file, &[small.to_str().unwrap(), "::/one/two/small"]);
-        let told = Told::of(&file);
-        let clean = region(&file).used;
-        let entry = chains_removed(&file, &told);
-        assert!(entry > 0);
-        assert_eq!(region(&file).used, clean, "{options}: clean");
-
-        put(&file, flag_at, &flag);
-        let region = region(&file);
-        assert!(matches!(region.treatment, Treatment::Mapped), "{region:?}");
-        assert_eq!(region.used, clean, "{options}: not unmounted");
-    }
-}
-
-/// A chain whose next entry was not written.
-#[test]
-fn what_an_entry_leads_to_is_in_use() {
-    let dir = Dir::new("fat-cut");
-    for (options, size) in [("-F 12 -s 4", 8), ("-F 16 -s 2", 8), ("-F 32 -s 1", 36)] {
-        let file = bare(&dir, "disk.raw", size * MIB, options);
-        mtool("mmd", &file, &["::/one", "::/one/two"]);
-        let two = Told::of(&file).cluster_size * 2;
-        let content = dir.sparse("content", two, &[]);
-        mtool("mcopy", &file, &[content.to_str().unwrap(), "::/one/content"]);
-        let before = region(&file).used;
-        // What lies in the file's second cluster.
-        let told = Told::of(&file);
-        let removed = free_in_all_fats(&file, &told, 2 + u64::from(told.bits == 32) + 3);
-        assert_eq!(removed, [true; 2]);
-        assert_eq!(region(&file).used, before, "{options}");
-    }
-}
-
-/// Frees the last cluster that is in use in all FATs. Returns its number.
-fn chains_removed(file: &Path, told: &Told) -> u64 {
-    let has_root = u64::from(told.bits == 32);
-    // The directories, the file.
-    let cluster = 2 + has_root + 2;
-    assert_eq!(free_in_all_fats(file, told, cluster), [true; 2]);
-    cluster
-}
-
-/// Frees the last cluster of a chain in both FATs. Returns whether it was that.
-fn free_in_all_fats(file: &Path, told: &Told, cluster: u64) -> [bool; 2] {
-    let start = u64::from(u16::from_le_bytes(get(file, 14))) * 512;
-    let per_fat = match u16::from_le_bytes(get(file, 22)) {
-        0 => u64::from(u32::from_le_bytes(get(file, 36))),
-        sectors => sectors.into(),
-    } * 512;
-    let at = cluster * told.bits / 8;
-    [start, start + per_fat].map(|fat| {
-        let entry = u32::from_le_bytes(get(file, fat + at));
-        let (shift, mask) = match told.bits {
-            12 => (4 * (cluster % 2), 0xfff),
-            16 => (0, 0xffff),
-            _ => (0, 0x0fff_ffff),
-        };
-        let mask: u32 = mask << shift;
-        put(file, fat + at, &(entry & !mask).to_le_bytes());
-        entry & mask == mask
-    })
-}
-
-#[test]
-fn what_was_not_unmounted_and_holds_nonsense_is_copied_whole() {
-    let dir = Dir::new("fat-dirty-nonsense");
-    let file = bare(&dir, "disk.raw", 36 * MIB, FAT32);
-    mtool(
-        "mcopy",
-        &file,
-        &[dir.sparse("small", 300, &[]).to_str().unwrap(), "::/"],
-    );
-    let root = Told::of(&file).data_start;
-    put(&file, 65, &[1]);
-    // The label is the first entry: the file is the second or third.
-    let entry = (1..4)
-        .map(|i| root + 32 * i)
-        .find(|at| get::<11>(&file, *at) == *b"SMALL      ")
-        .unwrap();
-    put(&file, entry + 20, &[0xff, 0xff]);
-    assert_doubted(
-        &file,
-        "DIR_FstClus is 0xffff0003, expected 0 or the number of a cluster",
-    );
-
-    // Nobody knows which FAT is meant.
-    let file = bare(&dir, "disk.raw", 36 * MIB, FAT32);
-    put(&file, 65, &[1]);
-    put(&file, 40, &[0x81]);
-    assert_doubted(&file, "not unmounted, and its FATs are not mirrored");
-}
-
-#[test]
-fn a_loop_of_directories_ends() {
-    let dir = Dir::new("fat-dirty-loop");
-    let file = bare(&dir, "disk.raw", 36 * MIB, FAT32);
-    mtool("mmd", &file, &["::/one", "::/one/two"]);
-    // Root, one, two in clusters 2 to 4: each chain leads into the next one, the last into itself.
-    for fat in [
-        32 * 512,
-        32 * 512 + u64::from(u32::from_le_bytes(get(&file, 36))) * 512,
-    ] {
-        for (cluster, next) in [(2, 3), (3, 4), (4, 4_u8)] {
-            put(&file, fat + cluster * 4, &[next, 0, 0, 0]);
-        }
-    }
-    put(&file, 65, &[1]);
-    let region = region(&file);
-    assert!(matches!(region.treatment, Treatment::Mapped), "{region:?}");
 }
 
 #[test]
