@@ -5,14 +5,22 @@
 //! was unmounted by what its flag says is no proof of anything: mtools never set it, and firmware does not either.
 
 use super::doubt::Doubt;
-use super::heap::{ClusterSet, Heap};
+use super::heap::{ClusterSet, Heap, pieces};
 use super::view::View;
+use crate::pipeline::zero::is_zero;
+use crate::units::{length, to_u64};
 
 /// How many directories are looked into.
 const MAX_DIRECTORIES: u64 = 1 << 20;
 
 /// How much of them is read, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// What one byte that is not 0 counts in zeros: clusters may be large, and have a few entries each.
+const ZEROS: u64 = 16;
+
+/// How much is read in one go, in bytes.
+const PIECE: u64 = 16 << 10;
 
 /// A directory that lies in clusters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +62,14 @@ pub(super) fn walk<F: Format>(
     while let Some(Directory { first, mut more }) = ahead.open.pop() {
         let mut cluster = first;
         loop {
-            ahead.bytes = ahead.bytes.saturating_add(heap.cluster_size);
-            limit("bytes of directories", ahead.bytes, MAX_BYTES)?;
-            heap.read(view, "directory", cluster, |bytes, at| {
-                format.entries(bytes, at, &mut found)
-            })?;
+            // To its end: not all that read FAT or exFAT stop at the entry that should be the last one.
+            for piece in pieces(heap.cluster_size, PIECE) {
+                let at = heap.offset(cluster).saturating_add(piece.start);
+                let bytes = view.bytes("directory", at, length(&piece))?;
+                if ahead.count(&bytes)? {
+                    format.entries(&bytes, at, &mut found)?;
+                }
+            }
             ahead.add(&mut found)?;
             let next = match &mut more {
                 Some(0) => None,
@@ -89,6 +100,15 @@ struct Ahead {
 }
 
 impl Ahead {
+    /// Takes note of bytes that were read. Returns whether they are more than zeros.
+    fn count(&mut self, bytes: &[u8]) -> Result<bool, Doubt> {
+        let (is_zero, length) = (is_zero(bytes), to_u64(bytes.len()));
+        let counted = if is_zero { length / ZEROS } else { length };
+        self.bytes = self.bytes.saturating_add(counted);
+        limit("bytes of directories", self.bytes, MAX_BYTES)?;
+        Ok(!is_zero)
+    }
+
     /// Takes note of a cluster. Returns whether it was not seen yet.
     fn is_new(&mut self, cluster: u64) -> Result<bool, Doubt> {
         let is_new = self.seen.insert(cluster);
@@ -114,4 +134,33 @@ fn limit(what: &'static str, count: u64, limit: u64) -> Result<(), Doubt> {
         return Err(Doubt::TooMany { what, limit });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_count_less_and_are_bounded_all_the_same() {
+        let heap = Heap {
+            start: 0,
+            cluster_size: 512,
+            count: 8,
+        };
+        let with_left = |left| Ahead {
+            seen: ClusterSet::new(heap).unwrap(),
+            open: Vec::new(),
+            directories: 0,
+            bytes: MAX_BYTES - left,
+            leads_back: false,
+        };
+        let mut ahead = with_left(64);
+        assert!(!ahead.count(&[0; 512]).unwrap());
+        assert!(!ahead.count(&[0; 512]).unwrap());
+        assert!(ahead.count(&[0; 512]).is_err());
+
+        let mut ahead = with_left(600);
+        assert!(ahead.count(&[1; 512]).unwrap());
+        assert!(ahead.count(&[1; 512]).is_err());
+    }
 }

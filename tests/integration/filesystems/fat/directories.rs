@@ -135,3 +135,26 @@ fn a_loop_of_directories_ends() {
     let region = region(&file);
     assert!(matches!(region.treatment, Treatment::Mapped), "{region:?}");
 }
+
+/// More than a GiB, which is a limit, but hardly an entry in it.
+#[test]
+fn directories_of_large_clusters_are_searched() {
+    let dir = Dir::new("fat-large-clusters");
+    let file = bare(&dir, "disk.raw", 2048 * MIB, "-F 32 -s 128");
+    let (told, before) = (Told::of(&file), region(&file).used);
+    let last = 17_000_u32;
+    let mut chain: Vec<u8> = (2..last)
+        .flat_map(|cluster| (cluster + 1).to_le_bytes())
+        .collect();
+    chain.extend(0x0fff_ffff_u32.to_le_bytes());
+    let start = u64::from(u16::from_le_bytes(get(&file, 14))) * 512;
+    put(&file, start + 8, &chain);
+    // A file in the last cluster of all, which no FAT has as its own.
+    let mut entry = *b"SMALL      \x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x2c\x01\0\0";
+    entry[26..28].copy_from_slice(&20_000_u16.to_le_bytes());
+    let end = told.data_start + u64::from(last - 1) * told.cluster_size;
+    put(&file, end - 32, &entry);
+    let region = region(&file);
+    assert!(matches!(region.treatment, Treatment::Mapped), "{region:?}");
+    assert_eq!(region.used, before + u64::from(last - 2 + 1) * told.cluster_size);
+}
