@@ -310,6 +310,11 @@ impl Layout {
         if is_extended && let Some(other) = others.iter().find(|name| is_other(name)) {
             return Err(Doubt::Ambiguous(kind.name(), other));
         }
+        // By the specification it is FAT16, but there were always some that counted otherwise, up to here.
+        let is_told = is_extended && says.starts_with(kind.name().as_bytes());
+        if kind == Kind::Fat16 && self.heap.count <= 4086 && !is_told {
+            return Err(Doubt::Ambiguous(Kind::Fat12.name(), kind.name()));
+        }
         Ok(Volume {
             kind,
             size: self.size,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::{put, region};
+use super::{assert_doubted, put, region};
 use crate::filesystems::proof::fat::{Told, mtool};
 use crate::support::{Dir, tool};
 
@@ -14,6 +14,7 @@ fn the_width_of_entries_follows_from_the_number_of_clusters() {
         (12, 4084, 12),
         (16, 4085, 16),
         (16, 4086, 16),
+        (16, 4087, 16),
         (16, 65524, 256),
     ] {
         // mkfs.fat makes none too near to the boundary. Sectors that are no clusters: 1, a FAT, and a root directory
@@ -40,6 +41,14 @@ fn the_width_of_entries_follows_from_the_number_of_clusters() {
         assert_eq!((told.bits, told.clusters, told.used), (bits, clusters, clusters));
         assert_eq!(region.name, Some(if bits == 12 { "FAT12" } else { "FAT16" }));
         assert_eq!(region.used, sectors * 512);
+
+        // Too near to the boundary for those who count it otherwise, unless it is told.
+        put(&file, 54, b"FAT     ");
+        if (4085..=4086).contains(&clusters) {
+            assert_doubted(&file, "it looks like FAT12 and like FAT16");
+        } else {
+            assert_eq!(super::region(&file).used, sectors * 512);
+        }
     }
 }
 
