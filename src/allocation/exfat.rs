@@ -140,9 +140,7 @@ fn join_what_is_reached(
     used: &mut ClusterSet,
 ) -> Result<(), Doubt> {
     table.read(|cluster, entry| {
-        if entry != 0 {
-            used.insert(cluster);
-        }
+        used.insert(cluster);
         // Entries of clusters that are free, or of a file in one piece, may say anything.
         if volume.heap.has(entry) {
             used.insert(entry);

@@ -6,6 +6,7 @@ use super::bits;
 use super::doubt::Doubt;
 use super::map::{AllocationMap, Reason};
 use super::view::View;
+use crate::pipeline::zero::is_zero;
 use crate::units::{length, to_usize};
 
 /// The number of the first cluster: entries 0 and 1 of a FAT are no clusters'.
@@ -76,6 +77,21 @@ impl Heap {
 
 /// How much is read in one go, in bytes.
 pub(super) const PIECE: u64 = 1 << 20;
+
+/// The bytes of a piece of a FAT that begins at `start`; none if all are 0, and call their clusters free.
+pub(super) fn unless_zero(
+    view: View<'_>,
+    structure: &'static str,
+    start: u64,
+    piece: &Range<u64>,
+) -> Result<Option<Vec<u8>>, Doubt> {
+    let at = start.saturating_add(piece.start);
+    if view.is_hole(&(at..at.saturating_add(length(piece)))) {
+        return Ok(None);
+    }
+    let bytes = view.bytes(structure, at, length(piece))?;
+    Ok((!is_zero(&bytes)).then_some(bytes))
+}
 
 /// Cuts `length` bytes into pieces.
 pub(super) fn pieces(length: u64, piece: u64) -> impl Iterator<Item = Range<u64>> {

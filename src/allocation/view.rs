@@ -100,6 +100,21 @@ impl<'a> View<'a> {
         Ok(bytes)
     }
 
+    /// Whether a range inside is known to be a hole, all of it, so that it need not be read.
+    pub(super) fn is_hole(self, range: &Range<u64>) -> bool {
+        if range.end > self.length {
+            return false;
+        }
+        let (start, end) = (
+            self.start.saturating_add(range.start),
+            self.start.saturating_add(range.end),
+        );
+        match self.source.next_data(start) {
+            Ok(data) => data.is_none_or(|data| data.start >= end),
+            Err(_) => false,
+        }
+    }
+
     /// A structure that begins at `at`.
     pub(super) fn structure<T: FromBytes + IntoBytes>(
         self,

@@ -3,10 +3,10 @@
 
 use super::boot::Volume;
 use crate::allocation::doubt::Doubt;
-use crate::allocation::heap::{FIRST, Heap, PIECE, pieces};
+use crate::allocation::heap::{FIRST, Heap, PIECE, pieces, unless_zero};
 use crate::allocation::view::View;
 use crate::error::Expected;
-use crate::units::{length, to_u64};
+use crate::units::to_u64;
 
 /// What [`Doubt`] calls it.
 const FAT: &str = "exFAT FAT";
@@ -88,15 +88,16 @@ impl<'a> Table<'a> {
         Ok(chain)
     }
 
-    /// Hands out all entries with the numbers of their clusters.
+    /// Hands out all entries that are not 0, with the numbers of their clusters.
     pub(super) fn read(self, mut take: impl FnMut(u64, u64)) -> Result<(), Doubt> {
         let first = self.offset(FIRST);
         for piece in pieces(self.heap.count.saturating_mul(4), PIECE) {
-            let at = first.saturating_add(piece.start);
-            let bytes = self.view.bytes(FAT, at, length(&piece))?;
+            let Some(bytes) = unless_zero(self.view, FAT, first, &piece)? else {
+                continue;
+            };
             let (entries, _) = bytes.as_chunks::<4>();
             let numbers = (piece.start / 4).saturating_add(FIRST)..;
-            for (number, entry) in numbers.zip(entries) {
+            for (number, entry) in numbers.zip(entries).filter(|(_, entry)| **entry != [0; 4]) {
                 take(number, u32::from_le_bytes(*entry).into());
             }
         }

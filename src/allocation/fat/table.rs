@@ -2,10 +2,10 @@
 
 use super::boot::{Kind, Volume};
 use crate::allocation::doubt::Doubt;
-use crate::allocation::heap::{FIRST, Heap, PIECE, pieces};
+use crate::allocation::heap::{FIRST, Heap, PIECE, pieces, unless_zero};
 use crate::allocation::view::View;
 use crate::error::Expected;
-use crate::units::{length, to_usize};
+use crate::units::to_usize;
 
 /// What [`Doubt`] calls it.
 const FAT: &str = "FAT";
@@ -38,14 +38,16 @@ impl<'a> Table<'a> {
         self.heap.count.saturating_add(FIRST)
     }
 
-    /// Hands out all entries in pieces of 1 MiB at most, with the number of the first.
+    /// Hands out all entries in pieces of 1 MiB at most, with the number of the first; but those pieces in which all
+    /// are 0, and call their clusters free.
     pub(super) fn read(self, mut take: impl FnMut(u64, &[u32]) -> Result<(), Doubt>) -> Result<(), Doubt> {
         let size = self.len().saturating_mul(self.kind.bits()).div_ceil(8);
         let mut entries = Vec::new();
         // No piece begins within an entry, nor within the three bytes that two entries of FAT12 share.
         for piece in pieces(size, PIECE / 24 * 24) {
-            let at = self.start.saturating_add(piece.start);
-            let bytes = self.view.bytes(FAT, at, length(&piece))?;
+            let Some(bytes) = unless_zero(self.view, FAT, self.start, &piece)? else {
+                continue;
+            };
             decode(self.kind, &bytes, &mut entries);
             let bits = piece.start.saturating_mul(8);
             let first = bits.checked_div(self.kind.bits()).unwrap_or(0);

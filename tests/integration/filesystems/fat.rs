@@ -15,7 +15,7 @@ use naive::Fat32;
 
 use super::proof::fat::{Fat, Told, fill_up, mtool, scatter};
 use super::proof::{Filesystem, Given, MIB, Proof};
-use crate::support::{Dir, noise};
+use crate::support::{Dir, noise, tool};
 
 const FAT32: &str = "-F 32 -s 1 -n NAMED";
 
@@ -276,6 +276,17 @@ fn bad_clusters_are_copied() {
         }
         assert_eq!(region(&file).used, before + told.cluster_size);
     }
+}
+
+#[test]
+fn an_entry_between_holes_of_a_fat_is_found() {
+    let dir = Dir::new("fat-holes");
+    let file = bare(&dir, "disk.raw", 2048 * MIB, "-F 32 -s 8 -f 1");
+    let (told, before) = (Told::of(&file), region(&file).used);
+    // Far from where the FAT begins, and from where anything that is read in one go does.
+    put(&file, 32 * 512 + 4 * 500_000, &[0xff, 0xff, 0xff, 0x0f]);
+    tool("fallocate", ["--dig-holes", file.to_str().unwrap()]);
+    assert_eq!(region(&file).used, before + told.cluster_size);
 }
 
 #[test]
