@@ -394,6 +394,16 @@ impl Running {
         fs::read_to_string(format!("/proc/{}/{name}", self.pid())).unwrap()
     }
 
+    /// Whether one of its threads waits in that function of the kernel.
+    fn is_stuck_in(&self, function: &str) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        // A thread may end meanwhile.
+        let where_it_waits = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("wchan"));
+        threads
+            .flatten()
+            .any(|thread| where_it_waits(thread).is_ok_and(|name| name.contains(function)))
+    }
+
     /// Waits until some of the image is written.
     #[track_caller]
     pub fn until_it_writes(self) -> Self {
@@ -446,7 +456,7 @@ impl Held {
         let run = Running {
             child: Some(child.unwrap()),
         };
-        until("a run that is stuck", || run.proc("wchan").contains("pipe_write"));
+        until("a run that is stuck", || run.is_stuck_in("pipe_write"));
         Self { run, stderr }
     }
 
