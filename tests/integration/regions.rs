@@ -297,18 +297,16 @@ fn partitions_are_told_one_by_one_with_number_and_label() {
     let script = "sfdisk -q --wipe always \"$1\" < \"$2\"";
     let (path, given) = (disk.to_str().unwrap(), dir.join("table"));
     tool("sh", ["-c", script, "sh", path, given.to_str().unwrap()]);
-    for (name, at) in [
-        (swap(&dir, "swap.raw"), MIB),
-        (sleeping(&dir, "hib.raw"), 2 * MIB),
-    ] {
+    for (name, at) in [(swap(&dir, "swap.raw"), MIB), (swap(&dir, "other.raw"), 2 * MIB)] {
         write_at(&disk, &fs::read(name).unwrap(), at);
     }
+    write_at(&disk, b"SWAPSPACE2", 2 * MIB + 65536 - 10);
 
     let run = dir.run("map disk.raw").exits(0);
-    run.says("disk.raw: warning: partition 2, swap: a hibernated system sleeps in it: copied whole\n")
+    run.says("disk.raw: warning: partition 2, swap: it is signed for pages of two sizes: copied whole\n")
         .prints("source: GPT, 3.00 MiB in use, 1020.00 KiB free\n")
         .prints("  partition 1 \"pages\\u{9b}2J\": swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n")
-        .prints("  partition 2: swap, copied whole: a hibernated system sleeps in it\n")
+        .prints("  partition 2: swap, copied whole: it is signed for pages of two sizes\n")
         .prints("0x000000000000          1048576  used: outside of all partitions\n")
         .prints("0x000000100000             4096  used: in use by swap\n")
         .prints("0x000000101000          1044480  free: unused by swap, or a hole\n")
