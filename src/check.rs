@@ -299,6 +299,7 @@ fn remarks(image: &Image, log: &mut Log<'_>) {
         let (code, text) = match remark {
             Remark::Dirty => (Code::Dirty, "incompatible bit 0 is set"),
             Remark::Corrupt => (Code::MarkedCorrupt, "incompatible bit 1 is set"),
+            Remark::NeedsCheck => (Code::Dirty, "feature bit 1 is set"),
         };
         log.add(Finding::new(code, Fault::That(text)));
     }

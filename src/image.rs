@@ -7,12 +7,18 @@
 
 mod chain;
 mod checksums;
+mod cipher;
 mod decompress;
 mod disk;
+mod formats;
 mod host;
 mod layer;
 mod listed;
+pub(crate) mod qcow;
+mod qcow2;
+pub(crate) mod qed;
 mod runs;
+pub(crate) mod two_level;
 mod windows;
 
 use std::ffi::OsString;
@@ -21,10 +27,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use chain::{Access, Format, is_image};
+pub use chain::Access;
 pub use checksums::{Checksums, ChecksumsInOrder};
+pub use cipher::Password;
 pub(crate) use decompress::Decoders;
 pub use disk::{Disk, DiskRun};
+pub use formats::Format;
 pub use host::HostFile;
 pub use runs::{Run, View};
 
@@ -76,6 +84,9 @@ pub enum Remark {
     /// Incompatible bit 1.
     #[error("is marked as corrupt: what is read may be wrong")]
     Corrupt,
+    /// Of QED: feature bit 1.
+    #[error("was not closed properly: its tables were checked and can be read")]
+    NeedsCheck,
 }
 
 impl Image {
@@ -88,11 +99,10 @@ impl Image {
     /// - [`Error::Corrupt`] if the header or an extension is damaged, or a table does not lie within the file.
     /// - [`Error::Unsupported`] for a version other than 2 and 3, and for incompatible features that are not known.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::open_as(path, 0, Arc::default())
+        Self::of_file(HostFile::open(path)?, 0, Arc::default())
     }
 
-    fn open_as(path: &Path, number: u32, windows: Arc<Windows>) -> Result<Self> {
-        let file = HostFile::open(path)?;
+    fn of_file(file: HostFile, number: u32, windows: Arc<Windows>) -> Result<Self> {
         let mut bytes = vec![0; to_usize(HEADER.min(file.length()))];
         file.read_exact(&mut bytes, HostOffset(0))?;
         let header = Header::parse(&bytes)?;

@@ -43,7 +43,7 @@
 //! let disk = Disk::open(image, &Access::default())?;
 //! let mut boot_sector = [0; 512];
 //! disk.read_at(GuestOffset(0), &mut boot_sector)?;
-//! if let Some(checksums) = disk.image().checksums()? {
+//! if let Some(image) = disk.image() && let Some(checksums) = image.checksums()? {
 //!     checksums.for_each(|cluster, crc| println!("{} {crc:08x}", cluster.0))?;
 //! }
 //! # Ok(())

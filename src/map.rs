@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::allocation::{self, Allocation, AllocationMap, Piece, Reason, Scan};
 use crate::error::{Error, InUse, Invalid, Result};
 use crate::format::mapping::Mapping;
-use crate::image::{Access, Disk, DiskRun, Format, Image};
+use crate::image::{Access, Disk, DiskRun, Format};
 use crate::source::{self, Kind, Open, Source};
 use crate::units::{GuestOffset, HostOffset, SECTOR, length};
 use preallocated::is_preallocated;
@@ -38,8 +38,8 @@ pub enum Map {
 #[derive(Debug)]
 pub struct ImageMap {
     disk: Disk,
-    /// Of each image of the disk whether it was preallocated.
-    preallocated: Vec<bool>,
+    /// The files of it that were preallocated.
+    preallocated: Vec<usize>,
 }
 
 /// A raw file or device that was scanned.
@@ -94,9 +94,12 @@ impl Map {
     /// - Those of [`source::open`] and [`allocation::scan`] for a raw file or device; it may be in use.
     /// - [`Error::Invalid`] if [`Access`] asks for what a raw disk does not have.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
-        if Format::of(path, options.format)? == Format::Qcow2 {
-            let disk = Disk::open(path, &options.access)?;
-            let preallocated = disk.images().map(is_preallocated).collect();
+        let format = Format::of(path, options.format)?;
+        if format != Format::Raw {
+            let disk = Disk::open_as(path, format, &options.access)?;
+            let images = disk.images();
+            let preallocated = images.filter(|(_, image)| is_preallocated(image));
+            let preallocated = preallocated.map(|(number, _)| number).collect();
             return Ok(Self::Image(ImageMap { disk, preallocated }));
         }
         options.access.refuse_of_raw()?;
@@ -161,10 +164,10 @@ impl ImageMap {
     }
 
     fn piece(&self, at: u64, run: DiskRun) -> Region {
-        let file = self.disk.images().nth(run.depth).map(Image::file);
+        let file = self.disk.files().nth(run.depth).flatten();
         let (mut length, mut content) = (run.length, content(run, at, file.is_none()));
         if let (Content::Data(host), Some(file)) = (content, file)
-            && self.preallocated.get(run.depth) == Some(&true)
+            && self.preallocated.contains(&run.depth)
         {
             let data = file.next_data(host);
             match data.filter(|data| data.start <= host.0) {

@@ -194,20 +194,19 @@ impl Restoring {
 impl Origin {
     /// What the images say about themselves.
     fn remarks(&self) -> Vec<Warning> {
-        let images = self.disk.images().enumerate();
-        let remarks = images.flat_map(|(number, image)| {
-            let path = (number > 0).then(|| image.file().path().to_owned());
-            image.remarks().map(move |remark| Warning::Image {
-                path: path.clone(),
-                remark,
-            })
+        let own = self.disk.paths().next();
+        let remarks = self.disk.remarks().map(|(path, remark)| Warning::Image {
+            path: (Some(path) != own).then(|| path.to_owned()),
+            remark,
         });
         remarks.collect()
     }
 
     /// The checksums of the disk, if there are any that can be compared.
     fn checksums(&self, warnings: &mut Vec<Warning>) -> Result<Option<Checksums<'_>>> {
-        let image = self.disk.image();
+        let Some(image) = self.disk.image() else {
+            return Ok(None);
+        };
         // They are of the active state.
         if image.extensions().checksums.is_none() || self.options.access.snapshot.is_some() {
             return Ok(None);

@@ -33,12 +33,12 @@ enum Content {
 impl Side {
     /// Opens the disk.
     pub(super) fn open(path: &Path, opening: &Opening, options: &Options) -> Result<Self> {
-        let content = match Format::of(path, opening.format)? {
-            Format::Qcow2 => Content::Image(Box::new(Disk::open(path, &opening.access)?)),
-            Format::Raw => {
-                opening.access.refuse_of_raw()?;
-                open_raw(path, options.force)?
-            }
+        let format = Format::of(path, opening.format)?;
+        let content = if format == Format::Raw {
+            opening.access.refuse_of_raw()?;
+            open_raw(path, options.force)?
+        } else {
+            Content::Image(Box::new(Disk::open_as(path, format, &opening.access)?))
         };
         let used = match &content {
             Content::Raw(source) if options.used => Some(allocation::scan(source, Scan::Auto)?.map),
@@ -107,20 +107,19 @@ impl Side {
 
     /// What is to be known of it before it is read.
     pub(super) fn warnings(&self) -> impl Iterator<Item = Warning> {
-        let (raw, images) = match &self.content {
+        let (raw, image) = match &self.content {
             Content::Raw(source) => (Some(source), None),
             Content::Empty => (None, None),
-            Content::Image(disk) => (None, Some(disk.images())),
+            Content::Image(disk) => (None, Some(disk)),
         };
         let in_use = raw.and_then(FileSource::writer).map(|in_use| Warning::InUse {
             path: self.path.clone(),
             in_use: in_use.clone(),
         });
-        let remarks = images.into_iter().flatten().flat_map(|image| {
-            image.remarks().map(|remark| Warning::Remark {
-                path: image.file().path().to_owned(),
-                remark,
-            })
+        let remarks = image.into_iter().flat_map(|disk| disk.remarks());
+        let remarks = remarks.map(|(path, remark)| Warning::Remark {
+            path: path.to_owned(),
+            remark,
         });
         in_use.into_iter().chain(remarks)
     }

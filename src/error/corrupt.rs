@@ -203,6 +203,12 @@ pub enum Expected {
     /// A value no smaller.
     #[error("at least {0:#x}")]
     AtLeast(u64),
+    /// A value between two, or one of them.
+    #[error("{0:#x} to {1:#x}")]
+    Between(u64, u64),
+    /// A power of two between two, or one of them.
+    #[error("a power of two, {0:#x} to {1:#x}")]
+    PowerOfTwo(u64, u64),
     /// A multiple.
     #[error("a multiple of {0:#x}")]
     MultipleOf(u64),

@@ -165,6 +165,12 @@ pub enum Invalid {
         /// How many are followed.
         limit: usize,
     },
+    /// It is encrypted, and nobody said with what.
+    #[error("is encrypted with AES, and needs a password")]
+    NeedsPassword,
+    /// It holds a disk byte by byte.
+    #[error("is raw, expected an image")]
+    NoImage,
     /// There is no snapshot by that name or ID.
     #[error("has no snapshot with the ID or name {wanted:?}")]
     NoSuchSnapshot {
@@ -214,6 +220,8 @@ impl Invalid {
             | Self::NamelessFile(_)
             | Self::ChainLoop
             | Self::ChainTooLong { .. }
+            | Self::NeedsPassword
+            | Self::NoImage
             | Self::NoSuchSnapshot { .. } => Side::Source,
         }
     }

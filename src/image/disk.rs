@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decompress::Decoders;
-use super::layer::{ImageLayer, Layer};
-use super::{HostFile, Image};
+use super::layer::Layer;
+use super::{HostFile, Image, Remark};
 use crate::error::{Corrupt, InUse, Result};
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{Change, FileSource, Kind, Source};
@@ -19,7 +19,7 @@ const ENOUGH: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Disk {
     /// The image itself, then what lies behind it.
-    layers: Vec<Layer>,
+    layers: Vec<Box<dyn Layer>>,
     size: u64,
     decoders: Decoders,
     /// The compressed cluster of which a part was read last.
@@ -59,10 +59,11 @@ impl DiskRun {
 }
 
 impl Disk {
-    pub(super) fn new(layers: Vec<Layer>, size: u64) -> Self {
+    /// A disk of at least one file.
+    pub(super) fn new(layers: Vec<Box<dyn Layer>>) -> Self {
         Self {
+            size: layers.first().map_or(0, |layer| layer.size()),
             layers,
-            size,
             decoders: Decoders::default(),
             last: Mutex::default(),
         }
@@ -73,32 +74,33 @@ impl Disk {
         self.size
     }
 
-    /// The image that was opened, without what lies behind it.
-    ///
-    /// # Panics
-    ///
-    /// Never: a disk is opened by its image.
-    pub fn image(&self) -> &Image {
-        match self.layers.first() {
-            Some(Layer::Image(layer)) => &layer.image,
-            _ => unreachable!("the first layer is the image by which the disk was opened"),
-        }
+    /// The image that was opened, without what lies behind it, if it is qcow2.
+    pub fn image(&self) -> Option<&Image> {
+        self.layers.first().and_then(|layer| layer.image())
     }
 
-    /// All images of the disk, from the one that was opened to the last that lies behind it.
-    pub fn images(&self) -> impl Iterator<Item = &Image> {
-        self.layers.iter().filter_map(|layer| match layer {
-            Layer::Image(layer) => Some(&layer.image),
-            Layer::Raw(_) => None,
+    /// The file of each image, from the one that was opened to the last that lies behind it; none of a raw disk.
+    pub fn files(&self) -> impl Iterator<Item = Option<&HostFile>> {
+        self.layers.iter().map(|layer| layer.file())
+    }
+
+    /// The images that are qcow2, and the number of the file that each is in.
+    pub fn images(&self) -> impl Iterator<Item = (usize, &Image)> {
+        let images = self.layers.iter().map(|layer| layer.image()).enumerate();
+        images.filter_map(|(number, image)| Some((number, image?)))
+    }
+
+    /// What its files say about themselves, and the names of these.
+    pub fn remarks(&self) -> impl Iterator<Item = (&Path, Remark)> {
+        self.layers.iter().flat_map(|layer| {
+            let remarks = layer.remarks().into_iter();
+            remarks.map(move |remark| (layer.path(), remark))
         })
     }
 
     /// The raw file at the end of the chain, if there is one that is not empty.
     pub fn raw(&self) -> Option<&FileSource> {
-        self.layers.iter().find_map(|layer| match layer {
-            Layer::Image(_) => None,
-            Layer::Raw(layer) => layer.source.as_ref(),
-        })
+        self.layers.iter().find_map(|layer| layer.raw())
     }
 
     /// Whether nothing lies behind the image.
@@ -108,13 +110,8 @@ impl Disk {
 
     /// The names of all files that are read, that of the image first.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.layers.iter().flat_map(|layer| {
-            let data = match layer {
-                Layer::Image(layer) => layer.image.data_file().map(HostFile::path),
-                Layer::Raw(_) => None,
-            };
-            [Some(layer.path()), data].into_iter().flatten()
-        })
+        let layers = self.layers.iter();
+        layers.flat_map(|layer| [Some(layer.path()), layer.data_path()].into_iter().flatten())
     }
 
     /// The first of its files that was seen to change since it was opened, and how.
@@ -135,8 +132,18 @@ impl Disk {
 
     /// What the reading is best aligned to, in bytes: the largest cluster of the chain.
     pub fn cluster_size(&self) -> u64 {
-        let sizes = self.images().map(|image| image.header.geometry().cluster_size());
+        let sizes = self.layers.iter().map(|layer| layer.cluster_size());
         sizes.max().unwrap_or(SECTOR)
+    }
+
+    /// The size of a cluster of the image that was opened, in bytes.
+    pub fn own_cluster_size(&self) -> u64 {
+        self.layers.first().map_or(SECTOR, |layer| layer.cluster_size())
+    }
+
+    /// How much of the disk is lost with a table of the image that cannot be read, in bytes.
+    pub(crate) fn table_reach(&self) -> u64 {
+        self.layers.first().map_or(SECTOR, |layer| layer.table_reach())
     }
 
     /// The longest range from `at` on, up to `limit` bytes, that is in one place of one file. It is never empty
@@ -215,16 +222,13 @@ impl Disk {
             buf.fill(0);
             return Ok(());
         };
-        let result = match (run.mapping, layer) {
-            (Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_), _) => {
+        let result = match run.mapping {
+            Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => {
                 buf.fill(0);
                 Ok(())
             }
-            (Mapping::Data(host), Layer::Image(layer)) => layer.image.read_data(host, buf),
-            (Mapping::Data(_) | Mapping::Compressed(_), Layer::Raw(layer)) => layer.read_at(at, buf),
-            (Mapping::Compressed(stream), Layer::Image(layer)) => {
-                self.read_compressed(run.depth, layer, stream, at, buf)
-            }
+            Mapping::Data(host) => layer.read(host, at, buf),
+            Mapping::Compressed(stream) => self.read_compressed(run.depth, layer.as_ref(), stream, at, buf),
         };
         result.map_err(|error| {
             if run.depth == 0 {
@@ -238,18 +242,18 @@ impl Disk {
     fn read_compressed(
         &self,
         depth: usize,
-        layer: &ImageLayer,
+        layer: &dyn Layer,
         stream: Stream,
         at: GuestOffset,
         buf: &mut [u8],
     ) -> Result<()> {
-        let cluster_size = layer.image.header.geometry().cluster_size();
+        let cluster_size = layer.cluster_size();
         let before = within(at.0, cluster_size);
         let start = at.0.saturating_sub(before);
-        let guest = start..start.saturating_add(cluster_size).min(layer.view.size);
+        let guest = start..start.saturating_add(cluster_size).min(layer.size());
         let decode = |cluster: &mut [u8]| {
             self.decoders
-                .with(|decoder| layer.image.decode(decoder, stream, guest, cluster))
+                .with(|decoder| layer.decode(decoder, stream, guest, cluster))
         };
         if to_u64(buf.len()) == cluster_size {
             return decode(buf);

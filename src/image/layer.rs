@@ -1,29 +1,93 @@
 //! The files of a disk, one behind the other.
 
+use std::fmt::Debug;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::decompress::Decoder;
-use super::{Image, Run, View};
-use crate::error::{Corrupt, Result};
+use super::{HostFile, Image, Remark, Run};
+use crate::error::Result;
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{Change, FileSource, Source};
-use crate::units::{GuestOffset, HostOffset, SECTOR, to_usize};
+use crate::units::{GuestOffset, HostOffset, SECTOR};
 
-/// One of the files of a disk.
-#[derive(Debug)]
-pub(super) enum Layer {
-    /// A qcow2 image.
-    Image(Box<ImageLayer>),
-    /// A raw file or device.
-    Raw(Box<RawLayer>),
-}
+/// One of the files of a disk, whatever its format: it tells which ranges of the disk it has, and reads them.
+pub(crate) trait Layer: Debug + Send + Sync {
+    /// The name it was opened by.
+    fn path(&self) -> &Path;
 
-/// An image in a certain state.
-#[derive(Debug)]
-pub(super) struct ImageLayer {
-    pub(super) image: Image,
-    pub(super) view: View,
+    /// Bytes of the disk that it speaks of.
+    fn size(&self) -> u64;
+
+    /// What reading is best aligned to, in bytes: a power of two.
+    fn cluster_size(&self) -> u64;
+
+    /// How much of the disk is lost with a table that cannot be read, in bytes.
+    fn table_reach(&self) -> u64 {
+        self.cluster_size()
+    }
+
+    /// The longest range from `at` on, up to `limit` bytes, that is in one place. It is never empty unless `at` is at
+    /// or behind the end, or `limit` is 0.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table is damaged there.
+    /// - [`Error::Io`](crate::Error::Io) if the file cannot be read.
+    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run>;
+
+    /// Fills `buf` with the bytes of the disk from `at` on, which are data at `host` and behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_at`](Self::run_at).
+    fn read(&self, host: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()>;
+
+    /// Decompresses the cluster that holds the bytes of `guest`.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_at`](Self::run_at).
+    fn decode(
+        &self,
+        decoder: &mut Decoder,
+        stream: Stream,
+        guest: Range<u64>,
+        cluster: &mut [u8],
+    ) -> Result<()>;
+
+    /// Which of its files was seen to change since it was opened, and how.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`](crate::Error::Io) if the system cannot tell.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a raw file is smaller.
+    fn change(&self) -> Result<Option<(&Path, Change)>>;
+
+    /// The file of an image.
+    fn file(&self) -> Option<&HostFile> {
+        None
+    }
+
+    /// A file besides the first that it reads.
+    fn data_path(&self) -> Option<&Path> {
+        None
+    }
+
+    /// What it says about itself that its reader should know.
+    fn remarks(&self) -> Vec<Remark> {
+        Vec::new()
+    }
+
+    /// What it is, if that is qcow2.
+    fn image(&self) -> Option<&Image> {
+        None
+    }
+
+    /// What it is, if that is a raw file that is not empty.
+    fn raw(&self) -> Option<&FileSource> {
+        None
+    }
 }
 
 /// A raw file or device; `None` if it is empty.
@@ -33,54 +97,21 @@ pub(super) struct RawLayer {
     pub(super) source: Option<FileSource>,
 }
 
-impl Layer {
-    /// Bytes of the disk that it speaks of.
-    pub(super) fn size(&self) -> u64 {
-        match self {
-            Self::Image(layer) => layer.view.size,
-            // Its last sector may be there in part only: the rest is a hole.
-            Self::Raw(layer) => {
-                let length = layer.source.as_ref().map_or(0, Source::len);
-                length.checked_next_multiple_of(SECTOR).unwrap_or(length)
-            }
-        }
+impl Layer for RawLayer {
+    fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// The name it was opened by.
-    pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Image(layer) => layer.image.file.path(),
-            Self::Raw(layer) => &layer.path,
-        }
+    /// Its last sector may be there in part only: the rest is a hole.
+    fn size(&self) -> u64 {
+        let length = self.source.as_ref().map_or(0, Source::len);
+        length.checked_next_multiple_of(SECTOR).unwrap_or(length)
     }
 
-    /// Which of its files was seen to change since it was opened, and how.
-    pub(super) fn change(&self) -> Result<Option<(&Path, Change)>> {
-        let change = match self {
-            Self::Image(layer) => layer.image.file.change()?,
-            Self::Raw(layer) => layer.source.as_ref().map_or(Ok(None), FileSource::change)?,
-        };
-        let data = match self {
-            Self::Image(layer) => layer.image.data_file(),
-            Self::Raw(_) => None,
-        };
-        match (change, data) {
-            (Some(change), _) => Ok(Some((self.path(), change))),
-            (None, Some(data)) => Ok(data.change()?.map(|change| (data.path(), change))),
-            (None, None) => Ok(None),
-        }
+    fn cluster_size(&self) -> u64 {
+        SECTOR
     }
 
-    /// As [`Image::run_at`].
-    pub(super) fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
-        match self {
-            Self::Image(layer) => layer.image.run_at(layer.view, at, limit),
-            Self::Raw(layer) => layer.run_at(at, limit),
-        }
-    }
-}
-
-impl RawLayer {
     fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
         let data = match &self.source {
             Some(source) => source.next_data(at.0)?,
@@ -97,45 +128,25 @@ impl RawLayer {
         })
     }
 
-    /// Fills `buf` with the bytes from `at` on, all of them in front of its end.
-    pub(super) fn read_at(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+    fn read(&self, _: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
         if let Some(source) = &self.source {
             return source.read_at(buf, at.0);
         }
         buf.fill(0);
         Ok(())
     }
-}
 
-impl Image {
-    /// Reads bytes of uncompressed clusters.
-    pub(crate) fn read_data(&self, host: HostOffset, buf: &mut [u8]) -> Result<()> {
-        let Some(file) = self.data_file() else {
-            return self.file.read_exact(buf, host);
-        };
-        file.read_exact(buf, host)
-            .map_err(|error| error.elsewhere(file.path()))
+    /// Never asked: nothing in it is compressed.
+    fn decode(&self, _: &mut Decoder, _: Stream, guest: Range<u64>, cluster: &mut [u8]) -> Result<()> {
+        self.read(HostOffset(guest.start), GuestOffset(guest.start), cluster)
     }
 
-    /// Decompresses the cluster that holds the bytes of `guest`.
-    pub(crate) fn decode(
-        &self,
-        decoder: &mut Decoder,
-        stream: Stream,
-        guest: Range<u64>,
-        cluster: &mut [u8],
-    ) -> Result<()> {
-        // At most two clusters: the bits of an entry hold no more.
-        decoder.stream.resize(to_usize(stream.length), 0);
-        self.file.read_exact(&mut decoder.stream, stream.at)?;
-        let compression = self.header.compression();
-        decoder.decode(compression, cluster).map_err(|fault| {
-            Corrupt::Stream {
-                at: stream.at,
-                fault,
-                lost: guest.into(),
-            }
-            .into()
-        })
+    fn change(&self) -> Result<Option<(&Path, Change)>> {
+        let change = self.source.as_ref().map_or(Ok(None), FileSource::change)?;
+        Ok(change.map(|change| (self.path(), change)))
+    }
+
+    fn raw(&self) -> Option<&FileSource> {
+        self.source.as_ref()
     }
 }

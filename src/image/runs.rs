@@ -102,7 +102,7 @@ impl Image {
 }
 
 /// Whether `next` goes on where `first` ends.
-fn continues(first: Run, next: Run) -> bool {
+pub(super) fn continues(first: Run, next: Run) -> bool {
     let is_behind = |a: HostOffset, b: HostOffset| a.0.checked_add(first.length) == Some(b.0);
     match (first.mapping, next.mapping) {
         (Mapping::Unallocated, Mapping::Unallocated) => match (first.room, next.room) {
@@ -318,7 +318,7 @@ fn number(image: &Image, last: &mut Option<Arc<Window>>, at: HostOffset) -> Resu
     Ok(number)
 }
 
-fn wrong(
+pub(super) fn wrong(
     table: &'static str,
     at: HostOffset,
     index: u64,

@@ -23,9 +23,13 @@ pub(super) struct Window {
 impl Window {
     /// The big-endian number at `at`; none if that is not within it.
     pub(super) fn number_at(&self, at: HostOffset) -> Option<u64> {
+        self.bytes_at(at).map(u64::from_be_bytes)
+    }
+
+    /// The 8 bytes at `at`; none if they are not within it.
+    pub(super) fn bytes_at(&self, at: HostOffset) -> Option<[u8; 8]> {
         let within = to_usize(at.0.checked_sub(self.start)?);
-        let bytes = self.bytes.get(within..)?.first_chunk()?;
-        Some(u64::from_be_bytes(*bytes))
+        self.bytes.get(within..)?.first_chunk().copied()
     }
 }
 

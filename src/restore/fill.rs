@@ -82,7 +82,7 @@ impl Filler<'_> {
     }
 
     fn window(&self, range: Range<u64>, window: &Window) -> Result<Filled> {
-        let cluster_size = self.disk.image().header().geometry().cluster_size();
+        let cluster_size = self.disk.own_cluster_size();
         let size = length(&range);
         // What has a checksum are whole clusters, the last one with zeros behind the end of the disk.
         let padded = if window.expected.is_empty() {

@@ -75,7 +75,7 @@ impl Warning {
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
             Self::Image {
-                remark: Remark::Dirty,
+                remark: Remark::Dirty | Remark::NeedsCheck,
                 ..
             }
             | Self::Changed

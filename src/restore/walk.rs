@@ -132,7 +132,7 @@ impl<'a> Walk<'a> {
         let (Some(checksums), Place::Run(_) | Place::Nothing) = (&mut self.checksums, place) else {
             return Ok(None);
         };
-        let cluster_size = self.disk.image().header().geometry().cluster_size();
+        let cluster_size = self.disk.own_cluster_size();
         let listed = checksums.next_listed(GuestCluster(self.at / cluster_size))?;
         Ok(listed.map(|cluster| cluster.0.saturating_mul(cluster_size)))
     }
@@ -153,9 +153,9 @@ impl<'a> Walk<'a> {
         let expected = match &mut self.checksums {
             None => Vec::new(),
             Some(checksums) => {
-                let geometry = self.disk.image().header().geometry();
-                let first = geometry.cluster_of(GuestOffset(self.at));
-                checksums.of(first..GuestCluster(geometry.clusters_for(end)))?
+                let cluster_size = self.disk.own_cluster_size();
+                let first = self.at.checked_div(cluster_size).unwrap_or(0);
+                checksums.of(GuestCluster(first)..GuestCluster(end.div_ceil(cluster_size)))?
             }
         };
         Ok(Job {
@@ -208,7 +208,7 @@ impl<'a> Walk<'a> {
                 ..
             }
         ) {
-            let reach = self.disk.image().header().geometry().l2_reach();
+            let reach = self.disk.table_reach();
             reach
                 .min(cluster_size.saturating_mul(UNREADABLE_ENTRIES))
                 .max(cluster_size)

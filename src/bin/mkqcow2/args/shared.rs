@@ -102,6 +102,7 @@ impl Access {
             data_file: self.data_file.clone(),
             follow: self.follow,
             snapshot: self.snapshot.clone(),
+            password: None,
         }
     }
 }
@@ -111,6 +112,8 @@ impl Access {
 pub(crate) enum FormatArg {
     Raw,
     Qcow2,
+    Qcow,
+    Qed,
 }
 
 impl FormatArg {
@@ -118,6 +121,8 @@ impl FormatArg {
         match self {
             Self::Raw => Format::Raw,
             Self::Qcow2 => Format::Qcow2,
+            Self::Qcow => Format::Qcow,
+            Self::Qed => Format::Qed,
         }
     }
 }

@@ -65,10 +65,8 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
 fn warn(args: &Args, map: &Map) {
     match map {
         Map::Image(map) => {
-            for image in map.disk().images() {
-                for remark in image.remarks() {
-                    say_of(image.file().path(), &format!("warning: {remark}"));
-                }
+            for (path, remark) in map.disk().remarks() {
+                say_of(path, &format!("warning: {remark}"));
             }
         }
         Map::Raw(map) => {

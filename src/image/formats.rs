@@ -1,0 +1,146 @@
+//! The formats of images. A new one is a line here, and a file or folder that opens it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::layer::Layer;
+use super::windows::Windows;
+use super::{Access, HostFile, qcow, qcow2, qed};
+use crate::devices::FileId;
+use crate::error::{Invalid, Result};
+use crate::format::header::MAGIC;
+use crate::units::HostOffset;
+
+/// How a file or device holds a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Byte by byte.
+    Raw,
+    /// As a qcow2 image.
+    Qcow2,
+    /// As an image of QCOW version 1.
+    Qcow,
+    /// As a QED image.
+    Qed,
+}
+
+/// A format of images.
+#[derive(Debug)]
+struct Known {
+    format: Format,
+    name: &'static str,
+    /// How its files begin.
+    magic: &'static [u8],
+    open: fn(HostFile, &Opening<'_>) -> Result<Opened>,
+}
+
+/// All of them. The first is meant whose magic it is.
+const KNOWN: [Known; 3] = [
+    Known {
+        format: Format::Qcow,
+        name: "qcow",
+        magic: &qcow::MAGIC,
+        open: qcow::open,
+    },
+    Known {
+        format: Format::Qcow2,
+        name: "qcow2",
+        magic: &MAGIC,
+        open: qcow2::open,
+    },
+    Known {
+        format: Format::Qed,
+        name: "qed",
+        magic: &qed::MAGIC,
+        open: qed::open,
+    },
+];
+
+/// The longest magic.
+const LONGEST: usize = 8;
+
+/// How one image of a disk is opened.
+#[derive(Debug)]
+pub(super) struct Opening<'a> {
+    /// Which of the files of the disk it is, counted from 0.
+    pub(super) number: u32,
+    /// The tables that all files of the disk keep in memory.
+    pub(super) windows: Arc<Windows>,
+    /// What was asked for.
+    pub(super) access: &'a Access,
+}
+
+/// An image that was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) layer: Box<dyn Layer>,
+    /// All files that it takes.
+    pub(super) files: Vec<FileId>,
+    /// Where to look for what is not allocated in it.
+    pub(super) backing: Option<Backing>,
+}
+
+/// What an image says of its backing file.
+#[derive(Debug)]
+pub(super) struct Backing {
+    /// As the image has it.
+    pub(super) name: OsString,
+    /// The name of its format, if the image tells that.
+    pub(super) format: Option<String>,
+}
+
+impl Format {
+    /// The format that was given, or else the one whose magic the file begins with. A raw disk may begin with any, if
+    /// whoever writes to it wants that.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is neither a regular file nor a block device.
+    /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
+    pub fn of(path: &Path, given: Option<Self>) -> Result<Self> {
+        match given {
+            Some(given) => Ok(given),
+            None => Self::seen(path),
+        }
+    }
+
+    fn seen(path: &Path) -> Result<Self> {
+        let file = HostFile::open(path)?;
+        let mut bytes = [0; LONGEST];
+        let read = file.read(&mut bytes, HostOffset(0))?;
+        let begin = bytes.get(..read).unwrap_or_default();
+        let known = KNOWN.iter().find(|known| begin.starts_with(known.magic));
+        Ok(known.map_or(Self::Raw, |known| known.format))
+    }
+
+    /// Its name, as in the options of QEMU.
+    pub fn name(self) -> &'static str {
+        self.known().map_or("raw", |known| known.name)
+    }
+
+    /// Opens an image of this format.
+    ///
+    /// # Errors
+    ///
+    /// Those of the format; [`Error::Invalid`](crate::Error::Invalid) if it is raw.
+    pub(super) fn open(self, file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
+        let known = self.known().ok_or(Invalid::NoImage)?;
+        (known.open)(file, opening)
+    }
+
+    /// The format by that name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "raw" | "file" | "host_device" => Some(Self::Raw),
+            _ => KNOWN
+                .iter()
+                .find(|known| known.name == name)
+                .map(|known| known.format),
+        }
+    }
+
+    fn known(self) -> Option<&'static Known> {
+        KNOWN.iter().find(|known| known.format == self)
+    }
+}

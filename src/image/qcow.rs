@@ -1,0 +1,123 @@
+//! Version 1 of QCOW. Source: QEMU, `block/qcow.c`; the header is told in issue trackers only, there is no other
+//! specification.
+
+mod header;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+
+pub(crate) use header::Header;
+pub(super) use header::MAGIC;
+
+use super::HostFile;
+use super::cipher::Cipher;
+use super::formats::{Backing, Opened, Opening};
+use super::two_level::{Entries, Tables, TwoLevel};
+use crate::error::{Expected, Result};
+use crate::format::mapping::{Mapping, Stream};
+use crate::units::{HostOffset, to_usize};
+
+/// Bit 63 of an entry of the second level: the cluster is compressed.
+const COMPRESSED: u64 = 1 << 63;
+
+/// Opens an image.
+pub(super) fn open(file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
+    opening.access.refuse_of_plain()?;
+    let header = Header::read(&file)?;
+    let backing = match &header.backing {
+        None => None,
+        Some(place) => {
+            // At most 1023.
+            let mut name = vec![0; to_usize(place.end.saturating_sub(place.start))];
+            file.read_exact(&mut name, HostOffset(place.start))?;
+            let name = OsString::from_vec(name);
+            Some(Backing { name, format: None })
+        }
+    };
+    let cipher = header
+        .is_encrypted
+        .then(|| Cipher::of(opening.access))
+        .transpose()?;
+    let files = vec![file.id()];
+    let image = TwoLevel {
+        file,
+        tables: Tables {
+            number: opening.number,
+            windows: Arc::clone(&opening.windows),
+        },
+        shape: header.shape,
+        entries: Box::new(QcowEntries {
+            cluster_bits: header.cluster_bits,
+        }),
+        cipher,
+        remark: None,
+    };
+    image.validate()?;
+    Ok(Opened {
+        layer: Box::new(image),
+        files,
+        backing,
+    })
+}
+
+/// Offsets are bytes of the file, not aligned to anything.
+#[derive(Debug)]
+struct QcowEntries {
+    /// 9 to 16.
+    cluster_bits: u32,
+}
+
+impl Entries for QcowEntries {
+    fn number(&self, bytes: [u8; 8]) -> u64 {
+        u64::from_be_bytes(bytes)
+    }
+
+    fn table(&self, entry: u64) -> Result<Option<HostOffset>, Expected> {
+        Ok((entry != 0).then_some(HostOffset(entry)))
+    }
+
+    fn cluster(&self, entry: u64) -> Result<Mapping, Expected> {
+        if entry == 0 {
+            return Ok(Mapping::Unallocated);
+        }
+        if entry & COMPRESSED == 0 {
+            return Ok(Mapping::Data(HostOffset(entry)));
+        }
+        let offset_bits = 63_u32.saturating_sub(self.cluster_bits);
+        let length = (entry & !COMPRESSED).checked_shr(offset_bits).unwrap_or(0);
+        if length == 0 {
+            return Err(Expected::That(
+                "the length of a compressed cluster in its upper bits",
+            ));
+        }
+        let at = entry & 1_u64.checked_shl(offset_bits).unwrap_or(0).saturating_sub(1);
+        Ok(Mapping::Compressed(Stream {
+            at: HostOffset(at),
+            length,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_tell_where_and_how_long() {
+        let entries = QcowEntries { cluster_bits: 12 };
+        assert_eq!(entries.cluster(0), Ok(Mapping::Unallocated));
+        assert_eq!(entries.cluster(0x1234), Ok(Mapping::Data(HostOffset(0x1234))));
+        let stream = Stream {
+            at: HostOffset(0x1235),
+            length: 4095,
+        };
+        assert_eq!(
+            entries.cluster(1 << 63 | 4095 << 51 | 0x1235),
+            Ok(Mapping::Compressed(stream))
+        );
+        assert!(entries.cluster(1 << 63 | 0x1235).is_err());
+        assert_eq!(entries.table(0x201), Ok(Some(HostOffset(0x201))));
+        assert_eq!(entries.number([0, 0, 0, 0, 0, 0, 2, 1]), 0x201);
+    }
+}

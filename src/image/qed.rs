@@ -1,0 +1,110 @@
+//! QED. Spec: QEMU, `docs/interop/qed_spec.txt` (it was `docs/specs/qed_spec.txt` once).
+
+mod header;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+
+pub(crate) use header::Header;
+pub(super) use header::MAGIC;
+
+use super::formats::{Backing, Opened, Opening};
+use super::two_level::{Entries, Tables, TwoLevel};
+use super::{HostFile, Remark};
+use crate::error::{Expected, Result};
+use crate::format::mapping::Mapping;
+use crate::units::{HostOffset, to_usize};
+
+/// Opens an image.
+pub(super) fn open(file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
+    opening.access.refuse_of_plain()?;
+    let header = Header::read(&file)?;
+    let backing = match &header.backing {
+        None => None,
+        Some(place) => {
+            // At most 1023.
+            let mut name = vec![0; to_usize(place.end.saturating_sub(place.start))];
+            file.read_exact(&mut name, HostOffset(place.start))?;
+            Some(Backing {
+                name: OsString::from_vec(name),
+                format: header.is_backing_raw.then(|| "raw".to_owned()),
+            })
+        }
+    };
+    let files = vec![file.id()];
+    let image = TwoLevel {
+        file,
+        tables: Tables {
+            number: opening.number,
+            windows: Arc::clone(&opening.windows),
+        },
+        shape: header.shape,
+        entries: Box::new(QedEntries {
+            cluster_size: header.shape.cluster_size,
+        }),
+        cipher: None,
+        remark: header.needs_check.then_some(Remark::NeedsCheck),
+    };
+    image.validate()?;
+    Ok(Opened {
+        layer: Box::new(image),
+        files,
+        backing,
+    })
+}
+
+/// Offsets are bytes of the file, multiples of the cluster size.
+#[derive(Debug)]
+struct QedEntries {
+    /// A power of two.
+    cluster_size: u64,
+}
+
+impl QedEntries {
+    fn aligned(&self, entry: u64) -> Result<HostOffset, Expected> {
+        if entry.is_multiple_of(self.cluster_size) {
+            Ok(HostOffset(entry))
+        } else {
+            Err(Expected::MultipleOf(self.cluster_size))
+        }
+    }
+}
+
+impl Entries for QedEntries {
+    fn number(&self, bytes: [u8; 8]) -> u64 {
+        u64::from_le_bytes(bytes)
+    }
+
+    fn table(&self, entry: u64) -> Result<Option<HostOffset>, Expected> {
+        match entry {
+            0 => Ok(None),
+            entry => self.aligned(entry).map(Some),
+        }
+    }
+
+    fn cluster(&self, entry: u64) -> Result<Mapping, Expected> {
+        match entry {
+            0 => Ok(Mapping::Unallocated),
+            1 => Ok(Mapping::Zero),
+            entry => self.aligned(entry).map(Mapping::Data),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_offsets_zeros_or_nothing() {
+        let entries = QedEntries { cluster_size: 4096 };
+        assert_eq!(entries.cluster(0), Ok(Mapping::Unallocated));
+        assert_eq!(entries.cluster(1), Ok(Mapping::Zero));
+        assert_eq!(entries.cluster(8192), Ok(Mapping::Data(HostOffset(8192))));
+        assert_eq!(entries.cluster(2), Err(Expected::MultipleOf(4096)));
+        assert_eq!(entries.table(0), Ok(None));
+        assert_eq!(entries.table(1), Err(Expected::MultipleOf(4096)));
+        assert_eq!(entries.number([1, 2, 0, 0, 0, 0, 0, 0]), 0x201);
+    }
+}
