@@ -1,6 +1,7 @@
 //! The main job: a source becomes an image.
 
 mod options;
+mod origin;
 mod report;
 
 use std::ops::Range;
@@ -8,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 pub use options::Options;
+use origin::Origin;
 pub use report::{Plan, Report, Warning};
 
 use crate::allocation::{self, Allocation, AllocationMap};
@@ -23,7 +25,6 @@ use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
 use crate::sink::{FirstPass, Kept, Outlet, Place, Published, Sink};
 use crate::source::rescue;
-use crate::source::{self, FileSource, Open, Source};
 use crate::units::{self, to_usize};
 
 /// How much a worker does in one go, in bytes, unless a cluster is larger. Written in one go too, which lets the
@@ -40,7 +41,7 @@ const MAX_UNREADABLE: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Imaging {
     options: Options,
-    source: FileSource,
+    origin: Origin,
     outlet: Outlet,
     allocation: Allocation,
     design: Design,
@@ -61,23 +62,18 @@ impl Imaging {
         let begun = Instant::now();
         let image = image.into();
         options.refuse_contradictions(&image)?;
-        let source = source::open(
-            source,
-            Open {
-                part: options.part,
-                force: options.force,
-            },
-        )?;
-        let outlet = Outlet::resolve(&image, options.no_clobber, source.subject())?;
+        let origin = Origin::open(source, &options)?;
+        let outlet = Outlet::resolve(&image, options.no_clobber, &origin.subjects())?;
+        let source = origin.source();
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
         })?;
-        let allocation = allocation::scan(&source, options.scan)?;
+        let allocation = allocation::scan(source, options.scan)?;
         let design = design(&allocation.map, &options)?;
         Ok(Self {
             options,
-            source,
+            origin,
             outlet,
             allocation,
             design,
@@ -96,14 +92,15 @@ impl Imaging {
     /// What will be done.
     pub fn plan(&self) -> Plan<'_> {
         Plan {
-            kind: self.source.kind(),
+            kind: self.origin.source().kind(),
             size: self.design.geometry.size(),
             allocation: &self.allocation,
             image_size: self.design.image_size(),
             is_exact: self.way() == Way::Streamed,
             room_needed: self.design.room_needed(),
             free_space: self.outlet.free_space(),
-            in_use: self.source.writer(),
+            in_use: self.origin.source().writer(),
+            remarks: self.origin.remarks(),
         }
     }
 
@@ -118,14 +115,14 @@ impl Imaging {
     /// - [`Error::Corrupt`](crate::Error::Corrupt) if the source shrinks, disappears, or is unreadable in too many
     ///   places.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
-        let source = &self.source;
+        let origin = &self.origin;
         let mut warnings = self.plan().warnings();
         let way = self.way();
         let mut sink = self
             .outlet
             .open(self.options.cleanup.clone(), self.options.sync)?;
         let copying = Copying {
-            source,
+            origin,
             map: &self.allocation.map,
             design: self.design,
             options: &self.options,
@@ -138,7 +135,7 @@ impl Imaging {
         };
         progress.begin(Phase::Syncing, 0);
         sink.sync()?;
-        if let Some(change) = source.change()? {
+        if let Some(change) = origin.change()? {
             warnings.push(Warning::SourceChanged(change));
         }
         if !copied.unreadable.is_empty() {
@@ -196,7 +193,7 @@ enum Way {
 /// What it takes to copy.
 #[derive(Clone, Copy)]
 struct Copying<'a> {
-    source: &'a FileSource,
+    origin: &'a Origin,
     map: &'a AllocationMap,
     design: Design,
     options: &'a Options,
@@ -221,7 +218,7 @@ impl Copying<'_> {
     fn two_pass(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
         let mut first = FirstPass::new(self.design.front(), sink);
         let (before, _) = self.packed(Phase::Measuring, &mut first)?;
-        if self.source.change()?.is_some() {
+        if self.origin.change()?.is_some() {
             // Before anything is sent, not after hours of it.
             return Err(Corrupt::Changed.into());
         }
@@ -253,7 +250,7 @@ impl Copying<'_> {
         let (buffers, stream_buffers) = (Buffers::default(), Buffers::default());
         let compressors = self.options.compression.map(Compressors::new);
         let encoder = Encoder {
-            source: self.source,
+            source: self.origin.source(),
             on_read_error: self.options.on_read_error,
             cluster_size,
             buffers: &buffers,
@@ -275,7 +272,7 @@ impl Copying<'_> {
         let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);
         pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take)?;
         // A source that shrank may have been cut where a hole was seen: then the image must not get its end.
-        self.source.change()?;
+        self.origin.change()?;
         Ok(Copied { read, unreadable })
     }
 }

@@ -3,6 +3,7 @@
 //! Everything is read from `/proc` and `/sys`; nothing is opened for writing.
 
 pub(crate) mod claim;
+mod locks;
 pub mod mounts;
 mod sysfs;
 pub mod usage;
@@ -156,6 +157,12 @@ impl Kernel {
     /// The files and devices that are swapped to; none where the kernel does not say.
     pub fn swaps(&self) -> Vec<PathBuf> {
         std::fs::read(self.proc.join("swaps")).map_or_else(|_| Vec::new(), |text| mounts::parse_swaps(&text))
+    }
+
+    /// The files, device nodes included, that a virtual machine may write to; none where the kernel does not say.
+    pub fn guests(&self) -> Vec<FileId> {
+        let text = std::fs::read(self.proc.join("locks")).unwrap_or_default();
+        locks::parse_locks(&String::from_utf8_lossy(&text))
     }
 
     /// What the filesystem that holds `path` stands on: its device, the disk of that partition, the devices

@@ -14,6 +14,7 @@ mod formats;
 mod host;
 mod layer;
 mod listed;
+mod part;
 pub(crate) mod qcow;
 mod qcow2;
 pub(crate) mod qed;
@@ -34,6 +35,7 @@ pub(crate) use decompress::Decoders;
 pub use disk::{Disk, DiskRun};
 pub use formats::Format;
 pub use host::HostFile;
+pub use part::DiskPart;
 pub use runs::{Run, View};
 
 use crate::error::{Corrupt, Error, Expected, Features, Invalid, Result, Unsupported};

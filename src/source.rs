@@ -91,7 +91,11 @@ pub struct Part {
 
 impl Part {
     /// Offset and length of the part in a source of `size` bytes.
-    fn within(self, size: u64) -> Result<(u64, u64), Invalid> {
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] if it lies outside, or is not aligned to sectors.
+    pub(crate) fn within(self, size: u64) -> Result<(u64, u64), Invalid> {
         let Self { offset, length } = self;
         for (what, found) in [("offset", Some(offset)), ("length", length)] {
             if let Some(found) = found.filter(|found| !found.is_multiple_of(SECTOR)) {

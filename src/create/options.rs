@@ -6,6 +6,7 @@ use crate::allocation::Scan;
 use crate::error::Invalid;
 use crate::format::geometry::ClusterSize;
 use crate::format::header::{Compat, Compression};
+use crate::image::{Access, Format};
 use crate::pipeline::compress::Codec;
 use crate::sink::{Cleanup, Place};
 use crate::source::Part;
@@ -29,6 +30,10 @@ pub struct Options {
     pub two_pass: bool,
     /// How to find out what is in use.
     pub scan: Scan,
+    /// What the source is: raw if that is not given, and refused if it begins like an image.
+    pub format: Option<Format>,
+    /// If the source is an image: what of it is read, and which other files may be opened for that.
+    pub access: Access,
     /// Which part of the source to image.
     pub part: Part,
     /// Whether to image a source that is in use.
@@ -72,6 +77,8 @@ impl Default for Options {
             dedupe_memory: None,
             two_pass: false,
             scan: Scan::default(),
+            format: None,
+            access: Access::default(),
             part: Part::default(),
             force: false,
             on_read_error: OnReadError::default(),

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::allocation::{Allocation, Region};
 use crate::error::{InUse, Side};
+use crate::image::Remark;
 use crate::layout::Written;
 use crate::source::{Change, Kind};
 
@@ -16,6 +18,14 @@ pub enum Warning {
     /// The source was imaged although it was in use.
     #[error("the source is {0}: imaged all the same, with what is free in it; files may not be consistent")]
     SourceInUse(InUse),
+    /// The source is an image, or needs one, that says something about itself.
+    #[error("{}{remark}", backing(path.as_ref()))]
+    Image {
+        /// What it says.
+        remark: Remark,
+        /// The path of an image behind the first.
+        path: Option<PathBuf>,
+    },
     /// What tells what is free in the source, or in a partition of it, cannot be trusted. Nothing is lost by it.
     #[error("{}{why}: copied whole", place(*partition, *name))]
     CopiedWhole {
@@ -51,6 +61,7 @@ impl Warning {
     pub fn side(&self) -> Side {
         match self {
             Self::SourceInUse(_)
+            | Self::Image { .. }
             | Self::CopiedWhole { .. }
             | Self::SourceChanged(_)
             | Self::Unreadable { .. } => Side::Source,
@@ -61,8 +72,21 @@ impl Warning {
     /// Whether the image may not be what it should be.
     pub fn matters(&self) -> bool {
         match self {
-            Self::SourceChanged(_) | Self::Unreadable { .. } | Self::NotDurable(_) | Self::Elsewhere => true,
-            Self::SourceInUse(_) | Self::CopiedWhole { .. } | Self::OwnerNotKept => false,
+            Self::Image {
+                remark: Remark::Corrupt,
+                ..
+            }
+            | Self::SourceChanged(_)
+            | Self::Unreadable { .. }
+            | Self::NotDurable(_)
+            | Self::Elsewhere => true,
+            Self::Image {
+                remark: Remark::Dirty | Remark::NeedsCheck,
+                ..
+            }
+            | Self::SourceInUse(_)
+            | Self::CopiedWhole { .. }
+            | Self::OwnerNotKept => false,
         }
     }
 
@@ -76,6 +100,11 @@ impl Warning {
             })
         })
     }
+}
+
+/// The name of a backing file, to be put in front of what it says.
+fn backing(path: Option<&PathBuf>) -> String {
+    path.map_or_else(String::new, |path| format!("backing file {}: ", path.display()))
 }
 
 /// Where in the source, to be put in front of what is wrong there.
@@ -108,6 +137,8 @@ pub struct Plan<'a> {
     pub free_space: Option<u64>,
     /// Who might write to the source meanwhile.
     pub in_use: Option<&'a InUse>,
+    /// What the images that are read say of themselves; those behind the first with their paths.
+    pub remarks: Vec<(Remark, Option<PathBuf>)>,
 }
 
 impl Plan<'_> {
@@ -115,7 +146,9 @@ impl Plan<'_> {
     pub fn warnings(&self) -> Vec<Warning> {
         let in_use = self.in_use.cloned().map(Warning::SourceInUse);
         let doubts = Warning::of_doubts(&self.allocation.regions);
-        in_use.into_iter().chain(doubts).collect()
+        let remarks = self.remarks.iter().cloned();
+        let remarks = remarks.map(|(remark, path)| Warning::Image { remark, path });
+        in_use.into_iter().chain(remarks).chain(doubts).collect()
     }
 }
 

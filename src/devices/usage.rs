@@ -1,10 +1,10 @@
 //! Who uses a file or device: whether anybody might write to it while it is read, or read it while it is written.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::mounts::Mount;
-use super::{DeviceNumber, Kernel, Layer, Layers, Subject};
+use super::{DeviceNumber, FileId, Kernel, Layer, Layers, Subject};
 use crate::error::InUse;
 
 /// All who could use the layers of a file or device.
@@ -14,10 +14,12 @@ pub struct Users {
     layers: Layers,
     mounts: Vec<Mount>,
     swaps: Vec<PathBuf>,
+    guests: Vec<FileId>,
 }
 
 impl Kernel {
-    /// Who uses a file or device: filesystems mounted from any of its [layers](Self::layers), and swap.
+    /// Who uses a file or device: filesystems mounted from any of its [layers](Self::layers), swap, and virtual
+    /// machines.
     ///
     /// # Errors
     ///
@@ -34,6 +36,7 @@ impl Kernel {
             layers,
             mounts,
             swaps: self.swaps(),
+            guests: self.guests(),
         })
     }
 }
@@ -43,6 +46,7 @@ impl Users {
     pub fn writer(&self) -> Option<InUse> {
         self.writable_mount()
             .or_else(|| self.swap())
+            .or_else(|| self.guest())
             .or_else(|| self.volume())
     }
 
@@ -51,6 +55,7 @@ impl Users {
         self.writable_mount()
             .or_else(|| self.any_mount())
             .or_else(|| self.swap())
+            .or_else(|| self.guest())
             .or_else(|| self.holder())
     }
 
@@ -121,6 +126,24 @@ impl Users {
             .iter()
             .find(|layer| is_swap(Subject::Device(layer.number)))?;
         Some(InUse::Swap {
+            device: self.other_than_subject(layer),
+        })
+    }
+
+    fn guest(&self) -> Option<InUse> {
+        if let Subject::File(file) = self.subject
+            && self.guests.contains(&file)
+        {
+            return Some(InUse::Guest { device: None });
+        }
+        let is_locked = |layer: &&Layer| {
+            let node = Path::new("/dev/block").join(layer.number.to_string());
+            // Who locks a device locks its node.
+            let id = node.metadata().map(|metadata| FileId::of(&metadata));
+            id.is_ok_and(|id| self.guests.contains(&id))
+        };
+        let layer = self.layers.all.iter().find(is_locked)?;
+        Some(InUse::Guest {
             device: self.other_than_subject(layer),
         })
     }

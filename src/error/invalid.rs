@@ -168,6 +168,9 @@ pub enum Invalid {
     /// It is encrypted, and nobody said with what.
     #[error("is encrypted with AES, and needs a password")]
     NeedsPassword,
+    /// It begins like an image, and nobody said what is wanted of it.
+    #[error("begins like a {0} image")]
+    LooksLikeImage(&'static str),
     /// It holds a disk byte by byte.
     #[error("is raw, expected an image")]
     NoImage,
@@ -221,6 +224,7 @@ impl Invalid {
             | Self::ChainLoop
             | Self::ChainTooLong { .. }
             | Self::NeedsPassword
+            | Self::LooksLikeImage(_)
             | Self::NoImage
             | Self::NoSuchSnapshot { .. } => Side::Source,
         }
@@ -263,6 +267,12 @@ pub enum InUse {
         /// The device made of it, with its name where it has one.
         by: String,
         /// The partition that is held, where it is not what was asked about.
+        device: Option<String>,
+    },
+    /// A virtual machine has it open for writing.
+    #[error("open for writing by QEMU{}", through(device.as_ref()))]
+    Guest {
+        /// The partition, holder or loop device that it has, where it is not what was asked about.
         device: Option<String>,
     },
     /// The kernel says so, but not why.

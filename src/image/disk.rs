@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::decompress::Decoders;
 use super::layer::Layer;
 use super::{HostFile, Image, Remark};
+use crate::devices::Subject;
 use crate::error::{Corrupt, InUse, Result};
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{Change, FileSource, Kind, Source};
@@ -84,6 +85,18 @@ impl Disk {
         self.layers.iter().map(|layer| layer.file())
     }
 
+    /// All files of all images.
+    pub(crate) fn host_files(&self) -> impl Iterator<Item = &HostFile> {
+        let layers = self.layers.iter();
+        layers.flat_map(|layer| [layer.file(), layer.data_file()].into_iter().flatten())
+    }
+
+    /// All files and devices that are read.
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        let files = self.host_files().map(HostFile::subject);
+        files.chain(self.raw().map(FileSource::subject)).collect()
+    }
+
     /// The images that are qcow2, and the number of the file that each is in.
     pub fn images(&self) -> impl Iterator<Item = (usize, &Image)> {
         let images = self.layers.iter().map(|layer| layer.image()).enumerate();
@@ -111,7 +124,11 @@ impl Disk {
     /// The names of all files that are read, that of the image first.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let layers = self.layers.iter();
-        layers.flat_map(|layer| [Some(layer.path()), layer.data_path()].into_iter().flatten())
+        layers.flat_map(|layer| {
+            [Some(layer.path()), layer.data_file().map(HostFile::path)]
+                .into_iter()
+                .flatten()
+        })
     }
 
     /// The first of its files that was seen to change since it was opened, and how.

@@ -70,7 +70,7 @@ pub(crate) trait Layer: Debug + Send + Sync {
     }
 
     /// A file besides the first that it reads.
-    fn data_path(&self) -> Option<&Path> {
+    fn data_file(&self) -> Option<&HostFile> {
         None
     }
 

@@ -115,8 +115,8 @@ impl Layer for Qcow2Layer {
         Some(&self.image.file)
     }
 
-    fn data_path(&self) -> Option<&Path> {
-        self.image.data_file().map(HostFile::path)
+    fn data_file(&self) -> Option<&HostFile> {
+        self.image.data_file()
     }
 
     fn remarks(&self) -> Vec<Remark> {

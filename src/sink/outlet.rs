@@ -21,19 +21,21 @@ pub enum Outlet {
 }
 
 impl Outlet {
-    /// Finds out what is there, and refuses what must not be overwritten while `source` is read. Changes nothing.
+    /// Finds out what is there, and refuses what must not be overwritten while `sources` are read. Changes nothing.
     ///
     /// # Errors
     ///
     /// - [`Error::Invalid`] if it is no place for an image, is the source, or lies on it.
     /// - [`Error::Io`] if the system refuses to tell, or to let it be written to.
-    pub fn resolve(place: &Place, no_clobber: bool, source: Subject) -> Result<Self> {
+    pub fn resolve(place: &Place, no_clobber: bool, sources: &[Subject]) -> Result<Self> {
         let path = match place {
-            Place::Stdout => return for_stream(source),
+            Place::Stdout => return for_stream(sources),
             Place::Path(path) => path,
         };
         let target = Target::resolve(path, no_clobber)?;
-        refuse_own_source(source, target.file_id(), target.directory())?;
+        for source in sources {
+            refuse_own_source(*source, target.file_id(), target.directory())?;
+        }
         Ok(Self::File(target))
     }
 
@@ -64,15 +66,18 @@ impl Outlet {
     }
 }
 
-fn for_stream(source: Subject) -> Result<Outlet> {
-    let read = match source {
-        Subject::File(file) => vec![file],
-        Subject::Device(_) => Vec::new(),
+fn for_stream(sources: &[Subject]) -> Result<Outlet> {
+    let file = |source: &Subject| match source {
+        Subject::File(file) => Some(*file),
+        Subject::Device(_) => None,
     };
+    let read: Vec<_> = sources.iter().filter_map(file).collect();
     if let Some(file) = stdout::refuse(&io::stdout(), &read)? {
         let metadata = file.metadata();
         let metadata = metadata.map_err(|error| Error::target_io(Action::Examine, error))?;
-        refuse_own_source(source, Some(FileId::of(&metadata)), &own_path(&file))?;
+        for source in sources {
+            refuse_own_source(*source, Some(FileId::of(&metadata)), &own_path(&file))?;
+        }
         let before = begins_at(&file, &metadata).map_err(|error| Error::target_io(Action::Examine, error))?;
         if before > 0 {
             return Err(Invalid::StdoutInMiddle { before }.into());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use super::shared::{Json, Shown, is_dash};
+use super::shared::{Access, FormatArg, Json, Shown, is_dash};
 use super::values::{
     Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size, parse_threads,
 };
@@ -73,6 +73,13 @@ pub(crate) struct Create {
     /// How to find what is in use: auto (maps of filesystems, and holes) or sparse (holes only)
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
     scan: ScanArg,
+
+    /// What SOURCE is: raw, qcow2, qcow or qed [default: raw; a file that begins like an image is refused]
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    source_format: Option<FormatArg>,
+
+    #[command(flatten)]
+    access: Access,
 
     /// Begin at this byte of SOURCE, a multiple of 512
     #[arg(long, value_name = "SIZE", default_value = "0", allow_negative_numbers = true, value_parser = parse_size)]
@@ -213,6 +220,8 @@ impl Create {
                 ScanArg::Auto => Scan::Auto,
                 ScanArg::Sparse => Scan::Sparse,
             },
+            format: self.source_format.map(FormatArg::meant),
+            access: self.access.files(),
             part: Part {
                 offset: self.offset,
                 length: self.length,

@@ -6,10 +6,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
-use super::values::parse_threads;
+use super::values::{parse_threads, read_password};
 use crate::bar;
-use mkqcow2::image::Format;
+use mkqcow2::image::{Format, Password};
 use mkqcow2::sink::Place;
 
 /// Whether it is no name of a file, but stands for standard input or output.
@@ -92,6 +93,10 @@ pub(crate) struct Access {
     /// Read the disk as it was in an internal snapshot
     #[arg(long, value_name = "NAME-OR-ID")]
     pub(crate) snapshot: Option<String>,
+
+    /// Decrypt an image that is encrypted with AES with the password in FILE
+    #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(read_password))]
+    password_file: Option<Password>,
 }
 
 impl Access {
@@ -102,7 +107,7 @@ impl Access {
             data_file: self.data_file.clone(),
             follow: self.follow,
             snapshot: self.snapshot.clone(),
-            password: None,
+            password: self.password_file.clone(),
         }
     }
 }

@@ -1,9 +1,14 @@
 //! Values of options: what is typed, and what is wrong with it.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use mkqcow2::format::geometry::ClusterSize;
+use mkqcow2::image::Password;
 use mkqcow2::pipeline::compress::Codec;
+use mkqcow2::units::to_u64;
 
 /// A number of bytes: digits, then nothing or one of K, M, G, T, P, E with or without `iB`.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
@@ -42,6 +47,28 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 pub(super) fn parse_cluster_size(text: &str) -> Result<ClusterSize, String> {
     let bytes = parse_size(text)?;
     ClusterSize::new(bytes).ok_or_else(|| format!("{bytes} bytes, expected a power of two from 512 to 2M"))
+}
+
+/// The most that is read of a file with a password, in bytes.
+const MAX_PASSWORD: u64 = 4096;
+
+/// A password: what is in the file, but for a line feed at its end.
+pub(super) fn read_password(path: PathBuf) -> io::Result<Password> {
+    let mut bytes = Vec::new();
+    let read = File::open(path)?
+        .take(MAX_PASSWORD.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    let refused = |why: &str| Err(io::Error::other(why));
+    if to_u64(read) > MAX_PASSWORD {
+        return refused("is too long for a password");
+    }
+    if bytes.is_empty() {
+        return refused("is empty, expected a password");
+    }
+    Ok(Password::new(bytes))
 }
 
 /// How to compress, if at all.

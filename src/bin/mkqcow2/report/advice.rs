@@ -41,6 +41,8 @@ fn of_usage(invalid: &Invalid) -> Option<&'static str> {
             Role::Backing => "pass --follow if you trust the image, or --backing PATH",
             Role::Data => "pass --follow if you trust the image, or --data-file PATH",
         })
+    } else if *invalid == Invalid::NeedsPassword {
+        Some("pass --password-file FILE")
     } else if let Invalid::NamelessFile(role) = invalid {
         Some(match role {
             Role::Backing => "pass --backing PATH",

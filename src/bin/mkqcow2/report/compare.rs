@@ -219,6 +219,7 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
         InUse::Mounted { .. } => "unmount it, or compare a snapshot; --force compares A or B all the same",
         InUse::Swap { .. } => "swapoff it; --force compares A or B all the same",
         InUse::Held { .. } => "deactivate that, or compare a snapshot; --force compares A or B all the same",
+        InUse::Guest { .. } => "shut the virtual machine down; --force compares A or B all the same",
         InUse::Busy { .. } => "lsblk may tell by whom; --force compares A or B all the same",
     })
 }

@@ -115,14 +115,25 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             InUse::Mounted { .. } => "unmount it, image a snapshot, or pass --force",
             InUse::Swap { .. } => "swapoff it, or pass --force",
             InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
+            InUse::Guest { .. } => "shut the virtual machine down, image a snapshot, or pass --force",
             InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
         }),
+        Error::Invalid(Invalid::LooksLikeImage(format)) => Some(of_image(format)),
         Error::Io { .. }
         | Error::Corrupt(_)
         | Error::Unsupported(_)
         | Error::Invalid(_)
         | Error::Elsewhere { .. }
         | _ => advice::general(error),
+    }
+}
+
+/// Which of two things can be meant by the name of an image.
+fn of_image(format: &str) -> &'static str {
+    match format {
+        "qcow" => "--source-format=qcow images the disk in it, --source-format=raw the file as it is",
+        "qed" => "--source-format=qed images the disk in it, --source-format=raw the file as it is",
+        _ => "--source-format=qcow2 images the disk in it, --source-format=raw the file as it is",
     }
 }
 

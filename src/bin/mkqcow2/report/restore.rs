@@ -111,6 +111,7 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
             InUse::Mounted { .. } => "unmount it first",
             InUse::Swap { .. } => "swapoff it first",
             InUse::Held { .. } => "deactivate that first",
+            InUse::Guest { .. } => "shut the virtual machine down",
             InUse::Busy { .. } => "lsblk may tell by whom",
         })
     } else if let Invalid::TargetBehindLoop { .. } = invalid {

@@ -1,0 +1,112 @@
+//! Where the bytes of the disk come from: a raw file, a device, or an image of any format.
+
+use std::path::{Path, PathBuf};
+
+use super::Options;
+use crate::devices::{Kernel, Subject};
+use crate::error::{Action, Error, InUse, Invalid, Result};
+use crate::image::{Disk, DiskPart, Format, Remark};
+use crate::source::{self, Change, FileSource, Open, Source};
+
+/// What is read.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// A file or device, byte by byte.
+    Raw(Box<FileSource>),
+    /// The disk in an image.
+    Image(Box<DiskPart>),
+}
+
+impl Origin {
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if it is no disk, is in use (unless forced), or begins like an image and nobody said
+    ///   whether it is one.
+    /// - Those of [`source::open`] and [`Disk::open_as`].
+    pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
+        let (part, force) = (options.part, options.force);
+        let format = match options.format {
+            Some(format) => format,
+            None => unless_image(path)?,
+        };
+        if format == Format::Raw {
+            options.access.refuse_of_raw()?;
+            return Ok(Self::Raw(Box::new(source::open(path, Open { part, force })?)));
+        }
+        let disk = Disk::open_as(path, format, &options.access)?;
+        let writer = writer(&disk)?;
+        if let Some(writer) = writer.clone().filter(|_| !force) {
+            return Err(Invalid::SourceInUse(writer).into());
+        }
+        Ok(Self::Image(Box::new(DiskPart::new(disk, part, writer)?)))
+    }
+
+    /// What can be read.
+    pub(super) fn source(&self) -> &dyn Source {
+        match self {
+            Self::Raw(source) => source.as_ref(),
+            Self::Image(part) => part.as_ref(),
+        }
+    }
+
+    /// All files and devices that are read.
+    pub(super) fn subjects(&self) -> Vec<Subject> {
+        match self {
+            Self::Raw(source) => vec![source.subject()],
+            Self::Image(part) => part.disk().subjects(),
+        }
+    }
+
+    /// How one of them was seen to change since it was opened.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`] if a raw file is smaller.
+    /// - [`Error::Io`] if the system cannot tell.
+    pub(super) fn change(&self) -> Result<Option<Change>> {
+        match self {
+            Self::Raw(source) => source.change(),
+            Self::Image(part) => Ok(part.disk().change()?.map(|(_, change)| change)),
+        }
+    }
+
+    /// What images say of themselves that their reader should know, and the paths of those behind the first.
+    pub(super) fn remarks(&self) -> Vec<(Remark, Option<PathBuf>)> {
+        let Self::Image(part) = self else {
+            return Vec::new();
+        };
+        let own = part.disk().paths().next();
+        let remarks = part.disk().remarks();
+        let named = remarks.map(|(path, remark)| (remark, (Some(path) != own).then(|| path.to_owned())));
+        named.collect()
+    }
+}
+
+/// Raw, unless a regular file begins like an image: a guest can write any first sector, and a backup of an image file
+/// may well be wanted, so that neither can be guessed. What cannot be looked at is refused when it is opened.
+fn unless_image(path: &Path) -> Result<Format, Invalid> {
+    let seen = if path.is_file() {
+        Format::of(path, None).unwrap_or(Format::Raw)
+    } else {
+        Format::Raw
+    };
+    match seen {
+        Format::Raw => Ok(Format::Raw),
+        Format::Qcow2 | Format::Qcow | Format::Qed => Err(Invalid::LooksLikeImage(seen.name())),
+    }
+}
+
+/// Who might write to one of the files of an image meanwhile.
+fn writer(disk: &Disk) -> Result<Option<InUse>> {
+    let kernel = Kernel::running();
+    for file in disk.host_files() {
+        let users = kernel.users(file.subject());
+        let users = users.map_err(|error| Error::source_io(Action::FindUse, error))?;
+        if let Some(writer) = users.writer() {
+            return Ok(Some(writer));
+        }
+    }
+    Ok(None)
+}
