@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use mkqcow2::Error;
-use mkqcow2::error::{Action, Corrupt, Invalid, Role, Side};
+use mkqcow2::error::{Action, Corrupt, Expected, Invalid, Role, Side};
 
 /// Something to try, if there is something, whatever the command.
 pub(crate) fn general(error: &Error) -> Option<&'static str> {
@@ -21,8 +21,12 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
         Error::Corrupt(Corrupt::Field {
             field: "magic",
             structure: "header",
+            expected,
             ..
-        }) => Some("it does not begin like a qcow2 image"),
+        }) => Some(match expected {
+            Expected::Exactly(0x5146_49fb) => "it does not begin like a qcow2 image",
+            _ => "it does not begin like an image of that format",
+        }),
         Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | _ => None,
     }
 }

@@ -16,7 +16,25 @@ use mkqcow2::{Error, Imaging};
 
 impl Verb for Create {
     fn line() -> clap::Command {
-        Self::command().after_help(format!("{}\n{AFTER_HELP}", list()))
+        let line = Self::command().after_help(format!("{}\n{AFTER_HELP}", list()));
+        // Where two images are at work, "the image" is the other one.
+        [
+            ("backing", "Read the backing file of SOURCE from PATH"),
+            ("data_file", "Read the external data file of SOURCE from PATH"),
+            ("follow", "Open the backing and data files that SOURCE names"),
+            (
+                "snapshot",
+                "Read the disk as it was in an internal snapshot of SOURCE",
+            ),
+            (
+                "password_file",
+                "Decrypt SOURCE, if it is encrypted with AES, with the password in FILE",
+            ),
+        ]
+        .into_iter()
+        .fold(line, |line, (option, help)| {
+            line.mut_arg(option, |option| option.help(help))
+        })
     }
 
     fn validate(&self) -> Result<(), String> {
