@@ -27,7 +27,7 @@ use crate::sink::{FirstPass, Kept, Outlet, Place, Published, Sink};
 use crate::source::rescue;
 use crate::units::{self, to_usize};
 
-/// How much a worker does in one go, in bytes, unless a cluster is larger. Written in one go too, which lets the
+/// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
 /// kernel take large folios.
 const BATCH: u64 = 1 << 20;
 
@@ -242,7 +242,7 @@ impl Copying<'_> {
             None => pipeline::workers(self.options.threads)?,
         };
         let cluster_size = self.design.geometry.cluster_size();
-        let batch = BATCH.max(cluster_size);
+        let batch = BATCH.max(cluster_size).max(self.origin.unit());
         let in_flight = to_usize(IN_FLIGHT / batch)
             .min(pool.current_num_threads().saturating_mul(4))
             // So that no worker is idle.

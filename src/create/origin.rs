@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use crate::devices::{Kernel, Subject};
 use crate::error::{Action, Error, InUse, Invalid, Result};
+use crate::format::geometry::ClusterSize;
 use crate::image::{Disk, DiskPart, Format, Remark};
 use crate::source::{self, Change, FileSource, Open, Source};
+use crate::units::SECTOR;
 
 /// What is read.
 #[derive(Debug)]
@@ -48,6 +50,14 @@ impl Origin {
         match self {
             Self::Raw(source) => source.as_ref(),
             Self::Image(part) => part.as_ref(),
+        }
+    }
+
+    /// What is read as a whole or for nothing: the largest compressed cluster there can be, in bytes. A power of two.
+    pub(super) fn unit(&self) -> u64 {
+        match self {
+            Self::Raw(_) => SECTOR,
+            Self::Image(part) => part.disk().cluster_size().min(ClusterSize::MAX.bytes()),
         }
     }
 
