@@ -74,6 +74,8 @@ pub mod image;
 
 pub mod progress;
 
+mod smallest;
+
 pub mod verify;
 
 pub mod info;

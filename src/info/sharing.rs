@@ -4,6 +4,7 @@ use super::Allocation;
 use crate::error::Result;
 use crate::format::mapping::Stream;
 use crate::image::Image;
+use crate::smallest::Smallest;
 use crate::units::{HostOffset, SECTOR, to_usize};
 
 /// How many streams are kept in memory at most: 64 MiB of them.
@@ -106,64 +107,6 @@ impl Packing {
             at: HostOffset(at),
             length: end.saturating_sub(at),
         }
-    }
-}
-
-/// The smallest of the numbers that are put in, each once. What there is no room for is for the next round, in
-/// which all are put in again.
-#[derive(Debug)]
-struct Smallest {
-    numbers: Vec<u64>,
-    room: usize,
-    /// All up to here were among those of earlier rounds.
-    done: Option<u64>,
-    /// Nothing behind this has room in this round.
-    limit: Option<u64>,
-}
-
-impl Smallest {
-    fn new(room: usize) -> Self {
-        Self {
-            numbers: Vec::with_capacity(room),
-            room,
-            done: None,
-            limit: None,
-        }
-    }
-
-    fn put(&mut self, number: u64) {
-        let is_done = self.done.is_some_and(|done| number <= done);
-        if is_done || self.limit.is_some_and(|limit| number > limit) {
-            return;
-        }
-        self.numbers.push(number);
-        if self.numbers.len() >= self.room {
-            self.make_room();
-        }
-    }
-
-    /// Frees a quarter of it at least, lest every further number has all of them sorted.
-    fn make_room(&mut self) {
-        let most = self.room.saturating_sub(self.room / 4);
-        self.sorted();
-        if self.numbers.len() > most {
-            self.numbers.truncate(most);
-            self.limit = self.numbers.last().copied();
-        }
-    }
-
-    /// Those of this round.
-    fn sorted(&mut self) -> &[u64] {
-        self.numbers.sort_unstable();
-        self.numbers.dedup();
-        &self.numbers
-    }
-
-    /// Begins the next round, unless all had room in this one.
-    fn go_on(&mut self) -> bool {
-        self.numbers.clear();
-        self.done = self.limit.take();
-        self.done.is_some()
     }
 }
 
