@@ -1,7 +1,7 @@
 //! Images that are read: hostile input, of which nothing is believed before it was checked.
 //!
-//! An [`Image`] is one file: header, tables, snapshots, checksums. A [`Disk`] is an image with all the files that
-//! it takes to read it.
+//! An [`Image`] is one file: header, tables, snapshots, checksums; a [`PlainImage`] is one of a simpler format. A
+//! [`Disk`] is an image with all the files that it takes to read it.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -15,11 +15,12 @@ mod host;
 mod layer;
 mod listed;
 mod part;
-pub(crate) mod qcow;
+mod plain;
+mod qcow;
 mod qcow2;
-pub(crate) mod qed;
+mod qed;
 mod runs;
-pub(crate) mod two_level;
+mod two_level;
 mod windows;
 
 use std::ffi::OsString;
@@ -33,10 +34,12 @@ pub use checksums::{Checksums, ChecksumsInOrder};
 pub use cipher::Password;
 pub(crate) use decompress::Decoders;
 pub use disk::{Disk, DiskRun};
-pub use formats::Format;
+pub use formats::{Format, Single};
 pub use host::HostFile;
 pub use part::DiskPart;
+pub use plain::{PlainHeader, PlainImage};
 pub use runs::{Run, View};
+pub(crate) use two_level::{Examiner, Found};
 
 use crate::error::{Corrupt, Error, Expected, Features, Invalid, Result, Unsupported};
 use crate::format::extensions::Extensions;

@@ -98,6 +98,26 @@ pub enum Corrupt {
         /// What of the disk cannot be read because of it.
         lost: Lost,
     },
+    /// Two tables or clusters lie in one place.
+    #[error("{what} at {at:#x}{lost} lies where the {other} at {other_at:#x}{other_lost} is",
+        at = at.0, other_at = other_at.0)]
+    Overlap {
+        /// What the one is.
+        what: &'static str,
+        /// Where it begins.
+        at: HostOffset,
+        /// What of the disk is in it.
+        lost: Lost,
+        /// What the other is.
+        other: &'static str,
+        /// Where that begins.
+        other_at: HostOffset,
+        /// What of the disk is in that.
+        other_lost: Lost,
+    },
+    /// The tables of an image that was not closed properly are damaged.
+    #[error("was not closed properly, and its tables are damaged: {0}")]
+    NotClosed(Box<Corrupt>),
     /// A cluster does not have the checksum that it was written with.
     #[error("CRC-32 is {found:#010x}, expected {expected:#010x}{lost}")]
     Checksum {
@@ -118,7 +138,9 @@ impl Corrupt {
             | Self::Field { at, .. }
             | Self::Entry { at, .. }
             | Self::CutOff { at, .. }
-            | Self::Stream { at, .. } => Some(*at),
+            | Self::Stream { at, .. }
+            | Self::Overlap { at, .. } => Some(*at),
+            Self::NotClosed(fault) => fault.at(),
             Self::Shrank { .. }
             | Self::Changed
             | Self::Disappeared { .. }
@@ -133,7 +155,9 @@ impl Corrupt {
             Self::Entry { lost, .. }
             | Self::CutOff { lost, .. }
             | Self::Stream { lost, .. }
+            | Self::Overlap { lost, .. }
             | Self::Checksum { lost, .. } => lost.0.clone(),
+            Self::NotClosed(fault) => fault.lost(),
             Self::Shrank { .. }
             | Self::Changed
             | Self::Disappeared { .. }

@@ -60,7 +60,11 @@ impl Access {
     }
 
     /// Refuses, for an image of a simpler format, what can be asked for of qcow2 only.
-    pub(super) fn refuse_of_plain(&self) -> Result<(), Invalid> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] that says what it does not have.
+    pub fn refuse_of_plain(&self) -> Result<(), Invalid> {
         if self.data_file.is_some() {
             return Err(Invalid::NeedsNoFile(Role::Data));
         }
@@ -76,12 +80,9 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Those of [`Format::of`] and [`open_as`](Self::open_as). What does not begin like any image is held to be a
-    /// damaged qcow2.
+    /// Those of [`Format::of_image`] and [`open_as`](Self::open_as).
     pub fn open(path: &Path, access: &Access) -> Result<Self> {
-        let seen = Format::of(path, None)?;
-        let format = if seen == Format::Raw { Format::Qcow2 } else { seen };
-        Self::open_as(path, format, access)
+        Self::open_as(path, Format::of_image(path, None)?, access)
     }
 
     /// Opens an image, or a raw disk, with all it needs.

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::layer::Layer;
+use super::plain::PlainImage;
+use super::two_level::Tables;
 use super::windows::Windows;
-use super::{Access, HostFile, qcow, qcow2, qed};
+use super::{Access, HostFile, Image, qcow, qcow2, qed};
 use crate::devices::FileId;
 use crate::error::{Invalid, Result};
 use crate::format::header::MAGIC;
@@ -81,6 +83,37 @@ pub(super) struct Opened {
     pub(super) backing: Option<Backing>,
 }
 
+/// An image by itself: no other file is opened.
+#[derive(Debug)]
+pub enum Single {
+    /// Of qcow2.
+    Qcow2(Box<Image>),
+    /// Of a simpler format.
+    Plain(Box<PlainImage>),
+}
+
+impl Single {
+    /// Opens an image of the format that was given, or that it seems to have.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`Format::of`] and [`Image::open`]. What does not begin like any image is held to be a damaged qcow2.
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw.
+    pub fn open(path: &Path, given: Option<Format>) -> Result<Self> {
+        let tables = Tables {
+            number: 0,
+            windows: Arc::default(),
+        };
+        let image = match Format::of_image(path, given)? {
+            Format::Raw => return Err(Invalid::NoImage.into()),
+            Format::Qcow2 => return Ok(Self::Qcow2(Box::new(Image::open(path)?))),
+            Format::Qcow => qcow::read(HostFile::open(path)?, tables)?,
+            Format::Qed => qed::read(HostFile::open(path)?, tables)?,
+        };
+        Ok(Self::Plain(Box::new(image)))
+    }
+}
+
 /// What an image says of its backing file.
 #[derive(Debug)]
 pub(super) struct Backing {
@@ -103,6 +136,20 @@ impl Format {
             Some(given) => Ok(given),
             None => Self::seen(path),
         }
+    }
+
+    /// The same of what must be an image: one that begins like none is held to be a damaged qcow2.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn of_image(path: &Path, given: Option<Self>) -> Result<Self> {
+        let format = Self::of(path, given)?;
+        Ok(if given.is_none() && format == Self::Raw {
+            Self::Qcow2
+        } else {
+            format
+        })
     }
 
     fn seen(path: &Path) -> Result<Self> {

@@ -3,61 +3,59 @@
 
 mod header;
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
-pub(crate) use header::Header;
+use header::Header;
 pub(super) use header::MAGIC;
 
 use super::HostFile;
 use super::cipher::Cipher;
-use super::formats::{Backing, Opened, Opening};
-use super::two_level::{Entries, Tables, TwoLevel};
+use super::formats::{Opened, Opening};
+use super::plain::{Parts, PlainHeader, PlainImage};
+use super::two_level::{Entries, Tables};
 use crate::error::{Expected, Result};
 use crate::format::mapping::{Mapping, Stream};
-use crate::units::{HostOffset, to_usize};
+use crate::units::HostOffset;
 
 /// Bit 63 of an entry of the second level: the cluster is compressed.
 const COMPRESSED: u64 = 1 << 63;
 
-/// Opens an image.
+/// Opens an image as one of the files of a disk.
 pub(super) fn open(file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
     opening.access.refuse_of_plain()?;
-    let header = Header::read(&file)?;
-    let backing = match &header.backing {
-        None => None,
-        Some(place) => {
-            // At most 1023.
-            let mut name = vec![0; to_usize(place.end.saturating_sub(place.start))];
-            file.read_exact(&mut name, HostOffset(place.start))?;
-            let name = OsString::from_vec(name);
-            Some(Backing { name, format: None })
-        }
+    let tables = Tables {
+        number: opening.number,
+        windows: Arc::clone(&opening.windows),
     };
-    let cipher = header
-        .is_encrypted
-        .then(|| Cipher::of(opening.access))
-        .transpose()?;
-    let files = vec![file.id()];
-    let image = TwoLevel {
+    let mut image = read(file, tables)?;
+    if matches!(
+        image.header,
+        PlainHeader::Qcow {
+            is_encrypted: true,
+            ..
+        }
+    ) {
+        image.tables.cipher = Some(Cipher::of(opening.access)?);
+    }
+    Ok(image.opened())
+}
+
+/// Opens an image by itself: what is encrypted stays so.
+pub(super) fn read(file: HostFile, tables: Tables) -> Result<PlainImage> {
+    let header = Header::read(&file)?;
+    PlainImage::new(Parts {
         file,
-        tables: Tables {
-            number: opening.number,
-            windows: Arc::clone(&opening.windows),
-        },
+        tables,
         shape: header.shape,
         entries: Box::new(QcowEntries {
             cluster_bits: header.cluster_bits,
         }),
-        cipher,
+        backing: header.backing.map(|place| (place, None)),
+        header: PlainHeader::Qcow {
+            is_encrypted: header.is_encrypted,
+            mtime: header.mtime,
+        },
         remark: None,
-    };
-    image.validate()?;
-    Ok(Opened {
-        layer: Box::new(image),
-        files,
-        backing,
     })
 }
 

@@ -2,55 +2,50 @@
 
 mod header;
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
-pub(crate) use header::Header;
+use header::Header;
 pub(super) use header::MAGIC;
 
-use super::formats::{Backing, Opened, Opening};
-use super::two_level::{Entries, Tables, TwoLevel};
+use super::formats::{Format, Opened, Opening};
+use super::plain::{Parts, PlainHeader, PlainImage};
+use super::two_level::{Entries, Tables};
 use super::{HostFile, Remark};
 use crate::error::{Expected, Result};
 use crate::format::mapping::Mapping;
-use crate::units::{HostOffset, to_usize};
+use crate::units::HostOffset;
 
-/// Opens an image.
+/// Opens an image as one of the files of a disk.
 pub(super) fn open(file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
     opening.access.refuse_of_plain()?;
-    let header = Header::read(&file)?;
-    let backing = match &header.backing {
-        None => None,
-        Some(place) => {
-            // At most 1023.
-            let mut name = vec![0; to_usize(place.end.saturating_sub(place.start))];
-            file.read_exact(&mut name, HostOffset(place.start))?;
-            Some(Backing {
-                name: OsString::from_vec(name),
-                format: header.is_backing_raw.then(|| "raw".to_owned()),
-            })
-        }
+    let tables = Tables {
+        number: opening.number,
+        windows: Arc::clone(&opening.windows),
     };
-    let files = vec![file.id()];
-    let image = TwoLevel {
+    let image = read(file, tables)?;
+    if image.remark() == Some(Remark::NeedsCheck) {
+        image.refuse_damaged()?;
+    }
+    Ok(image.opened())
+}
+
+/// Opens an image by itself, whether it was closed properly or not.
+pub(super) fn read(file: HostFile, tables: Tables) -> Result<PlainImage> {
+    let header = Header::read(&file)?;
+    let format = header.is_backing_raw.then_some(Format::Raw);
+    PlainImage::new(Parts {
         file,
-        tables: Tables {
-            number: opening.number,
-            windows: Arc::clone(&opening.windows),
-        },
+        tables,
         shape: header.shape,
         entries: Box::new(QedEntries {
             cluster_size: header.shape.cluster_size,
         }),
-        cipher: None,
+        backing: header.backing.map(|place| (place, format)),
+        header: PlainHeader::Qed {
+            table_size: header.table_size,
+            features: header.features,
+        },
         remark: header.needs_check.then_some(Remark::NeedsCheck),
-    };
-    image.validate()?;
-    Ok(Opened {
-        layer: Box::new(image),
-        files,
-        backing,
     })
 }
 

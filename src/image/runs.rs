@@ -318,7 +318,7 @@ fn number(image: &Image, last: &mut Option<Arc<Window>>, at: HostOffset) -> Resu
     Ok(number)
 }
 
-pub(super) fn wrong(
+fn wrong(
     table: &'static str,
     at: HostOffset,
     index: u64,

@@ -1,5 +1,7 @@
 //! Images that are two levels of tables with entries of 8 bytes, and clusters: QCOW version 1 and QED.
 
+mod entries;
+mod references;
 mod walk;
 
 use std::fmt::Debug;
@@ -19,6 +21,8 @@ use crate::format::mapping::{Mapping, Stream};
 use crate::source::Change;
 use crate::units::{GuestOffset, HostOffset, to_usize};
 use walk::Cursor;
+
+pub(crate) use references::{Examiner, Extent, Found};
 
 /// An image of that kind, as one of the files of a disk.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(crate) struct Shape {
     pub(crate) l2_entries: u64,
     /// Where nothing else lies: the header, in bytes of the file from the begin on.
     pub(crate) header: u64,
+    /// Whether all is whole clusters of the file, so that it can be told which of them nothing uses.
+    pub(crate) is_aligned: bool,
 }
 
 impl Shape {
@@ -108,11 +114,6 @@ impl TwoLevel {
         }
         let found = self.file.length().saturating_sub(l1.start);
         Err(truncated("L1 table", self.shape.l1.at, found, needed))
-    }
-
-    /// What the tables have in common.
-    pub(crate) fn shape(&self) -> &Shape {
-        &self.shape
     }
 
     /// The entry at `at`, through the window that was used last; none behind the end of the file.

@@ -126,6 +126,7 @@ impl Header {
                 },
                 l2_entries: 1 << l2_bits,
                 header: to_u64(size_of::<RawHeader>()),
+                is_aligned: false,
             },
             cluster_bits,
             is_encrypted,

@@ -168,6 +168,7 @@ fn shape(raw: &RawHeader) -> Result<Shape> {
         },
         l2_entries: entries,
         header: header_size.saturating_mul(cluster_size),
+        is_aligned: true,
     })
 }
 

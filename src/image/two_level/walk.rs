@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use super::TwoLevel;
-use crate::error::{Corrupt, Error, Expected, Lost, Result};
+use crate::error::{Corrupt, Expected, Lost, Result};
 use crate::format::geometry::ENTRY;
 use crate::format::mapping::Mapping;
 use crate::image::Run;
-use crate::image::runs::{continues, wrong};
+use crate::image::runs::continues;
 use crate::image::windows::Window;
 use crate::units::{GuestOffset, HostOffset, within};
 
 const L1_TABLE: &str = "L1 table";
-const L2_TABLE: &str = "L2 table";
+pub(super) const L2_TABLE: &str = "L2 table";
+pub(super) const DATA: &str = "data cluster";
+pub(super) const STREAM: &str = "compressed cluster";
 
 /// A walk along the tables that keeps in hand what it needs again for the next cluster.
 pub(super) struct Cursor<'a> {
@@ -75,74 +77,143 @@ impl<'a> Cursor<'a> {
     }
 
     /// Where the L2 table of that number is, if there is one.
-    pub(super) fn table(&mut self, index: u64) -> Result<Option<HostOffset>> {
+    fn table(&mut self, index: u64) -> Result<Option<HostOffset>> {
         if let Some((_, table)) = self.table.filter(|(last, _)| *last == index) {
             return Ok(table);
         }
-        let (image, shape) = (self.image, &self.image.shape);
-        let l1_at = shape.l1.at;
+        let image = self.image;
+        let l1_at = image.shape.l1.at;
         let entry_at = HostOffset(l1_at.0.saturating_add(index.saturating_mul(ENTRY)));
-        let lost = self.lost(index.saturating_mul(shape.reach()), shape.reach());
         let entry = image
             .entry(&mut self.l1, entry_at)?
-            .ok_or_else(|| self.cut_off(L1_TABLE, l1_at, &lost))?;
-        let wrong = |expected| wrong(L1_TABLE, l1_at, index, entry, expected, &lost);
-        let table = image.entries.table(entry).map_err(wrong)?;
-        if let Some(table) = table {
-            let length = image.file.length();
-            if table.0 >= length {
-                return Err(wrong(Expected::WithinFile(length)));
-            }
-            if !image.file.holds(table, shape.l2_length()) {
-                return Err(self.cut_off(L2_TABLE, table, &lost));
-            }
-            let end = table.0.saturating_add(shape.l2_length());
-            image.outside_metadata(&(table.0..end)).map_err(wrong)?;
-        }
+            .ok_or_else(|| image.cut_off(L1_TABLE, l1_at, image.lost_with_table(index)))?;
+        let table = image.table_of(index, entry)?;
         self.table = Some((index, table));
         Ok(table)
     }
 
     /// Where a cluster begins that is entry `number` of table `index`, which lies at `table`.
-    pub(super) fn cluster(&mut self, table: HostOffset, index: u64, number: u64) -> Result<Mapping> {
-        let (image, shape) = (self.image, &self.image.shape);
-        let start = index
-            .saturating_mul(shape.reach())
-            .saturating_add(number.saturating_mul(shape.cluster_size));
-        let lost = self.lost(start, shape.cluster_size);
+    fn cluster(&mut self, table: HostOffset, index: u64, number: u64) -> Result<Mapping> {
+        let image = self.image;
         let entry_at = HostOffset(table.0.saturating_add(number.saturating_mul(ENTRY)));
+        let place = Place {
+            table,
+            number,
+            start: image.start_of(index, number),
+        };
         let entry = image
             .entry(&mut self.l2, entry_at)?
-            .ok_or_else(|| self.cut_off(L2_TABLE, table, &lost))?;
-        let wrong = |expected| wrong(L2_TABLE, table, number, entry, expected, &lost);
-        let mapping = image.entries.cluster(entry).map_err(wrong)?;
+            .ok_or_else(|| image.cut_off(L2_TABLE, table, image.lost_with_cluster(place.start)))?;
+        Ok(image.cluster_of(place, entry)?)
+    }
+}
+
+/// An entry of a table of the second level.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Where the table begins.
+    pub(super) table: HostOffset,
+    /// Which of its entries.
+    pub(super) number: u64,
+    /// The first byte of the disk that it is for.
+    pub(super) start: u64,
+}
+
+impl TwoLevel {
+    /// Where the L2 table is that an entry of the table of the first level is for, if there is one.
+    pub(super) fn table_of(&self, index: u64, entry: u64) -> Result<Option<HostOffset>, Corrupt> {
+        let l1_at = self.shape.l1.at;
+        let lost = || self.lost_with_table(index);
+        let wrong = |expected| wrong(L1_TABLE, l1_at, index, entry, expected, lost());
+        let Some(table) = self.entries.table(entry).map_err(wrong)? else {
+            return Ok(None);
+        };
+        let length = self.file.length();
+        if table.0 >= length {
+            return Err(wrong(Expected::WithinFile(length)));
+        }
+        if !self.file.holds(table, self.shape.l2_length()) {
+            return Err(self.cut_off(L2_TABLE, table, lost()));
+        }
+        let end = table.0.saturating_add(self.shape.l2_length());
+        self.outside_metadata(&(table.0..end)).map_err(wrong)?;
+        Ok(Some(table))
+    }
+
+    /// Where the cluster begins that an entry of a table of the second level is for.
+    pub(super) fn cluster_of(&self, place: Place, entry: u64) -> Result<Mapping, Corrupt> {
+        let lost = || self.lost_with_cluster(place.start);
+        let wrong = |expected| wrong(L2_TABLE, place.table, place.number, entry, expected, lost());
+        let mapping = self.entries.cluster(entry).map_err(wrong)?;
         let (what, host, needed) = match mapping {
-            Mapping::Data(host) => {
-                // Behind the end of the disk nothing needs to be there.
-                let rest = shape.size.saturating_sub(start);
-                ("data cluster", host, shape.cluster_size.min(rest))
-            }
-            Mapping::Compressed(stream) => ("compressed cluster", stream.at, stream.length),
+            Mapping::Data(host) => (DATA, host, self.needed(place.start)),
+            Mapping::Compressed(stream) => (STREAM, stream.at, stream.length),
             Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => return Ok(mapping),
         };
-        let length = image.file.length();
+        let length = self.file.length();
         if host.0 >= length {
             return Err(wrong(Expected::WithinFile(length)));
         }
-        if !image.file.holds(host, needed) {
-            return Err(self.cut_off(what, host, &lost));
+        if !self.file.holds(host, needed) {
+            return Err(self.cut_off(what, host, lost()));
         }
         let end = host.0.saturating_add(needed);
-        image.outside_metadata(&(host.0..end)).map_err(wrong)?;
+        self.outside_metadata(&(host.0..end)).map_err(wrong)?;
         Ok(mapping)
     }
 
-    fn lost(&self, start: u64, length: u64) -> Lost {
-        (start..start.saturating_add(length).min(self.image.shape.size)).into()
+    /// How much of a cluster must be there: behind the end of the disk nothing, unless all of it is there.
+    pub(super) fn needed(&self, start: u64) -> u64 {
+        let (rest, cluster_size) = (self.shape.size.saturating_sub(start), self.shape.cluster_size);
+        if rest == 0 {
+            cluster_size
+        } else {
+            cluster_size.min(rest)
+        }
     }
 
-    fn cut_off(&self, what: &'static str, at: HostOffset, lost: &Lost) -> Error {
-        let (end, lost) = (self.image.file.length(), lost.clone());
-        Corrupt::CutOff { what, at, end, lost }.into()
+    /// The first byte of the disk that an entry of a table of the second level is for.
+    pub(super) fn start_of(&self, index: u64, number: u64) -> u64 {
+        let table = index.saturating_mul(self.shape.reach());
+        table.saturating_add(number.saturating_mul(self.shape.cluster_size))
+    }
+
+    /// What of the disk a table of the second level is for.
+    pub(super) fn lost_with_table(&self, index: u64) -> Lost {
+        self.lost(self.start_of(index, 0), self.shape.reach())
+    }
+
+    /// What of the disk is in the cluster that begins with this byte of it.
+    pub(super) fn lost_with_cluster(&self, start: u64) -> Lost {
+        self.lost(start, self.shape.cluster_size)
+    }
+
+    /// Nothing, if it is behind the end of the disk.
+    fn lost(&self, start: u64, length: u64) -> Lost {
+        let range = start..start.saturating_add(length).min(self.shape.size);
+        Lost(Some(range).filter(|range| !range.is_empty()))
+    }
+
+    fn cut_off(&self, what: &'static str, at: HostOffset, lost: Lost) -> Corrupt {
+        let end = self.file.length();
+        Corrupt::CutOff { what, at, end, lost }
+    }
+}
+
+fn wrong(
+    table: &'static str,
+    at: HostOffset,
+    index: u64,
+    found: u64,
+    expected: Expected,
+    lost: Lost,
+) -> Corrupt {
+    Corrupt::Entry {
+        table,
+        at,
+        index,
+        found,
+        expected,
+        lost,
     }
 }

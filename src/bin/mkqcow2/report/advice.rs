@@ -27,6 +27,9 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
             Expected::Exactly(0x5146_49fb) => "it does not begin like a qcow2 image",
             _ => "it does not begin like an image of that format",
         }),
+        Error::Corrupt(Corrupt::NotClosed(_)) => {
+            Some("mkqcow2 check lists all of it; qemu-img check -r all repairs a copy")
+        }
         Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | _ => None,
     }
 }
