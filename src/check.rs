@@ -9,6 +9,8 @@
 //!   compare      refcounts as they are against those that were counted
 //! ```
 //!
+//! Images of the simpler formats have no refcounts: there, [`check_plain`] looks for what lies in one place.
+//!
 //! What is found has a [`Code`] in a table of all there is to find.
 
 #![warn(clippy::arithmetic_side_effects)]
@@ -21,6 +23,7 @@ mod counts;
 mod encryption;
 mod findings;
 mod header;
+mod plain;
 mod snapshots;
 mod structures;
 mod table;
@@ -35,9 +38,10 @@ use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 pub use findings::{Code, Fault, Finding, Severity, TOLD, Tally, What};
+pub use plain::check_plain;
 
 use crate::error::{Error, Result};
-use crate::image::{Decoders, Freshness, Image, Remark};
+use crate::image::{Decoders, Format, Freshness, Image, Remark};
 use crate::pipeline::{in_order, readers};
 use crate::progress::{Phase, Progress};
 use crate::units::{HostOffset, to_u64, to_usize};
@@ -72,6 +76,8 @@ pub struct Options {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// What the image is.
+    pub format: Format,
     /// How much was found of each code.
     pub tallies: BTreeMap<Code, Tally>,
     /// Clusters of the disk.
@@ -145,6 +151,7 @@ fn check_within(
     let image_end = HostOffset(seen.end.saturating_mul(geometry.cluster_size()));
     find_checksums(image, image_end, &mut log);
     Ok(Report {
+        format: Format::Qcow2,
         tallies: log.into_tallies(),
         total_clusters: geometry.clusters(),
         allocated_clusters: seen.figures.allocated,
@@ -296,13 +303,17 @@ impl Checker<'_> {
 /// What the image says about itself.
 fn remarks(image: &Image, log: &mut Log<'_>) {
     for remark in image.remarks() {
-        let (code, text) = match remark {
-            Remark::Dirty => (Code::Dirty, "incompatible bit 0 is set"),
-            Remark::Corrupt => (Code::MarkedCorrupt, "incompatible bit 1 is set"),
-            Remark::NeedsCheck => (Code::Dirty, "feature bit 1 is set"),
-        };
-        log.add(Finding::new(code, Fault::That(text)));
+        log.add(of_remark(remark));
     }
+}
+
+fn of_remark(remark: Remark) -> Finding {
+    let (code, text) = match remark {
+        Remark::Dirty => (Code::Dirty, "incompatible bit 0 is set"),
+        Remark::Corrupt => (Code::MarkedCorrupt, "incompatible bit 1 is set"),
+        Remark::NeedsCheck => (Code::Dirty, "feature bit 1 is set"),
+    };
+    Finding::new(code, Fault::That(text))
 }
 
 /// Our checksum table lies behind all that is in use. Whoever has written to the image may have written there.

@@ -3,16 +3,18 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod allocation;
+mod plain;
 mod sharing;
 
 use std::path::Path;
 
 pub use allocation::Allocation;
+pub use plain::PlainInfo;
 pub use sharing::Sharing;
 
 use crate::error::{Error, Result};
 use crate::format::features::{self, FeatureKind};
-use crate::image::{Freshness, Image};
+use crate::image::{Freshness, Image, PlainHeader};
 
 /// What an image says of itself.
 #[derive(Debug)]
@@ -61,7 +63,15 @@ impl Info {
     ///
     /// Those of [`Image::open`].
     pub fn read(path: &Path) -> Result<Self> {
-        let image = Image::open(path)?;
+        Self::of(Image::open(path)?)
+    }
+
+    /// The same of an image that is open.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system cannot tell how much of the disk it takes.
+    pub fn of(image: Image) -> Result<Self> {
         let bytes_on_disk = image.file().bytes_on_disk()?;
         let mut faults = Vec::new();
         let checksums = checksums(&image, &mut faults);
@@ -103,6 +113,39 @@ impl Info {
                 let name = told.or_else(|| features::name(kind, bit).map(str::to_owned));
                 Feature { kind, bit, name }
             })
+    }
+}
+
+impl PlainHeader {
+    /// The feature bits that are set, of QED.
+    pub fn features(&self) -> impl Iterator<Item = Feature> {
+        let bits = match self {
+            Self::Qcow { .. } => [0; 3],
+            Self::Qed { features, .. } => *features,
+        };
+        let kinds = [
+            FeatureKind::Incompatible,
+            FeatureKind::Compatible,
+            FeatureKind::Autoclear,
+        ];
+        kinds.into_iter().zip(bits).flat_map(|(kind, bits)| {
+            let set = (0..u64::BITS).filter(move |bit| bits.checked_shr(*bit).unwrap_or(0) & 1 == 1);
+            set.map(move |bit| Feature {
+                kind,
+                bit,
+                name: qed_feature(kind, bit).map(str::to_owned),
+            })
+        })
+    }
+}
+
+/// Spec: `qed_spec.txt`, "Header".
+fn qed_feature(kind: FeatureKind, bit: u32) -> Option<&'static str> {
+    match (kind, bit) {
+        (FeatureKind::Incompatible, 0) => Some("backing file"),
+        (FeatureKind::Incompatible, 1) => Some("need check"),
+        (FeatureKind::Incompatible, 2) => Some("backing format no probe"),
+        _ => None,
     }
 }
 

@@ -14,9 +14,9 @@ use rayon::ThreadPool;
 pub use options::Options;
 pub use report::{Bad, Kind, Plan, Report, Warning, Why};
 
-use crate::error::{Corrupt, Result};
+use crate::error::{Corrupt, Invalid, Result};
 use crate::format::mapping::Mapping;
-use crate::image::{Checksums, Disk, Freshness};
+use crate::image::{Checksums, Disk, Format, Freshness};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -61,10 +61,14 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// Those of [`Disk::open`] and of [`Destination::resolve`].
+    /// Those of [`Disk::open`] and of [`Destination::resolve`]; [`Error::Invalid`](crate::Error::Invalid) if it is raw.
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
-        let disk = Disk::open(image, &options.access)?;
+        let format = Format::of_image(image, options.format)?;
+        if format == Format::Raw {
+            return Err(Invalid::NoImage.into());
+        }
+        let disk = Disk::open_as(image, format, &options.access)?;
         let read: Vec<_> = disk.paths().map(Path::to_owned).collect();
         let destination = Destination::resolve(
             &target.into(),

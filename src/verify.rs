@@ -6,6 +6,7 @@
 mod active;
 mod findings;
 mod metadata;
+mod plain;
 mod snapshots;
 mod sums;
 
@@ -17,7 +18,7 @@ pub use findings::{Fault, Finding, Findings};
 
 use crate::error::{Error, Result, Role};
 use crate::format::features;
-use crate::image::{Checksums, Freshness, Image, Remark};
+use crate::image::{Checksums, Format, Freshness, Image, Remark, Single};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -32,6 +33,8 @@ const IN_FLIGHT: u64 = 32 << 20;
 /// How it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
+    /// What the image is; if not given, what it begins like.
+    pub format: Option<Format>,
     /// How many workers there are; one a processor, at most 8, if not given.
     pub threads: Option<NonZeroUsize>,
 }
@@ -83,25 +86,30 @@ struct Done {
 }
 
 /// Verifies an image: its checksums, all compressed streams of the disk and of its snapshots, all tables. No
-/// other file is opened: what lies in a backing or data file is none of this image.
+/// other file is opened: what lies in a backing or data file is none of this image. QCOW version 1 and QED have
+/// no checksums.
 ///
 /// # Errors
 ///
-/// - Those of [`Image::open`]. An [`Error::Corrupt`] is what was looked for, too.
-/// - [`Error::Unsupported`] if it is encrypted.
+/// - Those of [`Single::open`]. An [`Error::Corrupt`] is what was looked for, too.
+/// - [`Error::Unsupported`] if it is a qcow2 image that is encrypted.
 /// - [`Error::Io`] if there is no room for workers.
 pub fn verify(path: &Path, options: Options, progress: &dyn Progress) -> Result<Report> {
+    match Single::open(path, options.format)? {
+        Single::Qcow2(image) => verify_qcow2(&image, options, progress),
+        Single::Plain(image) => plain::verify(&image, options, progress),
+    }
+}
+
+fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Result<Report> {
     let begun = Instant::now();
-    let image = Image::open(path)?;
     image.refuse_encrypted()?;
     let geometry = image.header().geometry();
     let pool = pipeline::readers(options.threads)?;
     let batch = BATCH.max(geometry.cluster_size());
     let verifier = Verifier {
-        in_flight: to_usize(IN_FLIGHT.checked_div(batch).unwrap_or(0))
-            .min(pool.current_num_threads().saturating_mul(4))
-            .max(2),
-        image: &image,
+        in_flight: in_flight(&pool, batch),
+        image,
         options,
         pool,
         batch,
@@ -110,7 +118,7 @@ pub fn verify(path: &Path, options: Options, progress: &dyn Progress) -> Result<
     };
     progress.begin(Phase::Verifying, image.file().length());
     let mut findings = Findings::new(geometry.cluster_size());
-    let table = table(&image, &mut findings)?;
+    let table = table(image, &mut findings)?;
     let mut done = verifier.active(table.as_ref(), &mut findings)?;
     done.add(verifier.snapshots(&mut findings)?);
     let leaks = verifier.metadata(&mut findings)?;
@@ -121,12 +129,19 @@ pub fn verify(path: &Path, options: Options, progress: &dyn Progress) -> Result<
         streams: done.streams,
         compared: table.is_some().then_some(done.compared),
         freshness: image.freshness(),
-        elsewhere: elsewhere(&image),
+        elsewhere: elsewhere(image),
         remarks,
         leaks,
         findings,
         duration: begun.elapsed(),
     })
+}
+
+/// How many batches of so many bytes are under way at the same time.
+fn in_flight(pool: &rayon::ThreadPool, batch: u64) -> usize {
+    to_usize(IN_FLIGHT.checked_div(batch).unwrap_or(0))
+        .min(pool.current_num_threads().saturating_mul(4))
+        .max(2)
 }
 
 fn elsewhere(image: &Image) -> Vec<Role> {

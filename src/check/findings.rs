@@ -56,6 +56,7 @@ pub enum Code {
     RefcountLow,
     RefcountOverflow,
     Overlap,
+    DataOverlap,
     SnapshotTable,
     SnapshotL1,
     SnapshotIncomplete,
@@ -66,6 +67,7 @@ pub enum Code {
     BitmapEntry,
     Encryption,
     RefcountHigh,
+    Unused,
     SnapshotShort,
     BitmapsStale,
     ChecksumsLost,
@@ -133,6 +135,16 @@ pub enum Fault {
         stored: u64,
         /// How often the cluster is used.
         references: u64,
+    },
+    /// Clusters that nothing uses, where there are no refcounts.
+    #[error("{}: nothing uses {}", Clusters(*at, *clusters, *cluster_size), if *clusters == 1 { "it" } else { "them" })]
+    Unused {
+        /// The first cluster.
+        at: HostOffset,
+        /// How many there are, side by side.
+        clusters: u64,
+        /// In bytes.
+        cluster_size: u64,
     },
     /// More references than a refcount can be large.
     #[error("cluster at {:#x}: is used more often than the {largest} times that its refcount can count", at.0)]
@@ -238,6 +250,7 @@ impl Finding {
         match &self.fault {
             Fault::Corrupt(fault) | Fault::Snapshot { fault, .. } | Fault::Bitmap { fault, .. } => fault.at(),
             Fault::Refcount { at, .. }
+            | Fault::Unused { at, .. }
             | Fault::Overflow { at, .. }
             | Fault::Copied { at, .. }
             | Fault::Overlap { at, .. } => Some(*at),
@@ -251,6 +264,7 @@ impl Finding {
             Fault::Corrupt(fault) => fault.lost(),
             Fault::Copied { lost, .. } => lost.0.clone(),
             Fault::Refcount { .. }
+            | Fault::Unused { .. }
             | Fault::Overflow { .. }
             | Fault::Overlap { .. }
             | Fault::Snapshot { .. }

@@ -2,13 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use crate::image::Access;
+use crate::image::{Access, Format};
 use crate::sink::Cleanup;
 
 /// How a disk is restored.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches, set by name")]
 pub struct Options {
+    /// What the image is; if not given, what it begins like.
+    pub format: Option<Format>,
     /// Which state of the disk, and which files besides the image may be opened for it.
     pub access: Access,
     /// Whether to bring the target to stable storage.
@@ -30,6 +32,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            format: None,
             access: Access::default(),
             sync: true,
             verify: false,

@@ -14,7 +14,7 @@ use crate::units::{GuestCluster, GuestOffset, HostOffset, length, to_usize, with
 
 /// How much is read in one go, in bytes, unless a cluster is larger: it should still be in the processor's cache
 /// when it is hashed.
-const PIECE: u64 = 256 << 10;
+pub(super) const PIECE: u64 = 256 << 10;
 
 /// What there is to do.
 enum Job {
@@ -161,7 +161,7 @@ impl Jobs<'_> {
     }
 }
 
-fn is_hole(run: Run) -> bool {
+pub(super) fn is_hole(run: Run) -> bool {
     match run.mapping {
         Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => true,
         Mapping::Data(_) | Mapping::Compressed(_) => false,
@@ -298,7 +298,7 @@ impl Checked {
 }
 
 /// Cuts a range at the multiples of `unit`.
-fn cut(range: &Range<u64>, unit: u64) -> impl Iterator<Item = Range<u64>> + use<> {
+pub(super) fn cut(range: &Range<u64>, unit: u64) -> impl Iterator<Item = Range<u64>> + use<> {
     let mut rest = range.clone();
     std::iter::from_fn(move || {
         let unit_end = rest

@@ -8,7 +8,7 @@ use crate::format::checksum;
 use crate::format::features;
 use crate::format::header::AUTOCLEAR_CHECKSUMS;
 use crate::image::{Freshness, Remark};
-use crate::units::HostOffset;
+use crate::units::{HostOffset, to_u64};
 
 impl Verifier<'_> {
     /// Checks the tables. Returns how many clusters are leaked, if that is no fault: of an image with checksums
@@ -17,40 +17,22 @@ impl Verifier<'_> {
         let is_ours = self.image.extensions().checksums.is_some();
         // That is what the bit says. If nobody has written to the image, the bit itself is a fault.
         let is_dirty = self.image.header().needs(features::DIRTY);
+        let has_table = findings.has_table();
         let is_fault = |code: Code| match code.severity() {
             _ if is_dirty && is_about_refcounts(code) => false,
             Severity::Error => true,
             Severity::Leak => is_ours,
             // The others are for those who want to know more.
-            Severity::Remark => code == Code::ChecksumsLost && !findings.has_table(),
+            Severity::Remark => code == Code::ChecksumsLost && !has_table,
         };
-        let mut told = Vec::new();
         let options = check::Options {
             data: false,
             threads: self.options.threads,
         };
-        let report = check::check(self.image, &options, self.progress, &mut |finding| {
-            if is_fault(finding.code) {
-                told.push(finding.clone());
-            }
-        });
-        let report = match report {
-            Ok(report) => report,
-            Err(error @ Error::Io { .. }) => {
-                findings.add_structure(Fault::of(error), None);
-                return Ok(0);
-            }
-            Err(error) => return Err(error),
+        let check = |tell: &mut Tell<'_>| check::check(self.image, &options, self.progress, tell);
+        let Some(report) = add_faults(findings, is_fault, check)? else {
+            return Ok(0);
         };
-        let tallies = report.tallies.iter().filter(|(code, _)| is_fault(**code));
-        let all = tallies.fold(0_u64, |sum, (_, tally)| sum.saturating_add(tally.findings));
-        let listed = u64::try_from(told.len()).unwrap_or(u64::MAX);
-        for finding in told {
-            if !findings.has_met(finding.guest()) {
-                findings.add_structure(Fault::Metadata(finding), None);
-            }
-        }
-        findings.add_unlisted_structures(all.saturating_sub(listed));
         if !is_ours {
             self.find_table(report.image_end, findings)?;
         }
@@ -81,6 +63,41 @@ impl Verifier<'_> {
         }
         Vec::new()
     }
+}
+
+/// Whom a check tells what it finds.
+pub(super) type Tell<'a> = dyn FnMut(&check::Finding) + 'a;
+
+/// Adds what a check finds that is a fault, as far as it was not met while reading. None if the tables cannot be read.
+pub(super) fn add_faults(
+    findings: &mut Findings,
+    is_fault: impl Fn(Code) -> bool,
+    check: impl FnOnce(&mut Tell<'_>) -> Result<check::Report>,
+) -> Result<Option<check::Report>> {
+    let mut told = Vec::new();
+    let report = check(&mut |finding| {
+        if is_fault(finding.code) {
+            told.push(finding.clone());
+        }
+    });
+    let report = match report {
+        Ok(report) => report,
+        Err(error @ Error::Io { .. }) => {
+            findings.add_structure(Fault::of(error), None);
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let tallies = report.tallies.iter().filter(|(code, _)| is_fault(**code));
+    let all = tallies.fold(0_u64, |sum, (_, tally)| sum.saturating_add(tally.findings));
+    let listed = to_u64(told.len());
+    for finding in told {
+        if !findings.has_met(finding.guest()) {
+            findings.add_structure(Fault::Metadata(finding), None);
+        }
+    }
+    findings.add_unlisted_structures(all.saturating_sub(listed));
+    Ok(Some(report))
 }
 
 /// Whether it is found because refcounts are not up to date.

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::shared::{Json, Shown};
+use super::shared::{ImageFormat, Json, Shown};
 use super::values::parse_threads;
 use mkqcow2::Access;
 use mkqcow2::check::Options;
@@ -15,6 +15,9 @@ pub(crate) struct Check {
     /// Image to check
     #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) format: ImageFormat,
 
     /// Decompress all compressed clusters too
     #[arg(long)]

@@ -35,7 +35,7 @@ pub(crate) struct Compare {
     #[arg(value_name = "B")]
     pub(crate) b: PathBuf,
 
-    /// What A is: raw or qcow2 [default: qcow2 if it begins like an image]
+    /// What A is: raw, qcow2, qcow or qed [default: as it begins, or else raw]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format_a: Option<FormatArg>,
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::shared::Json;
+use super::shared::{ImageFormat, Json};
 
 /// Show what is in an image: sizes, features, snapshots, checksums
 #[derive(Debug, clap::Parser)]
@@ -11,6 +11,9 @@ pub(crate) struct Info {
     /// Image to look into
     #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) format: ImageFormat,
 
     #[command(flatten)]
     pub(crate) json: Json,

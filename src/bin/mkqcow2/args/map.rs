@@ -13,7 +13,7 @@ pub(crate) struct Map {
     #[arg(value_name = "IMAGE-OR-SOURCE")]
     pub(crate) path: PathBuf,
 
-    /// What it is: raw or qcow2 [default: qcow2 if it begins like an image]
+    /// What it is: raw, qcow2, qcow or qed [default: as it begins, or else raw]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format: Option<FormatArg>,
 

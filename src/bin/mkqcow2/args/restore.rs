@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::shared::{Access, Json, Shown, Workers, is_dash};
+use super::shared::{Access, ImageFormat, Json, Shown, Workers, is_dash};
 use mkqcow2::restore::Options;
 use mkqcow2::sink::Cleanup;
 
@@ -24,7 +24,7 @@ The whole story: man 8 mkqcow2-restore";
     reason = "independent switches of the command line"
 )]
 pub(crate) struct Restore {
-    /// Image to read: qcow2 of any kind
+    /// Image to read: qcow2 of any kind, QCOW version 1 or QED
     #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
 
@@ -55,6 +55,9 @@ pub(crate) struct Restore {
     /// Show what would be written, and whether it fits; change nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    format: ImageFormat,
 
     #[command(flatten)]
     access: Access,
@@ -98,6 +101,7 @@ impl Restore {
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> Options {
         Options {
+            format: self.format.given(),
             access: self.access.files(),
             sync: !self.no_sync,
             verify: self.verify,

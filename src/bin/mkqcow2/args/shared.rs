@@ -112,6 +112,21 @@ impl Access {
     }
 }
 
+/// What an image is, if that is not to be seen by itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImageFormat {
+    /// What IMAGE is: qcow2, qcow, qed or raw [default: as it begins]
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
+    format: Option<FormatArg>,
+}
+
+impl ImageFormat {
+    /// What was said.
+    pub(crate) fn given(&self) -> Option<Format> {
+        self.format.map(FormatArg::meant)
+    }
+}
+
 /// How a file or device holds a disk.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum FormatArg {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::shared::{Json, Shown, Workers};
+use super::shared::{ImageFormat, Json, Shown, Workers};
 use mkqcow2::verify::Options;
 
 /// Read all of an image, decompress it and compare it with its checksums
@@ -12,6 +12,9 @@ pub(crate) struct Verify {
     /// Image to verify
     #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
+
+    #[command(flatten)]
+    format: ImageFormat,
 
     #[command(flatten)]
     workers: Workers,
@@ -27,6 +30,7 @@ impl Verify {
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> Options {
         Options {
+            format: self.format.given(),
             threads: self.workers.threads,
         }
     }

@@ -100,7 +100,7 @@ fn object(out: &mut dyn Write, args: &Check, report: &Report, findings: &[Findin
     let object = json!({
         "status": status(report),
         "filename": args.image.to_string_lossy(),
-        "format": "qcow2",
+        "format": report.format.name(),
         "check-errors": 0,
         "corruptions": report.count(Severity::Error),
         "leaks": report.count(Severity::Leak),

@@ -2,6 +2,7 @@
 
 mod date;
 mod json;
+mod plain;
 mod text;
 
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use crate::console::say_of;
 use mkqcow2::format::features::FeatureKind;
 use mkqcow2::format::header::Encryption;
 use mkqcow2::image::{Freshness, Image};
-use mkqcow2::info::{ChecksumTable, Info};
+use mkqcow2::info::{ChecksumTable, Info, PlainInfo};
 
 /// All of it; what could not be read on standard error.
 pub(crate) fn info(args: &Args, info: &Info) -> ExitCode {
@@ -28,6 +29,24 @@ pub(crate) fn info(args: &Args, info: &Info) -> ExitCode {
             json::info(out, args, info, status)
         } else {
             text::info(out, args, info)
+        }
+    })
+}
+
+/// The same of QCOW version 1 and QED.
+pub(crate) fn plain(args: &Args, info: &PlainInfo) -> ExitCode {
+    if let Some(remark) = plain::warning(info) {
+        say_of(&args.image, &format!("warning: {remark}"));
+    }
+    if let Some(fault) = &info.fault {
+        say_of(&args.image, &with_causes(fault));
+    }
+    let status = if info.fault.is_none() { 0 } else { FAILURE };
+    answer::<Args>(status, |out| {
+        if args.json.json {
+            plain::json(out, args, info, status)
+        } else {
+            plain::text(out, args, info)
         }
     })
 }

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::Verb;
-use crate::args::info::Info;
+use crate::args::info::Info as Args;
 use crate::report;
 use mkqcow2::error::Side;
+use mkqcow2::image::Single;
+use mkqcow2::info::{Info, PlainInfo};
 
-impl Verb for Info {
+impl Verb for Args {
     fn files(&self) -> Vec<(&'static str, &Path)> {
         vec![("image", &self.image)]
     }
@@ -22,7 +24,9 @@ impl Verb for Info {
     }
 
     fn run(&self) -> mkqcow2::Result<ExitCode> {
-        let info = mkqcow2::info::Info::read(&self.image)?;
-        Ok(report::info::info(self, &info))
+        match Single::open(&self.image, self.format.given())? {
+            Single::Qcow2(image) => Ok(report::info::info(self, &Info::of(*image)?)),
+            Single::Plain(image) => Ok(report::info::plain(self, &PlainInfo::of(*image)?)),
+        }
     }
 }

@@ -15,7 +15,7 @@ use mkqcow2::format::geometry::L2Form;
 use mkqcow2::format::header::Compat;
 use mkqcow2::format::snapshot::Snapshot;
 use mkqcow2::image::{Freshness, Image};
-use mkqcow2::info::{ChecksumTable, Feature, Info};
+use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info};
 
 /// All that there is. Of snapshots and bitmaps there may be more than fit in memory: they are written one by one.
 pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) -> io::Result<()> {
@@ -40,12 +40,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "data-file": data_file(image),
         "features": info.features().map(|feature| self::feature(&feature)).collect::<Vec<_>>(),
         "extensions": image.extensions().all.iter().map(extension).collect::<Vec<_>>(),
-        "clusters": info.allocation.map(|allocation| json!({
-            "data": allocation.data,
-            "compressed": allocation.compressed,
-            "zeros": allocation.zeros,
-            "unallocated": allocation.unallocated,
-        })),
+        "clusters": info.allocation.map(clusters),
         "shared-clusters": info.sharing.map(|sharing| sharing.clusters),
         "shared-bytes": info.sharing.map(|sharing| sharing.bytes),
         "checksums": checksums(info),
@@ -62,6 +57,15 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
     )?;
     list(out, "bitmaps", image.bitmaps().map_while(Result::ok), bitmap)?;
     writeln!(out, "}}")
+}
+
+pub(super) fn clusters(allocation: Allocation) -> Value {
+    json!({
+        "data": allocation.data,
+        "compressed": allocation.compressed,
+        "zeros": allocation.zeros,
+        "unallocated": allocation.unallocated,
+    })
 }
 
 fn list<T>(
@@ -96,7 +100,7 @@ fn data_file(image: &Image) -> Option<Value> {
     })
 }
 
-fn feature(feature: &Feature) -> Value {
+pub(super) fn feature(feature: &Feature) -> Value {
     json!({"kind": kind(feature.kind), "bit": feature.bit, "name": feature.name})
 }
 

@@ -14,7 +14,7 @@ use mkqcow2::format::geometry::L2Form;
 use mkqcow2::format::header::Compat;
 use mkqcow2::format::snapshot::Snapshot;
 use mkqcow2::image::{Freshness, Image};
-use mkqcow2::info::{ChecksumTable, Feature, Info, Sharing};
+use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, Sharing};
 
 /// A line for each thing there is to say.
 pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<()> {
@@ -34,10 +34,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<
         line("header extension", self::extension(extension))?;
     }
     if let Some(allocation) = info.allocation {
-        line("clusters", format!("{} data", allocation.data))?;
-        line("", format!("{} compressed", allocation.compressed))?;
-        line("", format!("{} zeros", allocation.zeros))?;
-        line("", format!("{} unallocated", allocation.unallocated))?;
+        clusters(allocation, &mut line)?;
     }
     if let Some(sharing) = info.sharing.filter(|sharing| sharing.clusters > 0) {
         line("shared clusters", shared(sharing))?;
@@ -53,7 +50,14 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<
     Ok(())
 }
 
-type Line<'a> = dyn FnMut(&str, String) -> io::Result<()> + 'a;
+pub(super) fn clusters(allocation: Allocation, line: &mut Line<'_>) -> io::Result<()> {
+    line("clusters", format!("{} data", allocation.data))?;
+    line("", format!("{} compressed", allocation.compressed))?;
+    line("", format!("{} zeros", allocation.zeros))?;
+    line("", format!("{} unallocated", allocation.unallocated))
+}
+
+pub(super) type Line<'a> = dyn FnMut(&str, String) -> io::Result<()> + 'a;
 
 fn layout(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
     let header = info.image().header();
@@ -76,14 +80,7 @@ fn layout(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
 fn files(image: &Image, line: &mut Line<'_>) -> io::Result<()> {
     let backing = image.backing_name().map(|name| name.to_string_lossy());
     let format = image.extensions().backing_format.as_deref();
-    line(
-        "backing file",
-        match (backing, format) {
-            (None, _) => "none".to_owned(),
-            (Some(name), None) => format!("\"{}\", of a format that is not told", escaped(&name)),
-            (Some(name), Some(format)) => format!("\"{}\", {}", escaped(&name), escaped(format)),
-        },
-    )?;
+    line("backing file", backing_file(backing.as_deref(), format))?;
     let data_file = image.extensions().data_file.as_ref();
     if image.header().needs(features::DATA_FILE) {
         let name = data_file.map(|name| format!("\"{}\"", escaped(&name.to_string_lossy())));
@@ -92,7 +89,15 @@ fn files(image: &Image, line: &mut Line<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn feature(feature: &Feature) -> String {
+pub(super) fn backing_file(name: Option<&str>, format: Option<&str>) -> String {
+    match (name, format) {
+        (None, _) => "none".to_owned(),
+        (Some(name), None) => format!("\"{}\", of a format that is not told", escaped(name)),
+        (Some(name), Some(format)) => format!("\"{}\", {}", escaped(name), escaped(format)),
+    }
+}
+
+pub(super) fn feature(feature: &Feature) -> String {
     let (kind, bit) = (kind(feature.kind), feature.bit);
     match &feature.name {
         Some(name) => format!("{kind} bit {bit}, \"{}\"", escaped(name)),
@@ -155,6 +160,6 @@ fn bitmap(bitmap: &Bitmap) -> String {
     format!("\"{name}\", granularity {granularity}{auto}{in_use}")
 }
 
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     format!("{bytes} ({})", BinaryBytes(bytes))
 }
