@@ -187,8 +187,9 @@ fn every_damage_is_found_with_its_code() {
 
 #[test]
 fn every_code_of_an_error_or_a_leak_is_found_in_some_test() {
-    // Streams are tried on request only, which has a test of its own; snapshots with a data file too.
-    let elsewhere = ["stream", "snapshot-data-file"];
+    // Streams are tried on request only, which has a test of its own; snapshots with a data file too. The last two are
+    // of the older formats, whose tests hold every line to the word.
+    let elsewhere = ["stream", "snapshot-data-file", "data-overlap", "unused"];
     let tested =
         |code: &Code| ROWS.iter().any(|row| row.4 == code.name()) || elsewhere.contains(&code.name());
     let untested: Vec<_> = Code::all().filter(|code| !tested(code)).collect();

@@ -35,6 +35,7 @@ mod manual;
 mod map;
 mod mutations;
 mod naive;
+mod plain;
 mod property;
 mod refusals;
 mod regions;
