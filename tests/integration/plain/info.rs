@@ -115,6 +115,19 @@ fn qcow_tells_when_its_backing_file_was_changed() {
 }
 
 #[test]
+fn clusters_behind_the_end_of_the_disk_do_not_count() {
+    let dir = Dir::new("plain-info-end");
+    let image = Plain::qed(&dir);
+    // Two clusters and a part of a third are left.
+    image.put(48, 2 * 4096 + 512);
+
+    let json = dir.run("info --json disk.qed").exits(0).json();
+
+    let expected = json!({"data": 3, "compressed": 0, "zeros": 0, "unallocated": 0});
+    assert_eq!(json["clusters"], expected);
+}
+
+#[test]
 fn damaged_tables_are_faults() {
     let dir = Dir::new("plain-info-faults");
     let image = Plain::qed(&dir);
