@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use crate::devices::{Kernel, Subject};
 use crate::error::{Action, Error, InUse, Invalid, Result};
-use crate::format::geometry::ClusterSize;
 use crate::image::{Disk, DiskPart, Format, Remark};
 use crate::source::{self, Change, FileSource, Open, Source};
 use crate::units::SECTOR;
@@ -57,7 +56,7 @@ impl Origin {
     pub(super) fn unit(&self) -> u64 {
         match self {
             Self::Raw(_) => SECTOR,
-            Self::Image(part) => part.disk().cluster_size().min(ClusterSize::MAX.bytes()),
+            Self::Image(part) => part.disk().cluster_size(),
         }
     }
 

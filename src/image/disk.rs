@@ -9,6 +9,7 @@ use super::layer::Layer;
 use super::{HostFile, Image, Remark};
 use crate::devices::Subject;
 use crate::error::{Corrupt, InUse, Result};
+use crate::format::geometry::ClusterSize;
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{Change, FileSource, Kind, Source};
 use crate::units::{GuestOffset, HostOffset, SECTOR, to_u64, to_usize, within};
@@ -147,10 +148,11 @@ impl Disk {
         Ok(None)
     }
 
-    /// What the reading is best aligned to, in bytes: the largest cluster of the chain.
+    /// What the reading is best aligned to, in bytes: the largest cluster of the chain. Those of QED can be larger
+    /// than others, but are never compressed: they may as well be read in parts.
     pub fn cluster_size(&self) -> u64 {
         let sizes = self.layers.iter().map(|layer| layer.cluster_size());
-        sizes.max().unwrap_or(SECTOR)
+        sizes.max().unwrap_or(SECTOR).min(ClusterSize::MAX.bytes())
     }
 
     /// The size of a cluster of the image that was opened, in bytes.
