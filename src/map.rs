@@ -96,7 +96,11 @@ impl Map {
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
         let format = Format::of(path, options.format)?;
         if format != Format::Raw {
-            let disk = Disk::open_as(path, format, &options.access)?;
+            let access = Access {
+                force: true,
+                ..options.access.clone()
+            };
+            let disk = Disk::open_as(path, format, &access)?;
             let images = disk.images();
             let preallocated = images.filter(|(_, image)| is_preallocated(image));
             let preallocated = preallocated.map(|(number, _)| number).collect();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Opening, Options, Warning};
 use crate::allocation::{self, AllocationMap, Scan};
 use crate::error::{Error, InUse, Invalid, Result};
-use crate::image::{Disk, Format};
+use crate::image::{Access, Disk, Format};
 use crate::source::{self, FileSource, Open, Part, Source};
 use crate::units::{SECTOR, length, to_u64, to_usize};
 
@@ -38,7 +38,11 @@ impl Side {
             opening.access.refuse_of_raw()?;
             open_raw(path, options.force)?
         } else {
-            Content::Image(Box::new(Disk::open_as(path, format, &opening.access)?))
+            let access = Access {
+                force: options.force,
+                ..opening.access.clone()
+            };
+            Content::Image(Box::new(Disk::open_as(path, format, &access)?))
         };
         let used = match &content {
             Content::Raw(source) if options.used => Some(allocation::scan(source, Scan::Auto)?.map),
@@ -110,10 +114,12 @@ impl Side {
         let (raw, image) = match &self.content {
             Content::Raw(source) => (Some(source), None),
             Content::Empty => (None, None),
-            Content::Image(disk) => (None, Some(disk)),
+            Content::Image(disk) => (disk.raw(), Some(disk)),
         };
+        // A raw file is the last of those that an image takes.
+        let path = image.and_then(|disk| disk.paths().last()).unwrap_or(&self.path);
         let in_use = raw.and_then(FileSource::writer).map(|in_use| Warning::InUse {
-            path: self.path.clone(),
+            path: path.to_owned(),
             in_use: in_use.clone(),
         });
         let remarks = image.into_iter().flat_map(|disk| disk.remarks());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use crate::devices::{Kernel, Subject};
 use crate::error::{Action, Error, InUse, Invalid, Result};
-use crate::image::{Disk, DiskPart, Format, Remark};
+use crate::image::{Access, Disk, DiskPart, Format, Remark};
 use crate::source::{self, Change, FileSource, Open, Source};
 use crate::units::SECTOR;
 
@@ -36,11 +36,16 @@ impl Origin {
             options.access.refuse_of_raw()?;
             return Ok(Self::Raw(Box::new(source::open(path, Open { part, force })?)));
         }
-        let disk = Disk::open_as(path, format, &options.access)?;
+        let access = Access {
+            force,
+            ..options.access.clone()
+        };
+        let disk = Disk::open_as(path, format, &access)?;
         let writer = writer(&disk)?;
-        if let Some(writer) = writer.clone().filter(|_| !force) {
-            return Err(Invalid::SourceInUse(writer).into());
+        if let Some((path, writer)) = writer.as_ref().filter(|_| !force) {
+            return Err(Error::from(Invalid::SourceInUse(writer.clone())).elsewhere(path));
         }
+        let writer = writer.map(|(_, writer)| writer);
         Ok(Self::Image(Box::new(DiskPart::new(disk, part, writer)?)))
     }
 
@@ -107,15 +112,18 @@ fn unless_image(path: &Path) -> Result<Format, Invalid> {
     }
 }
 
-/// Who might write to one of the files of an image meanwhile.
-fn writer(disk: &Disk) -> Result<Option<InUse>> {
+/// Who might write to one of the files of an image meanwhile, and the name of that.
+fn writer(disk: &Disk) -> Result<Option<(PathBuf, InUse)>> {
     let kernel = Kernel::running();
     for file in disk.host_files() {
         let users = kernel.users(file.subject());
         let users = users.map_err(|error| Error::source_io(Action::FindUse, error))?;
         if let Some(writer) = users.writer() {
-            return Ok(Some(writer));
+            return Ok(Some((file.path().to_owned(), writer)));
         }
     }
-    Ok(None)
+    // Which was asked when that was opened, and is known only if it was opened all the same.
+    let writer = disk.raw().and_then(Source::writer).cloned();
+    let last = disk.paths().last().map(Path::to_owned).unwrap_or_default();
+    Ok(writer.map(|writer| (last, writer)))
 }

@@ -14,7 +14,7 @@ use super::layer::{Layer, RawLayer};
 use super::windows::Windows;
 use crate::devices::FileId;
 use crate::error::{Error, Invalid, Result, Role, Unsupported};
-use crate::source::{self, FileSource, Open};
+use crate::source::{self, FileSource, Open, Part};
 
 /// How many backing files are followed, one behind the other.
 const MAX_DEPTH: usize = 64;
@@ -32,6 +32,8 @@ pub struct Access {
     pub snapshot: Option<String>,
     /// What decrypts the image, and its backing files, if they are encrypted.
     pub password: Option<Password>,
+    /// Open a raw file even if it is in use.
+    pub force: bool,
 }
 
 /// What opens one file after the other.
@@ -98,6 +100,7 @@ impl Disk {
             access: Access {
                 follow: access.follow,
                 password: access.password.clone(),
+                force: access.force,
                 ..Access::default()
             },
             windows: Arc::default(),
@@ -119,7 +122,7 @@ impl Opener {
     fn add(&mut self, path: &Path, format: Format, access: &Access) -> Result<Option<Backing>> {
         if format == Format::Raw {
             access.refuse_of_raw()?;
-            let source = open_raw(path)?;
+            let source = open_raw(path, access.force)?;
             let path = path.to_owned();
             self.layers.push(Box::new(RawLayer { path, source }));
             return Ok(None);
@@ -209,8 +212,9 @@ fn resolved(image: &Path, name: &OsStr) -> Result<PathBuf> {
     Ok(directory.join(name))
 }
 
-fn open_raw(path: &Path) -> Result<Option<FileSource>> {
-    match source::open(path, Open::default()) {
+fn open_raw(path: &Path, force: bool) -> Result<Option<FileSource>> {
+    let part = Part::default();
+    match source::open(path, Open { part, force }) {
         Ok(source) => Ok(Some(source)),
         // Nothing is nothing to image, but may well be nothing to stand on.
         Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(None),

@@ -108,6 +108,8 @@ impl Access {
             follow: self.follow,
             snapshot: self.snapshot.clone(),
             password: self.password_file.clone(),
+            // It is an option of each command that has it.
+            force: false,
         }
     }
 }
