@@ -24,6 +24,7 @@ mod failing;
 mod faults;
 mod filesystems;
 mod format;
+mod formats;
 mod info;
 mod layout;
 #[allow(

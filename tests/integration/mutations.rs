@@ -1,6 +1,6 @@
 //! Images with a few bytes changed at random, by the same dice every time, through what the fuzz targets do.
 
-mod targets;
+pub mod targets;
 
 use crate::corpus::in_parallel;
 use crate::malformed::good_images;

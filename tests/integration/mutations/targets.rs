@@ -11,7 +11,7 @@ use mkqcow2::format::header::{Compat, Header};
 use mkqcow2::format::mapping::{self, L2Rules, Mapping};
 use mkqcow2::format::refcount::{self, Width};
 use mkqcow2::format::snapshot::{self, RawSnapshot, Snapshot};
-use mkqcow2::image::{Access, Disk, Image, View};
+use mkqcow2::image::{Access, Disk, Format, Image, Password, View};
 use mkqcow2::units::GuestOffset;
 use zerocopy::FromBytes;
 
@@ -116,11 +116,41 @@ pub fn tables(bytes: &[u8]) {
 
 /// A whole image, in memory: opened, listed, and read as far as that is a matter of moments.
 pub fn image(bytes: &[u8]) {
+    in_memory(bytes, image_at);
+}
+
+/// A whole image of QCOW version 1, in memory: opened, and read as far as that is a matter of moments.
+pub fn qcow(bytes: &[u8]) {
+    in_memory(bytes, |path| other(path, Format::Qcow));
+}
+
+/// The same of QED.
+pub fn qed(bytes: &[u8]) {
+    in_memory(bytes, |path| other(path, Format::Qed));
+}
+
+fn in_memory(bytes: &[u8], work: impl FnOnce(&Path)) {
     let memory = rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::CLOEXEC);
     let mut file = std::fs::File::from(memory.expect("a file in memory"));
     file.write_all(bytes).expect("room for the image");
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    image_at(Path::new(&path));
+    work(Path::new(&path));
+}
+
+/// An image that is not qcow2. Only the file itself is opened, whatever it names.
+fn other(path: &Path, format: Format) {
+    let access = Access {
+        password: Some(Password::new(b"password".to_vec())),
+        ..Access::default()
+    };
+    let Ok(disk) = Disk::open_as(path, format, &access) else {
+        return;
+    };
+    assert!(disk.image().is_none() && disk.is_alone() && disk.size() > 0);
+    let cluster_size = disk.own_cluster_size();
+    assert!(cluster_size.is_power_of_two() && (512..=64 << 20).contains(&cluster_size));
+    assert!(disk.remarks().count() <= 1);
+    read(&disk);
 }
 
 /// The same for a file. Only the file itself is opened, whatever it names.

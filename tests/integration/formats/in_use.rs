@@ -1,0 +1,161 @@
+//! A source that a virtual machine may write to is no backup: it is refused, unless forced.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Stdio};
+
+use super::qemu_img;
+use crate::support::loops::until;
+use crate::support::{Dir, assert_equals, noise};
+
+/// A file that qemu-io has open, as a virtual machine would.
+struct Guest(Child);
+
+impl Guest {
+    fn opens(dir: &Dir, format: &str, file: &str, more: &[&str]) -> Self {
+        let mut command = Command::new("qemu-io");
+        let child = command
+            .args(["-f", format])
+            .args(more)
+            .arg(file)
+            .current_dir(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let guest = Self(child);
+        let inode = fs::metadata(dir.join(file)).unwrap().ino();
+        let is_its = |line: &str| line.contains("OFDLCK") && line.contains(&format!(":{inode} "));
+        until("qemu-io locks its file", || {
+            fs::read_to_string("/proc/locks").unwrap().lines().any(is_its)
+        });
+        guest
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It ends with its commands.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+const REFUSED: &str =
+    "open for writing by QEMU (shut the virtual machine down, image a snapshot, or pass --force)\n";
+const WARNED: &str = "warning: the source is open for writing by QEMU: imaged all the same";
+
+fn images(name: &str) -> Dir {
+    let dir = Dir::new(name);
+    fs::write(dir.join("disk.raw"), noise(1, 300_032)).unwrap();
+    for format in ["qcow2", "qcow", "qed"] {
+        qemu_img(
+            &dir,
+            &format!("convert -f raw -O {format} disk.raw disk.{format}"),
+        );
+    }
+    dir
+}
+
+#[test]
+fn a_source_that_a_guest_writes_to_is_refused_and_goes_with_force() {
+    let dir = images("formats-in-use");
+    for format in ["raw", "qcow2", "qcow", "qed"] {
+        let file = format!("disk.{format}");
+        let guest = Guest::opens(&dir, format, &file, &[]);
+        let before = dir.names();
+        for seen_as in [format, "raw"] {
+            dir.run(&format!("--source-format {seen_as} {file} new.qcow2"))
+                .exits(1)
+                .says(&format!("mkqcow2: {file}: {REFUSED}"));
+        }
+        assert_eq!(dir.names(), before);
+        dir.run(&format!("--force --source-format raw {file} new.qcow2"))
+            .exits(0)
+            .says(&format!("mkqcow2: {file}: {WARNED}"));
+        dir.run(&format!("--force --source-format {format} {file} new.qcow2"))
+            .exits(0)
+            .says(&format!("mkqcow2: {file}: {WARNED}"));
+        assert_equals(&dir.join("disk.raw"), &dir.join("new.qcow2"));
+        drop(guest);
+        dir.run(&format!("-q --source-format {format} {file} new.qcow2"))
+            .exits(0)
+            .in_silence();
+        fs::remove_file(dir.join("new.qcow2")).unwrap();
+    }
+}
+
+#[test]
+fn a_guest_that_only_reads_is_no_reason() {
+    let dir = images("formats-in-use-read-only");
+    for format in ["raw", "qcow2", "qcow", "qed"] {
+        let file = format!("disk.{format}");
+        let _guest = Guest::opens(&dir, format, &file, &["-r"]);
+        dir.run(&format!("-q --source-format {format} {file} new.qcow2"))
+            .exits(0)
+            .in_silence();
+        assert_equals(&dir.join("disk.raw"), &dir.join("new.qcow2"));
+    }
+}
+
+#[test]
+fn a_backing_or_data_file_that_a_guest_writes_to_is_refused_by_its_name() {
+    let dir = images("formats-in-use-below");
+    qemu_img(&dir, "create -q -f qcow2 -o data_file=disk.data disk.top 300032");
+    for format in ["raw", "qcow2", "qcow", "qed", "data"] {
+        let file = format!("disk.{format}");
+        let guest_format = if format == "data" { "raw" } else { format };
+        if format != "data" {
+            qemu_img(
+                &dir,
+                &format!("create -q -f qcow2 -b {file} -F {format} disk.top 300032"),
+            );
+        }
+        if format == "data" {
+            qemu_img(&dir, "create -q -f qcow2 -o data_file=disk.data disk.top 300032");
+            fs::write(dir.join("disk.raw"), vec![0; 300_032]).unwrap();
+        }
+        // As somebody does who forgets what stands on it.
+        let guest = Guest::opens(&dir, guest_format, &file, &[]);
+        dir.run("--follow --source-format qcow2 disk.top new.qcow2")
+            .exits(1)
+            .says(&format!("mkqcow2: {file}: {REFUSED}"));
+        dir.run("--force --follow --source-format qcow2 disk.top new.qcow2")
+            .exits(0)
+            .says(WARNED);
+        assert_equals(&dir.join("disk.raw"), &dir.join("new.qcow2"));
+        dir.run("map --follow --format qcow2 disk.top").exits(0);
+        let compare = "compare --follow --format-a qcow2 --format-b qcow2 disk.top new.qcow2";
+        if format == "raw" {
+            dir.run(compare)
+                .exits(2)
+                .says("disk.raw: open for writing by QEMU");
+            dir.run(&compare.replace("--follow", "--follow --force"))
+                .exits(0)
+                .says("mkqcow2: disk.raw: warning: ");
+        }
+        drop(guest);
+        dir.run("-q --follow --source-format qcow2 disk.top new.qcow2")
+            .exits(0)
+            .in_silence();
+    }
+}
+
+#[test]
+fn what_stands_on_a_file_does_not_keep_it_from_being_read() {
+    let dir = images("formats-in-use-above");
+    for format in ["raw", "qcow2", "qcow", "qed"] {
+        let file = format!("disk.{format}");
+        qemu_img(
+            &dir,
+            &format!("create -q -f qcow2 -b {file} -F {format} disk.top 300032"),
+        );
+        let _guest = Guest::opens(&dir, "qcow2", "disk.top", &[]);
+        dir.run(&format!("-q --source-format {format} {file} new.qcow2"))
+            .exits(0)
+            .in_silence();
+        dir.run("--follow --source-format qcow2 disk.top new.qcow2")
+            .exits(1)
+            .says(&format!("mkqcow2: disk.top: {REFUSED}"));
+    }
+}
