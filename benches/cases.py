@@ -22,6 +22,7 @@ from proof import (
     prove_check,
     prove_compare,
     prove_compressed,
+    prove_converted,
     prove_metadata,
     prove_restored,
     prove_scan,
@@ -74,6 +75,14 @@ QEMU_RESTORE_PARALLEL = tool("qemu-img convert -f qcow2 -O raw -W -m 16 IMAGE TA
 CP_IMAGE = tool("cp --sparse=never IMAGE TARGET")
 CHECK = tool("MKQCOW2 check IMAGE")
 QEMU_CHECK = tool("qemu-img check -f qcow2 IMAGE")
+QEMU_QED = tool("qemu-img convert -f raw -O qed SOURCE IMAGE")
+# qemu-img 10.0 exits with 1 although the image is complete, and says nothing.
+QEMU_QCOW_SCRIPT = 'qemu-img convert -f raw -O qcow -c "$1" "$2" || qemu-img compare -q -f raw -F qcow "$1" "$2"'
+QEMU_QCOW = Tool("qemu-img convert -O qcow -c", ("sh", "-c", QEMU_QCOW_SCRIPT, "sh", "SOURCE", "IMAGE"))
+CONVERT_QED = tool("MKQCOW2 --source-format qed --no-sync -q IMAGE TARGET")
+QEMU_CONVERT_QED = tool("qemu-img convert -f qed -O qcow2 -W -m 16 IMAGE TARGET")
+CONVERT_QCOW = tool("MKQCOW2 --source-format qcow --no-sync -q IMAGE TARGET")
+QEMU_CONVERT_QCOW = tool("qemu-img convert -f qcow -O qcow2 -W -m 16 IMAGE TARGET")
 COMPARE = tool("MKQCOW2 compare IMAGE SOURCE")
 QEMU_COMPARE = tool("qemu-img compare -f qcow2 -F raw IMAGE SOURCE")
 VERIFY = tool("MKQCOW2 verify IMAGE")
@@ -93,6 +102,7 @@ IMAGING_EMPTY = Work("", ("SOURCE",), "IMAGE", prove_metadata)
 SCANNING = Work("", ("SOURCE",), None, prove_scan)
 IMAGING_EXT4 = Work("", ("SOURCE",), "IMAGE", prove_used_blocks)
 RESTORING = Work("restore", ("IMAGE",), "TARGET", prove_restored)
+CONVERTING = Work("", ("IMAGE",), "TARGET", prove_converted)
 CHECKING = Work("check", ("IMAGE",), None, prove_check)
 COMPARING = Work("compare", ("IMAGE", "SOURCE"), None, prove_compare)
 VERIFYING = Work("verify", ("IMAGE",), None, prove_verify)
@@ -123,6 +133,7 @@ EXT4_TOOLS = ("mkfs.ext4", "dumpe2fs", "mount", "umount")
 EXT4_NEEDS = ("qemu-img", "e2image", "partclone.extfs", *EXT4_TOOLS)
 EXT4_RIVALS = (*PLAIN, E2IMAGE, PARTCLONE)
 COMPRESS, DEDUPE = ("--compress",), ("--compress", "--dedupe")
+FORMAT = ("--source-format",)
 
 CASES = {
     "random": Case(build_random, IMAGING, {"random": PLAIN, "random, synced": SYNCED}),
@@ -140,6 +151,8 @@ CASES = {
     "restore-text": restore_case(build_text, "restore, text", QEMU, CP_IMAGE),
     "restore-zstd": restore_case(build_text, "restore, zstd", QEMU_ZSTD),
     "restore-zlib": restore_case(build_text, "restore, zlib", QEMU_ZLIB),
+    "qed": Case(build_text, CONVERTING, {"qed": (CONVERT_QED, QEMU_CONVERT_QED)}, QEMU_QED, options=FORMAT),
+    "qcow": Case(build_text, CONVERTING, {"qcow": (CONVERT_QCOW, QEMU_CONVERT_QCOW)}, QEMU_QCOW, options=FORMAT),
     "check": Case(build_large, CHECKING, {"check": (CHECK, QEMU_CHECK)}, QEMU_4K),
     "compare": Case(build_text, COMPARING, {"compare": (COMPARE, QEMU_COMPARE)}, QEMU_ZSTD),
     "verify": Case(build_random, VERIFYING, {"verify": (VERIFY, CKSUM)}, MKQCOW2),

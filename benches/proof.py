@@ -27,6 +27,11 @@ def prove_bytes(places: Places) -> None:
     command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", places["SOURCE"], places["IMAGE"])
 
 
+def prove_converted(places: Places) -> None:
+    """Stops unless what an image was made of is clean and equal to the source in every byte."""
+    prove_bytes(places | {"IMAGE": places["TARGET"]})
+
+
 def prove_compressed(compression: str, places: Places) -> None:
     """Stops unless the image is clean, equal to the source in every byte, compressed as it should be and what
     its checksums say.

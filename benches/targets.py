@@ -8,6 +8,8 @@ from cases import (
     QEMU,
     QEMU_CHECK,
     QEMU_COMPARE,
+    QEMU_CONVERT_QCOW,
+    QEMU_CONVERT_QED,
     QEMU_PACK_ZLIB,
     QEMU_PACK_ZSTD,
     QEMU_RESTORE_PARALLEL,
@@ -34,6 +36,8 @@ WALLS = (
     ("restore, text", QEMU_RESTORE_PARALLEL, 0.90),
     ("restore, zstd", QEMU_RESTORE_PARALLEL, 0.65),
     ("restore, zlib", QEMU_RESTORE_PARALLEL, 0.45),
+    ("qed", QEMU_CONVERT_QED, 0.80),
+    ("qcow", QEMU_CONVERT_QCOW, 0.80),
     ("check", QEMU_CHECK, 0.50),
     ("compare", QEMU_COMPARE, 0.40),
 )
