@@ -9,7 +9,7 @@ use crate::format::mapping::Mapping;
 use crate::image::Run;
 use crate::image::runs::continues;
 use crate::image::windows::Window;
-use crate::units::{GuestOffset, HostOffset, within};
+use crate::units::{GuestOffset, HostOffset, SECTOR, within};
 
 const L1_TABLE: &str = "L1 table";
 pub(super) const L2_TABLE: &str = "L2 table";
@@ -162,9 +162,14 @@ impl TwoLevel {
         Ok(mapping)
     }
 
-    /// How much of a cluster must be there: behind the end of the disk nothing, unless all of it is there.
+    /// How much of a cluster must be there: behind the end of the disk nothing, unless all of it is there. What is
+    /// decrypted are whole sectors.
     pub(super) fn needed(&self, start: u64) -> u64 {
         let (rest, cluster_size) = (self.shape.size.saturating_sub(start), self.shape.cluster_size);
+        let rest = match &self.cipher {
+            None => rest,
+            Some(_) => rest.next_multiple_of(SECTOR),
+        };
         if rest == 0 {
             cluster_size
         } else {

@@ -7,7 +7,7 @@ use mkqcow2::image::{Access, Disk, Format, Password};
 use mkqcow2::units::GuestOffset;
 
 use super::{MIB, assert_holds, noisy, qemu, qemu_img};
-use crate::support::{Dice, Dir};
+use crate::support::{Dice, Dir, assert_equals};
 
 const PASSWORD: &str = "geheim";
 
@@ -203,6 +203,30 @@ fn odd_pieces_of_encrypted_clusters_are_what_they_are_in_the_whole() {
             assert!(found == raw[at..end], "{format} {at} to {end}");
         }
     }
+}
+
+#[test]
+fn a_sector_is_decrypted_as_a_whole_or_not_at_all() {
+    let dir = noisy("formats-aes-cut");
+    password_files(&dir);
+    make(&dir, "qcow", "disk.qcow", "", PASSWORD);
+    let mut bytes = fs::read(dir.join("disk.qcow")).unwrap();
+    let end = bytes.len();
+    // The disk ends within the last sector, and so does the file.
+    let size = 3 * MIB + 512;
+    bytes[24..32].copy_from_slice(&(size - 100).to_be_bytes());
+    let cut = |by: usize| {
+        fs::write(dir.join("disk.qcow"), &bytes[..end - by]).unwrap();
+        dir.run("--password-file right --source-format qcow disk.qcow new.qcow2")
+    };
+    let raw = fs::read(dir.join("expected.raw")).unwrap();
+    let disk = dir.sparse("expected.raw", size, &[(0, &raw[..(size - 100) as usize])]);
+    // Clusters have 4 KiB, of which the last holds one sector.
+    cut(0).exits(0);
+    assert_equals(&disk, &dir.join("new.qcow2"));
+    cut(4096 - 512).exits(0);
+    assert_equals(&disk, &dir.join("new.qcow2"));
+    cut(4096 - 511).exits(1).says("is cut off by the end of the file");
 }
 
 fn open(path: &Path, format: Format) -> Disk {

@@ -193,6 +193,34 @@ fn a_raw_backing_file_of_qed_is_not_probed() {
 }
 
 #[test]
+fn a_chain_that_does_not_tell_its_formats_is_read_in_two_steps() {
+    let dir = noisy("formats-steps");
+    std::fs::copy(dir.join("noise-0"), dir.join("base.raw")).unwrap();
+    for format in ["qcow", "qed"] {
+        let write = |image: &str, command: &str| qemu_io(&dir, format, image, &[command]);
+        qemu_img(
+            &dir,
+            &format!("create -q -f {format} -b base.raw -F raw middle 2M"),
+        );
+        write("middle", "write -q -s noise-1 300k 200k");
+        qemu_img(
+            &dir,
+            &format!("create -q -f {format} -b middle -F {format} top 2M"),
+        );
+        write("top", "write -q -s noise-2 400k 200k");
+        // What the middle seems to be may be the work of a guest, and so may be the name that it gives.
+        for options in ["--follow", "--backing middle", "--follow --backing middle"] {
+            dir.run(&format!("{options} --source-format {format} top new.qcow2"))
+                .exits(1)
+                .says("mkqcow2: middle: needs its backing file, \"base.raw\", which is opened only if asked for");
+        }
+        dir.run(&format!("--follow --source-format {format} middle middle.qcow2"))
+            .exits(0);
+        assert_converts(&dir, format, "top", "--backing middle.qcow2");
+    }
+}
+
+#[test]
 fn images_that_qemu_does_not_make() {
     let dir = noisy("formats-by-hand");
     let images = [
