@@ -64,6 +64,12 @@ impl Allocation {
         pieces::pieces(&self.map, &self.regions)
     }
 
+    /// Whether it was looked into, holds something, and that is nothing with a name.
+    pub(crate) fn is_unrecognised(&self) -> bool {
+        let whole = self.regions.first();
+        self.map.used() > 0 && whole.is_some_and(|whole| whole.name.is_none() && whole.doubt().is_none())
+    }
+
     /// What is copied whole because what tells of it cannot be trusted, and why.
     pub fn doubts(&self) -> impl Iterator<Item = (&Region, &Doubt)> {
         self.regions

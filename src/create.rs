@@ -100,6 +100,7 @@ impl Imaging {
             room_needed: self.design.room_needed(),
             free_space: self.outlet.free_space(),
             in_use: self.origin.source().writer(),
+            is_encrypted: self.origin.is_encrypted(),
             remarks: self.origin.remarks(),
         }
     }

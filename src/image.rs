@@ -11,6 +11,7 @@ mod cipher;
 mod decompress;
 mod disk;
 mod formats;
+mod gaps;
 mod host;
 mod layer;
 mod listed;

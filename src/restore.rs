@@ -14,6 +14,7 @@ use rayon::ThreadPool;
 pub use options::Options;
 pub use report::{Bad, Kind, Plan, Report, Warning, Why};
 
+use crate::allocation::{self, Scan};
 use crate::error::{Corrupt, Invalid, Result};
 use crate::format::mapping::Mapping;
 use crate::image::{Checksums, Disk, Format, Freshness};
@@ -115,7 +116,7 @@ impl Restoring {
             *sum = sum.saturating_add(run.length);
             at = at.saturating_add(run.length);
         }
-        let mut warnings = self.origin.remarks();
+        let mut warnings = self.origin.remarks()?;
         let is_checked = self.origin.checksums(&mut warnings)?.is_some();
         Ok(Plan {
             size: disk.size(),
@@ -151,7 +152,7 @@ impl Restoring {
             begun,
         } = self;
         let (disk, options) = (&origin.disk, &origin.options);
-        let mut warnings = origin.remarks();
+        let mut warnings = origin.remarks()?;
         let checksums = origin.checksums(&mut warnings)?;
         let pool = pipeline::readers(options.threads)?;
         let run = Run {
@@ -196,14 +197,20 @@ impl Restoring {
 }
 
 impl Origin {
-    /// What the images say about themselves.
-    fn remarks(&self) -> Vec<Warning> {
+    /// What the images say about themselves, and what does not need a look at all of them.
+    fn remarks(&self) -> Result<Vec<Warning>> {
         let own = self.disk.paths().next();
         let remarks = self.disk.remarks().map(|(path, remark)| Warning::Image {
             path: (Some(path) != own).then(|| path.to_owned()),
             remark,
         });
-        remarks.collect()
+        let is_noise =
+            self.disk.is_encrypted() && allocation::scan(&self.disk, Scan::Auto)?.is_unrecognised();
+        Ok(is_noise
+            .then_some(Warning::PerhapsNoise)
+            .into_iter()
+            .chain(remarks)
+            .collect())
     }
 
     /// The checksums of the disk, if there are any that can be compared.

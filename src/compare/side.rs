@@ -114,11 +114,12 @@ impl Side {
         let (raw, image) = match &self.content {
             Content::Raw(source) => (Some(source), None),
             Content::Empty => (None, None),
-            Content::Image(disk) => (disk.raw(), Some(disk)),
+            Content::Image(disk) => (None, Some(disk)),
         };
-        // A raw file is the last of those that an image takes.
-        let path = image.and_then(|disk| disk.paths().last()).unwrap_or(&self.path);
-        let in_use = raw.and_then(FileSource::writer).map(|in_use| Warning::InUse {
+        let raw = raw.and_then(FileSource::writer);
+        let in_use = raw.map(|in_use| (self.path.as_path(), in_use));
+        let in_use = in_use.or_else(|| image.and_then(|disk| disk.in_use()));
+        let in_use = in_use.map(|(path, in_use)| Warning::InUse {
             path: path.to_owned(),
             in_use: in_use.clone(),
         });

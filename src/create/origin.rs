@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Options;
-use crate::devices::{Kernel, Subject};
-use crate::error::{Action, Error, InUse, Invalid, Result};
+use crate::devices::Subject;
+use crate::error::{Invalid, Result};
 use crate::image::{Access, Disk, DiskPart, Format, Remark};
 use crate::source::{self, Change, FileSource, Open, Source};
 use crate::units::SECTOR;
@@ -41,11 +41,7 @@ impl Origin {
             ..options.access.clone()
         };
         let disk = Disk::open_as(path, format, &access)?;
-        let writer = writer(&disk)?;
-        if let Some((path, writer)) = writer.as_ref().filter(|_| !force) {
-            return Err(Error::from(Invalid::SourceInUse(writer.clone())).elsewhere(path));
-        }
-        let writer = writer.map(|(_, writer)| writer);
+        let writer = disk.in_use().map(|(_, writer)| writer.clone());
         Ok(Self::Image(Box::new(DiskPart::new(disk, part, writer)?)))
     }
 
@@ -86,6 +82,14 @@ impl Origin {
         }
     }
 
+    /// Whether what is read was decrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Raw(_) => false,
+            Self::Image(part) => part.disk().is_encrypted(),
+        }
+    }
+
     /// What images say of themselves that their reader should know, and the paths of those behind the first.
     pub(super) fn remarks(&self) -> Vec<(Remark, Option<PathBuf>)> {
         let Self::Image(part) = self else {
@@ -110,20 +114,4 @@ fn unless_image(path: &Path) -> Result<Format, Invalid> {
         Format::Raw => Ok(Format::Raw),
         Format::Qcow2 | Format::Qcow | Format::Qed => Err(Invalid::LooksLikeImage(seen.name())),
     }
-}
-
-/// Who might write to one of the files of an image meanwhile, and the name of that.
-fn writer(disk: &Disk) -> Result<Option<(PathBuf, InUse)>> {
-    let kernel = Kernel::running();
-    for file in disk.host_files() {
-        let users = kernel.users(file.subject());
-        let users = users.map_err(|error| Error::source_io(Action::FindUse, error))?;
-        if let Some(writer) = users.writer() {
-            return Ok(Some((file.path().to_owned(), writer)));
-        }
-    }
-    // Which was asked when that was opened, and is known only if it was opened all the same.
-    let writer = disk.raw().and_then(Source::writer).cloned();
-    let last = disk.paths().last().map(Path::to_owned).unwrap_or_default();
-    Ok(writer.map(|writer| (last, writer)))
 }

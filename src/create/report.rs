@@ -18,6 +18,14 @@ pub enum Warning {
     /// The source was imaged although it was in use.
     #[error("the source is {0}: imaged all the same, with what is free in it; files may not be consistent")]
     SourceInUse(InUse),
+    /// The source is an image that was read although it is in use.
+    #[error(
+        "the source is {0}: what its tables do not tell yet reads as zeros; image it again when it is not"
+    )]
+    ImageInUse(InUse),
+    /// The source was decrypted, and looks like nothing that is known.
+    #[error("nothing is recognised in what was decrypted: is the password right?")]
+    PerhapsNoise,
     /// The source is an image, or needs one, that says something about itself.
     #[error("{}{remark}", backing(path.as_ref()))]
     Image {
@@ -61,6 +69,8 @@ impl Warning {
     pub fn side(&self) -> Side {
         match self {
             Self::SourceInUse(_)
+            | Self::ImageInUse(_)
+            | Self::PerhapsNoise
             | Self::Image { .. }
             | Self::CopiedWhole { .. }
             | Self::SourceChanged(_)
@@ -76,6 +86,7 @@ impl Warning {
                 remark: Remark::Corrupt,
                 ..
             }
+            | Self::ImageInUse(_)
             | Self::SourceChanged(_)
             | Self::Unreadable { .. }
             | Self::NotDurable(_)
@@ -85,6 +96,7 @@ impl Warning {
                 ..
             }
             | Self::SourceInUse(_)
+            | Self::PerhapsNoise
             | Self::CopiedWhole { .. }
             | Self::OwnerNotKept => false,
         }
@@ -137,6 +149,8 @@ pub struct Plan<'a> {
     pub free_space: Option<u64>,
     /// Who might write to the source meanwhile.
     pub in_use: Option<&'a InUse>,
+    /// Whether the source was decrypted.
+    pub is_encrypted: bool,
     /// What the images that are read say of themselves; those behind the first with their paths.
     pub remarks: Vec<(Remark, Option<PathBuf>)>,
 }
@@ -144,11 +158,20 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// What is known before anything is done that whoever makes the image should know.
     pub fn warnings(&self) -> Vec<Warning> {
-        let in_use = self.in_use.cloned().map(Warning::SourceInUse);
+        let in_use = self.in_use.cloned().map(match self.kind {
+            Kind::Image => Warning::ImageInUse,
+            Kind::RegularFile | Kind::BlockDevice => Warning::SourceInUse,
+        });
+        let noise = (self.is_encrypted && self.allocation.is_unrecognised()).then_some(Warning::PerhapsNoise);
         let doubts = Warning::of_doubts(&self.allocation.regions);
         let remarks = self.remarks.iter().cloned();
         let remarks = remarks.map(|(remark, path)| Warning::Image { remark, path });
-        in_use.into_iter().chain(remarks).chain(doubts).collect()
+        in_use
+            .into_iter()
+            .chain(noise)
+            .chain(remarks)
+            .chain(doubts)
+            .collect()
     }
 }
 

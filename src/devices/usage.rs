@@ -26,7 +26,8 @@ impl Kernel {
     /// If there is a device to look for and the mounts cannot be read.
     pub fn users(&self, subject: Subject) -> io::Result<Users> {
         let layers = self.layers(subject);
-        let mounts = if layers.all.is_empty() {
+        let guests = self.guests();
+        let mounts = if layers.all.is_empty() && guests.is_empty() {
             Vec::new()
         } else {
             self.mounts()?
@@ -36,7 +37,7 @@ impl Kernel {
             layers,
             mounts,
             swaps: self.swaps(),
-            guests: self.guests(),
+            guests,
         })
     }
 }
@@ -130,9 +131,10 @@ impl Users {
         })
     }
 
-    fn guest(&self) -> Option<InUse> {
+    /// A virtual machine that might write to it.
+    pub fn guest(&self) -> Option<InUse> {
         if let Subject::File(file) = self.subject
-            && self.guests.contains(&file)
+            && self.guests.iter().any(|guest| self.is_same(*guest, file))
         {
             return Some(InUse::Guest { device: None });
         }
@@ -146,6 +148,17 @@ impl Users {
         Some(InUse::Guest {
             device: self.other_than_subject(layer),
         })
+    }
+
+    /// Whether a lock is for that file. It is told by the number of the filesystem, for which btrfs shows others in
+    /// each subvolume.
+    fn is_same(&self, locked: FileId, file: FileId) -> bool {
+        let is_mounted = |id: FileId| {
+            let number = DeviceNumber::from_raw(id.device);
+            number.major == 0 && self.mounts.iter().any(|mount| mount.device == number)
+        };
+        let is_subvolume = DeviceNumber::from_raw(file.device).major == 0 && !is_mounted(file);
+        locked == file || (locked.inode == file.inode && is_subvolume && is_mounted(locked))
     }
 
     /// A volume that is neither read-only nor only mounted read-only can be written to at any moment.

@@ -150,6 +150,18 @@ pub enum Invalid {
         /// As the image has it.
         name: String,
     },
+    /// A backing file of which nobody said that it is an image needs another file.
+    #[error(
+        "begins like a {format} image, which nobody says it is, and its {role}, {name:?}, is not opened for that"
+    )]
+    Guessed {
+        /// What it begins like.
+        format: &'static str,
+        /// What the other file is to it.
+        role: Role,
+        /// As the image has it.
+        name: String,
+    },
     /// The image has no such file, yet one was given.
     #[error("has no {0}, but one was given")]
     NeedsNoFile(Role),
@@ -219,6 +231,7 @@ impl Invalid {
             | Self::LengthPastEnd { .. }
             | Self::LengthZero
             | Self::NeedsFile { .. }
+            | Self::Guessed { .. }
             | Self::NeedsNoFile(_)
             | Self::NamelessFile(_)
             | Self::ChainLoop

@@ -32,7 +32,10 @@ pub struct Access {
     pub snapshot: Option<String>,
     /// What decrypts the image, and its backing files, if they are encrypted.
     pub password: Option<Password>,
-    /// Open a raw file even if it is in use.
+    /// What the backing files are, from the first on, whatever the images say. Those behind the last that is given:
+    /// as the images say.
+    pub backing_formats: Vec<Format>,
+    /// Open a file even if it is in use.
     pub force: bool,
 }
 
@@ -40,6 +43,8 @@ pub struct Access {
 struct Opener {
     /// What was asked for, for the images behind the first one.
     access: Access,
+    /// What backing files are, from the first on.
+    formats: Vec<Format>,
     windows: Arc<Windows>,
     layers: Vec<Box<dyn Layer>>,
     opened: Vec<FileId>,
@@ -103,6 +108,7 @@ impl Disk {
                 force: access.force,
                 ..Access::default()
             },
+            formats: access.backing_formats.clone(),
             windows: Arc::default(),
             layers: Vec::new(),
             opened: Vec::new(),
@@ -113,7 +119,14 @@ impl Disk {
                 .add_backing(&backing)
                 .map_err(|error| error.elsewhere(&backing.path))?;
         }
-        Ok(Self::new(opener.layers))
+        let disk = Self::new(opener.layers)?;
+        match disk.in_use() {
+            Some((at, writer)) if !access.force => {
+                let error = Error::from(Invalid::SourceInUse(writer.clone()));
+                Err(if at == path { error } else { error.elsewhere(at) })
+            }
+            Some(_) | None => Ok(disk),
+        }
     }
 }
 
@@ -145,7 +158,10 @@ impl Opener {
         }
         self.opened.extend(files);
         let backing = backing
-            .map(|backing| located(path, &backing, access))
+            .map(|backing| {
+                let is_told = self.formats.len() > self.layers.len();
+                located(path, &backing, is_told, access)
+            })
             .transpose()?;
         self.layers.push(layer);
         Ok(backing)
@@ -155,24 +171,37 @@ impl Opener {
         if self.layers.len() > MAX_DEPTH {
             return Err(Invalid::ChainTooLong { limit: MAX_DEPTH }.into());
         }
-        let format = Format::of(&backing.path, backing.format)?;
-        if backing.format.is_none() {
-            // The content of a raw disk belongs to its guest, who must not choose which files are opened.
-            self.access.follow &= format == Format::Raw;
-        }
+        let number = self.layers.len().saturating_sub(1);
+        let known = self.formats.get(number).copied().or(backing.format);
+        let format = match known {
+            Some(format) => format,
+            None => Format::of_backing(&backing.path)?,
+        };
+        let is_guess = known.is_none() && format != Format::Raw;
+        // The content of a raw disk belongs to its guest, who must not choose which files are opened.
+        let was_followed = self.access.follow;
+        self.access.follow &= !is_guess;
         let access = self.access.clone();
-        self.add(&backing.path, format, &access)
+        let added = self.add(&backing.path, format, &access);
+        match added {
+            Err(Error::Invalid(Invalid::NeedsFile { role, name })) if is_guess && was_followed => {
+                let format = format.name();
+                Err(Invalid::Guessed { format, role, name }.into())
+            }
+            added => added,
+        }
     }
 }
 
-/// Where the backing file is of the image at `image`.
-fn located(image: &Path, backing: &formats::Backing, access: &Access) -> Result<Backing> {
+/// Where the backing file is of the image at `image`, and its format, unless that is told otherwise.
+fn located(image: &Path, backing: &formats::Backing, is_told: bool, access: &Access) -> Result<Backing> {
+    // What is not known here may still be told.
     let format = match backing.format.as_deref() {
         None | Some("") => None,
-        Some(name) => {
-            let format = Format::named(name);
-            Some(format.ok_or_else(|| Unsupported::BackingFormat(name.to_owned()))?)
-        }
+        Some(name) => match Format::named(name) {
+            None if !is_told => return Err(Unsupported::BackingFormat(name.to_owned()).into()),
+            format => format,
+        },
     };
     let path = match &access.backing {
         Some(path) => path.clone(),

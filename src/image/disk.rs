@@ -1,14 +1,15 @@
 //! A virtual disk: an image, and what lies behind it where nothing is allocated.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decompress::Decoders;
+use super::gaps::Gaps;
 use super::layer::Layer;
-use super::{HostFile, Image, Remark};
-use crate::devices::Subject;
-use crate::error::{Corrupt, InUse, Result};
+use super::{HostFile, Image, Remark, Run};
+use crate::devices::{Kernel, Subject};
+use crate::error::{Action, Corrupt, Error, InUse, Result};
 use crate::format::geometry::ClusterSize;
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{Change, FileSource, Kind, Source};
@@ -23,6 +24,9 @@ pub struct Disk {
     /// The image itself, then what lies behind it.
     layers: Vec<Box<dyn Layer>>,
     size: u64,
+    /// Which of its files somebody might write to meanwhile, if it was opened in spite of that.
+    writer: Option<(PathBuf, InUse)>,
+    gaps: Gaps,
     decoders: Decoders,
     /// The compressed cluster of which a part was read last.
     last: Mutex<Option<Decoded>>,
@@ -32,7 +36,7 @@ pub struct Disk {
 #[derive(Debug)]
 struct Decoded {
     depth: usize,
-    at: HostOffset,
+    stream: Stream,
     cluster: Arc<Vec<u8>>,
 }
 
@@ -62,13 +66,48 @@ impl DiskRun {
 
 impl Disk {
     /// A disk of at least one file.
-    pub(super) fn new(layers: Vec<Box<dyn Layer>>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system does not tell who uses it.
+    pub(super) fn new(layers: Vec<Box<dyn Layer>>) -> Result<Self> {
+        let mut disk = Self {
             size: layers.first().map_or(0, |layer| layer.size()),
+            gaps: Gaps::new(layers.len()),
             layers,
+            writer: None,
             decoders: Decoders::default(),
             last: Mutex::default(),
+        };
+        disk.writer = disk.find_writer()?;
+        Ok(disk)
+    }
+
+    fn find_writer(&self) -> Result<Option<(PathBuf, InUse)>> {
+        let kernel = Kernel::running();
+        for file in self.host_files() {
+            let users = kernel.users(file.subject());
+            let users = users.map_err(|error| Error::source_io(Action::FindUse, error))?;
+            if let Some(writer) = users.writer() {
+                return Ok(Some((file.path().to_owned(), writer)));
+            }
         }
+        // Which was asked when that was opened, and is known only if it was opened all the same.
+        let writer = self.raw().and_then(Source::writer).cloned();
+        let last = self.paths().last().map(Path::to_owned).unwrap_or_default();
+        Ok(writer.map(|writer| (last, writer)))
+    }
+
+    /// Which of its files somebody might write to meanwhile, if it was opened in spite of that.
+    pub fn in_use(&self) -> Option<(&Path, &InUse)> {
+        self.writer
+            .as_ref()
+            .map(|(path, writer)| (path.as_path(), writer))
+    }
+
+    /// Whether what is read was decrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.layers.iter().any(|layer| layer.is_encrypted())
     }
 
     /// The size of the disk in bytes; need not be whole sectors.
@@ -94,8 +133,8 @@ impl Disk {
 
     /// All files and devices that are read.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
-        let files = self.host_files().map(HostFile::subject);
-        files.chain(self.raw().map(FileSource::subject)).collect()
+        let metadata = self.paths().filter_map(|path| path.metadata().ok());
+        metadata.filter_map(|metadata| Subject::of(&metadata)).collect()
     }
 
     /// The images that are qcow2, and the number of the file that each is in.
@@ -180,13 +219,10 @@ impl Disk {
             if here == 0 {
                 break;
             }
-            let run = layer.run_at(at, here).map_err(|error| {
-                if depth == 0 {
-                    error
-                } else {
-                    error.elsewhere(layer.path())
-                }
-            })?;
+            let run = match self.gaps.from(depth, at.0) {
+                Some(gap) => Run::new(gap.min(here), Mapping::Unallocated),
+                None => layer.run_at(at, here).map_err(|error| self.named(error, depth))?,
+            };
             if run.mapping != Mapping::Unallocated {
                 return Ok(DiskRun {
                     length: run.length,
@@ -194,6 +230,9 @@ impl Disk {
                     depth,
                     room: None,
                 });
+            }
+            if run.room.is_none() {
+                self.gaps.note(depth, at.0..at.0.saturating_add(run.length));
             }
             (limit, asked, room) = (run.length, depth, run.room);
         }
@@ -249,13 +288,15 @@ impl Disk {
             Mapping::Data(host) => layer.read(host, at, buf),
             Mapping::Compressed(stream) => self.read_compressed(run.depth, layer.as_ref(), stream, at, buf),
         };
-        result.map_err(|error| {
-            if run.depth == 0 {
-                error
-            } else {
-                error.elsewhere(layer.path())
-            }
-        })
+        result.map_err(|error| self.named(error, run.depth))
+    }
+
+    /// Of the files behind the first, the name.
+    fn named(&self, error: Error, depth: usize) -> Error {
+        match self.layers.get(depth) {
+            Some(layer) if depth > 0 => error.elsewhere(layer.path()),
+            Some(_) | None => error,
+        }
     }
 
     fn read_compressed(
@@ -279,7 +320,7 @@ impl Disk {
         }
         // Whoever reads a part of a cluster reads the next part soon.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |last: &&Decoded| (last.depth, last.at) == (depth, stream.at);
+        let is_it = |last: &&Decoded| (last.depth, last.stream) == (depth, stream);
         let cluster = if let Some(last) = last.as_ref().filter(is_it) {
             Arc::clone(&last.cluster)
         } else {
@@ -288,7 +329,7 @@ impl Disk {
             let cluster = Arc::new(cluster);
             *last = Some(Decoded {
                 depth,
-                at: stream.at,
+                stream,
                 cluster: Arc::clone(&cluster),
             });
             cluster
@@ -336,10 +377,17 @@ impl Source for Disk {
     }
 
     fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        let mut at = from;
+        self.data_in(from..self.size)
+    }
+}
+
+impl Disk {
+    /// As [`Source::next_data`], but in front of the end of the range.
+    pub(super) fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+        let mut at = range.start;
         let mut data: Option<Range<u64>> = None;
-        while at < self.size {
-            let run = match self.run_at(GuestOffset(at), u64::MAX) {
+        while at < range.end {
+            let run = match self.run_at(GuestOffset(at), range.end.saturating_sub(at)) {
                 Ok(run) => run,
                 // A fault behind data is one of what follows it.
                 Err(_) if data.is_some() => break,

@@ -10,7 +10,7 @@ use super::two_level::Tables;
 use super::windows::Windows;
 use super::{Access, HostFile, Image, qcow, qcow2, qed};
 use crate::devices::FileId;
-use crate::error::{Invalid, Result};
+use crate::error::{Invalid, Result, Unsupported};
 use crate::format::header::MAGIC;
 use crate::units::HostOffset;
 
@@ -57,6 +57,20 @@ const KNOWN: [Known; 3] = [
         magic: &qed::MAGIC,
         open: qed::open,
     },
+];
+
+/// Formats that are not read: where their magic is, that, and the name. Source: the probes of QEMU, `block/*.c`.
+const FOREIGN: [(usize, &[u8], &str); 10] = [
+    (0, b"KDMV", "vmdk"),
+    (0, b"COWD", "vmdk"),
+    (0, b"# Disk DescriptorFile", "vmdk"),
+    (0x40, &0xbeda_107f_u32.to_le_bytes(), "vdi"),
+    (0, b"vhdxfile", "vhdx"),
+    (0, b"conectix", "vpc"),
+    (0, b"WithoutFreeSpace", "parallels"),
+    (0, b"WithouFreSpacExt", "parallels"),
+    (0, b"Bochs Virtual HD Image", "bochs"),
+    (0, b"LUKS\xba\xbe", "luks"),
 ];
 
 /// The longest magic.
@@ -135,6 +149,20 @@ impl Format {
         match given {
             Some(given) => Ok(given),
             None => Self::seen(path),
+        }
+    }
+
+    /// The same of a backing file. One of a format that is not known here must not pass for raw.
+    pub(super) fn of_backing(path: &Path) -> Result<Self> {
+        let mut bytes = [0; 512];
+        let read = HostFile::open(path)?.read(&mut bytes, HostOffset(0))?;
+        let begin = bytes.get(..read).unwrap_or_default();
+        let is_foreign = |(at, magic, _): &&(usize, &[u8], &str)| {
+            begin.get(*at..).is_some_and(|begin| begin.starts_with(magic))
+        };
+        match FOREIGN.iter().find(is_foreign) {
+            Some((_, _, name)) => Err(Unsupported::BackingFormat((*name).to_owned()).into()),
+            None => Self::of(path, None),
         }
     }
 

@@ -79,6 +79,11 @@ pub(crate) trait Layer: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether what is read is decrypted.
+    fn is_encrypted(&self) -> bool {
+        false
+    }
+
     /// What it is, if that is qcow2.
     fn image(&self) -> Option<&Image> {
         None

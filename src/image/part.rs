@@ -77,7 +77,9 @@ impl Source for DiskPart {
     }
 
     fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        let data = self.disk.next_data(self.position(from))?;
+        let data = self
+            .disk
+            .data_in(self.position(from)..self.position(self.length))?;
         let within = |at: u64| at.saturating_sub(self.offset).min(self.length);
         let data = data.map(|data| within(data.start)..within(data.end));
         Ok(data.filter(|data| !data.is_empty()))

@@ -111,6 +111,10 @@ impl Layer for Qcow2Layer {
         Ok(data.change()?.map(|change| (data.path(), change)))
     }
 
+    fn is_encrypted(&self) -> bool {
+        self.cipher.is_some()
+    }
+
     fn file(&self) -> Option<&HostFile> {
         Some(&self.image.file)
     }

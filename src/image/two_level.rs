@@ -123,9 +123,14 @@ impl TwoLevel {
             return Ok(Some(number));
         }
         let window = self.tables.windows.get(self.tables.number, &self.file, at)?;
-        let number = number(&window);
-        *last = Some(window);
-        Ok(number)
+        if let Some(number) = number(&window) {
+            *last = Some(window);
+            return Ok(Some(number));
+        }
+        // Tables need not be aligned: an entry may lie in two windows.
+        let mut bytes = [0; 8];
+        let read = self.file.read(&mut bytes, at)?;
+        Ok((read == bytes.len()).then(|| self.entries.number(bytes)))
     }
 
     /// Nothing else lies where the header or the table of the first level does.
@@ -189,6 +194,10 @@ impl Layer for TwoLevel {
 
     fn change(&self) -> Result<Option<(&Path, Change)>> {
         Ok(self.file.change()?.map(|change| (self.path(), change)))
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.cipher.is_some()
     }
 
     fn file(&self) -> Option<&HostFile> {

@@ -20,6 +20,9 @@ pub enum Warning {
         /// What it says.
         remark: Remark,
     },
+    /// The image was decrypted, and looks like nothing that is known.
+    #[error("nothing is recognised in what was decrypted: is the password right?")]
+    PerhapsNoise,
     /// The checksum table describes an earlier state.
     #[error("was changed since it was written: its checksums, which are of that time, were not compared")]
     Changed,
@@ -54,6 +57,7 @@ impl Warning {
     pub fn side(&self) -> Side {
         match self {
             Self::Image { .. }
+            | Self::PerhapsNoise
             | Self::Changed
             | Self::NoChecksums(_)
             | Self::Bad { .. }
@@ -78,6 +82,7 @@ impl Warning {
                 remark: Remark::Dirty | Remark::NeedsCheck,
                 ..
             }
+            | Self::PerhapsNoise
             | Self::Changed
             | Self::OwnerNotKept => false,
         }

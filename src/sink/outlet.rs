@@ -36,6 +36,9 @@ impl Outlet {
         for source in sources {
             refuse_own_source(*source, target.file_id(), target.directory())?;
         }
+        if let Some(file) = target.file_id() {
+            refuse_guest(file)?;
+        }
         Ok(Self::File(target))
     }
 
@@ -63,6 +66,16 @@ impl Outlet {
             Self::File(target) => target.free_space(),
             Self::Stdout => None,
         }
+    }
+}
+
+/// Refuses to replace what a virtual machine has: it would go on with the old file, which nobody sees any more.
+fn refuse_guest(file: FileId) -> Result<()> {
+    let users = Kernel::running().users(Subject::File(file));
+    let users = users.map_err(|error| Error::target_io(Action::FindUse, error))?;
+    match users.guest() {
+        Some(guest) => Err(Invalid::TargetInUse(guest).into()),
+        None => Ok(()),
     }
 }
 

@@ -83,7 +83,8 @@ fn is_of_the_medium(error: &Error) -> bool {
         Errno::BADMSG,
         Errno::UCLEAN,
     ];
-    match error {
+    // It may be in a file that an image needs.
+    match error.innermost().0 {
         Error::Io { source, .. } => {
             Errno::from_io_error(source).is_some_and(|errno| OF_THE_MEDIUM.contains(&errno))
         }

@@ -176,7 +176,8 @@ fn backing(raw: &RawHeader, header: u64) -> Result<Option<Range<u64>>> {
     let [at, length] =
         [raw.backing_filename_offset, raw.backing_filename_size].map(|field| u64::from(field.get()));
     if length == 0 {
-        return Ok(None);
+        // The feature bit says that there is one.
+        return Err(field("backing_filename_size", length, Expected::AtLeast(1)));
     }
     if length > MAX_NAME {
         return Err(field("backing_filename_size", length, Expected::AtMost(MAX_NAME)));

@@ -16,6 +16,9 @@ pub(super) const L2_TABLE: &str = "L2 table";
 pub(super) const DATA: &str = "data cluster";
 pub(super) const STREAM: &str = "compressed cluster";
 
+/// How long a table is, in bytes, of which the system is asked whether it is a hole.
+const WORTH_ASKING: u64 = 1 << 20;
+
 /// A walk along the tables that keeps in hand what it needs again for the next cluster.
 pub(super) struct Cursor<'a> {
     image: &'a TwoLevel,
@@ -87,7 +90,10 @@ impl<'a> Cursor<'a> {
         let entry = image
             .entry(&mut self.l1, entry_at)?
             .ok_or_else(|| image.cut_off(L1_TABLE, l1_at, image.lost_with_table(index)))?;
-        let table = image.table_of(index, entry)?;
+        let length = image.shape.l2_length();
+        // Nothing but zeros: nothing is allocated. There may be any number of them in a small file.
+        let is_empty = |table: &HostOffset| length >= WORTH_ASKING && image.file.is_hole(*table, length);
+        let table = image.table_of(index, entry)?.filter(|table| !is_empty(table));
         self.table = Some((index, table));
         Ok(table)
     }

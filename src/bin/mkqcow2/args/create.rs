@@ -166,6 +166,13 @@ impl Create {
         if self.is_stream() && self.json.json {
             return Err("--json prints on standard output, where IMAGE - goes".to_owned());
         }
+        if self.is_raw() && self.access.is_for_images() {
+            return Err(
+                "--backing, --backing-format, --data-file, --follow, --snapshot and --password-file are for images: \
+                 say what SOURCE is with --source-format"
+                    .to_owned(),
+            );
+        }
         let compression = self.codec().map(Codec::compression);
         if self.is_stream() && self.dedupe {
             return Err("--dedupe reads back what was written, which standard output cannot do".to_owned());
@@ -198,6 +205,16 @@ impl Create {
     /// Whether equal clusters are stored once.
     pub(crate) fn is_deduping(&self) -> bool {
         self.dedupe
+    }
+
+    /// Whether the source is read byte by byte.
+    pub(crate) fn is_raw(&self) -> bool {
+        matches!(self.source_format, None | Some(FormatArg::Raw))
+    }
+
+    /// Whether what cannot be read becomes zeros.
+    pub(crate) fn is_reading_on(&self) -> bool {
+        matches!(self.on_read_error, OnReadErrorArg::Zero)
     }
 
     /// Whether the image goes to standard output.

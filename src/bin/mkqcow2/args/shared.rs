@@ -82,6 +82,15 @@ pub(crate) struct Access {
     #[arg(long, value_name = "PATH")]
     pub(crate) backing: Option<PathBuf>,
 
+    /// What backing files are, from the first on, separated by commas, whatever the images say
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    backing_format: Vec<FormatArg>,
+
     /// Read the external data file of the image from PATH
     #[arg(long, value_name = "PATH")]
     pub(crate) data_file: Option<PathBuf>,
@@ -100,6 +109,12 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// Whether anything is asked for that no raw disk has.
+    pub(crate) fn is_for_images(&self) -> bool {
+        let options = self.backing.is_some() || self.data_file.is_some() || self.snapshot.is_some();
+        options || self.follow || !self.backing_format.is_empty() || self.password_file.is_some()
+    }
+
     /// What the library is asked to open.
     pub(crate) fn files(&self) -> mkqcow2::image::Access {
         mkqcow2::image::Access {
@@ -107,6 +122,7 @@ impl Access {
             data_file: self.data_file.clone(),
             follow: self.follow,
             snapshot: self.snapshot.clone(),
+            backing_formats: self.backing_format.iter().map(|format| format.meant()).collect(),
             password: self.password_file.clone(),
             // It is an option of each command that has it.
             force: false,

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use mkqcow2::Error;
-use mkqcow2::error::{Action, Corrupt, Expected, Invalid, Role, Side};
+use mkqcow2::error::{Action, Corrupt, Expected, Invalid, Role, Side, Unsupported};
 
 /// Something to try, if there is something, whatever the command.
 pub(crate) fn general(error: &Error) -> Option<&'static str> {
@@ -23,10 +23,15 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
             structure: "header",
             expected,
             ..
-        }) => Some(match expected {
-            Expected::Exactly(0x5146_49fb) => "it does not begin like a qcow2 image",
-            _ => "it does not begin like an image of that format",
+        }) => Some(if *expected == Expected::Exactly(0x5146_49fb) {
+            "it does not begin like a qcow2 image"
+        } else {
+            "it does not begin like an image of that format"
         }),
+        Error::Unsupported(Unsupported::Header {
+            field: "version",
+            found: 1,
+        }) => Some("it is of QCOW version 1: --format=qcow, or for SOURCE --source-format=qcow"),
         Error::Corrupt(Corrupt::NotClosed(_)) => {
             Some("mkqcow2 check lists all of it; qemu-img check -r all repairs a copy")
         }
@@ -48,6 +53,8 @@ fn of_usage(invalid: &Invalid) -> Option<&'static str> {
             Role::Backing => "pass --follow if you trust the image, or --backing PATH",
             Role::Data => "pass --follow if you trust the image, or --data-file PATH",
         })
+    } else if let Invalid::Guessed { .. } = invalid {
+        Some("pass --backing-format with its format if that is so")
     } else if *invalid == Invalid::NeedsPassword {
         Some("pass --password-file FILE")
     } else if let Invalid::NamelessFile(role) = invalid {

@@ -98,7 +98,9 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             side: Side::Source,
             action: Action::Read(_),
             ..
-        } => Some("pass --on-read-error=zero to go on, with zeros for what cannot be read"),
+        } if !args.is_reading_on() => {
+            Some("pass --on-read-error=zero to go on, with zeros for what cannot be read")
+        }
         Error::Io {
             side: Side::Target,
             action,

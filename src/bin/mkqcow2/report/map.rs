@@ -65,6 +65,12 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
 fn warn(args: &Args, map: &Map) {
     match map {
         Map::Image(map) => {
+            if let Some((path, in_use)) = map.disk().in_use() {
+                say_of(
+                    path,
+                    &format!("warning: {in_use}: what its tables do not tell yet is missing"),
+                );
+            }
             for (path, remark) in map.disk().remarks() {
                 say_of(path, &format!("warning: {remark}"));
             }

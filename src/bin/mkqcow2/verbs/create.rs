@@ -20,6 +20,10 @@ impl Verb for Create {
         // Where two images are at work, "the image" is the other one.
         [
             ("backing", "Read the backing file of SOURCE from PATH"),
+            (
+                "backing_format",
+                "What the backing files of SOURCE are, from the first on, separated by commas",
+            ),
             ("data_file", "Read the external data file of SOURCE from PATH"),
             ("follow", "Open the backing and data files that SOURCE names"),
             (
