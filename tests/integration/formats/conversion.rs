@@ -156,12 +156,17 @@ fn qed_on_a_backing_file() {
             let options = "cluster_size=64k,table_size=4";
             let create = format!("create -q -f qed -o {options} -b {base} -F {format} top.qed {size}");
             qemu_img(&dir, &create);
+            // Over data of its own, over data of the backing file, over parts of clusters.
             let more = [
                 "write -q -z 64k 64k",
+                "write -q -z 256k 64k",
                 "write -q -z 200k 10k",
                 "discard -q 320k 64k",
             ];
             qemu_writes(&dir, "qed", "top.qed", size, &more);
+            dir.run("map --follow top.qed")
+                .exits(0)
+                .prints("0x000000040000            65536  zeros\n");
             assert_converts(&dir, "qed", "top.qed", "--follow");
             assert_converts(&dir, "qed", "top.qed", &format!("--backing {base}"));
             dir.run("--source-format qed top.qed other.qcow2")
