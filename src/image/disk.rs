@@ -357,7 +357,15 @@ impl Source for Disk {
     }
 
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        Self::read_at(self, GuestOffset(at), buf)
+        let run = self.run_at(GuestOffset(at), to_u64(buf.len()))?;
+        let raw = self.layers.get(run.depth).and_then(|layer| layer.raw());
+        match (raw, run.mapping) {
+            (Some(raw), Mapping::Data(_)) if run.length == to_u64(buf.len()) => {
+                let result = raw.read_sector_at(buf, at);
+                result.map_err(|error| self.named(error, run.depth))
+            }
+            _ => Self::read_at(self, GuestOffset(at), buf),
+        }
     }
 
     fn position(&self, at: u64) -> u64 {

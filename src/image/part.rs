@@ -57,7 +57,7 @@ impl Source for DiskPart {
     }
 
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        self.read_at(buf, at)
+        self.disk.read_sector_at(buf, self.position(at))
     }
 
     fn position(&self, at: u64) -> u64 {

@@ -2,6 +2,7 @@
 
 use crate::corpus::text;
 use crate::disk::Disk;
+use crate::support::noise;
 
 use super::by_hand::Image;
 use super::{KIB, MIB, assert_converts, assert_holds, noisy, pack, qemu_img, qemu_io};
@@ -194,11 +195,13 @@ fn a_raw_backing_file_of_qed_is_not_probed() {
     qemu_img(&dir, "create -q -f qcow -b base.raw -F qcow2 top.qcow 1M");
     dir.run("--source-format qcow --follow top.qcow new.qcow2")
         .exits(1)
-        .says("mkqcow2: base.raw: needs its backing file, \"secret\", which is opened only if asked for");
+        .says("mkqcow2: base.raw: begins like a qcow2 image, which nobody says it is, and its backing file, \"secret\", is not opened for that (pass --backing-format with its format if that is so)");
+    assert_converts(&dir, "qcow", "top.qcow", "--backing-format qcow2,raw --follow");
+    assert_converts(&dir, "qed", "top.qed", "--backing-format raw --follow");
 }
 
 #[test]
-fn a_chain_that_does_not_tell_its_formats_is_read_in_two_steps() {
+fn a_chain_that_does_not_tell_its_formats_is_read_if_they_are_told() {
     let dir = noisy("formats-steps");
     std::fs::copy(dir.join("noise-0"), dir.join("base.raw")).unwrap();
     for format in ["qcow", "qed"] {
@@ -214,10 +217,18 @@ fn a_chain_that_does_not_tell_its_formats_is_read_in_two_steps() {
         );
         write("top", "write -q -s noise-2 400k 200k");
         // What the middle seems to be may be the work of a guest, and so may be the name that it gives.
-        for options in ["--follow", "--backing middle", "--follow --backing middle"] {
+        dir.run(&format!(
+            "--backing middle --source-format {format} top new.qcow2"
+        ))
+        .exits(1)
+        .says("mkqcow2: middle: needs its backing file, \"base.raw\", which is opened only if asked for");
+        for options in ["--follow", "--follow --backing middle"] {
             dir.run(&format!("{options} --source-format {format} top new.qcow2"))
                 .exits(1)
-                .says("mkqcow2: middle: needs its backing file, \"base.raw\", which is opened only if asked for");
+                .says(&format!("mkqcow2: middle: begins like a {format} image, which nobody says it is, and its backing file, \"base.raw\", is not opened for that (pass --backing-format with its format if that is so)"));
+        }
+        for told in [format.to_owned(), format!("{format},raw")] {
+            assert_converts(&dir, format, "top", &format!("--follow --backing-format {told}"));
         }
         dir.run(&format!("--follow --source-format {format} middle middle.qcow2"))
             .exits(0);
@@ -255,4 +266,33 @@ fn the_last_cluster_need_not_be_there_behind_the_end_of_the_disk() {
     std::fs::write(dir.join("disk.qed"), &image.bytes).unwrap();
     std::fs::write(dir.join("expected.raw"), &image.raw).unwrap();
     assert_holds(&dir, "qed", "disk.qed", "");
+}
+
+#[test]
+fn a_backing_file_in_a_format_that_is_not_known_does_not_pass_for_raw() {
+    let dir = noisy("formats-foreign");
+    std::fs::write(dir.join("raw"), noise(7, 1 << 20)).unwrap();
+    for foreign in ["vmdk", "vdi", "vhdx", "vpc"] {
+        qemu_img(&dir, &format!("convert -f raw -O {foreign} raw base"));
+        for format in ["qcow", "qed", "qcow2"] {
+            qemu_img(
+                &dir,
+                &format!("create -q -f {format} -b base -F {foreign} top 1M"),
+            );
+            dir.run(&format!("--source-format {format} --follow top new.qcow2"))
+                .exits(1)
+                .says(&format!(
+                    "has a backing file in the format \"{foreign}\", which is not supported"
+                ));
+            // Somebody may want what is in the file all the same.
+            dir.run(&format!(
+                "-q --source-format {format} --follow --backing-format raw top new.qcow2"
+            ))
+            .exits(0);
+        }
+    }
+    // Nor does one whose content a guest has written.
+    std::fs::write(dir.join("base"), b"KDMV".repeat(1 << 18)).unwrap();
+    qemu_img(&dir, "create -q -f qed -b base -F raw top 1M");
+    assert_converts(&dir, "qed", "top", "--follow");
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
 use super::qemu_img;
-use crate::support::loops::until;
-use crate::support::{Dir, assert_equals, noise};
+use crate::support::loops::{Loop, Mount, until};
+use crate::support::{Dir, assert_equals, noise, tool};
 
 /// A file that qemu-io has open, as a virtual machine would.
 struct Guest(Child);
@@ -43,6 +43,8 @@ impl Drop for Guest {
 
 const REFUSED: &str =
     "open for writing by QEMU (shut the virtual machine down, image a snapshot, or pass --force)\n";
+const WARNED_OF_IMAGE: &str =
+    "warning: the source is open for writing by QEMU: what its tables do not tell yet reads as zeros";
 const WARNED: &str = "warning: the source is open for writing by QEMU: imaged all the same";
 
 fn images(name: &str) -> Dir {
@@ -73,9 +75,26 @@ fn a_source_that_a_guest_writes_to_is_refused_and_goes_with_force() {
         dir.run(&format!("--force --source-format raw {file} new.qcow2"))
             .exits(0)
             .says(&format!("mkqcow2: {file}: {WARNED}"));
+        let (status, warned) = if format == "raw" {
+            (0, WARNED)
+        } else {
+            (3, WARNED_OF_IMAGE)
+        };
         dir.run(&format!("--force --source-format {format} {file} new.qcow2"))
-            .exits(0)
-            .says(&format!("mkqcow2: {file}: {WARNED}"));
+            .exits(status)
+            .says(&format!("mkqcow2: {file}: {warned}"));
+        if format != "raw" {
+            dir.run(&format!("restore {file} copy.raw"))
+                .exits(1)
+                .says(&format!("mkqcow2: {file}: open for writing by QEMU"));
+            dir.run(&format!("compare {file} disk.raw"))
+                .exits(2)
+                .says(&format!("mkqcow2: {file}: open for writing by QEMU"));
+        }
+        // Nor is it replaced: the guest would go on with a file that nobody sees any more.
+        dir.run(&format!("--source-format raw new.qcow2 {file}"))
+            .exits(1)
+            .says(&format!("mkqcow2: {file}: open for writing by QEMU"));
         assert_equals(&dir.join("disk.raw"), &dir.join("new.qcow2"));
         drop(guest);
         dir.run(&format!("-q --source-format {format} {file} new.qcow2"))
@@ -121,19 +140,17 @@ fn a_backing_or_data_file_that_a_guest_writes_to_is_refused_by_its_name() {
             .exits(1)
             .says(&format!("mkqcow2: {file}: {REFUSED}"));
         dir.run("--force --follow --source-format qcow2 disk.top new.qcow2")
-            .exits(0)
-            .says(WARNED);
+            .exits(3)
+            .says(WARNED_OF_IMAGE);
         assert_equals(&dir.join("disk.raw"), &dir.join("new.qcow2"));
         dir.run("map --follow --format qcow2 disk.top").exits(0);
         let compare = "compare --follow --format-a qcow2 --format-b qcow2 disk.top new.qcow2";
-        if format == "raw" {
-            dir.run(compare)
-                .exits(2)
-                .says("disk.raw: open for writing by QEMU");
-            dir.run(&compare.replace("--follow", "--follow --force"))
-                .exits(0)
-                .says("mkqcow2: disk.raw: warning: ");
-        }
+        dir.run(compare)
+            .exits(2)
+            .says(&format!("{file}: open for writing by QEMU"));
+        dir.run(&compare.replace("--follow", "--follow --force"))
+            .exits(0)
+            .says(&format!("mkqcow2: {file}: warning: "));
         drop(guest);
         dir.run("-q --follow --source-format qcow2 disk.top new.qcow2")
             .exits(0)
@@ -157,5 +174,26 @@ fn what_stands_on_a_file_does_not_keep_it_from_being_read() {
         dir.run("--follow --source-format qcow2 disk.top new.qcow2")
             .exits(1)
             .says(&format!("mkqcow2: disk.top: {REFUSED}"));
+    }
+}
+
+#[test]
+fn a_guest_is_noticed_in_a_subvolume_of_btrfs_too() {
+    let dir = images("formats-in-use-btrfs");
+    let disk = dir.sparse("btrfs.raw", 128 << 20, &[]);
+    tool("mkfs.btrfs", ["-q", disk.to_str().unwrap()]);
+    let device = Loop::over(&disk);
+    let mount = Mount::of_type("btrfs", device.path(), dir.join("mnt"));
+    let volume = mount.join("volume");
+    tool("btrfs", ["-q", "subvolume", "create", volume.to_str().unwrap()]);
+    for file in ["mnt/disk.qcow2", "mnt/volume/disk.qcow2"] {
+        fs::copy(dir.join("disk.qcow2"), dir.join(file)).unwrap();
+        let guest = Guest::opens(&dir, "qcow2", file, &[]);
+        dir.run(&format!("--source-format qcow2 {file} new.qcow2"))
+            .exits(1)
+            .says(&format!("mkqcow2: {file}: {REFUSED}"));
+        drop(guest);
+        dir.run(&format!("-q --source-format qcow2 {file} new.qcow2"))
+            .exits(0);
     }
 }

@@ -9,7 +9,7 @@ pub(super) const ROWS: &[Line] = &[
     ("magic QFJ", V3, |p| p.put8(2, b'J'), Refused("magic is 0x51464afb, expected 0x514649fb")),
     ("magic of vmdk", V3, |p| p.put(0, b"KDMV"), Refused("magic is 0x4b444d56")),
     ("version 0", V3, |p| p.put32(field::VERSION, 0), Refused("version is 0, which is not supported")),
-    ("version 1", V2, |p| p.put32(field::VERSION, 1), Refused("version is 1, which is not supported")),
+    ("version 1", V2, |p| p.put32(field::VERSION, 1), Refused("cluster_bits is 0x0, expected 0x9 to 0x10")),
     ("version 4", V3, |p| p.put32(field::VERSION, 4), Refused("version is 4, which is not supported")),
     ("version 0xffffffff", V3, |p| p.put32(field::VERSION, u32::MAX), Refused("version is 4294967295")),
 
@@ -30,7 +30,7 @@ pub(super) const ROWS: &[Line] = &[
     ("size of one L2 table more", V3, |p| p.put64(field::SIZE, (4 << 20) + 512), Refused("l1_size is 0x2, expected at least 0x3")),
     ("size 2^60 with extended L2", Extended, |p| p.put64(field::SIZE, 1 << 60), Refused("size is 0x1000000000000000, expected at most")),
 
-    ("crypt_method 1", V2, |p| p.put32(field::CRYPT, 1), Elsewhere("is encrypted with AES, which is not supported yet")),
+    ("crypt_method 1", V2, |p| p.put32(field::CRYPT, 1), Elsewhere("is encrypted with AES")),
     ("crypt_method 2", V3, |p| p.put32(field::CRYPT, 2), Elsewhere("is encrypted with LUKS, which is not supported yet")),
     ("crypt_method 3", V3, |p| p.put32(field::CRYPT, 3), Refused("crypt_method is 0x3, expected at most 0x2")),
     ("crypt_method 0xffffffff", V3, |p| p.put32(field::CRYPT, u32::MAX), Refused("crypt_method is 0xffffffff, expected at most 0x2")),
