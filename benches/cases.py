@@ -49,6 +49,8 @@ QEMU_PARALLEL = tool("qemu-img convert -f raw -O qcow2 -W -m 16 SOURCE IMAGE")
 CP = tool("cp --sparse=always SOURCE IMAGE")
 E2IMAGE = tool("e2image -Qa SOURCE IMAGE")
 PARTCLONE = Tool("partclone.extfs -c", ("partclone.extfs", "-c", "-q", "-F", "-L", "LOG", "-s", "SOURCE", "-o", "IMAGE"))
+# In clusters as small as those of e2image.
+MKQCOW2_4K = tool("MKQCOW2 --cluster-size 4K --no-sync -q SOURCE IMAGE")
 SCAN = tool("MKQCOW2 -n SOURCE IMAGE")
 MKQCOW2_SYNCED = tool("MKQCOW2 -q SOURCE IMAGE")
 QEMU_SYNCED_SCRIPT = 'qemu-img convert -f raw -O qcow2 "$1" "$2" && sync "$2"'
@@ -132,13 +134,14 @@ def restore_case(build: Callable[[Path, float], None], title: str, image: Tool, 
 EXT4_TOOLS = ("mkfs.ext4", "dumpe2fs", "mount", "umount")
 EXT4_NEEDS = ("qemu-img", "e2image", "partclone.extfs", *EXT4_TOOLS)
 EXT4_RIVALS = (*PLAIN, E2IMAGE, PARTCLONE)
+EXT4_CONTESTS = {"ext4": EXT4_RIVALS, "ext4, 4K": (MKQCOW2_4K, QEMU, E2IMAGE, PARTCLONE)}
 COMPRESS, DEDUPE = ("--compress",), ("--compress", "--dedupe")
 FORMAT = ("--source-format",)
 
 CASES = {
     "random": Case(build_random, IMAGING, {"random": PLAIN, "random, synced": SYNCED}),
     "text": Case(build_text, IMAGING, {"text": PLAIN}),
-    "ext4": Case(build_ext4, IMAGING_EXT4, {"ext4": EXT4_RIVALS}, needs=EXT4_NEEDS, needs_root=True),
+    "ext4": Case(build_ext4, IMAGING_EXT4, EXT4_CONTESTS, needs=EXT4_NEEDS, needs_root=True),
     "scan": Case(build_vast, SCANNING, {"scan": (SCAN,)}, needs=EXT4_TOOLS, needs_root=True),
     "sparse": Case(build_sparse, IMAGING, {"sparse": PLAIN}),
     "empty": Case(build_empty, IMAGING_EMPTY, {"empty": PLAIN}),

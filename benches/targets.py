@@ -26,6 +26,9 @@ WALLS = (
     ("ext4", QEMU, 0.45),
     ("ext4", E2IMAGE, 0.40),
     ("ext4", PARTCLONE, 0.10),
+    ("ext4, 4K", QEMU, 0.45),
+    ("ext4, 4K", E2IMAGE, 0.40),
+    ("ext4, 4K", PARTCLONE, 0.10),
     ("sparse", QEMU, 0.30),
     ("zstd", QEMU_PACK_ZSTD, 0.75),
     ("zstd", ZSTD, 1.15),
@@ -45,6 +48,7 @@ WALLS = (
 # The size of what mkqcow2 writes to that of what a rival does, at most.
 SIZES = (
     ("ext4", E2IMAGE, 1.01),
+    ("ext4, 4K", E2IMAGE, 1.01),
     ("zstd", QEMU_PACK_ZSTD, 1.00),
     ("zlib", QEMU_PACK_ZLIB, 1.02),
     ("dedupe", MKQCOW2_ZSTD, 0.75),
