@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use crate::devices::Subject;
 use crate::error::{Invalid, Result};
-use crate::image::{Access, Disk, DiskPart, Format, Remark};
+use crate::image::{self, Access, Disk, DiskPart, Format, Remark};
 use crate::source::{self, Change, FileSource, Open, Source};
 use crate::units::SECTOR;
 
@@ -105,13 +105,17 @@ impl Origin {
 /// Raw, unless a regular file begins like an image: a guest can write any first sector, and a backup of an image file
 /// may well be wanted, so that neither can be guessed. What cannot be looked at is refused when it is opened.
 fn unless_image(path: &Path) -> Result<Format, Invalid> {
-    let seen = if path.is_file() {
-        Format::of(path, None).unwrap_or(Format::Raw)
-    } else {
-        Format::Raw
-    };
-    match seen {
-        Format::Raw => Ok(Format::Raw),
-        Format::Qcow2 | Format::Qcow | Format::Qed => Err(Invalid::LooksLikeImage(seen.name())),
+    if !path.is_file() {
+        return Ok(Format::Raw);
+    }
+    // A disk may well be encrypted.
+    let foreign = image::foreign(path)
+        .ok()
+        .flatten()
+        .filter(|name| *name != image::LUKS);
+    match (foreign, Format::of(path, None).unwrap_or(Format::Raw)) {
+        (Some(name), _) => Err(Invalid::LooksLikeImage(name)),
+        (None, Format::Raw) => Ok(Format::Raw),
+        (None, seen) => Err(Invalid::LooksLikeImage(seen.name())),
     }
 }

@@ -59,6 +59,9 @@ const KNOWN: [Known; 3] = [
     },
 ];
 
+/// What a disk is, too, that is encrypted as a whole.
+pub(crate) const LUKS: &str = "luks";
+
 /// Formats that are not read: where their magic is, that, and the name. Source: the probes of QEMU, `block/*.c`.
 const FOREIGN: [(usize, &[u8], &str); 10] = [
     (0, b"KDMV", "vmdk"),
@@ -70,7 +73,7 @@ const FOREIGN: [(usize, &[u8], &str); 10] = [
     (0, b"WithoutFreeSpace", "parallels"),
     (0, b"WithouFreSpacExt", "parallels"),
     (0, b"Bochs Virtual HD Image", "bochs"),
-    (0, b"LUKS\xba\xbe", "luks"),
+    (0, b"LUKS\xba\xbe", LUKS),
 ];
 
 /// The longest magic.
@@ -137,6 +140,21 @@ pub(super) struct Backing {
     pub(super) format: Option<String>,
 }
 
+/// The name of the format that is not read here and that a file begins like.
+///
+/// # Errors
+///
+/// Those of [`Format::of`].
+pub(crate) fn foreign(path: &Path) -> Result<Option<&'static str>> {
+    let mut bytes = [0; 512];
+    let read = HostFile::open(path)?.read(&mut bytes, HostOffset(0))?;
+    let begin = bytes.get(..read).unwrap_or_default();
+    let is_it = |(at, magic, _): &&(usize, &[u8], &str)| {
+        begin.get(*at..).is_some_and(|begin| begin.starts_with(magic))
+    };
+    Ok(FOREIGN.iter().find(is_it).map(|(_, _, name)| *name))
+}
+
 impl Format {
     /// The format that was given, or else the one whose magic the file begins with. A raw disk may begin with any, if
     /// whoever writes to it wants that.
@@ -154,14 +172,8 @@ impl Format {
 
     /// The same of a backing file. One of a format that is not known here must not pass for raw.
     pub(super) fn of_backing(path: &Path) -> Result<Self> {
-        let mut bytes = [0; 512];
-        let read = HostFile::open(path)?.read(&mut bytes, HostOffset(0))?;
-        let begin = bytes.get(..read).unwrap_or_default();
-        let is_foreign = |(at, magic, _): &&(usize, &[u8], &str)| {
-            begin.get(*at..).is_some_and(|begin| begin.starts_with(magic))
-        };
-        match FOREIGN.iter().find(is_foreign) {
-            Some((_, _, name)) => Err(Unsupported::BackingFormat((*name).to_owned()).into()),
+        match foreign(path)? {
+            Some(name) => Err(Unsupported::BackingFormat(name.to_owned()).into()),
             None => Self::of(path, None),
         }
     }

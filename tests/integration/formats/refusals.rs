@@ -285,3 +285,24 @@ fn what_only_images_have_is_refused_without_a_format() {
             .says("are for images: say what SOURCE is with --source-format");
     }
 }
+
+#[test]
+fn an_image_that_cannot_be_read_does_not_pass_for_a_disk() {
+    let dir = images("formats-foreign-source");
+    for foreign in ["vmdk", "vdi", "vhdx", "vpc"] {
+        qemu_img(
+            &dir,
+            &format!("convert -f qcow2 -O {foreign} disk.qcow2 disk.foreign"),
+        );
+        dir.run("disk.foreign new.qcow2").exits(1).says(&format!(
+            "mkqcow2: disk.foreign: begins like a {foreign} image (the disk in it cannot be read here; --source-format=raw images the file as it is)\n"
+        ));
+        dir.run("-q --source-format raw disk.foreign new.qcow2").exits(0);
+        assert_equals(&dir.join("disk.foreign"), &dir.join("new.qcow2"));
+    }
+    // A disk that is encrypted as a whole is one.
+    let mut luks = vec![0; 65_536];
+    luks[..6].copy_from_slice(b"LUKS\xba\xbe");
+    fs::write(dir.join("luks.raw"), luks).unwrap();
+    dir.run("-q luks.raw new.qcow2").exits(0);
+}

@@ -12,7 +12,8 @@ use mkqcow2::compare::{Opening, Options};
 
 /// The end of the help.
 const AFTER_HELP: &str = "\
-Of A only: --backing, --backing-format, --data-file, --snapshot, --password-file. Of both: --follow, --force.
+Of A only: --backing, --backing-format, --data-file, --snapshot, --password-file.
+Of both: --follow, --force.
 Exit status: 0 equal, 1 different, 2 could not tell, 64 usage.";
 
 /// Tell whether two disks hold the same bytes, each an image, a raw file or a device

@@ -135,7 +135,8 @@ fn of_image(format: &str) -> &'static str {
     match format {
         "qcow" => "--source-format=qcow images the disk in it, --source-format=raw the file as it is",
         "qed" => "--source-format=qed images the disk in it, --source-format=raw the file as it is",
-        _ => "--source-format=qcow2 images the disk in it, --source-format=raw the file as it is",
+        "qcow2" => "--source-format=qcow2 images the disk in it, --source-format=raw the file as it is",
+        _ => "the disk in it cannot be read here; --source-format=raw images the file as it is",
     }
 }
 
