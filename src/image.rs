@@ -36,7 +36,7 @@ pub use cipher::Password;
 pub(crate) use decompress::Decoders;
 pub use disk::{Disk, DiskRun};
 pub use formats::{Format, Single};
-pub(crate) use formats::{LUKS, foreign};
+pub(crate) use formats::{LUKS, Looks};
 pub use host::HostFile;
 pub use part::DiskPart;
 pub use plain::{PlainHeader, PlainImage};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use crate::devices::Subject;
 use crate::error::{Invalid, Result};
-use crate::image::{self, Access, Disk, DiskPart, Format, Remark};
+use crate::image::{Access, Disk, DiskPart, Format, LUKS, Looks, Remark};
 use crate::source::{self, Change, FileSource, Open, Source};
 use crate::units::SECTOR;
 
@@ -108,14 +108,10 @@ fn unless_image(path: &Path) -> Result<Format, Invalid> {
     if !path.is_file() {
         return Ok(Format::Raw);
     }
-    // A disk may well be encrypted.
-    let foreign = image::foreign(path)
-        .ok()
-        .flatten()
-        .filter(|name| *name != image::LUKS);
-    match (foreign, Format::of(path, None).unwrap_or(Format::Raw)) {
-        (Some(name), _) => Err(Invalid::LooksLikeImage(name)),
-        (None, Format::Raw) => Ok(Format::Raw),
-        (None, seen) => Err(Invalid::LooksLikeImage(seen.name())),
+    match Looks::of(path).unwrap_or(Looks::Like(Format::Raw)) {
+        // A disk may well be encrypted.
+        Looks::Like(Format::Raw) | Looks::Foreign(LUKS) => Ok(Format::Raw),
+        Looks::Like(seen) => Err(Invalid::LooksLikeImage(seen.name())),
+        Looks::Foreign(name) => Err(Invalid::LooksLikeImage(name)),
     }
 }

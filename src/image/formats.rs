@@ -76,9 +76,6 @@ const FOREIGN: [(usize, &[u8], &str); 10] = [
     (0, b"LUKS\xba\xbe", LUKS),
 ];
 
-/// The longest magic.
-const LONGEST: usize = 8;
-
 /// How one image of a disk is opened.
 #[derive(Debug)]
 pub(super) struct Opening<'a> {
@@ -140,19 +137,34 @@ pub(super) struct Backing {
     pub(super) format: Option<String>,
 }
 
-/// The name of the format that is not read here and that a file begins like.
-///
-/// # Errors
-///
-/// Those of [`Format::of`].
-pub(crate) fn foreign(path: &Path) -> Result<Option<&'static str>> {
-    let mut bytes = [0; 512];
-    let read = HostFile::open(path)?.read(&mut bytes, HostOffset(0))?;
-    let begin = bytes.get(..read).unwrap_or_default();
-    let is_it = |(at, magic, _): &&(usize, &[u8], &str)| {
-        begin.get(*at..).is_some_and(|begin| begin.starts_with(magic))
-    };
-    Ok(FOREIGN.iter().find(is_it).map(|(_, _, name)| *name))
+/// What a file begins like. A raw disk may begin like anything, if whoever writes to it wants that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looks {
+    /// An image that can be read, or nothing that is known.
+    Like(Format),
+    /// One in a format of that name, which is not read here.
+    Foreign(&'static str),
+}
+
+impl Looks {
+    /// Of a file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Format::of`].
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let mut bytes = [0; 512];
+        let read = HostFile::open(path)?.read(&mut bytes, HostOffset(0))?;
+        let begin = bytes.get(..read).unwrap_or_default();
+        let is_it = |(at, magic, _): &&(usize, &[u8], &str)| {
+            begin.get(*at..).is_some_and(|begin| begin.starts_with(magic))
+        };
+        if let Some((_, _, name)) = FOREIGN.iter().find(is_it) {
+            return Ok(Self::Foreign(name));
+        }
+        let known = KNOWN.iter().find(|known| begin.starts_with(known.magic));
+        Ok(Self::Like(known.map_or(Format::Raw, |known| known.format)))
+    }
 }
 
 impl Format {
@@ -166,15 +178,18 @@ impl Format {
     pub fn of(path: &Path, given: Option<Self>) -> Result<Self> {
         match given {
             Some(given) => Ok(given),
-            None => Self::seen(path),
+            None => Ok(match Looks::of(path)? {
+                Looks::Like(format) => format,
+                Looks::Foreign(_) => Self::Raw,
+            }),
         }
     }
 
     /// The same of a backing file. One of a format that is not known here must not pass for raw.
     pub(super) fn of_backing(path: &Path) -> Result<Self> {
-        match foreign(path)? {
-            Some(name) => Err(Unsupported::BackingFormat(name.to_owned()).into()),
-            None => Self::of(path, None),
+        match Looks::of(path)? {
+            Looks::Like(format) => Ok(format),
+            Looks::Foreign(name) => Err(Unsupported::BackingFormat(name.to_owned()).into()),
         }
     }
 
@@ -190,15 +205,6 @@ impl Format {
         } else {
             format
         })
-    }
-
-    fn seen(path: &Path) -> Result<Self> {
-        let file = HostFile::open(path)?;
-        let mut bytes = [0; LONGEST];
-        let read = file.read(&mut bytes, HostOffset(0))?;
-        let begin = bytes.get(..read).unwrap_or_default();
-        let known = KNOWN.iter().find(|known| begin.starts_with(known.magic));
-        Ok(known.map_or(Self::Raw, |known| known.format))
     }
 
     /// Its name, as in the options of QEMU.
