@@ -1,15 +1,18 @@
 //! Compressed clusters. Spec: qcow2.txt, "Compressed Clusters Descriptor".
 
 use std::fmt;
+use std::ops::Range;
 
 use flate2::{Decompress, FlushDecompress, Status};
 use libdeflater::Decompressor;
 use zstd_safe::DCtx;
 
-use crate::error::StreamFault;
+use super::HostFile;
+use crate::error::{Corrupt, Result, StreamFault};
 use crate::format::header::Compression;
+use crate::format::mapping::Stream;
 use crate::pipeline::idle::Idle;
-use crate::units::to_u64;
+use crate::units::{to_u64, to_usize};
 
 /// The first bytes of a frame of Zstandard. Source: RFC 8878, section 3.1.1.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -22,7 +25,7 @@ pub(crate) struct Decoder {
     deflate: Decompressor,
     zstd: DCtx<'static>,
     /// Room for a stream as it is in the file.
-    pub(super) stream: Vec<u8>,
+    stream: Vec<u8>,
 }
 
 impl fmt::Debug for Decoder {
@@ -40,8 +43,31 @@ impl Decoder {
         }
     }
 
+    /// Decompresses the stream in a file into the whole cluster that holds the bytes of `guest`.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if that cannot be done.
+    /// - [`Error::Io`](crate::Error::Io) if the file cannot be read.
+    pub(super) fn read(
+        &mut self,
+        file: &HostFile,
+        stream: Stream,
+        compression: Compression,
+        guest: Range<u64>,
+        cluster: &mut [u8],
+    ) -> Result<()> {
+        // At most two clusters: the bits of an entry hold no more.
+        self.stream.resize(to_usize(stream.length), 0);
+        file.read_exact(&mut self.stream, stream.at)?;
+        self.decode(compression, cluster).map_err(|fault| {
+            let (at, lost) = (stream.at, guest.into());
+            Corrupt::Stream { at, fault, lost }.into()
+        })
+    }
+
     /// Decompresses the stream into a whole cluster. What follows the stream does not matter.
-    pub(super) fn decode(&mut self, compression: Compression, cluster: &mut [u8]) -> Result<(), StreamFault> {
+    fn decode(&mut self, compression: Compression, cluster: &mut [u8]) -> Result<(), StreamFault> {
         let found = match compression {
             Compression::Zlib => inflate(&mut self.deflate, &self.stream, cluster)?,
             Compression::Zstd => unzstd(&mut self.zstd, &self.stream, cluster)?,

@@ -4,14 +4,16 @@ use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 
+use zerocopy::{FromBytes, IntoBytes};
+
 use super::decompress::Decoder;
 use super::formats::{Backing, Format, Opened};
 use super::layer::Layer;
 use super::two_level::{Entries, Examiner, Extent, Found, Shape, Tables, TwoLevel};
-use super::{HostFile, Remark, Run};
-use crate::error::{Corrupt, Result};
+use super::{HostFile, Remark, Run, truncated};
+use crate::error::{Corrupt, Error, Expected, Result};
 use crate::format::mapping::Stream;
-use crate::units::{GuestOffset, HostOffset, length, to_usize};
+use crate::units::{GuestOffset, HostOffset, length, to_u64, to_usize};
 
 /// An image of QCOW version 1 or QED whose header was validated, and that its table of the first level lies within
 /// the file.
@@ -184,6 +186,27 @@ impl PlainImage {
     pub(crate) fn examine(&self, examiner: &mut dyn Examiner) -> Result<Extent> {
         self.tables.examine(examiner)
     }
+}
+
+/// The header of a file, as it is there.
+///
+/// # Errors
+///
+/// - [`Error::Corrupt`](crate::Error::Corrupt) if the file ends in it.
+/// - [`Error::Io`](crate::Error::Io) if it cannot be read.
+pub(super) fn raw_header<T: FromBytes + IntoBytes>(file: &HostFile) -> Result<T> {
+    let mut raw = T::new_zeroed();
+    let (found, needed) = (file.length(), to_u64(size_of::<T>()));
+    if found < needed {
+        return Err(truncated("header", HostOffset(0), found, needed));
+    }
+    file.read_exact(raw.as_mut_bytes(), HostOffset(0))?;
+    Ok(raw)
+}
+
+/// That a field of the header holds what it cannot.
+pub(super) fn wrong_field(name: &'static str, found: u64, expected: Expected) -> Error {
+    Error::field("header", HostOffset(0), name, found, expected)
 }
 
 /// Takes nothing but tables that are right. That room is wasted does not matter for reading.

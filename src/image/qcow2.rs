@@ -9,13 +9,13 @@ use super::decompress::Decoder;
 use super::formats::{Backing, Opened, Opening};
 use super::layer::Layer;
 use super::{Access, HostFile, Image, Remark, Run, View};
-use crate::error::{Corrupt, Error, Invalid, Result, Role, Unsupported};
+use crate::error::{Error, Invalid, Result, Role, Unsupported};
 use crate::format::features;
 use crate::format::header::Encryption;
 use crate::format::mapping::Stream;
 use crate::image::chain::data_path;
 use crate::source::Change;
-use crate::units::{GuestOffset, HostOffset, to_usize};
+use crate::units::{GuestOffset, HostOffset};
 
 /// An image in a certain state.
 #[derive(Debug)]
@@ -177,17 +177,7 @@ impl Image {
         guest: Range<u64>,
         cluster: &mut [u8],
     ) -> Result<()> {
-        // At most two clusters: the bits of an entry hold no more.
-        decoder.stream.resize(to_usize(stream.length), 0);
-        self.file.read_exact(&mut decoder.stream, stream.at)?;
         let compression = self.header.compression();
-        decoder.decode(compression, cluster).map_err(|fault| {
-            Corrupt::Stream {
-                at: stream.at,
-                fault,
-                lost: guest.into(),
-            }
-            .into()
-        })
+        decoder.read(&self.file, stream, compression, guest, cluster)
     }
 }

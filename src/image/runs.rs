@@ -61,19 +61,7 @@ impl Image {
             return Ok(Run::new(0, Mapping::Unallocated));
         }
         let mut cursor = Cursor::new(self, view);
-        let mut run = cursor.piece(at)?;
-        while run.length < limit {
-            // A fault behind this run is one of the next.
-            let Ok(next) = cursor.piece(GuestOffset(at.0.saturating_add(run.length))) else {
-                break;
-            };
-            if !continues(run, next) {
-                break;
-            }
-            run.length = run.length.saturating_add(next.length);
-        }
-        run.length = run.length.min(limit);
-        Ok(run)
+        longest(at, limit, |at| cursor.piece(at))
     }
 
     /// The streams of all compressed clusters, in the order of the disk. After an error there are no more.
@@ -101,8 +89,32 @@ impl Image {
     }
 }
 
+/// The longest run from `at` on, up to `limit` bytes, that is made of pieces of which each tells where its own begin is.
+///
+/// # Errors
+///
+/// That of the first piece. A fault behind it is one of the next run.
+pub(super) fn longest(
+    at: GuestOffset,
+    limit: u64,
+    mut piece: impl FnMut(GuestOffset) -> Result<Run>,
+) -> Result<Run> {
+    let mut run = piece(at)?;
+    while run.length < limit {
+        let Ok(next) = piece(GuestOffset(at.0.saturating_add(run.length))) else {
+            break;
+        };
+        if !continues(run, next) {
+            break;
+        }
+        run.length = run.length.saturating_add(next.length);
+    }
+    run.length = run.length.min(limit);
+    Ok(run)
+}
+
 /// Whether `next` goes on where `first` ends.
-pub(super) fn continues(first: Run, next: Run) -> bool {
+fn continues(first: Run, next: Run) -> bool {
     let is_behind = |a: HostOffset, b: HostOffset| a.0.checked_add(first.length) == Some(b.0);
     match (first.mapping, next.mapping) {
         (Mapping::Unallocated, Mapping::Unallocated) => match (first.room, next.room) {

@@ -14,12 +14,12 @@ use super::decompress::Decoder;
 use super::layer::Layer;
 use super::windows::{Window, Windows};
 use super::{HostFile, Remark, Run, truncated};
-use crate::error::{Corrupt, Expected, Result};
+use crate::error::{Expected, Result};
 use crate::format::geometry::ENTRY;
 use crate::format::header::{Compression, TableAt};
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::Change;
-use crate::units::{GuestOffset, HostOffset, to_usize};
+use crate::units::{GuestOffset, HostOffset};
 use walk::Cursor;
 
 pub(crate) use references::{Examiner, Extent, Found};
@@ -182,14 +182,7 @@ impl Layer for TwoLevel {
         guest: Range<u64>,
         cluster: &mut [u8],
     ) -> Result<()> {
-        // No longer than a cluster: the bits of an entry hold no more.
-        decoder.stream.resize(to_usize(stream.length), 0);
-        self.file.read_exact(&mut decoder.stream, stream.at)?;
-        let decoded = decoder.decode(Compression::Zlib, cluster);
-        decoded.map_err(|fault| {
-            let (at, lost) = (stream.at, guest.into());
-            Corrupt::Stream { at, fault, lost }.into()
-        })
+        decoder.read(&self.file, stream, Compression::Zlib, guest, cluster)
     }
 
     fn change(&self) -> Result<Option<(&Path, Change)>> {

@@ -5,11 +5,12 @@ use std::ops::Range;
 use zerocopy::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::error::{Error, Expected, Result, Unsupported};
+use crate::error::{Expected, Result, Unsupported};
 use crate::format::geometry::ENTRY;
 use crate::format::header::TableAt;
+use crate::image::HostFile;
+use crate::image::plain::{raw_header, wrong_field as field};
 use crate::image::two_level::Shape;
-use crate::image::{HostFile, truncated};
 use crate::units::{HostOffset, to_u64};
 
 /// The first 8 bytes: the magic, and version 1.
@@ -68,16 +69,11 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if a field holds what it cannot, or the file ends in it.
-    /// - [`Error::Unsupported`] for an encryption that is not known.
-    /// - [`Error::Io`] if it cannot be read.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a field holds what it cannot, or the file ends in it.
+    /// - [`Error::Unsupported`](crate::Error::Unsupported) for an encryption that is not known.
+    /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
     pub(crate) fn read(file: &HostFile) -> Result<Self> {
-        let mut raw = <RawHeader as zerocopy::FromZeros>::new_zeroed();
-        let (found, needed) = (file.length(), to_u64(size_of::<RawHeader>()));
-        if found < needed {
-            return Err(truncated("header", HostOffset(0), found, needed));
-        }
-        file.read_exact(raw.as_mut_bytes(), HostOffset(0))?;
+        let raw: RawHeader = raw_header(file)?;
         if raw.magic != MAGIC {
             let found = u64::from_be_bytes(raw.magic);
             return Err(field(
@@ -156,8 +152,4 @@ fn backing(raw: &RawHeader, file_length: u64) -> Result<Option<Range<u64>>> {
         ));
     }
     Ok(Some(at..end))
-}
-
-fn field(name: &'static str, found: u64, expected: Expected) -> Error {
-    Error::field("header", HostOffset(0), name, found, expected)
 }

@@ -5,12 +5,13 @@ use std::ops::Range;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::error::{Error, Expected, Features, Result, Unsupported};
+use crate::error::{Expected, Features, Result, Unsupported};
 use crate::format::geometry::ENTRY;
 use crate::format::header::TableAt;
+use crate::image::plain::{raw_header, wrong_field as field};
 use crate::image::two_level::Shape;
 use crate::image::{HostFile, truncated};
-use crate::units::{HostOffset, SECTOR, to_u64};
+use crate::units::{HostOffset, SECTOR};
 
 /// The first 4 bytes.
 pub(in crate::image) const MAGIC: [u8; 4] = *b"QED\0";
@@ -86,16 +87,11 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if a field holds what it cannot, or the file ends in it.
-    /// - [`Error::Unsupported`] for feature bits that are not known.
-    /// - [`Error::Io`] if it cannot be read.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a field holds what it cannot, or the file ends in it.
+    /// - [`Error::Unsupported`](crate::Error::Unsupported) for feature bits that are not known.
+    /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
     pub(crate) fn read(file: &HostFile) -> Result<Self> {
-        let mut raw = <RawHeader as zerocopy::FromZeros>::new_zeroed();
-        let (found, needed) = (file.length(), to_u64(size_of::<RawHeader>()));
-        if found < needed {
-            return Err(truncated("header", HostOffset(0), found, needed));
-        }
-        file.read_exact(raw.as_mut_bytes(), HostOffset(0))?;
+        let raw: RawHeader = raw_header(file)?;
         if raw.magic != MAGIC {
             let found = u64::from(u32::from_be_bytes(raw.magic));
             let expected = Expected::Exactly(u64::from(u32::from_be_bytes(MAGIC)));
@@ -188,8 +184,4 @@ fn backing(raw: &RawHeader, header: u64) -> Result<Option<Range<u64>>> {
         return Err(field("backing_filename_offset", at, expected));
     }
     Ok(Some(at..end))
-}
-
-fn field(name: &'static str, found: u64, expected: Expected) -> Error {
-    Error::field("header", HostOffset(0), name, found, expected)
 }

@@ -7,7 +7,7 @@ use crate::error::{Corrupt, Expected, Lost, Result};
 use crate::format::geometry::ENTRY;
 use crate::format::mapping::Mapping;
 use crate::image::Run;
-use crate::image::runs::continues;
+use crate::image::runs::longest;
 use crate::image::windows::Window;
 use crate::units::{GuestOffset, HostOffset, SECTOR, within};
 
@@ -44,19 +44,7 @@ impl<'a> Cursor<'a> {
         if limit == 0 {
             return Ok(Run::new(0, Mapping::Unallocated));
         }
-        let mut run = self.piece(at)?;
-        while run.length < limit {
-            // A fault behind this run is one of the next.
-            let Ok(next) = self.piece(GuestOffset(at.0.saturating_add(run.length))) else {
-                break;
-            };
-            if !continues(run, next) {
-                break;
-            }
-            run.length = run.length.saturating_add(next.length);
-        }
-        run.length = run.length.min(limit);
-        Ok(run)
+        longest(at, limit, |at| self.piece(at))
     }
 
     /// Where the byte at `at` is, and how many from there on need no second look.
