@@ -1,10 +1,11 @@
-//! Which byte ranges of a source are in use, and why.
+//! Which byte ranges of a source are data, zeros or free, and why.
 //!
-//! A range is free only if something proves it; everything else is in use.
+//! A range is free only if something proves it; everything else is in use. A hole proves nothing: what is in use there
+//! is zeros.
 //!
 //! ```text
 //! source -> holes  -> what is no hole          \
-//!        -> survey -> a table -> its partitions -> what is in use and no hole
+//!        -> survey -> a table -> its partitions -> in use and no hole: data; in use and a hole: zeros; free
 //!                     each: schemes -> a filesystem -> its map
 //! ```
 
@@ -31,7 +32,7 @@ mod view;
 use crate::error::Result;
 use crate::source::Source;
 pub use doubt::Doubt;
-pub use map::{AllocationMap, Extent, Reason};
+pub use map::{AllocationMap, Extent, Reason, State};
 pub use pieces::Piece;
 pub use region::{Region, Treatment};
 use survey::Survey;
@@ -50,12 +51,11 @@ pub enum Scan {
 /// What of a source is in use, and how that was found out.
 #[derive(Debug)]
 pub struct Allocation {
-    /// What is in use.
+    /// What is in use, data or zeros; all else is free.
     pub map: AllocationMap,
-    /// All of the source first, then what it holds, in the order of the disk. None if it was not looked into.
+    /// All of the source first, then what it holds, in the order of the disk. None if it was not looked into: then
+    /// nothing is free.
     pub regions: Vec<Region>,
-    /// How many bytes are free although they are not in holes.
-    pub free: u64,
 }
 
 impl Allocation {
@@ -64,10 +64,16 @@ impl Allocation {
         pieces::pieces(&self.map, &self.regions)
     }
 
+    /// How many bytes are in a state.
+    pub fn bytes(&self, state: State) -> u64 {
+        self.map.bytes(state)
+    }
+
     /// Whether it was looked into, holds something, and that is nothing with a name.
     pub(crate) fn is_unrecognised(&self) -> bool {
         let whole = self.regions.first();
-        self.map.used() > 0 && whole.is_some_and(|whole| whole.name.is_none() && whole.doubt().is_none())
+        self.bytes(State::Data) > 0
+            && whole.is_some_and(|whole| whole.name.is_none() && whole.doubt().is_none())
     }
 
     /// What is copied whole because what tells of it cannot be trusted, and why.
@@ -89,21 +95,15 @@ impl Allocation {
 /// [`Doubt`].
 pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
     let data = holes::scan(source)?;
-    if scan == Scan::Sparse || source.writer().is_some() {
-        return Ok(Allocation {
-            map: data,
-            regions: Vec::new(),
-            free: 0,
-        });
-    }
-    let Survey { map, mut regions, .. } = Survey::of(View::of(source));
-    let map = data.intersection(&map);
+    let (used, mut regions) = if scan == Scan::Sparse || source.writer().is_some() {
+        (holes::whole(source), Vec::new())
+    } else {
+        let Survey { map, regions, .. } = Survey::of(View::of(source));
+        (map, regions)
+    };
+    let map = used.with_holes(&data);
     for region in &mut regions {
-        region.copied = map.used_in(&region.range);
+        region.copied = map.bytes_in(State::Data, &region.range);
     }
-    Ok(Allocation {
-        free: data.used().saturating_sub(map.used()),
-        map,
-        regions,
-    })
+    Ok(Allocation { map, regions })
 }

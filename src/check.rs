@@ -41,7 +41,7 @@ pub use findings::{Code, Fault, Finding, Severity, TOLD, Tally, What};
 pub use plain::check_plain;
 
 use crate::error::{Error, Result};
-use crate::image::{Decoders, Format, Freshness, Image, Remark};
+use crate::image::{Decoders, Format, Image, Remark};
 use crate::pipeline::{in_order, readers};
 use crate::progress::{Phase, Progress};
 use crate::units::{HostOffset, to_u64, to_usize};
@@ -149,7 +149,7 @@ fn check_within(
     }
     let geometry = image.header().geometry();
     let image_end = HostOffset(seen.end.saturating_mul(geometry.cluster_size()));
-    find_checksums(image, image_end, &mut log);
+    find_checksums(image, image_end, &mut log)?;
     Ok(Report {
         format: Format::Qcow2,
         tallies: log.into_tallies(),
@@ -316,22 +316,29 @@ fn of_remark(remark: Remark) -> Finding {
     Finding::new(code, Fault::That(text))
 }
 
-/// Our checksum table lies behind all that is in use. Whoever has written to the image may have written there.
-fn find_checksums(image: &Image, end: HostOffset, log: &mut Log<'_>) {
-    let Some(at) = image.extensions().checksums else {
-        return;
+/// Our tables lie behind all that is in use. Whoever has written to the image may have written there.
+fn find_checksums(image: &Image, end: HostOffset, log: &mut Log<'_>) -> Result<()> {
+    let at = match image.ours() {
+        Ok(None) => return Ok(()),
+        Ok(Some(ours)) => ours.checksums,
+        Err(Error::Corrupt(fault)) => {
+            log.add(Finding::new(Code::ChecksumsHidden, fault));
+            return Ok(());
+        }
+        Err(error) => return Err(error),
     };
-    if image.freshness() == Freshness::Changed {
-        return;
+    if !image.is_as_written() {
+        return Ok(());
     }
     let text = if !image.file().holds(at.offset, at.length) {
         "the checksum table is not, or not all of it, in the file"
     } else if at.offset < end {
         "the checksum table is where clusters are in use"
     } else {
-        return;
+        return Ok(());
     };
     log.add(Finding::new(Code::ChecksumsLost, Fault::That(text)));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,33 +1,31 @@
 //! From byte ranges to batches of clusters: what is read in one go.
 
-use std::iter::Peekable;
 use std::ops::Range;
-use std::slice;
 
 use crate::allocation::{AllocationMap, Extent};
 use crate::format::checksum::MAX_RUN;
 use crate::format::geometry::{Content, Geometry};
 use crate::units::{GuestCluster, GuestOffset};
 
-/// Consecutive clusters of the virtual disk, each of them in use at least in part.
+/// Consecutive clusters of the virtual disk, each of them data at least in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The first cluster.
     pub first: GuestCluster,
     /// How many clusters.
     pub count: u64,
-    /// The bytes in use, ascending and apart; what lies between them is to be zeros.
+    /// The bytes to be read, ascending; what lies between them is to be zeros.
     pub used: Vec<Range<u64>>,
 }
 
-/// Cuts what is in use into batches of at most `max_clusters` (1 or more) consecutive clusters, ascending.
+/// Cuts what is data into batches of at most `max_clusters` (1 or more) consecutive clusters, ascending.
 pub fn batches(
     map: &AllocationMap,
     geometry: Geometry,
     max_clusters: u64,
 ) -> impl Iterator<Item = Batch> + use<'_> {
-    let mut extents = map.extents().iter();
-    let mut rest = extents.next().map(|extent| extent.range.clone());
+    let mut data = map.data();
+    let mut rest = data.next();
     std::iter::from_fn(move || {
         let first = first_of(geometry, rest.as_ref()?);
         let limit = first.saturating_add(max_clusters);
@@ -44,7 +42,7 @@ pub fn batches(
             if taken.end < range.end {
                 rest = Some(taken.end..range.end);
             } else {
-                rest = extents.next().map(|extent| extent.range.clone());
+                rest = data.next();
             }
             used.push(taken);
         }
@@ -56,7 +54,7 @@ pub fn batches(
     })
 }
 
-/// Counts the clusters in use, the tables they need and the runs they form.
+/// Counts the clusters with data, the tables they need and the runs they form.
 pub fn count(map: &AllocationMap, geometry: Geometry) -> Content {
     let mut content = Content::default();
     let mut next_table = 0;
@@ -73,29 +71,70 @@ pub fn count(map: &AllocationMap, geometry: Geometry) -> Content {
     content
 }
 
-/// The longest stretches of consecutive clusters in use, ascending.
+/// The longest stretches of consecutive clusters with data, ascending.
 pub(crate) fn runs(map: &AllocationMap, geometry: Geometry) -> Runs<'_> {
-    let extents = map.extents().iter().peekable();
-    Runs { extents, geometry }
+    Runs {
+        extents: map.extents(),
+        geometry,
+        with_zeros: false,
+    }
+}
+
+/// The longest stretches of consecutive clusters that are free all over, ascending.
+pub(crate) fn free_runs(
+    map: &AllocationMap,
+    geometry: Geometry,
+) -> impl Iterator<Item = Range<u64>> + Clone + '_ {
+    let used = Runs {
+        with_zeros: true,
+        ..runs(map, geometry)
+    };
+    let clusters = geometry.clusters();
+    let mut end = 0;
+    used.chain(std::iter::once(clusters..clusters))
+        .filter_map(move |used| {
+            let free = end..used.start;
+            end = used.end;
+            (!free.is_empty()).then_some(free)
+        })
 }
 
 /// What [`runs`] returns.
 #[derive(Clone, Debug)]
 pub(crate) struct Runs<'a> {
-    extents: Peekable<slice::Iter<'a, Extent>>,
+    /// Those that are still to come.
+    extents: &'a [Extent],
     geometry: Geometry,
+    /// Clusters count that hold zeros and no data, too.
+    with_zeros: bool,
+}
+
+impl Runs<'_> {
+    /// The clusters of the next extent that counts.
+    fn clusters(&mut self) -> Option<Range<u64>> {
+        loop {
+            let (next, behind) = self.extents.split_first()?;
+            if self.with_zeros || !next.is_zeros {
+                return Some(first_of(self.geometry, &next.range)..end_of(self.geometry, &next.range));
+            }
+            self.extents = behind;
+        }
+    }
+
+    fn pass(&mut self) {
+        self.extents = self.extents.get(1..).unwrap_or_default();
+    }
 }
 
 impl Iterator for Runs<'_> {
     type Item = Range<u64>;
 
     fn next(&mut self) -> Option<Range<u64>> {
-        let geometry = self.geometry;
-        let Extent { range, .. } = self.extents.next()?;
-        let mut run = first_of(geometry, range)..end_of(geometry, range);
-        let extents = &mut self.extents;
-        while let Some(next) = extents.next_if(|next| first_of(geometry, &next.range) <= run.end) {
-            run.end = end_of(geometry, &next.range);
+        let mut run = self.clusters()?;
+        self.pass();
+        while let Some(next) = self.clusters().filter(|next| next.start <= run.end) {
+            run.end = next.end;
+            self.pass();
         }
         Some(run)
     }

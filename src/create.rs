@@ -3,6 +3,7 @@
 mod options;
 mod origin;
 mod report;
+mod unreadable;
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,19 +13,18 @@ pub use options::Options;
 use origin::Origin;
 pub use report::{Plan, Report, Warning};
 
-use crate::allocation::{self, Allocation, AllocationMap};
+use crate::allocation::{self, Allocation, AllocationMap, State};
 use crate::clusters;
 use crate::error::{Corrupt, Result, TooLarge};
 use crate::format::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
 use crate::format::mapping;
-use crate::layout::{Design, Layout, Streamed, Written};
+use crate::layout::{self, Design, Layout, Record, Streamed, Written};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
 use crate::sink::{FirstPass, Kept, Outlet, Place, Published, Sink};
-use crate::source::rescue;
 use crate::units::{self, to_usize};
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
@@ -34,9 +34,6 @@ const BATCH: u64 = 1 << 20;
 /// How much is read and not yet written, in bytes at most, unless it takes more to keep all workers busy.
 const IN_FLIGHT: u64 = 16 << 20;
 
-/// How many unreadable ranges are listed before the source is given up.
-const MAX_UNREADABLE: usize = 1 << 16;
-
 /// A job that was validated as far as that can be done without changing anything.
 #[derive(Debug)]
 pub struct Imaging {
@@ -44,6 +41,9 @@ pub struct Imaging {
     origin: Origin,
     outlet: Outlet,
     allocation: Allocation,
+    /// What an image that is the source records as unreadable, in bytes of the disk.
+    lost_before: Vec<Range<u64>>,
+    sector_size: Option<u32>,
     design: Design,
     begun: Instant,
 }
@@ -70,12 +70,15 @@ impl Imaging {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
         })?;
         let allocation = allocation::scan(source, options.scan)?;
-        let design = design(&allocation.map, &options)?;
+        let (lost_before, sector_size) = origin.recorded()?;
+        let design = design(&allocation.map, sector_size, &options)?;
         Ok(Self {
             options,
             origin,
             outlet,
             allocation,
+            lost_before,
+            sector_size,
             design,
             begun,
         })
@@ -101,6 +104,7 @@ impl Imaging {
             free_space: self.outlet.free_space(),
             in_use: self.origin.source().writer(),
             is_encrypted: self.origin.is_encrypted(),
+            unreadable_before: &self.lost_before,
             remarks: self.origin.remarks(),
         }
     }
@@ -125,6 +129,8 @@ impl Imaging {
         let copying = Copying {
             origin,
             map: &self.allocation.map,
+            lost_before: &self.lost_before,
+            sector_size: self.sector_size,
             design: self.design,
             options: &self.options,
             progress,
@@ -153,13 +159,15 @@ impl Imaging {
         }
         Ok(Report {
             size: self.design.geometry.size(),
-            used: self.allocation.map.used(),
-            free: self.allocation.free,
+            data: self.allocation.bytes(State::Data),
+            zeros: self.allocation.bytes(State::Zeros),
+            free: self.allocation.bytes(State::Free),
             regions: self.allocation.regions,
             read: copied.read,
             written,
             cluster_size: self.design.geometry.cluster_size(),
             unreadable: copied.unreadable,
+            unreadable_before: self.lost_before,
             warnings,
             duration: self.begun.elapsed(),
         })
@@ -196,6 +204,8 @@ enum Way {
 struct Copying<'a> {
     origin: &'a Origin,
     map: &'a AllocationMap,
+    lost_before: &'a [Range<u64>],
+    sector_size: Option<u32>,
     design: Design,
     options: &'a Options,
     progress: &'a dyn Progress,
@@ -212,7 +222,8 @@ impl Copying<'_> {
     fn packed(self, phase: Phase, sink: &mut impl Sink) -> Result<(Copied, Written)> {
         let mut layout = Layout::new(self.design, sink);
         let copied = self.copy(phase, |encoded| layout.place(encoded))?;
-        Ok((copied, layout.finish()?))
+        let written = layout.finish(&self.record(&self.lost(&copied)?))?;
+        Ok((copied, written))
     }
 
     /// Copies the same into a sink that cannot, in two passes.
@@ -232,11 +243,29 @@ impl Copying<'_> {
     fn streamed(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
         let mut layout = Streamed::begin(self.design, self.map, sink)?;
         let copied = self.copy(Phase::Copying, |encoded| layout.place(encoded))?;
-        Ok((copied, layout.finish()?))
+        let written = layout.finish(&self.record(&self.lost(&copied)?))?;
+        Ok((copied, written))
+    }
+
+    /// What of the disk could not be read, now or when the image was made that is the source: in bytes of the disk.
+    fn lost(self, copied: &Copied) -> Result<Vec<Range<u64>>, Corrupt> {
+        let start = self.origin.source().position(0);
+        let on_disk = |at: u64| at.saturating_sub(start);
+        let now = copied.unreadable.iter();
+        let now: Vec<_> = now.map(|bad| on_disk(bad.start)..on_disk(bad.end)).collect();
+        unreadable::union(&now, self.lost_before)
+    }
+
+    fn record<'b>(&'b self, unreadable: &'b [Range<u64>]) -> Record<'b> {
+        Record {
+            map: self.map,
+            unreadable,
+            sector_size: self.sector_size,
+        }
     }
 
     fn copy(self, phase: Phase, mut place: impl FnMut(&Encoded) -> Result<()>) -> Result<Copied> {
-        self.progress.begin(phase, self.map.used());
+        self.progress.begin(phase, self.map.bytes(State::Data));
         // Compression takes longer than writing what it leaves.
         let pool = match self.options.compression {
             Some(_) => pipeline::compressors(self.options.threads)?,
@@ -262,7 +291,7 @@ impl Copying<'_> {
         let take = |encoded: Encoded| {
             place(&encoded)?;
             for bad in encoded.unreadable {
-                list(&mut unreadable, bad)?;
+                unreadable::add(&mut unreadable, bad)?;
             }
             read = read.saturating_add(encoded.read);
             self.progress.advance(encoded.read);
@@ -278,19 +307,7 @@ impl Copying<'_> {
     }
 }
 
-fn list(unreadable: &mut Vec<Range<u64>>, bad: Range<u64>) -> Result<(), Corrupt> {
-    let at = bad.start;
-    rescue::append(unreadable, bad);
-    if unreadable.len() > MAX_UNREADABLE {
-        return Err(Corrupt::TooManyUnreadable {
-            limit: MAX_UNREADABLE,
-            at,
-        });
-    }
-    Ok(())
-}
-
-fn design(map: &AllocationMap, options: &Options) -> Result<Design, TooLarge> {
+fn design(map: &AllocationMap, sector_size: Option<u32>, options: &Options) -> Result<Design, TooLarge> {
     let fit = |cluster| {
         let geometry = Geometry::new(cluster, map.size())?;
         let content = clusters::count(map, geometry);
@@ -306,6 +323,7 @@ fn design(map: &AllocationMap, options: &Options) -> Result<Design, TooLarge> {
             content,
             room,
             checksums: options.checksums,
+            record: layout::record::length(map, geometry, sector_size),
             compression: options.compression.map(Codec::compression),
             dedupe_memory: options.dedupe_memory,
         })
@@ -334,20 +352,10 @@ mod tests {
             cluster_size: ClusterSize::MAX,
             ..Options::default()
         };
-        assert!(design(&map, &options).is_ok());
+        assert!(design(&map, None, &options).is_ok());
         options.compression = Some(Codec::ZSTD);
-        let error = design(&map, &options).unwrap_err();
+        let error = design(&map, None, &options).unwrap_err();
         assert_eq!((error.what, error.limit), ("the image", 1 << 49));
         assert_eq!(error.smallest, Some(64 << 10));
-    }
-
-    #[test]
-    fn unreadable_ranges_are_joined_and_bounded() {
-        let mut ranges = Vec::new();
-        list(&mut ranges, 0..512).unwrap();
-        list(&mut ranges, 512..1024).unwrap();
-        assert_eq!(ranges.as_slice(), std::slice::from_ref(&(0..1024)));
-        let mut ranges = vec![0..1; MAX_UNREADABLE];
-        assert!(list(&mut ranges, 5..6).is_err());
     }
 }

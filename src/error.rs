@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
-pub use invalid::{FileKind, InUse, Invalid, Role, SameAs};
+pub use invalid::{FileKind, InUse, Invalid, Role, SameAs, Unrecorded};
 pub use unsupported::{Features, TooLarge, Unsupported};
 
 /// The outcome of everything in this crate that can fail.

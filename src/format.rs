@@ -12,5 +12,6 @@ pub mod features;
 pub mod geometry;
 pub mod header;
 pub mod mapping;
+pub mod record;
 pub mod refcount;
 pub mod snapshot;

@@ -15,11 +15,13 @@ mod gaps;
 mod host;
 mod layer;
 mod listed;
+mod ours;
 mod part;
 mod plain;
 mod qcow;
 mod qcow2;
 mod qed;
+mod record;
 mod runs;
 mod two_level;
 mod windows;
@@ -40,6 +42,7 @@ pub(crate) use formats::{LUKS, Looks};
 pub use host::HostFile;
 pub use part::DiskPart;
 pub use plain::{PlainHeader, PlainImage};
+pub use record::Record;
 pub use runs::{Run, View};
 pub(crate) use two_level::{Examiner, Found};
 
@@ -263,9 +266,9 @@ impl Image {
     /// # Errors
     ///
     /// - [`Error::Io`] if it cannot be read.
-    /// - [`Error::Corrupt`] if any part of the table is not as it should be.
+    /// - [`Error::Corrupt`] if any part of the table is not as it should be, or those of [`ours`](Self::ours).
     pub fn checksums(&self) -> Result<Option<Checksums<'_>>> {
-        let at = self.extensions.checksums;
+        let at = self.ours()?.map(|ours| ours.checksums);
         at.map(|at| Checksums::load(self, at)).transpose()
     }
 

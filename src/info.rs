@@ -14,7 +14,7 @@ pub use sharing::Sharing;
 
 use crate::error::{Error, Result};
 use crate::format::features::{self, FeatureKind};
-use crate::image::{Freshness, Image, PlainHeader};
+use crate::image::{Freshness, Image, PlainHeader, Record};
 
 /// What an image says of itself.
 #[derive(Debug)]
@@ -24,12 +24,40 @@ pub struct Info {
     pub bytes_on_disk: u64,
     /// Its checksum table.
     pub checksums: ChecksumTable,
+    /// What it records of its source.
+    pub record: RecordState,
     /// How many clusters of the active state are what; none if its tables are damaged.
     pub allocation: Option<Allocation>,
     /// What sharing saves in the active state; none if its tables are damaged.
     pub sharing: Option<Sharing>,
     /// What of it cannot be read.
     pub faults: Vec<Error>,
+}
+
+/// What became of the record of an image.
+#[derive(Debug)]
+pub enum RecordState {
+    /// The image has none.
+    None,
+    /// It is whole, and still holds.
+    Holds(Record),
+    /// It is whole, but of an earlier state: what is free is not known any more.
+    Stale(Record),
+    /// It is not, which is no wonder once others have written to the image.
+    Lost,
+    /// It is not, although nobody has written to the image: one of the faults.
+    Damaged,
+}
+
+/// How many bytes of a disk are what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// In the image.
+    pub data: u64,
+    /// In use, or nothing tells, and not in the image.
+    pub zeros: u64,
+    /// Free.
+    pub free: u64,
 }
 
 /// What became of the checksum table of an image.
@@ -75,6 +103,7 @@ impl Info {
         let bytes_on_disk = image.file().bytes_on_disk()?;
         let mut faults = Vec::new();
         let checksums = checksums(&image, &mut faults);
+        let record = record(&image, &mut faults);
         let allocation = or_fault(Allocation::of(&image), &mut faults);
         let sharing = allocation.map(|allocation| Sharing::of(&image, allocation));
         let sharing = sharing.and_then(|sharing| or_fault(sharing, &mut faults));
@@ -85,6 +114,7 @@ impl Info {
             image,
             bytes_on_disk,
             checksums,
+            record,
             allocation,
             sharing,
             faults,
@@ -94,6 +124,21 @@ impl Info {
     /// The image itself.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// How many bytes of the disk are what; none unless the image records what is free.
+    pub fn content(&self) -> Option<Content> {
+        let (RecordState::Holds(record), Some(allocation)) = (&self.record, self.allocation) else {
+            return None;
+        };
+        let (size, data) = (self.image.header().geometry().size(), allocation.data_bytes);
+        // Data is data, whatever was recorded.
+        let free = record.free_bytes().min(size.saturating_sub(data));
+        Some(Content {
+            data,
+            zeros: size.saturating_sub(data).saturating_sub(free),
+            free,
+        })
     }
 
     /// The feature bits that are set.
@@ -163,6 +208,24 @@ fn checksums(image: &Image, faults: &mut Vec<Error>) -> ChecksumTable {
         Err(error) => {
             faults.push(error);
             ChecksumTable::Damaged
+        }
+    }
+}
+
+fn record(image: &Image, faults: &mut Vec<Error>) -> RecordState {
+    let is_as_written = image.is_as_written();
+    match image.record() {
+        Ok(None) => RecordState::None,
+        Ok(Some(record)) if is_as_written && image.backing_name().is_none() => RecordState::Holds(record),
+        Ok(Some(record)) => RecordState::Stale(record),
+        Err(Error::Corrupt(_)) if image.freshness() != Freshness::Unchanged => RecordState::Lost,
+        Err(error) => {
+            // What is wrong with both is told once.
+            let told = faults.iter().any(|fault| fault.to_string() == error.to_string());
+            if !told {
+                faults.push(error);
+            }
+            RecordState::Damaged
         }
     }
 }

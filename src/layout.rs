@@ -18,6 +18,7 @@ mod packer;
 mod pending;
 #[cfg(test)]
 mod property;
+pub(crate) mod record;
 mod refcounts;
 mod streamed;
 
@@ -29,15 +30,17 @@ use index::Index;
 use l2_cache::L2Cache;
 use packer::Packer;
 use pending::{Part, Pending};
+pub use record::Record;
 use refcounts::{MAX_REFERENCES, Refcounts};
 pub use streamed::Streamed;
 
 use crate::error::Result;
 use crate::format::checksum;
-use crate::format::extension::ChecksumsAt;
+use crate::format::extension::{ChecksumsAt, OursAt};
 use crate::format::geometry::{Content, ENTRY, Geometry, Room, refcount_blocks};
 use crate::format::header::{Compat, Compression};
 use crate::format::mapping::{self, Entry};
+use crate::format::record::file_end;
 use crate::format::refcount;
 use crate::pipeline::encode::{Encoded, Encoding};
 use crate::sink::Sink;
@@ -57,8 +60,10 @@ pub struct Design {
     pub content: Content,
     /// The room for all that.
     pub room: Room,
-    /// Whether a checksum table is written.
+    /// Whether a checksum table and a record are written.
     pub checksums: bool,
+    /// The length of the record in bytes, if all of the source can be read.
+    pub record: u64,
     /// How clusters are compressed, those that are.
     pub compression: Option<Compression>,
     /// How many bytes of memory remember compressed clusters, so that equal ones are stored once; none if they
@@ -70,12 +75,14 @@ impl Design {
     /// The size of the image in bytes if no cluster in use turns out to be zeros or is compressed, and an upper bound
     /// if some are.
     pub fn image_size(&self) -> u64 {
-        let table = self.checksum_table();
-        let clusters = self
-            .room
-            .total()
-            .saturating_add(self.geometry.clusters_for(table));
-        clusters.saturating_mul(self.geometry.cluster_size())
+        let cluster_size = self.geometry.cluster_size();
+        let end = self.room.total().saturating_mul(cluster_size);
+        if self.checksums {
+            let tables = self.checksum_table().saturating_add(self.record);
+            file_end(end.saturating_add(tables), cluster_size)
+        } else {
+            end
+        }
     }
 
     /// The room it takes on the disk while it is made, in bytes: a large checksum table is there twice, and so may be
@@ -139,6 +146,14 @@ pub struct Written {
     pub shared_bytes: u64,
     /// Clusters in use that are zeros and take no room.
     pub zero_clusters: u64,
+}
+
+/// Where checksums of `length` bytes at `offset` are, and the record behind them.
+fn ours_at(offset: HostOffset, length: u64) -> OursAt {
+    OursAt {
+        checksums: ChecksumsAt { offset, length },
+        record: Some(HostOffset(offset.0.saturating_add(length))),
+    }
 }
 
 /// An image under construction.
@@ -370,12 +385,12 @@ impl<'a, S: Sink> Layout<'a, S> {
         Ok(())
     }
 
-    /// Writes what is left: tables, refcounts, checksums, and last of all the header.
+    /// Writes what is left: tables, refcounts, checksums, the record, and last of all the header.
     ///
     /// # Errors
     ///
     /// Those of the sink.
-    pub fn finish(mut self) -> Result<Written> {
+    pub fn finish(mut self, record: &Record<'_>) -> Result<Written> {
         self.flush_l2(&mut Pending::default())?;
         let geometry = self.design.geometry;
         // Before the end of the image: the second of two passes fails here if its tables are not those of the first,
@@ -383,17 +398,14 @@ impl<'a, S: Sink> Layout<'a, S> {
         self.sink.write_at(self.l1.as_flattened(), self.design.l1_at())?;
         self.write_refcounts()?;
         let end = self.allocator.end();
-        let at = match self.checksums.take() {
-            Some(checksums) => Some(ChecksumsAt {
-                offset: end,
-                length: checksums.finish(self.sink, end)?,
-            }),
-            None => None,
+        let (at, image_size) = match self.checksums.take() {
+            Some(checksums) => {
+                let length = checksums.finish(self.sink, end)?;
+                let at = ours_at(end, length);
+                (Some(at), record.write(self.sink, geometry, at)?)
+            }
+            None => (None, end.0),
         };
-        let image_size = at.map_or(end.0, |at| {
-            let clusters = geometry.clusters_for(at.offset.0.saturating_add(at.length));
-            clusters.saturating_mul(geometry.cluster_size())
-        });
         self.sink.set_len(image_size)?;
         self.sink
             .write_at(&header::bytes(&self.design, at), HostOffset(0))?;

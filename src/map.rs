@@ -8,10 +8,10 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::allocation::{self, Allocation, AllocationMap, Piece, Reason, Scan};
+use crate::allocation::{self, Allocation, AllocationMap, Piece, Reason, Scan, State};
 use crate::error::{Error, InUse, Invalid, Result};
 use crate::format::mapping::Mapping;
-use crate::image::{Access, Disk, DiskRun, Format};
+use crate::image::{Access, Disk, DiskRun, Format, Record};
 use crate::source::{self, Kind, Open, Source};
 use crate::units::{GuestOffset, HostOffset, SECTOR, length};
 use preallocated::is_preallocated;
@@ -40,6 +40,8 @@ pub struct ImageMap {
     disk: Disk,
     /// The files of it that were preallocated.
     preallocated: Vec<usize>,
+    /// What it records of its source, if that still holds.
+    record: Option<Record>,
 }
 
 /// A raw file or device that was scanned.
@@ -62,6 +64,9 @@ pub struct Region {
     pub depth: usize,
     /// What it is.
     pub content: Content,
+    /// Whether it is free, if that is known: of what is not allocated in an image that records it, and of a raw file or
+    /// device.
+    pub is_free: Option<bool>,
     /// Of a raw file or device: which of the [regions](Allocation::regions) is the innermost that holds it.
     pub within: Option<usize>,
 }
@@ -81,6 +86,8 @@ pub enum Content {
     Compressed(HostOffset),
     /// Of a raw file or device: in use.
     Used(Reason),
+    /// Of a raw file: in use, or nothing tells, and a hole.
+    Hole(Reason),
     /// Of a raw file or device: free.
     Free,
 }
@@ -104,7 +111,17 @@ impl Map {
             let images = disk.images();
             let preallocated = images.filter(|(_, image)| is_preallocated(image));
             let preallocated = preallocated.map(|(number, _)| number).collect();
-            return Ok(Self::Image(ImageMap { disk, preallocated }));
+            // A record that is damaged tells nothing.
+            let record = match disk.record() {
+                Ok(record) => record.ok(),
+                Err(Error::Corrupt(_)) => None,
+                Err(error) => return Err(error),
+            };
+            return Ok(Self::Image(ImageMap {
+                disk,
+                preallocated,
+                record,
+            }));
         }
         options.access.refuse_of_raw()?;
         let force = true;
@@ -184,10 +201,17 @@ impl ImageMap {
         {
             length = length.min(data.start.saturating_sub(host.0));
         }
+        let mut is_free = None;
+        if let (Content::Unallocated(None), Some(record)) = (content, &self.record) {
+            let (free, until) = record.free_at(at);
+            length = length.min(until.saturating_sub(at));
+            is_free = Some(free);
+        }
         Region {
             range: at..at.saturating_add(length),
             depth: run.depth,
             content,
+            is_free,
             within: None,
         }
     }
@@ -222,8 +246,9 @@ fn merged(pieces: impl Iterator<Item = Result<Region>>) -> impl Iterator<Item = 
 /// Takes the next piece if it goes on where the region ends; where that ends.
 fn continuation(pieces: &mut Peekable<impl Iterator<Item = Result<Region>>>, region: &Region) -> Option<u64> {
     let goes_on = |next: &Result<Region>| {
-        next.as_ref()
-            .is_ok_and(|next| next.depth == region.depth && is_same(region, next.content))
+        next.as_ref().is_ok_and(|next| {
+            (next.depth, next.is_free) == (region.depth, region.is_free) && is_same(region, next.content)
+        })
     };
     let next = pieces.next_if(goes_on)?.ok()?;
     Some(next.range.end)
@@ -249,7 +274,6 @@ impl RawMap {
             allocation: Allocation {
                 map: AllocationMap::new(0),
                 regions: Vec::new(),
-                free: 0,
             },
             in_use: None,
         }
@@ -259,14 +283,16 @@ impl RawMap {
     fn regions(&self) -> impl Iterator<Item = Region> {
         let map = &self.allocation.map;
         let (size, end) = (map.size(), map.size().next_multiple_of(SECTOR));
-        let is_free_at_end = map.extents().last().is_none_or(|last| last.range.end < size);
-        let padding = (!is_free_at_end && size < end).then_some(Piece {
+        let is_data_at_end =
+            (map.extents().last()).is_some_and(|last| last.range.end == size && last.state() == State::Data);
+        let padding = (is_data_at_end && size < end).then_some(Piece {
             range: size..end,
-            reason: None,
+            state: State::Zeros,
+            reason: Some(Reason::Data),
             region: None,
         });
         let pieces = self.allocation.pieces().map(move |mut piece| {
-            if is_free_at_end && piece.range.end == size {
+            if !is_data_at_end && piece.range.end == size {
                 piece.range.end = end;
             }
             piece
@@ -274,7 +300,12 @@ impl RawMap {
         pieces.chain(padding).map(|piece| Region {
             range: piece.range,
             depth: 0,
-            content: piece.reason.map_or(Content::Free, Content::Used),
+            content: match (piece.state, piece.reason) {
+                (State::Zeros, Some(reason)) => Content::Hole(reason),
+                (_, Some(reason)) => Content::Used(reason),
+                (_, None) => Content::Free,
+            },
+            is_free: Some(piece.state == State::Free),
             within: piece.region,
         })
     }

@@ -6,6 +6,7 @@ mod readback;
 mod report;
 mod walk;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ pub use report::{Bad, Kind, Plan, Report, Warning, Why};
 use crate::allocation::{self, Scan};
 use crate::error::{Corrupt, Invalid, Result};
 use crate::format::mapping::Mapping;
-use crate::image::{Checksums, Disk, Format, Freshness};
+use crate::image::{Checksums, Disk, Format, Freshness, Image, Record};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -52,8 +53,8 @@ struct Origin {
     disk: Disk,
     /// The files that are read, as they were when they were opened.
     before: Vec<(PathBuf, Option<FileState>)>,
-    /// What is not allocated is of no use.
-    used_only: bool,
+    /// What the image records as free, if that is to be left as it is.
+    free: Option<Record>,
 }
 
 impl Restoring {
@@ -62,7 +63,9 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// Those of [`Disk::open`] and of [`Destination::resolve`]; [`Error::Invalid`](crate::Error::Invalid) if it is raw.
+    /// - Those of [`Disk::open`] and of [`Destination::resolve`].
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw, or does not record what is free and only the rest is
+    ///   wanted.
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
         let format = Format::of_image(image, options.format)?;
@@ -70,6 +73,7 @@ impl Restoring {
             return Err(Invalid::NoImage.into());
         }
         let disk = Disk::open_as(image, format, &options.access)?;
+        let free = options.used_only.then(|| record_of(&disk)).transpose()?;
         let read: Vec<_> = disk.paths().map(Path::to_owned).collect();
         let destination = Destination::resolve(
             &target.into(),
@@ -84,7 +88,7 @@ impl Restoring {
         let origin = Origin {
             disk,
             before: before.map(|(state, path)| (path, state)).collect(),
-            used_only: options.used_only && matches!(destination, Destination::Device(_)),
+            free: free.filter(|_| matches!(destination, Destination::Device(_))),
             options,
         };
         Ok(Self {
@@ -103,6 +107,7 @@ impl Restoring {
     pub fn plan(&self) -> Result<Plan> {
         let (mut data, mut zeros, mut unallocated) = (0_u64, 0_u64, 0_u64);
         let (disk, mut at) = (&self.origin.disk, 0);
+        let mut warnings = self.origin.remarks()?;
         while at < disk.size() {
             let run = disk.run_at(GuestOffset(at), u64::MAX)?;
             if run.length == 0 {
@@ -116,13 +121,18 @@ impl Restoring {
             *sum = sum.saturating_add(run.length);
             at = at.saturating_add(run.length);
         }
-        let mut warnings = self.origin.remarks()?;
         let is_checked = self.origin.checksums(&mut warnings)?.is_some();
+        // What it records counts for what is there.
+        let free = match disk.record() {
+            Ok(Ok(record)) => Some(record.free_bytes().min(unallocated)),
+            Ok(Err(_)) | Err(_) => None,
+        };
         Ok(Plan {
             size: disk.size(),
             data,
             zeros,
             unallocated,
+            free,
             target: match &self.destination {
                 Destination::File(_) => Kind::File,
                 Destination::Device(_) => Kind::Device,
@@ -187,6 +197,7 @@ impl Restoring {
             written: copied.written,
             zeros: copied.zeros,
             left: copied.left,
+            unreadable: origin.unreadable(&mut Vec::new()),
             is_checked: checksums.is_some(),
             is_verified: options.verify,
             bad: copied.bad,
@@ -206,11 +217,33 @@ impl Origin {
         });
         let is_noise =
             self.disk.is_encrypted() && allocation::scan(&self.disk, Scan::Auto)?.is_unrecognised();
-        Ok(is_noise
+        let mut warnings: Vec<_> = is_noise
             .then_some(Warning::PerhapsNoise)
             .into_iter()
             .chain(remarks)
-            .collect())
+            .collect();
+        let unreadable = self.unreadable(&mut warnings);
+        if !unreadable.is_empty() {
+            let bytes = unreadable.iter().map(length).sum();
+            warnings.push(Warning::Unreadable { bytes });
+        }
+        Ok(warnings)
+    }
+
+    /// What could not be read when the image was made, in bytes of the disk. A record that cannot be read is no reason to
+    /// stop: nothing but this is lost with it, unless what is free matters.
+    fn unreadable(&self, warnings: &mut Vec<Warning>) -> Vec<Range<u64>> {
+        let image = self.disk.image().filter(|_| self.disk.is_active());
+        let record = image.map_or(Ok(None), Image::record);
+        let is_unchanged = image.is_some_and(|image| image.freshness() == Freshness::Unchanged);
+        match record {
+            Ok(record) => record.map_or_else(Vec::new, |record| record.unreadable),
+            Err(error) if is_unchanged => {
+                warnings.push(Warning::NoRecord(error));
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
     }
 
     /// The checksums of the disk, if there are any that can be compared.
@@ -219,10 +252,10 @@ impl Origin {
             return Ok(None);
         };
         // They are of the active state.
-        if image.extensions().checksums.is_none() || self.options.access.snapshot.is_some() {
+        if !self.disk.is_active() {
             return Ok(None);
         }
-        if image.freshness() == Freshness::Changed {
+        if image.extensions().ours.is_some() && image.freshness() == Freshness::Changed {
             warnings.push(Warning::Changed);
             return Ok(None);
         }
@@ -244,10 +277,10 @@ impl Origin {
         changed.map(|(path, _)| Warning::ChangedMeanwhile { path: path.clone() })
     }
 
-    fn rules(&self) -> Rules {
+    fn rules(&self) -> Rules<'_> {
         Rules {
             window: WINDOW.max(self.disk.cluster_size()),
-            used_only: self.used_only,
+            free: self.free.as_ref(),
             keep_going: self.options.keep_going,
         }
     }
@@ -267,6 +300,11 @@ pub fn restore(
     Restoring::prepare(image, target, options)?.run(progress)
 }
 
+/// What an image records of its source, where nothing less will do.
+fn record_of(disk: &Disk) -> Result<Record> {
+    Ok(disk.record()?.map_err(Invalid::Unrecorded)?)
+}
+
 /// What changes when somebody writes to a file; none of a device, or if it cannot be told.
 fn state_of(path: &Path) -> Option<FileState> {
     let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
@@ -279,7 +317,7 @@ struct Run<'a> {
     disk: &'a Disk,
     options: &'a Options,
     checksums: Option<&'a Checksums<'a>>,
-    rules: Rules,
+    rules: Rules<'a>,
     pool: &'a ThreadPool,
     progress: &'a dyn Progress,
 }

@@ -11,6 +11,7 @@ mod snapshots;
 mod sums;
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ pub use findings::{Fault, Finding, Findings};
 
 use crate::error::{Error, Result, Role};
 use crate::format::features;
-use crate::image::{Checksums, Format, Freshness, Image, Remark, Single};
+use crate::image::{Checksums, Format, Freshness, Image, Record, Remark, Single};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -59,6 +60,8 @@ pub struct Report {
     pub remarks: Vec<Remark>,
     /// How many clusters of the file are counted as used but are not, in an image that has no checksums.
     pub leaks: u64,
+    /// What of the disk could not be read when the image was made, and is zeros in it: in bytes, ascending.
+    pub unreadable: Vec<Range<u64>>,
     /// What is wrong.
     pub findings: Findings,
     /// How long it took.
@@ -118,7 +121,7 @@ fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Res
     };
     progress.begin(Phase::Verifying, image.file().length());
     let mut findings = Findings::new(geometry.cluster_size());
-    let table = table(image, &mut findings)?;
+    let (table, record) = tables(image, &mut findings)?;
     let mut done = verifier.active(table.as_ref(), &mut findings)?;
     done.add(verifier.snapshots(&mut findings)?);
     let leaks = verifier.metadata(&mut findings)?;
@@ -132,6 +135,7 @@ fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Res
         elsewhere: elsewhere(image),
         remarks,
         leaks,
+        unreadable: record.map_or_else(Vec::new, |record| record.unreadable),
         findings,
         duration: begun.elapsed(),
     })
@@ -150,21 +154,41 @@ fn elsewhere(image: &Image) -> Vec<Role> {
     backing.into_iter().chain(data).collect()
 }
 
-/// The checksum table, unless it is damaged. Told as damage, too: that the end of it is not all there, unless other
-/// programs, to which it is nothing, changed the image.
-fn table<'a>(image: &'a Image, findings: &mut Findings) -> Result<Option<Checksums<'a>>> {
-    match image.checksums() {
-        Ok(table) => {
-            let is_as_written = image.freshness() != Freshness::Changed;
-            let cut_off = table
-                .as_ref()
-                .filter(|_| is_as_written)
-                .and_then(Checksums::cut_off);
-            if let Some(error) = cut_off {
-                findings.add_table(error);
-            }
-            Ok(table)
-        }
+/// The checksum table and the record, unless they are damaged. Told as damage, too: that the end of the file is not all
+/// there, unless other programs, to which it is nothing, changed the image.
+fn tables<'a>(image: &'a Image, findings: &mut Findings) -> Result<(Option<Checksums<'a>>, Option<Record>)> {
+    // That they cannot be found is told with the other tables.
+    let ours = match image.extensions().ours {
+        Some(_) => or_finding(image.ours(), findings)?.flatten(),
+        None => None,
+    };
+    let Some(ours) = ours else {
+        return Ok((None, None));
+    };
+    let is_as_written = image.is_as_written();
+    let table = or_finding(image.checksums(), findings)?.flatten();
+    if let (Some(table), None, true) = (&table, ours.record, is_as_written)
+        && let Some(error) = table.cut_off()
+    {
+        findings.add_table(error);
+    }
+    let record = match image.record() {
+        // No wonder, or told already: what overwrote the one has overwritten the other.
+        Err(Error::Corrupt(_)) if !is_as_written || table.is_none() => None,
+        record => or_finding(record, findings)?.flatten(),
+    };
+    if let (Some(record), true) = (&record, is_as_written)
+        && let Some(error) = record.cut_off(image)?
+    {
+        findings.add_table(error);
+    }
+    Ok((table, record))
+}
+
+/// What could be read; else a finding, if it is damaged.
+fn or_finding<T>(result: Result<T>, findings: &mut Findings) -> Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
         Err(error @ Error::Corrupt(_)) => {
             findings.add_table(error);
             Ok(None)

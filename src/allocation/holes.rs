@@ -7,14 +7,24 @@ use crate::source::{Kind, Source};
 /// Marks as used what is no hole; all of a source that has none.
 pub(super) fn scan(source: &dyn Source) -> Result<AllocationMap> {
     let mut map = AllocationMap::new(source.len());
-    let reason = match source.kind() {
-        Kind::RegularFile | Kind::Image => Reason::Data,
-        Kind::BlockDevice => Reason::Unknown,
-    };
     let mut at = 0;
     while let Some(range) = source.next_data(at)? {
         at = range.end;
-        map.push(range, reason);
+        map.push(range, reason(source));
     }
     Ok(map)
+}
+
+/// Marks all of a source as used: nothing was asked that could tell what is free.
+pub(super) fn whole(source: &dyn Source) -> AllocationMap {
+    let mut map = AllocationMap::new(source.len());
+    map.push(0..source.len(), reason(source));
+    map
+}
+
+fn reason(source: &dyn Source) -> Reason {
+    match source.kind() {
+        Kind::RegularFile | Kind::Image => Reason::Data,
+        Kind::BlockDevice => Reason::Unknown,
+    }
 }

@@ -10,7 +10,7 @@ const MAX_EXTENTS: usize = 1 << 20;
 /// Why a range is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It is no hole of the sparse file that holds it.
+    /// It lies in a file that was not looked into.
     Data,
     /// Nothing tells what is free there, or nothing that can be trusted.
     Unknown,
@@ -22,6 +22,17 @@ pub enum Reason {
     Behind,
 }
 
+/// What a range is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// In use, and has to be read.
+    Data,
+    /// In use, or nothing tells, and known to be zeros: a hole. It must read as zeros after every restore.
+    Zeros,
+    /// Free: a filesystem, or another format that can be trusted, says so.
+    Free,
+}
+
 /// A range that is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -29,14 +40,24 @@ pub struct Extent {
     pub range: Range<u64>,
     /// Why they are in use.
     pub reason: Reason,
+    /// They are known to be zeros, and need not be read.
+    pub is_zeros: bool,
 }
 
-/// The ranges of a source that are in use: ascending, apart, and bounded in number.
+impl Extent {
+    /// What it is: never free.
+    pub fn state(&self) -> State {
+        if self.is_zeros { State::Zeros } else { State::Data }
+    }
+}
+
+/// The ranges of a source that are in use, data or zeros: ascending, apart, and bounded in number. All others are
+/// free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllocationMap {
     size: u64,
     extents: Vec<Extent>,
-    /// Gaps shorter than this count as used, in bytes.
+    /// Gaps shorter than this count as used, and zeros shorter than this as data, in bytes.
     shortest_gap: u64,
     max_extents: usize,
 }
@@ -61,60 +82,98 @@ impl AllocationMap {
         self.size
     }
 
-    /// What is in use, ascending.
+    /// What is in use, data and zeros, ascending.
     pub fn extents(&self) -> &[Extent] {
         &self.extents
     }
 
     /// All of the disk, ascending: what is in use with the reason, and what is free between.
-    pub fn parts(&self) -> impl Iterator<Item = (Range<u64>, Option<Reason>)> {
+    pub fn parts(&self) -> impl Iterator<Item = (Range<u64>, State, Option<Reason>)> {
+        let free = |gap| (gap, State::Free, None);
         let ends = std::iter::once(0).chain(self.extents.iter().map(|extent| extent.range.end));
         let starts = self.extents.iter().map(|extent| extent.range.start);
         let gaps = ends
             .zip(starts.chain([self.size]))
-            .map(|(end, start)| (end..start, None));
+            .map(move |(end, start)| free(end..start));
         let used = self
             .extents
             .iter()
-            .map(|extent| (extent.range.clone(), Some(extent.reason)));
-        gaps.zip(used.chain([(0..0, None)]))
+            .map(|extent| (extent.range.clone(), extent.state(), Some(extent.reason)));
+        gaps.zip(used.chain([free(0..0)]))
             .flat_map(|(gap, used)| [gap, used])
-            .filter(|(range, _)| !range.is_empty())
+            .filter(|(range, ..)| !range.is_empty())
     }
 
-    /// What of a range is in use, ascending.
-    pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+    /// What has to be read, ascending. Ranges may touch.
+    pub fn data(&self) -> impl Iterator<Item = Range<u64>> + Clone + '_ {
+        let data = self.extents.iter().filter(|extent| !extent.is_zeros);
+        data.map(|extent| extent.range.clone())
+    }
+
+    /// What of a range has to be read, ascending.
+    pub fn data_within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.within(range)
+            .filter(|(_, state)| *state == State::Data)
+            .map(|(part, _)| part)
+    }
+
+    /// What of a range is in use, ascending, and what that is.
+    fn within(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, State)> + '_ {
         let first = self
             .extents
             .partition_point(|extent| extent.range.end <= range.start);
         let extents = self.extents.get(first..).unwrap_or_default().iter();
         extents
-            .map(move |extent| extent.range.start.max(range.start)..extent.range.end.min(range.end))
-            .take_while(|part| !part.is_empty())
+            .map(move |extent| {
+                let part = extent.range.start.max(range.start)..extent.range.end.min(range.end);
+                (part, extent.state())
+            })
+            .take_while(|(part, _)| !part.is_empty())
     }
 
-    /// How many bytes are in use.
+    /// How many bytes are in a state.
+    pub fn bytes(&self, state: State) -> u64 {
+        self.bytes_in(state, &(0..self.size))
+    }
+
+    /// How many bytes of a range are in a state.
+    pub(super) fn bytes_in(&self, state: State, range: &Range<u64>) -> u64 {
+        let there = range.start.min(self.size)..range.end.min(self.size);
+        if state == State::Free {
+            return length(&there).saturating_sub(self.used_in(&there));
+        }
+        let parts = self.within(there).filter(|(_, found)| *found == state);
+        parts.fold(0, |sum, (part, _)| sum.saturating_add(length(&part)))
+    }
+
+    /// How many bytes are in use, data or zeros.
     pub fn used(&self) -> u64 {
-        self.extents
-            .iter()
-            .fold(0, |sum, extent| sum.saturating_add(length(&extent.range)))
+        self.used_in(&(0..self.size))
     }
 
-    /// How many bytes of a range are in use.
-    pub(super) fn used_in(&self, range: &Range<u64>) -> u64 {
-        let ranges = self.within(range.clone());
-        ranges.fold(0, |sum, part| sum.saturating_add(length(&part)))
+    /// How many bytes of a range are in use, data or zeros.
+    fn used_in(&self, range: &Range<u64>) -> u64 {
+        let parts = self.within(range.clone());
+        parts.fold(0, |sum, (part, _)| sum.saturating_add(length(&part)))
     }
 
     /// Marks a range as used that begins at or behind the end of the last one.
     pub fn push(&mut self, range: Range<u64>, reason: Reason) {
-        let range = range.start..range.end.min(self.size);
-        if range.is_empty() {
+        self.push_extent(Extent {
+            range,
+            reason,
+            is_zeros: false,
+        });
+    }
+
+    fn push_extent(&mut self, mut extent: Extent) {
+        extent.range.end = extent.range.end.min(self.size);
+        if extent.range.is_empty() {
             return;
         }
-        while !self.extend_last(&range, reason) {
+        while !self.extend_last(&extent) {
             if self.extents.len() < self.max_extents {
-                self.extents.push(Extent { range, reason });
+                self.extents.push(extent);
                 return;
             }
             self.thin_out();
@@ -123,66 +182,97 @@ impl AllocationMap {
 
     /// Appends what another map says of the bytes from `at` on, which is at or behind the end of the last extent.
     pub(super) fn append(&mut self, other: &Self, at: u64) {
-        for Extent { range, reason } in &other.extents {
-            let range = range.start.saturating_add(at)..range.end.saturating_add(at);
-            self.push(range, *reason);
+        for extent in &other.extents {
+            let range = extent.range.start.saturating_add(at)..extent.range.end.saturating_add(at);
+            self.push_extent(Extent { range, ..*extent });
         }
     }
 
-    /// What is in use in both maps; why, `other` tells, unless that does not know.
-    pub(super) fn intersection(&self, other: &Self) -> Self {
-        let mut both = Self::bounded(self.size.min(other.size), self.max_extents);
-        let (mut these, mut those) = (self.extents.iter().peekable(), other.extents.iter().peekable());
-        while let (Some(this), Some(that)) = (these.peek(), those.peek()) {
-            let reason = match that.reason {
-                Reason::Unknown => this.reason,
-                known @ (Reason::Data | Reason::Unpartitioned | Reason::Mapped | Reason::Behind) => known,
-            };
-            let start = this.range.start.max(that.range.start);
-            both.push(start..this.range.end.min(that.range.end), reason);
-            if this.range.end <= that.range.end {
-                these.next();
-            } else {
-                those.next();
+    /// The same map, with zeros for what lies outside of `data`, which is ascending and apart: holes.
+    pub(super) fn with_holes(&self, data: &Self) -> Self {
+        let mut map = Self::bounded(self.size, self.max_extents);
+        let mut ahead = data.extents.as_slice();
+        for extent in &self.extents {
+            let mut at = extent.range.start;
+            while at < extent.range.end {
+                while let Some((first, behind)) = ahead.split_first()
+                    && first.range.end <= at
+                {
+                    ahead = behind;
+                }
+                let next = ahead.first().filter(|next| next.range.start < extent.range.end);
+                let (end, is_zeros) = match next {
+                    None => (extent.range.end, true),
+                    Some(next) if next.range.start > at => (next.range.start, true),
+                    Some(next) => (next.range.end.min(extent.range.end), false),
+                };
+                // What reads as data is that much more than nothing.
+                let reason = match (extent.reason, next) {
+                    (Reason::Unknown, Some(next)) if !is_zeros => next.reason,
+                    (reason, _) => reason,
+                };
+                map.push_extent(Extent {
+                    range: at..end,
+                    reason,
+                    is_zeros,
+                });
+                at = end;
             }
         }
-        both
+        map
     }
 
-    /// Lets the last extent reach to the end of `range`, if nothing worth telling lies between them.
-    fn extend_last(&mut self, range: &Range<u64>, reason: Reason) -> bool {
+    /// Lets the last extent reach to the end of the next, if nothing worth telling lies between them.
+    fn extend_last(&mut self, next: &Extent) -> bool {
         let shortest_gap = self.shortest_gap;
-        let last = self.extents.last_mut().filter(|last| {
-            debug_assert!(
-                last.range.end <= range.start,
-                "extents are pushed in ascending order"
-            );
-            let gap = range.start.saturating_sub(last.range.end);
-            (gap == 0 && last.reason == reason) || (gap < shortest_gap && shortest_gap > 1)
-        });
-        let found = last.is_some();
-        if let Some(last) = last {
-            last.range.end = last.range.end.max(range.end);
+        let Some(last) = self.extents.last_mut() else {
+            return false;
+        };
+        debug_assert!(
+            last.range.end <= next.range.start,
+            "extents are pushed in ascending order"
+        );
+        let is_same = (last.reason, last.is_zeros) == (next.reason, next.is_zeros);
+        let goes_on = last.range.end == next.range.start && is_same;
+        let is_one = goes_on || (shortest_gap > 1 && joins(last, next, shortest_gap));
+        if is_one {
+            join(last, next);
         }
-        found
+        is_one
     }
 
-    /// Counts gaps as used that are shorter than twice what was too short so far: nothing is lost by it.
+    /// Counts gaps as used, and zeros as data, that are shorter than twice what was too short so far: nothing is lost
+    /// by it.
     fn thin_out(&mut self) {
         self.shortest_gap = self.shortest_gap.saturating_mul(2);
         let shortest_gap = self.shortest_gap;
         self.extents.dedup_by(|next, kept| {
-            let joins = next.range.start.saturating_sub(kept.range.end) < shortest_gap;
+            let joins = joins(kept, next, shortest_gap);
             if joins {
-                kept.range.end = next.range.end;
+                join(kept, next);
             }
             joins
         });
     }
 }
 
+/// Whether an extent and the next one count as one where gaps and zeros shorter than `shortest` are not told.
+fn joins(last: &Extent, next: &Extent, shortest: u64) -> bool {
+    let is_short = |extent: &Extent| !extent.is_zeros || length(&extent.range) < shortest;
+    let is_alike = last.is_zeros == next.is_zeros || (is_short(last) && is_short(next));
+    is_alike && next.range.start.saturating_sub(last.range.end) < shortest
+}
+
+/// Lets an extent reach to the end of the next. If either has to be read, so has all of it.
+fn join(last: &mut Extent, next: &Extent) {
+    last.range.end = last.range.end.max(next.range.end);
+    last.is_zeros &= next.is_zeros;
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -202,8 +292,11 @@ mod tests {
         map.push(0..10, Reason::Data);
         map.push(20..30, Reason::Data);
         map.push(50..60, Reason::Data);
-        let counts = [0..100, 5..55, 10..20, 25..26, 60..100, 0..0].map(|range| map.used_in(&range));
-        assert_eq!(counts, [30, 20, 0, 1, 0, 0]);
+        let ranges = [0..100, 5..55, 10..20, 25..26, 60..100, 0..0];
+        let used = ranges.clone().map(|range| map.bytes_in(State::Data, &range));
+        assert_eq!(used, [30, 20, 0, 1, 0, 0]);
+        let free = ranges.map(|range| map.bytes_in(State::Free, &range));
+        assert_eq!(free, [70, 30, 10, 0, 40, 0]);
     }
 
     #[test]
@@ -224,32 +317,102 @@ mod tests {
         assert!(map.extents().is_sorted_by(|a, b| a.range.end < b.range.start));
     }
 
+    /// Of pairs of ascending cuts, each pair a range.
+    fn map_of(cuts: &BTreeSet<u64>, reason: Reason) -> AllocationMap {
+        let cuts: Vec<_> = cuts.iter().copied().collect();
+        let mut map = AllocationMap::new(500);
+        for pair in cuts.chunks_exact(2) {
+            map.push(pair[0]..pair[1], reason);
+        }
+        map
+    }
+
+    fn state_at(map: &AllocationMap, at: u64) -> State {
+        let extent = map.extents().iter().find(|extent| extent.range.contains(&at));
+        extent.map_or(State::Free, Extent::state)
+    }
+
+    #[test]
+    fn a_hole_in_use_is_zeros_and_a_hole_that_is_free_is_free() {
+        let (mut used, mut data) = (AllocationMap::new(100), AllocationMap::new(100));
+        used.push(10..40, Reason::Mapped);
+        used.push(40..60, Reason::Unknown);
+        data.push(0..20, Reason::Data);
+        data.push(30..50, Reason::Data);
+        let map = used.with_holes(&data);
+        let told: Vec<_> = map.parts().collect();
+        let expected = [
+            (0..10, State::Free, None),
+            (10..20, State::Data, Some(Reason::Mapped)),
+            (20..30, State::Zeros, Some(Reason::Mapped)),
+            (30..40, State::Data, Some(Reason::Mapped)),
+            (40..50, State::Data, Some(Reason::Data)),
+            (50..60, State::Zeros, Some(Reason::Unknown)),
+            (60..100, State::Free, None),
+        ];
+        assert_eq!(told, expected);
+        let bytes = [State::Data, State::Zeros, State::Free].map(|state| map.bytes(state));
+        assert_eq!(bytes, [30, 20, 50]);
+    }
+
+    #[test]
+    fn long_zeros_are_not_data_however_many_extents_there_are() {
+        let mut data = AllocationMap::bounded(1 << 30, 64);
+        let mut used = AllocationMap::bounded(1 << 30, 64);
+        used.push(0..1 << 30, Reason::Mapped);
+        for at in 0..60 {
+            data.push(at * 4096..at * 4096 + 100, Reason::Data);
+        }
+        let map = used.with_holes(&data);
+        assert!(map.extents().len() <= 64);
+        assert_eq!(map.used(), 1 << 30);
+        // The hole behind the last data, at least.
+        assert!(map.bytes(State::Zeros) >= (1 << 30) - 60 * 4096);
+        assert!(map.bytes(State::Data) >= 60 * 100);
+    }
+
     proptest::proptest! {
         #[test]
-        fn an_intersection_holds_what_is_in_both(
-            a in proptest::collection::btree_set(0_u64..500, 0..60),
-            b in proptest::collection::btree_set(0_u64..500, 0..60),
+        fn each_byte_is_what_the_two_maps_say_of_it(
+            used in proptest::collection::btree_set(0_u64..500, 0..60),
+            data in proptest::collection::btree_set(0_u64..500, 0..60),
         ) {
-            let map = |cuts: std::collections::BTreeSet<u64>, reason| {
-                let cuts: Vec<_> = cuts.into_iter().collect();
-                let mut map = AllocationMap::new(500);
-                for pair in cuts.chunks_exact(2) {
-                    map.push(pair[0]..pair[1], reason);
-                }
-                map
-            };
-            let (a, b) = (map(a, Reason::Data), map(b, Reason::Mapped));
-            let has = |map: &AllocationMap, at| map.extents().iter().any(|extent| extent.range.contains(&at));
-            let both = a.intersection(&b);
+            let (used, data) = (map_of(&used, Reason::Mapped), map_of(&data, Reason::Data));
+            let both = used.with_holes(&data);
             for at in 0..500 {
-                proptest::prop_assert_eq!(has(&both, at), has(&a, at) && has(&b, at), "byte {}", at);
+                let expected = match (state_at(&used, at), state_at(&data, at)) {
+                    (State::Free, _) => State::Free,
+                    (_, State::Free) => State::Zeros,
+                    _ => State::Data,
+                };
+                proptest::prop_assert_eq!(state_at(&both, at), expected, "byte {}", at);
             }
             for range in [0..500, 17..18, 100..400, 499..600] {
-                let within: Vec<_> = both.within(range.clone()).flatten().collect();
-                let expected: Vec<_> = range.filter(|at| has(&both, *at)).collect();
+                let within: Vec<_> = both.data_within(range.clone()).flatten().collect();
+                let expected: Vec<_> = range.filter(|at| state_at(&both, *at) == State::Data).collect();
                 proptest::prop_assert_eq!(within, expected);
             }
             proptest::prop_assert!(both.extents().iter().all(|extent| extent.reason == Reason::Mapped));
+        }
+
+        #[test]
+        fn a_map_with_few_extents_reads_more_but_calls_nothing_free_or_zeros_that_is_not(
+            used in proptest::collection::btree_set(0_u64..500, 0..60),
+            data in proptest::collection::btree_set(0_u64..500, 0..60),
+            max_extents in 1_usize..20,
+        ) {
+            let (mut used, data) = (map_of(&used, Reason::Mapped), map_of(&data, Reason::Data));
+            let exact = used.with_holes(&data);
+            used.max_extents = max_extents;
+            let bounded = used.with_holes(&data);
+            proptest::prop_assert!(bounded.extents().len() <= max_extents);
+            for at in 0..500 {
+                let is_right = match (state_at(&exact, at), state_at(&bounded, at)) {
+                    (_, State::Data) | (State::Free, _) | (State::Zeros, State::Zeros) => true,
+                    (State::Zeros | State::Data, _) => false,
+                };
+                proptest::prop_assert!(is_right, "byte {}", at);
+            }
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::ops::Range;
 
-use super::map::{AllocationMap, Reason};
+use super::map::{AllocationMap, Reason, State};
 use super::region::Region;
 
-/// A piece of the source, in use all over or free all over.
+/// A piece of the source, all of it in one state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Its bytes.
     pub range: Range<u64>,
-    /// Why it is in use, if it is.
+    /// What it is.
+    pub state: State,
+    /// Why it is in use, if it is: data or zeros.
     pub reason: Option<Reason>,
     /// The number of the innermost region that holds it; none if the source was not looked into.
     pub region: Option<usize>,
@@ -29,16 +31,17 @@ pub(super) fn pieces(map: &AllocationMap, regions: &[Region]) -> impl Iterator<I
     let mut parts = map.parts();
     let mut rest = None;
     std::iter::from_fn(move || {
-        let (mut range, reason) = rest.take().or_else(|| parts.next())?;
+        let (mut range, state, reason) = rest.take().or_else(|| parts.next())?;
         while stretches.next_if(|stretch| stretch.end <= range.start).is_some() {}
         let stretch = stretches.peek();
         if let Some(end) = stretch.map(|stretch| stretch.end).filter(|end| *end < range.end) {
-            rest = Some((end..range.end, reason));
+            rest = Some((end..range.end, state, reason));
             range.end = end;
         }
         let region = stretch.map(|stretch| stretch.region);
         Some(Piece {
             range,
+            state,
             reason,
             region,
         })
@@ -96,7 +99,7 @@ mod tests {
         pieces(map, regions)
             .map(|piece| {
                 let Range { start, end } = piece.range;
-                (start, end, piece.reason.is_some(), piece.region)
+                (start, end, piece.state == State::Data, piece.region)
             })
             .collect()
     }

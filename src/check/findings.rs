@@ -66,6 +66,7 @@ pub enum Code {
     BitmapTable,
     BitmapEntry,
     Encryption,
+    ChecksumsHidden,
     RefcountHigh,
     Unused,
     SnapshotShort,

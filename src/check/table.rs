@@ -54,6 +54,7 @@ pub(super) const TABLE: &[Row] = &[
     row(Code::BitmapTable, "bitmap-table", Error, "the table of a bitmap is not, or not all of it, in the file, or not for all of the disk"),
     row(Code::BitmapEntry, "bitmap-entry", Error, "an entry of the table of a bitmap that cannot be"),
     row(Code::Encryption, "encryption", Error, "the header of the encryption is where it cannot be, is missing, or should be"),
+    row(Code::ChecksumsHidden, "checksums-hidden", Error, "the header does not tell where the checksum table is, or not as the footer does"),
     row(Code::RefcountHigh, "refcount-high", Leak, "clusters that are counted more often than they are used: room is wasted"),
     row(Code::Unused, "unused", Leak, "clusters of a QED image that nothing uses: room is wasted"),
     row(Code::SnapshotShort, "snapshot-short", Remark, "the L1 table of a snapshot is smaller than its disk: the rest of it is empty"),

@@ -89,7 +89,7 @@ impl Side {
             return Ok(None);
         };
         match &self.used {
-            Some(map) => Ok(map.within(from..map.size()).next()),
+            Some(map) => Ok(map.data_within(from..map.size()).next()),
             None => source.next_data(from).map_err(|error| self.named(error)),
         }
     }
@@ -188,7 +188,7 @@ pub(super) fn is_busy(opened: &Result<Side>) -> bool {
 fn read_used(source: &dyn Source, map: &AllocationMap, bytes: &mut [u8], at: u64) -> Result<()> {
     let end = at.saturating_add(to_u64(bytes.len()));
     let (mut rest, mut at) = (bytes, at);
-    for used in map.within(at..end) {
+    for used in map.data_within(at..end) {
         let (gap, behind) = rest.split_at_mut(to_usize(used.start.saturating_sub(at)));
         gap.fill(0);
         let (part, behind) = behind.split_at_mut(to_usize(length(&used)));

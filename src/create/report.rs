@@ -10,6 +10,7 @@ use crate::error::{InUse, Side};
 use crate::image::Remark;
 use crate::layout::Written;
 use crate::source::{Change, Kind};
+use crate::units::length;
 
 /// Something that whoever made the image should know.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,12 @@ pub enum Warning {
     /// The source changed while it was read.
     #[error("the source changed while it was read ({0}): the image is not of one moment")]
     SourceChanged(Change),
+    /// Parts of the disk could not be read when the image was made that is the source.
+    #[error("{bytes} bytes of the disk could not be read when the source was made, and are zeros in it")]
+    UnreadableBefore {
+        /// How many.
+        bytes: u64,
+    },
     /// Parts of the source could not be read.
     #[error("{bytes} bytes of the source could not be read and are zeros in the image")]
     Unreadable {
@@ -74,6 +81,7 @@ impl Warning {
             | Self::Image { .. }
             | Self::CopiedWhole { .. }
             | Self::SourceChanged(_)
+            | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. } => Side::Source,
             Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
         }
@@ -88,6 +96,7 @@ impl Warning {
             }
             | Self::ImageInUse(_)
             | Self::SourceChanged(_)
+            | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. }
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
@@ -139,7 +148,7 @@ pub struct Plan<'a> {
     /// What is in use, and why.
     pub allocation: &'a Allocation,
     /// The size of the image in bytes: exact if nothing in use is zeros and nothing is compressed, an upper bound
-    /// otherwise; of a stream in one pass always exact.
+    /// otherwise; of a stream in one pass exact. What cannot be read takes a little more.
     pub image_size: u64,
     /// Whether that is the size of the image in any case.
     pub is_exact: bool,
@@ -151,6 +160,8 @@ pub struct Plan<'a> {
     pub in_use: Option<&'a InUse>,
     /// Whether the source was decrypted.
     pub is_encrypted: bool,
+    /// What an image that is the source records as unreadable when it was made, in bytes of the disk.
+    pub unreadable_before: &'a [Range<u64>],
     /// What the images that are read say of themselves; those behind the first with their paths.
     pub remarks: Vec<(Remark, Option<PathBuf>)>,
 }
@@ -164,11 +175,16 @@ impl Plan<'_> {
         });
         let noise = (self.is_encrypted && self.allocation.is_unrecognised()).then_some(Warning::PerhapsNoise);
         let doubts = Warning::of_doubts(&self.allocation.regions);
+        let before = (!self.unreadable_before.is_empty()).then(|| {
+            let bytes = self.unreadable_before.iter().map(length).sum();
+            Warning::UnreadableBefore { bytes }
+        });
         let remarks = self.remarks.iter().cloned();
         let remarks = remarks.map(|(remark, path)| Warning::Image { remark, path });
         in_use
             .into_iter()
             .chain(noise)
+            .chain(before)
             .chain(remarks)
             .chain(doubts)
             .collect()
@@ -180,9 +196,11 @@ impl Plan<'_> {
 pub struct Report {
     /// Size of the virtual disk in bytes.
     pub size: u64,
-    /// Bytes in use.
-    pub used: u64,
-    /// Bytes that are free although they are not in holes.
+    /// Bytes that were to be read.
+    pub data: u64,
+    /// Bytes in use, or of which nothing tells, that are holes.
+    pub zeros: u64,
+    /// Bytes that are free, holes or not. With data and zeros they come to the size of the source.
     pub free: u64,
     /// What the source holds.
     pub regions: Vec<Region>,
@@ -194,6 +212,8 @@ pub struct Report {
     pub cluster_size: u64,
     /// The ranges that could not be read, in bytes of the file or device, whichever part of it was imaged.
     pub unreadable: Vec<Range<u64>>,
+    /// The ranges that could not be read when the image was made that is the source, in bytes of the disk.
+    pub unreadable_before: Vec<Range<u64>>,
     /// What else there is to know.
     pub warnings: Vec<Warning>,
     /// How long it took.

@@ -245,6 +245,9 @@ pub enum Expected {
     /// A place that belongs to nothing else.
     #[error("an offset outside the {0}")]
     Outside(&'static str),
+    /// What the footer of the image has.
+    #[error("{0:#x}, as the footer of the image has it")]
+    AsFooter(u64),
     /// What is right in other words.
     #[error("{0}")]
     That(&'static str),

@@ -8,6 +8,9 @@ use super::Side;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
+    /// Which clusters of an image are free is not known.
+    #[error("cannot tell what may be left as it is, because the image does not tell what is free: {0}")]
+    Unrecorded(Unrecorded),
     /// The source is not something that holds a disk.
     #[error("is a {0}, expected a regular file or a block device")]
     SourceKind(FileKind),
@@ -194,6 +197,23 @@ pub enum Invalid {
     },
 }
 
+/// Why it is not known which clusters of a disk are free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unrecorded {
+    /// There is no record.
+    #[error("it has no record of that (another program made it, or --no-checksums)")]
+    Nothing,
+    /// The record is of an earlier state.
+    #[error("another program wrote to it since it recorded that")]
+    Changed,
+    /// The record is of the active state.
+    #[error("it records that of the active disk, not of a snapshot")]
+    Snapshot,
+    /// What is not allocated may be in another file.
+    #[error("it has a backing file")]
+    Backing,
+}
+
 impl Invalid {
     /// Which of the two files it is about.
     pub(super) fn side(&self) -> Side {
@@ -223,6 +243,7 @@ impl Invalid {
             | Self::StdoutShared
             | Self::StdoutUnverifiable => Side::Target,
             Self::SourceKind(_)
+            | Self::Unrecorded(_)
             | Self::SourceEmpty
             | Self::SourceInUse(_)
             | Self::SourceReplaced

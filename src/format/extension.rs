@@ -24,7 +24,7 @@ pub const ENCRYPTION: u32 = 0x0537_be77;
 /// The name of the external data file.
 pub const DATA_FILE: u32 = 0x4441_5441;
 
-/// Ours, "mkqc": points to the checksum table.
+/// Ours, "mkqc": points to the checksum table and the record.
 pub const CHECKSUMS: u32 = 0x6d6b_7163;
 
 /// The two words in front of the data of every extension, which is padded to a multiple of 8 bytes.
@@ -59,8 +59,13 @@ pub struct RawChecksums {
     pub offset: U64,
     /// 8: length of the checksum table in bytes.
     pub length: U64,
+    /// 16: host offset of the [record](super::record) in bytes.
+    pub record: U64,
 }
-const _: () = assert!(size_of::<RawChecksums>() == 16);
+const _: () = assert!(size_of::<RawChecksums>() == 24);
+
+/// The length in bytes of its data before there was a record.
+pub const CHECKSUMS_ONLY: usize = 16;
 
 /// The data of the extension for bitmaps. Spec: "Bitmaps extension".
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -95,6 +100,15 @@ pub struct ChecksumsAt {
     pub offset: HostOffset,
     /// Its length in bytes.
     pub length: u64,
+}
+
+/// Where the tables are that no other program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OursAt {
+    /// The checksum table.
+    pub checksums: ChecksumsAt,
+    /// The first byte of the record; none in images made before there was one.
+    pub record: Option<HostOffset>,
 }
 
 /// Appends an extension to a header.
@@ -133,12 +147,18 @@ pub fn append_feature_names(header: &mut Vec<u8>) {
 }
 
 /// Appends our extension.
-pub fn append_checksums(header: &mut Vec<u8>, at: ChecksumsAt) {
+pub fn append_ours(header: &mut Vec<u8>, at: OursAt) {
     let raw = RawChecksums {
-        offset: at.offset.0.into(),
-        length: at.length.into(),
+        offset: at.checksums.offset.0.into(),
+        length: at.checksums.length.into(),
+        record: at.record.map_or(0, |record| record.0).into(),
     };
-    append(header, CHECKSUMS, raw.as_bytes());
+    let (checksums_only, _) = raw.as_bytes().split_at(CHECKSUMS_ONLY);
+    append(
+        header,
+        CHECKSUMS,
+        at.record.map_or(checksums_only, |_| raw.as_bytes()),
+    );
 }
 
 /// Appends the end of the list.
@@ -154,17 +174,22 @@ mod tests {
 
     #[test]
     fn what_was_appended_is_found_again() {
-        let at = ChecksumsAt {
+        let checksums = ChecksumsAt {
             offset: HostOffset(0x50000),
             length: 77,
         };
-        let mut bytes = vec![0; 104];
-        append_feature_names(&mut bytes);
-        append_checksums(&mut bytes, at);
-        append_end(&mut bytes);
-        bytes.resize(512, 0);
-        let found = Extensions::parse(&bytes, HostOffset(104), 512).unwrap();
-        assert_eq!(found.checksums, Some(at));
+        let parsed = |record| {
+            let mut bytes = vec![0; 104];
+            append_feature_names(&mut bytes);
+            append_ours(&mut bytes, OursAt { checksums, record });
+            append_end(&mut bytes);
+            bytes.resize(512, 0);
+            Extensions::parse(&bytes, HostOffset(104), 512).unwrap()
+        };
+        for record in [None, Some(HostOffset(0x5004d))] {
+            assert_eq!(parsed(record).ours, Some(OursAt { checksums, record }));
+        }
+        let found = parsed(None);
         let name = found.feature_name(FeatureKind::Autoclear, AUTOCLEAR_CHECKSUMS);
         assert_eq!(name.as_deref(), Some("mkqcow2 checksums"));
     }

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 use zerocopy::FromBytes;
 
 use super::extension::{
-    BACKING_FORMAT, BITMAPS, CHECKSUMS, ChecksumsAt, DATA_FILE, ENCRYPTION, END, FEATURE_NAMES, RawBitmaps,
-    RawChecksums, RawExtension, RawFeatureName,
+    BACKING_FORMAT, BITMAPS, CHECKSUMS, CHECKSUMS_ONLY, ChecksumsAt, DATA_FILE, ENCRYPTION, END,
+    FEATURE_NAMES, OursAt, RawBitmaps, RawChecksums, RawExtension, RawFeatureName,
 };
 use super::features::FeatureKind;
 use crate::error::{Corrupt, Error, Expected, Result};
@@ -65,8 +65,8 @@ pub struct Extensions {
     pub feature_names: Vec<FeatureName>,
     /// Where the bitmaps are.
     pub bitmaps: Option<BitmapsAt>,
-    /// Where our checksum table is.
-    pub checksums: Option<ChecksumsAt>,
+    /// Where our checksum table and record are.
+    pub ours: Option<OursAt>,
 }
 
 impl Extension {
@@ -133,7 +133,7 @@ impl Extensions {
             DATA_FILE => self.data_file = Some(OsString::from_vec(until_zero(data).to_vec())),
             FEATURE_NAMES => self.feature_names = feature_names(data),
             BITMAPS => self.bitmaps = Some(bitmaps(extension, data, cluster_size)?),
-            CHECKSUMS => self.checksums = Some(checksums(extension, data, cluster_size)?),
+            CHECKSUMS => self.ours = Some(ours(extension, data, cluster_size)?),
             _ => {}
         }
         Ok(())
@@ -200,17 +200,27 @@ fn bitmaps(extension: Extension, data: &[u8], cluster_size: u64) -> Result<Bitma
     })
 }
 
-fn checksums(extension: Extension, data: &[u8], cluster_size: u64) -> Result<ChecksumsAt> {
+fn ours(extension: Extension, data: &[u8], cluster_size: u64) -> Result<OursAt> {
     const STRUCTURE: &str = "checksum extension";
-    let raw: RawChecksums = whole(STRUCTURE, extension, data)?;
+    let mut padded = [0; size_of::<RawChecksums>()];
+    let is_older = data.len() == CHECKSUMS_ONLY;
+    let raw: RawChecksums = if is_older {
+        padded.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+        whole(STRUCTURE, extension, &padded)?
+    } else {
+        whole(STRUCTURE, extension, data)?
+    };
     let offset = raw.offset.get();
     if !offset.is_multiple_of(cluster_size) {
         let expected = Expected::MultipleOf(cluster_size);
         return Err(Error::field(STRUCTURE, extension.at, "offset", offset, expected));
     }
-    Ok(ChecksumsAt {
-        offset: HostOffset(offset),
-        length: raw.length.get(),
+    Ok(OursAt {
+        checksums: ChecksumsAt {
+            offset: HostOffset(offset),
+            length: raw.length.get(),
+        },
+        record: (!is_older).then_some(HostOffset(raw.record.get())),
     })
 }
 
@@ -237,15 +247,18 @@ mod tests {
     use super::*;
     use crate::format::extension;
 
-    const AT: ChecksumsAt = ChecksumsAt {
-        offset: HostOffset(0x50000),
-        length: 77,
+    const AT: OursAt = OursAt {
+        checksums: ChecksumsAt {
+            offset: HostOffset(0x50000),
+            length: 77,
+        },
+        record: Some(HostOffset(0x50100)),
     };
 
     fn first_cluster() -> Vec<u8> {
         let mut bytes = vec![0; 104];
         extension::append_feature_names(&mut bytes);
-        extension::append_checksums(&mut bytes, AT);
+        extension::append_ours(&mut bytes, AT);
         extension::append_end(&mut bytes);
         bytes.resize(512, 0);
         bytes
@@ -263,7 +276,7 @@ mod tests {
         extension::append_feature_names(&mut bytes);
         bytes.resize(512, 0);
         let found = Extensions::parse(&bytes, HostOffset(104), 512).unwrap();
-        assert_eq!((found.checksums, found.all.len()), (None, 1));
+        assert_eq!((found.ours, found.all.len()), (None, 1));
     }
 
     #[test]
@@ -280,7 +293,7 @@ mod tests {
     fn a_list_may_end_where_the_name_of_the_backing_file_begins() {
         let bytes = first_cluster();
         let found = Extensions::parse(&bytes, HostOffset(104), 160).unwrap();
-        assert_eq!((found.checksums, found.all.len()), (None, 1));
+        assert_eq!((found.ours, found.all.len()), (None, 1));
     }
 
     #[test]

@@ -161,6 +161,11 @@ impl Disk {
         self.layers.len() == 1
     }
 
+    /// Whether it is the active state of the image, not a snapshot.
+    pub fn is_active(&self) -> bool {
+        self.layers.first().is_some_and(|layer| layer.is_active())
+    }
+
     /// The names of all files that are read, that of the image first.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let layers = self.layers.iter();

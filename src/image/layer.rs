@@ -79,6 +79,11 @@ pub(crate) trait Layer: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether what is read is its active state, not a snapshot.
+    fn is_active(&self) -> bool {
+        true
+    }
+
     /// Whether what is read is decrypted.
     fn is_encrypted(&self) -> bool {
         false

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Disk;
-use crate::error::{InUse, Invalid, Result};
+use super::{Disk, Image, Record};
+use crate::error::{Error, InUse, Invalid, Result};
 use crate::source::{Kind, Part, Source};
 use crate::units::{GuestOffset, SECTOR};
 
@@ -35,6 +35,26 @@ impl DiskPart {
             length,
             writer,
         })
+    }
+
+    /// What the image records of the source it was made of, as far as it is about this part: what could not be read, in
+    /// bytes of the part, and the size of a sector in bytes. Nothing if the record is damaged, or of another state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if it cannot be read.
+    pub(crate) fn recorded(&self) -> Result<(Vec<Range<u64>>, Option<u32>)> {
+        let image = self.disk.image().filter(|_| self.disk.is_active());
+        let record = match image.map_or(Ok(None), Image::record) {
+            Ok(record) => record.unwrap_or_default(),
+            Err(Error::Corrupt(_)) => Record::default(),
+            Err(error) => return Err(error),
+        };
+        let within = |at: u64| at.saturating_sub(self.offset).min(self.length);
+        let unreadable = record.unreadable.iter();
+        let unreadable = unreadable.map(|bad| within(bad.start)..within(bad.end));
+        let unreadable = unreadable.filter(|bad| !bad.is_empty()).collect();
+        Ok((unreadable, record.sector_size))
     }
 
     /// All of the disk.

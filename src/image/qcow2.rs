@@ -22,6 +22,7 @@ use crate::units::{GuestOffset, HostOffset};
 struct Qcow2Layer {
     image: Image,
     view: View,
+    is_active: bool,
     cipher: Option<Cipher>,
 }
 
@@ -55,7 +56,12 @@ pub(super) fn open(file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
         name,
         format: image.extensions.backing_format.clone(),
     });
-    let layer = Qcow2Layer { image, view, cipher };
+    let layer = Qcow2Layer {
+        image,
+        view,
+        is_active: access.snapshot.is_none(),
+        cipher,
+    };
     Ok(Opened {
         layer: Box::new(layer),
         files,
@@ -109,6 +115,10 @@ impl Layer for Qcow2Layer {
             return Ok(None);
         };
         Ok(data.change()?.map(|change| (data.path(), change)))
+    }
+
+    fn is_active(&self) -> bool {
+        self.is_active
     }
 
     fn is_encrypted(&self) -> bool {

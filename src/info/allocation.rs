@@ -17,6 +17,8 @@ pub struct Allocation {
     pub zeros: u64,
     /// They are in the backing file, or nowhere.
     pub unallocated: u64,
+    /// How many bytes of the disk are data, compressed or not.
+    pub data_bytes: u64,
 }
 
 /// What a cluster is; of its subclusters the last in this order counts.
@@ -43,6 +45,9 @@ impl Allocation {
         while at < view.size {
             let run = image.run_at(view, GuestOffset(at), u64::MAX)?;
             let kind = kind(run.mapping);
+            if kind >= Kind::Data {
+                count.data_bytes = count.data_bytes.saturating_add(run.length);
+            }
             let first = at.checked_div(cluster_size).unwrap_or(0);
             at = at.saturating_add(run.length);
             let clusters = at.div_ceil(cluster_size).saturating_sub(first);

@@ -54,6 +54,7 @@ fn count(image: &PlainImage) -> Result<Allocation> {
         compressed,
         zeros,
         unallocated: _,
+        data_bytes: _,
     } = allocation;
     let there = data.saturating_add(compressed).saturating_add(zeros);
     allocation.unallocated = image.clusters().saturating_sub(there);

@@ -3,14 +3,14 @@
 use zerocopy::IntoBytes;
 
 use super::Design;
-use crate::format::extension::{self, ChecksumsAt};
+use crate::format::extension::{self, OursAt};
 use crate::format::features;
 use crate::format::header::{self, AUTOCLEAR_CHECKSUMS, Compat, Compression, RawHeader, RawHeaderV3};
 use crate::format::refcount;
 use crate::units::to_u64;
 
-/// The header of an image of this design, whose checksum table, if there is one, is at `at`.
-pub(super) fn bytes(design: &Design, at: Option<ChecksumsAt>) -> Vec<u8> {
+/// The header of an image of this design, whose checksum table and record, if there are any, are at `at`.
+pub(super) fn bytes(design: &Design, at: Option<OursAt>) -> Vec<u8> {
     let Design {
         geometry,
         compat,
@@ -64,7 +64,7 @@ pub(super) fn bytes(design: &Design, at: Option<ChecksumsAt>) -> Vec<u8> {
         if compat == Compat::V1_1 {
             extension::append_feature_names(&mut bytes);
         }
-        extension::append_checksums(&mut bytes, at);
+        extension::append_ours(&mut bytes, at);
     }
     extension::append_end(&mut bytes);
     bytes

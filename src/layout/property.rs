@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::allocation::{AllocationMap, Reason};
 use crate::format::geometry::ClusterSize;
 use crate::pipeline::compress::longest;
 use crate::sink::MemorySink;
@@ -138,9 +139,23 @@ impl Case {
                 ..content
             },
             checksums: self.checksums,
+            record: record::length(&self.map(), geometry, None),
             compression: is_any_compressed.then_some(Compression::Zlib),
             dedupe_memory: self.dedupe,
         }
+    }
+
+    /// What of the disk is in use; holes are free.
+    fn map(&self) -> AllocationMap {
+        let geometry = self.geometry();
+        let mut map = AllocationMap::new(geometry.size());
+        for (number, cluster) in (0..).zip(&self.clusters) {
+            if *cluster != Cluster::Hole {
+                let start = geometry.start_of(GuestCluster(number)).0;
+                map.push(start..start + geometry.cluster_size(), Reason::Data);
+            }
+        }
+        map
     }
 
     /// What the workers make of the disk.
@@ -195,7 +210,13 @@ impl Case {
         for batch in self.batches() {
             layout.place(&batch).unwrap();
         }
-        let written = layout.finish().unwrap();
+        let map = self.map();
+        let record = Record {
+            map: &map,
+            unreadable: &[],
+            sector_size: None,
+        };
+        let written = layout.finish(&record).unwrap();
         assert!(written.image_size <= design.image_size(), "larger than was said");
         assert_eq!(written.image_size, to_u64(sink.image.bytes.len()));
         (written, sink.image.bytes)

@@ -1,5 +1,5 @@
 //! Where everything goes in an image that is written strictly in order: all tables first, made from the map of
-//! what is in use, then the clusters in use one after the other, and the checksums at the end.
+//! what is in use, then the clusters with data one after the other, and the checksums and the record at the end.
 //!
 //! Nothing of it depends on the data. So clusters that turn out to be zeros take room like any other.
 
@@ -7,12 +7,11 @@ use std::ops::Range;
 
 use super::blocks::Blocks;
 use super::checksums::Checksums;
-use super::{Design, PIECE, Written, header};
+use super::{Design, PIECE, Record, Written, header, ours_at};
 use crate::allocation::AllocationMap;
 use crate::clusters::{Runs, runs};
 use crate::error::Result;
 use crate::format::checksum;
-use crate::format::extension::ChecksumsAt;
 use crate::format::geometry::ENTRY;
 use crate::format::mapping::{self, Entry};
 use crate::pipeline::encode::{Encoded, Encoding};
@@ -72,13 +71,12 @@ impl<'a, S: Sink> Streamed<'a, S> {
     /// Those of the sink. Nothing is written if there is no room for a scratch file that will be needed.
     pub fn begin(design: Design, map: &'a AllocationMap, sink: &'a mut S) -> Result<Self> {
         let parts = Parts::of(&design);
-        let at = design.checksums.then(|| ChecksumsAt {
-            offset: parts.checksums,
-            length: checksum::table_length(design.content),
-        });
+        let at = design
+            .checksums
+            .then(|| ours_at(parts.checksums, checksum::table_length(design.content)));
         let mut checksums = design.checksums.then(|| Checksums::new(design.geometry));
         if let (Some(checksums), Some(at)) = (&mut checksums, at) {
-            checksums.expect(at.length, sink)?;
+            checksums.expect(at.checksums.length, sink)?;
         }
         sink.write_at(&header::bytes(&design, at), HostOffset(0))?;
         sink.write_at(l1(&design, map).as_flattened(), design.l1_at())?;
@@ -152,7 +150,7 @@ impl<'a, S: Sink> Streamed<'a, S> {
         self.run.start = end;
     }
 
-    /// Writes the checksums.
+    /// Writes the checksums and the record.
     ///
     /// # Errors
     ///
@@ -161,15 +159,18 @@ impl<'a, S: Sink> Streamed<'a, S> {
     /// # Panics
     ///
     /// If a cluster that is in the tables was not placed.
-    pub fn finish(mut self) -> Result<Written> {
+    pub fn finish(mut self, record: &Record<'_>) -> Result<Written> {
         let end = Parts::of(&self.design).checksums;
         assert_eq!(self.next, end, "all clusters in the tables are there");
-        if let Some(checksums) = self.checksums.take() {
-            let length = checksums.finish(self.sink, end)?;
-            let promised = checksum::table_length(self.design.content);
-            assert_eq!(length, promised, "the checksums are as long as the header says");
-        }
-        let image_size = self.design.image_size();
+        let image_size = match self.checksums.take() {
+            Some(checksums) => {
+                let length = checksums.finish(self.sink, end)?;
+                let promised = checksum::table_length(self.design.content);
+                assert_eq!(length, promised, "the checksums are as long as the header says");
+                record.write(self.sink, self.design.geometry, ours_at(end, length))?
+            }
+            None => end.0,
+        };
         self.sink.set_len(image_size)?;
         Ok(Written {
             image_size,

@@ -19,7 +19,7 @@ pub struct Options {
     pub verify: bool,
     /// Whether to go on where the image is damaged, with zeros for what cannot be read.
     pub keep_going: bool,
-    /// Whether to leave what is not allocated as it is on a block device.
+    /// Whether to leave what the image records as free as it is on a block device.
     pub used_only: bool,
     /// Whether to leave alone what exists.
     pub no_clobber: bool,

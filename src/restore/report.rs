@@ -29,6 +29,15 @@ pub enum Warning {
     /// The checksum table cannot be used.
     #[error("no checksums were compared, for their table is damaged: {0}")]
     NoChecksums(Error),
+    /// The record of the source cannot be used.
+    #[error("what it records of its source is damaged, such as which sectors could not be read: {0}")]
+    NoRecord(Error),
+    /// Parts of the disk could not be read when the image was made.
+    #[error("{bytes} bytes of the disk could not be read when the image was made, and are zeros")]
+    Unreadable {
+        /// How many.
+        bytes: u64,
+    },
     /// Parts of the disk are not what they were.
     #[error("{bytes} bytes of the disk are damaged, and are zeros or damaged in the target")]
     Bad {
@@ -60,6 +69,8 @@ impl Warning {
             | Self::PerhapsNoise
             | Self::Changed
             | Self::NoChecksums(_)
+            | Self::NoRecord(_)
+            | Self::Unreadable { .. }
             | Self::Bad { .. }
             | Self::ChangedMeanwhile { .. } => Side::Source,
             Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
@@ -74,6 +85,8 @@ impl Warning {
                 ..
             }
             | Self::NoChecksums(_)
+            | Self::NoRecord(_)
+            | Self::Unreadable { .. }
             | Self::Bad { .. }
             | Self::ChangedMeanwhile { .. }
             | Self::NotDurable(_)
@@ -120,6 +133,8 @@ pub struct Plan {
     pub zeros: u64,
     /// How many are not allocated.
     pub unallocated: u64,
+    /// How many of these the image records as free; none if it records nothing of the kind.
+    pub free: Option<u64>,
     /// What the target is.
     pub target: Kind,
     /// The room in bytes that there is for the disk: on the device, or in the filesystem that takes the file.
@@ -154,9 +169,11 @@ pub struct Report {
     pub zeros: u64,
     /// How many bytes were left as they were.
     pub left: u64,
+    /// What could not be read when the image was made, and is zeros: in bytes of the disk, ascending.
+    pub unreadable: Vec<Range<u64>>,
     /// Whether clusters were compared with the checksums that were stored with them.
     pub is_checked: bool,
-    /// Whether the target was read back.
+    /// Whether the target was read back, but for what was left as it was.
     pub is_verified: bool,
     /// What of the disk is damaged, ascending.
     pub bad: Vec<Bad>,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Action, Corrupt, Error, Result};
 use crate::format::mapping::Mapping;
-use crate::image::{ChecksumsInOrder, Disk, DiskRun};
+use crate::image::{ChecksumsInOrder, Disk, DiskRun, Record};
 use crate::units::{GuestCluster, GuestOffset, HostOffset};
 
 /// How much is made zeros or left in one job, in bytes: of a huge disk more, so that it is a few thousand jobs.
@@ -58,11 +58,11 @@ pub(super) enum Place {
 
 /// How a disk is walked along.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
+pub(super) struct Rules<'a> {
     /// The size of a window in bytes: a power of two, and no smaller than any cluster.
     pub(super) window: u64,
-    /// What is not allocated is of no use.
-    pub(super) used_only: bool,
+    /// What is recorded here as free, and is not allocated, is of no use.
+    pub(super) free: Option<&'a Record>,
     /// Go on where tables are damaged.
     pub(super) keep_going: bool,
 }
@@ -71,7 +71,7 @@ pub(super) struct Rules {
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     disk: &'a Disk,
-    rules: Rules,
+    rules: Rules<'a>,
     checksums: Option<ChecksumsInOrder<'a>>,
     at: u64,
     /// How long a job may be in bytes, if it takes no memory.
@@ -82,7 +82,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(disk: &'a Disk, rules: Rules, checksums: Option<ChecksumsInOrder<'a>>) -> Self {
+    pub(super) fn new(disk: &'a Disk, rules: Rules<'a>, checksums: Option<ChecksumsInOrder<'a>>) -> Self {
         Self {
             disk,
             rules,
@@ -177,17 +177,7 @@ impl<'a> Walk<'a> {
                 let (end, expected) = (at, self.disk.size());
                 return Err(Corrupt::Shrank { end, expected }.into());
             }
-            Ok(run) => {
-                let is_unused = self.rules.used_only && run.mapping == Mapping::Unallocated;
-                Part {
-                    range: at..at.saturating_add(run.length),
-                    place: if is_unused {
-                        Place::Nothing
-                    } else {
-                        Place::Run(run)
-                    },
-                }
-            }
+            Ok(run) => self.part_of(at, run),
             Err(error) if self.rules.keep_going => Part {
                 range: at..self.end_of_lost(at, &error),
                 place: Place::Lost,
@@ -196,6 +186,28 @@ impl<'a> Walk<'a> {
         };
         self.last = Some(part.clone());
         Ok(part)
+    }
+
+    /// As much of a run as is free all over, or not at all.
+    fn part_of(&self, at: u64, run: DiskRun) -> Part {
+        let end = at.saturating_add(run.length);
+        // Data is data, whatever was recorded.
+        let free = self
+            .rules
+            .free
+            .filter(|_| run.mapping == Mapping::Unallocated)
+            .map(|record| record.free_at(at));
+        let (is_free, until) = free.unwrap_or((false, end));
+        let end = end.min(until);
+        let length = end.saturating_sub(at);
+        Part {
+            range: at..end,
+            place: if is_free {
+                Place::Nothing
+            } else {
+                Place::Run(DiskRun { length, ..run })
+            },
+        }
     }
 
     /// Up to where the tables tell nothing.

@@ -14,7 +14,7 @@ impl Verifier<'_> {
     /// Checks the tables. Returns how many clusters are leaked, if that is no fault: of an image with checksums
     /// it is, because that was made without leaks.
     pub(super) fn metadata(&self, findings: &mut Findings) -> Result<u64> {
-        let is_ours = self.image.extensions().checksums.is_some();
+        let is_ours = self.image.extensions().ours.is_some();
         // That is what the bit says. If nobody has written to the image, the bit itself is a fault.
         let is_dirty = self.image.header().needs(features::DIRTY);
         let has_table = findings.has_table();
@@ -40,9 +40,14 @@ impl Verifier<'_> {
         Ok(if is_ours { 0 } else { leaks })
     }
 
-    /// Looks whether an image without checksums had some. Their table lies where the last cluster ends that is in
-    /// use, and bit 63 says that they are up to date.
+    /// Looks whether an image without checksums had some. The footer tells where their table is, or else it lies where
+    /// the last cluster ends that is in use, and bit 63 says that they are up to date.
     fn find_table(&self, image_end: HostOffset, findings: &mut Findings) -> Result<()> {
+        if let Some(footer) = self.image.footer()? {
+            let at = HostOffset(footer.checksums_offset.get());
+            findings.add_structure(Fault::TableLost(Some(at)), None);
+            return Ok(());
+        }
         let mut magic = [0; checksum::MAGIC.len()];
         let read = self.image.file().read(&mut magic, image_end)?;
         let is_there = read == magic.len() && magic == checksum::MAGIC;

@@ -67,6 +67,7 @@ pub(super) fn verify(image: &PlainImage, options: Options, progress: &dyn Progre
             .into_iter()
             .collect(),
         leaks: report.map_or(0, |report| report.count(Severity::Leak)),
+        unreadable: Vec::new(),
         findings,
         duration: begun.elapsed(),
     })

@@ -63,7 +63,7 @@ fn listed(path: &Path) -> mkqcow2::Result<Option<Vec<(u64, u32)>>> {
 fn table(bytes: &[u8]) -> Range<usize> {
     let extension = bytes
         .windows(8)
-        .position(|words| words == *b"mkqc\0\0\0\x10")
+        .position(|words| words == *b"mkqc\0\0\0\x18")
         .unwrap();
     let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
     let start = number(extension + 8);

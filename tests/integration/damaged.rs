@@ -232,7 +232,7 @@ fn a_stream_that_is_damaged_is_zeros_and_its_neighbours_are_not() {
 fn a_checksum_table_that_is_damaged_is_not_believed() {
     let dir = job("damaged-checksums");
     let image = dir.join("image.qcow2");
-    let at = Image::open(&image).unwrap().extensions().checksums.unwrap();
+    let at = Image::open(&image).unwrap().extensions().ours.unwrap().checksums;
     poke(&image, at.offset.0 + at.length - 20, &[0xff; 3]);
 
     dir.run("restore image.qcow2 copy.raw")

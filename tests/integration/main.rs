@@ -47,5 +47,6 @@ mod stdout;
 mod support;
 mod targets;
 mod unreadable;
+mod used_only;
 mod verify;
 mod writable;

@@ -211,11 +211,13 @@ fn without_holes(line: &str) -> String {
     format!("{front} in use{rest}")
 }
 
-/// A closing line up to the image's size: how long it took and what is in use (holes, if the sample was copied
-/// by a program that makes some) differ from one machine to the other.
-fn without_numbers_of_the_day(line: &str) -> Vec<&str> {
-    let fields = line.split(", ").take(3);
-    fields.filter(|field| !field.ends_with(" in use")).collect()
+/// A closing line up to the image's size: how long it took, and how much of it is zeros (holes, if the sample was copied
+/// by a program that makes some), differ from one machine to the other.
+fn without_numbers_of_the_day(line: &str) -> (&str, &str, &str) {
+    let (source, rest) = line.split_once(" (").unwrap();
+    let (states, rest) = rest.split_once("), ").unwrap();
+    let (_, free) = states.rsplit_once(", ").unwrap();
+    (source, free, rest.split_once(',').unwrap().0)
 }
 
 fn line_after<'a>(text: &'a str, command: &str) -> &'a str {

@@ -3,6 +3,7 @@
 
 mod checksums;
 mod layout;
+mod record;
 mod refcounts;
 mod streams;
 
@@ -13,6 +14,7 @@ use std::path::Path;
 use crate::disk::Disk;
 
 pub use checksums::crc32;
+pub use record::Record;
 pub use streams::Stream;
 
 const COPIED: u64 = 1 << 63;
@@ -41,6 +43,9 @@ pub struct Image {
     tables: BTreeMap<u64, u64>,
     /// Every guest cluster that has an L2 entry.
     mapping: BTreeMap<u64, Mapping>,
+    record: Record,
+    /// Where the record ends.
+    record_end: u64,
     /// Every stream, by the host offset where it begins.
     streams: BTreeMap<u64, Stream>,
 }
@@ -110,11 +115,17 @@ impl Image {
         let header = header(&bytes);
         let (tables, mapping) = mapping(&bytes, &header);
         let streams = streams::read(path, &bytes, &header, &mapping);
+        let (record, record_end) = match header.checksums {
+            Some((at, length)) => record::read(&bytes, at + length, header.cluster_bits, header.size),
+            None => (Record::default(), 0),
+        };
         let image = Self {
             bytes,
             header,
             tables,
             mapping,
+            record,
+            record_end,
             streams,
         };
         streams::verify(&image);
@@ -145,6 +156,10 @@ impl Image {
 
     pub fn has_checksums(&self) -> bool {
         self.header.checksums.is_some()
+    }
+
+    pub fn record(&self) -> &Record {
+        &self.record
     }
 
     pub fn l2_tables(&self) -> usize {
@@ -373,9 +388,11 @@ fn extensions(bytes: &[u8], header: &Header) -> Option<(u64, u64)> {
                 assert!(entry[2].is_ascii_alphanumeric(), "feature name table: name");
             }
             CHECKSUMS => {
-                assert_eq!(length, 16, "extension for checksums");
+                assert_eq!(length, 24, "extension for checksums");
                 assert_eq!(checksums, None, "extension for checksums: there are two");
-                checksums = Some((u64_at(bytes, data), u64_at(bytes, data + 8)));
+                let (offset, length) = (u64_at(bytes, data), u64_at(bytes, data + 8));
+                assert_eq!(u64_at(bytes, data + 16), offset + length, "offset of the record");
+                checksums = Some((offset, length));
             }
             other => panic!("extension {other:#x} at {at:#x}"),
         }

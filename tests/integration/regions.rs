@@ -59,7 +59,7 @@ const LINE: &str =
 
 const RANGES: &str = "\
     0x000000000000             4096  used: in use by swap\n\
-    0x000000001000          1044480  free: unused by swap, or a hole\n";
+    0x000000001000          1044480  free: unused by swap\n";
 
 #[test]
 fn a_plan_tells_what_was_recognised_and_why_ranges_are_free() {
@@ -79,10 +79,10 @@ fn a_plan_tells_what_was_recognised_and_why_ranges_are_free() {
     assert_eq!(
         plan["ranges"],
         json!([
-            {"start": 0, "length": 4096, "used": true, "reason": "in use by swap", "region": 0},
+            {"start": 0, "length": 4096, "state": "data", "reason": "in use by swap", "region": 0},
             {
-                "start": 4096, "length": MIB - 4096, "used": false,
-                "reason": "unused by swap, or a hole", "region": 0,
+                "start": 4096, "length": MIB - 4096, "state": "free",
+                "reason": "unused by swap", "region": 0,
             },
         ])
     );
@@ -99,12 +99,15 @@ fn a_run_tells_what_was_recognised_if_asked() {
 
     let run = dir.run("swap.raw image.qcow2").exits(0);
     assert_eq!(run.stderr(), "");
-    run.prints("image.qcow2: 1.00 MiB source, 4.00 KiB in use, ");
+    run.prints("image.qcow2: 1.00 MiB source (4.00 KiB data, 1020.00 KiB free), ");
 
     dir.run("-v swap.raw image.qcow2").exits(0).says(LINE);
     let report = dir.run("--json swap.raw image.qcow2").exits(0).json();
     assert_eq!(report["regions"], json!([object()]));
-    assert_eq!(report["skipped"], json!({"holes": 0, "free": MIB - 4096}));
+    assert_eq!(
+        (&report["data"], &report["zeros"], &report["free"]),
+        (&json!(4096), &json!(0), &json!(MIB - 4096))
+    );
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn a_map_of_a_source_begins_with_what_was_recognised() {
 
     let map = dir.run("map --json swap.raw").exits(0).json();
     let (reason, region) = (&map[1]["reason"], &map[1]["region"]);
-    assert_eq!((reason, region), (&json!("unused by swap, or a hole"), &json!(0)));
+    assert_eq!((reason, region), (&json!("unused by swap"), &json!(0)));
 }
 
 #[test]
@@ -237,7 +240,7 @@ fn a_source_that_may_be_written_to_is_not_looked_into() {
         .run(&format!("-n --force --json {source} image.qcow2"))
         .exits(0);
     assert_eq!(
-        (&plan.json()["regions"], &plan.json()["used"]),
+        (&plan.json()["regions"], &plan.json()["data"]),
         (&json!([]), &json!(8 * MIB))
     );
     plan.says(&format!(
@@ -263,7 +266,7 @@ fn a_sparse_scan_looks_for_holes_only() {
         .run("-n --json --scan sparse swap.raw image.qcow2")
         .exits(0)
         .json();
-    assert_eq!((&plan["regions"], &plan["used"]), (&json!([]), &json!(MIB)));
+    assert_eq!((&plan["regions"], &plan["data"]), (&json!([]), &json!(MIB)));
     let run = dir.run("-n --scan sparse swap.raw image.qcow2").exits(0);
     assert_eq!(run.stdout().lines().count(), 3);
     run.prints("0x000000000000          1048576  used: data\n");
@@ -309,7 +312,7 @@ fn partitions_are_told_one_by_one_with_number_and_label() {
         .prints("  partition 2: swap, copied whole: it is signed for pages of two sizes\n")
         .prints("0x000000000000          1048576  used: outside of all partitions\n")
         .prints("0x000000100000             4096  used: in use by swap\n")
-        .prints("0x000000101000          1044480  free: unused by swap, or a hole\n")
+        .prints("0x000000101000          1044480  free: unused by swap\n")
         .prints("0x000000200000          1048576  used: data\n")
         .prints("0x000000300000          1048576  used: outside of all partitions\n");
 

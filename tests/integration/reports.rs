@@ -51,7 +51,7 @@ fn a_run_says_one_line() {
     assert_eq!(run.stderr(), "");
     let line = run.stdout();
     let rest = line
-        .strip_prefix("image.qcow2: 4.00 MiB source, 2.00 MiB in use, 1.38 MiB image, ")
+        .strip_prefix("image.qcow2: 4.00 MiB source (2.00 MiB data, 2.00 MiB zeros), 1.38 MiB image, ")
         .unwrap_or_else(|| panic!("{line}"));
     let (seconds, rate) = rest.split_once(" s, ").unwrap();
     assert!(seconds.parse::<f64>().unwrap() >= 0.0);
@@ -93,9 +93,10 @@ fn a_script_is_told_in_one_object() {
             "source": "disk.raw",
             "image": "image.qcow2",
             "size": 4 * MIB,
-            "used": 2 * MIB,
+            "data": 2 * MIB,
+            "zeros": 2 * MIB,
+            "free": 0,
             "read": 2 * MIB,
-            "skipped": {"holes": 2 * MIB, "free": 0},
             "cluster-size": 65536,
             "data-clusters": 16,
             "zero-clusters": 16,
@@ -108,6 +109,7 @@ fn a_script_is_told_in_one_object() {
             "written": length_of(&dir, "image.qcow2"),
             "regions": [nothing_recognised(4 * MIB)],
             "unreadable": [],
+            "unreadable-before": [],
             "warnings": [],
         })
     );
@@ -171,11 +173,11 @@ fn a_dry_run_tells_what_is_used_and_why() {
     let dir = dir("dry-text");
     let run = dir.run("-n disk.raw image.qcow2").exits(0);
     assert_eq!(run.stderr(), "");
-    run.prints("disk.raw: regular file, 4194304 bytes (4.00 MiB), 2097152 in use (2.00 MiB)\n")
+    run.prints("disk.raw: regular file, 4194304 bytes (4.00 MiB): 2.00 MiB data, 2.00 MiB zeros\n")
         .prints("image.qcow2: ")
-        .prints(" bytes (2.38 MiB), less if some of that is zeros\n")
+        .prints(" bytes (2.38 MiB), less if some of the data is zeros\n")
         .prints("0x000000000000          2097152  used: data\n")
-        .prints("0x000000200000          2097152  free: hole\n");
+        .prints("0x000000200000          2097152  zeros: hole\n");
 }
 
 #[test]
@@ -239,13 +241,15 @@ fn a_script_is_told_the_plan() {
             "kind": "file",
             "image": "image.qcow2",
             "size": 4 * MIB,
-            "used": 2 * MIB,
+            "data": 2 * MIB,
+            "zeros": 2 * MIB,
+            "free": 0,
             "in-use": Value::Null,
             "warnings": [],
             "regions": [nothing_recognised(4 * MIB)],
             "ranges": [
-                {"start": 0, "length": 2 * MIB, "used": true, "reason": "data", "region": 0},
-                {"start": 2 * MIB, "length": 2 * MIB, "used": false, "reason": "hole", "region": 0},
+                {"start": 0, "length": 2 * MIB, "state": "data", "reason": "data", "region": 0},
+                {"start": 2 * MIB, "length": 2 * MIB, "state": "zeros", "reason": "hole", "region": 0},
             ],
         })
     );
@@ -281,9 +285,9 @@ fn a_verbose_run_tells_the_plan_and_the_clusters() {
     let run = dir.run("-v disk.raw image.qcow2").exits(0);
 
     let length = length_of(&dir, "image.qcow2");
-    run.says("disk.raw: regular file, 4194304 bytes (4.00 MiB), 2097152 in use (2.00 MiB)\n")
+    run.says("disk.raw: regular file, 4194304 bytes (4.00 MiB): 2.00 MiB data, 2.00 MiB zeros\n")
         .says("image.qcow2: ")
-        .prints("image.qcow2: 4.00 MiB source, ")
+        .prints("image.qcow2: 4.00 MiB source (")
         .prints(&format!(
             "clusters of 65536 bytes with data: 16, zeros: 16; {length} bytes in all\n"
         ));

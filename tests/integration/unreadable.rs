@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::faults::Job;
+use crate::naive;
 use crate::support::loops::{Fuse, Held, Loop, Running};
 use crate::support::{Run, assert_equals};
 
@@ -107,6 +108,90 @@ fn unreadable_sectors_become_zeros_and_are_listed_and_nothing_else_is_lost() {
          mkqcow2: damaged.raw: warning: 2560 bytes of the source could not be read",
     );
     assert_equals(&disk_without(&job, &BAD), &job.image());
+}
+
+#[test]
+fn what_could_not_be_read_is_told_by_everything_that_reads_the_image() {
+    for options in ["", "--compat 0.10", "-c zstd"] {
+        let job = Job::new(&format!("unreadable-recorded{}", options.len()), 4 * MIB);
+        let damaged = damaged(&job, &BAD);
+        job.dir
+            .run(&format!(
+                "-q --on-read-error=zero {options} damaged.raw image.qcow2"
+            ))
+            .exits(3);
+        drop(damaged);
+        assert_eq!(
+            naive::Image::read(&job.image()).record().unreadable,
+            BAD,
+            "{options}"
+        );
+
+        assert_tells_what_was_unreadable(&job);
+
+        // A part of it tells of what is in that.
+        let run = "--json --source-format qcow2 --offset 1M --length 1M image.qcow2 part.qcow2";
+        let run = job.dir.run(run).exits(3);
+        run.json()["unreadable-before"][0]["start"]
+            .as_u64()
+            .filter(|at| *at == 0x400)
+            .unwrap();
+        let part = naive::Image::read(&job.dir.join("part.qcow2"));
+        assert_eq!(
+            part.record().unreadable,
+            [0x400..0x600, 0x4_0000..0x4_0200, 0x7_fc00..0x8_0000]
+        );
+        // And so does an image of the image.
+        job.dir
+            .run("-q --source-format qcow2 image.qcow2 again.qcow2")
+            .exits(3)
+            .says("image.qcow2: warning: 2560 bytes of the disk could not be read when the source was made");
+        fs::rename(job.dir.join("again.qcow2"), job.image()).unwrap();
+        assert_tells_what_was_unreadable(&job);
+    }
+}
+
+#[track_caller]
+fn assert_tells_what_was_unreadable(job: &Job) {
+    let at = "512 bytes at 0x100400";
+    job.dir.run("verify image.qcow2").exits(0).prints(&format!(
+        "unreadable when the image was made: {at} of the disk, zeros in the image\n"
+    ));
+    job.dir
+        .run("info image.qcow2")
+        .exits(0)
+        .prints(&format!("unreadable         {at} when it was made\n"));
+    for verb in ["verify --json", "info --json"] {
+        let json = job.dir.run(&format!("{verb} image.qcow2")).exits(0).json();
+        let listed = json
+            .pointer("/record/unreadable")
+            .unwrap_or(&json["unreadable-before"]);
+        assert_eq!(listed[0], json!({"start": 0x10_0400, "length": 512}), "{verb}");
+        assert_eq!(listed.as_array().unwrap().len(), BAD.len(), "{verb}");
+    }
+    let warning = "warning: 2560 bytes of the disk could not be read when the image was made, and are zeros";
+    job.dir
+        .run("restore -n image.qcow2 copy.raw")
+        .exits(0)
+        .says(warning);
+    job.dir
+        .run("restore image.qcow2 copy.raw")
+        .exits(3)
+        .says(warning)
+        .says(&format!(
+            "unreadable when the image was made: {at} of the disk, zeros in the target\n"
+        ));
+}
+
+#[test]
+fn a_stream_records_what_could_not_be_read_too() {
+    let job = Job::new("unreadable-recorded-stream", 4 * MIB);
+    let damaged = damaged(&job, &BAD);
+    let run = job.dir.run("-q --on-read-error=zero damaged.raw -").exits(3);
+    drop(damaged);
+    fs::write(job.image(), run.bytes()).unwrap();
+    assert_eq!(naive::Image::read_stream(&job.image()).record().unreadable, BAD);
+    assert_tells_what_was_unreadable(&job);
 }
 
 #[test]

@@ -64,7 +64,11 @@ fn freshness(image: &Path) -> Freshness {
 
 /// What the header says about the checksum table.
 fn extension(image: &Path) -> Option<ChecksumsAt> {
-    Image::open(image).unwrap().extensions().checksums
+    Image::open(image)
+        .unwrap()
+        .extensions()
+        .ours
+        .map(|ours| ours.checksums)
 }
 
 /// What freshness an image has that somebody has opened for writing.

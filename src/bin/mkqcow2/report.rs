@@ -12,6 +12,7 @@ pub(crate) mod verify;
 
 use std::error::Error as _;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
@@ -20,6 +21,7 @@ use crate::console::{json, print, say_of};
 use crate::verbs::Verb;
 use mkqcow2::Error;
 use mkqcow2::error::Invalid;
+use mkqcow2::units::length;
 
 /// What was asked for could not be done.
 pub(crate) const FAILURE: u8 = 1;
@@ -87,6 +89,12 @@ fn with_causes(error: &Error) -> String {
         cause = error.source();
     }
     message
+}
+
+/// Ranges of a disk, for scripts.
+fn ranges(ranges: &[Range<u64>]) -> Vec<Value> {
+    let object = |range: &Range<u64>| serde_json::json!({"start": range.start, "length": length(range)});
+    ranges.iter().map(object).collect()
 }
 
 /// Of a run whose report is all that was asked for: with this status, unless it cannot be told.

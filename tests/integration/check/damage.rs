@@ -160,8 +160,13 @@ pub(super) const ROWS: &[Row] = &[
 
     ("marked as dirty", V3, |p| p.put::<8>(72, 1), 0, "dirty", 0),
     ("marked as corrupt", V3, |p| p.put::<8>(72, 2), 0, "marked-corrupt", 0),
-    ("checksums past the end", Ours, |p| p.put::<8>(p.extension(CHECKSUMS) + 8, 1 << 40), 0, "checksums-lost", 0),
-    ("checksums in data", Ours, |p| p.put::<8>(p.extension(CHECKSUMS) + 8, p.host(0)), 0, "checksums-lost", 0),
+    ("checksums cut off", Ours, |p| p.resize(p.get::<8>(p.extension(CHECKSUMS) + 8)), 0, "checksums-lost", 0),
+    ("checksums past the end", Ours, |p| p.put::<8>(p.extension(CHECKSUMS) + 8, 1 << 40), 2, "checksums-hidden", 0),
+    ("checksums in data", Ours, |p| p.put::<8>(p.extension(CHECKSUMS) + 8, p.host(0)), 2, "checksums-hidden", 0),
+    ("checksums shorter", Ours, |p| p.edit(p.extension(CHECKSUMS) + 16, |length| length - 4), 2, "checksums-hidden", 0),
+    ("record elsewhere", Ours, |p| p.edit(p.extension(CHECKSUMS) + 24, |at| at + 4), 2, "checksums-hidden", 0),
+    ("extension of checksums lost", Ours, |p| p.put::<4>(p.extension(CHECKSUMS), 0x1234_5678), 2, "checksums-hidden", 0),
+    ("checksums that are nowhere", V3, |p| p.put::<8>(88, 1 << 63), 2, "checksums-hidden", 0),
 ];
 
 /// Where the first entry of the L1 table of the first snapshot stands.

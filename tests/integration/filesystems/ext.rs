@@ -10,7 +10,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::allocation::{self, Scan};
+use mkqcow2::allocation::{self, Scan, State};
 use mkqcow2::source::{self, Open};
 
 use super::proof::{MIB, Marker, Place};
@@ -46,7 +46,7 @@ fn free(disk: &Path) -> Vec<Range<u64>> {
     let source = source::open(disk, Open::default()).unwrap();
     let allocation = allocation::scan(&source, Scan::Auto).unwrap();
     let parts = allocation.map.parts();
-    let free = parts.filter_map(|(range, reason)| reason.is_none().then_some(range));
+    let free = parts.filter_map(|(range, state, _)| (state == State::Free).then_some(range));
     free.collect()
 }
 
@@ -61,7 +61,7 @@ fn doubt(disk: &Path) -> String {
         .filter_map(|region| region.doubt())
         .collect();
     assert_eq!(doubts.len(), 1, "{doubts:?}");
-    assert_eq!(allocation.free, 0);
+    assert_eq!(allocation.bytes(State::Free), 0);
     doubts[0].to_string()
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use mkqcow2::Result;
-use mkqcow2::allocation::{self, Allocation, Scan, Treatment};
+use mkqcow2::allocation::{self, Allocation, Scan, State, Treatment};
 use mkqcow2::error::InUse;
 use mkqcow2::source::{Kind, Source};
 
@@ -102,7 +102,7 @@ impl<'a> Patched<'a> {
         assert!(extents.is_sorted_by(|a, b| a.range.end <= b.range.start));
         assert!(extents.iter().all(|extent| !extent.range.is_empty()));
         assert!(extents.last().is_none_or(|last| last.range.end <= self.len()));
-        assert_eq!(allocation.free + map.used(), self.len());
+        assert_eq!(allocation.bytes(State::Free) + map.used(), self.len());
         for region in &allocation.regions {
             let Range { start, end } = region.range;
             assert!(start <= end && end <= self.len(), "{region:?}");

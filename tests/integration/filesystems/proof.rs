@@ -35,6 +35,9 @@ pub use marker::Marker;
 
 pub const MIB: u64 = 1 << 20;
 
+/// How long a stretch is, in bytes, that becomes a hole as a whole if it is free.
+const HOLES: u64 = 96 << 10;
+
 /// A kind of filesystem, as other people's tools know it. `at` is a file, or the device of a partition.
 pub trait Filesystem {
     /// Makes one, which discards and zeroes no more than it must.
@@ -326,9 +329,36 @@ impl Given {
         }
         let restored = self.restored_used_only();
         self.assert_intact(&restored);
+        self.assert_intact_from_holes(&source, &used, &expected);
         if self.whole_because.is_none() {
             assert_eq!(Marker::Secret.count(&expected), 0, "deleted, yet there");
         }
+    }
+
+    /// The same from a sparse file: what is in use and zeros is a hole of it, and so is some of what is free. A hole is no
+    /// less in use for that.
+    #[track_caller]
+    fn assert_intact_from_holes(&self, source: &[u8], used: &[Range<u64>], expected: &[u8]) {
+        // Every other stretch of what is free is zeros.
+        let is_kept = |at: &u64| (at / HOLES).is_multiple_of(2);
+        let half: Vec<u8> = (0..)
+            .zip(source)
+            .map(|(at, byte)| if is_kept(&at) { *byte } else { 0 })
+            .collect();
+        fs::write(&self.disk, only(source, used, &half)).unwrap();
+        tool("fallocate", ["--dig-holes", self.disk.to_str().unwrap()]);
+        let image = self.image_of(&self.disk);
+        for options in ["", "--used-only"] {
+            let restored = self.restored_with(options);
+            let found = fs::read(&restored).unwrap();
+            match options {
+                "" => assert_same_bytes(&found, expected),
+                _ => assert_same_bytes(&only(&found, used, expected), expected),
+            }
+            self.assert_intact(&restored);
+        }
+        fs::remove_file(image).unwrap();
+        fs::write(&self.disk, source).unwrap();
     }
 
     /// The ranges that are in use, as the program tells them.
@@ -391,14 +421,20 @@ impl Given {
     #[track_caller]
     fn image(&self) -> PathBuf {
         let device = self.is_device.then(|| Loop::read_only(&self.disk));
-        let path = device.as_ref().map_or(&*self.disk, Loop::path).to_str().unwrap();
-        let run = format!("--no-sync {} {path} image.qcow2", self.options);
+        let image = self.image_of(device.as_ref().map_or(&*self.disk, Loop::path));
+        drop(device);
+        until_let_go(&self.disk);
+        image
+    }
+
+    /// Images the file or device that the disk is.
+    #[track_caller]
+    fn image_of(&self, source: &Path) -> PathBuf {
+        let run = format!("--no-sync {} {} image.qcow2", self.options, source.display());
         let run = self.place.dir.run(&run).exits(0);
         if let Some(words) = self.whole_because {
             run.says(words);
         }
-        drop(device);
-        until_let_go(&self.disk);
         let image = self.place.dir.join("image.qcow2");
         tool(
             "qemu-img",

@@ -84,7 +84,7 @@ pub(super) const ROWS: &[Line] = &[
     ("no external data file, which it has", DataFile, |p| p.clear(field::INCOMPATIBLE, 1 << 2), Refused("expected")),
     ("marked as dirty", V3, |p| p.set(field::INCOMPATIBLE, 1), Reads(0)),
     ("marked as corrupt", V3, |p| p.set(field::INCOMPATIBLE, 2), Reads(0)),
-    ("unknown features that can be ignored", V3, |p| { p.put64(80, u64::MAX); p.put64(field::AUTOCLEAR, u64::MAX << 8); }, Reads(0)),
+    ("unknown features that can be ignored", V3, |p| { p.put64(80, u64::MAX); p.put64(field::AUTOCLEAR, (u64::MAX << 8) >> 1); }, Reads(0)),
     ("dirty and corrupt in version 2", V2, |p| p.put64(72, 3), Reads(0)),
 
     ("an empty file", V3, |p| p.cut(0), Refused("header at 0x0 does not fit: it needs 72 bytes, 0 are there")),

@@ -1,9 +1,10 @@
 //! The order of the file: header, L1 table, refcount table, data with L2 tables in between, refcount blocks,
-//! checksum table. Of a stream: header, L1 table, refcount table, refcount blocks, L2 tables, data, checksum table.
+//! checksum table, record. Of a stream: header, L1 table, refcount table, refcount blocks, L2 tables, data, checksum
+//! table, record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Image, Mapping, assert_zeros, u64_at};
+use super::{Image, Mapping, assert_zeros, record, u64_at};
 
 /// L2 tables are written in groups of this many, or fewer if these would be more than 64 MiB.
 const GROUP: usize = 512;
@@ -63,18 +64,11 @@ fn front(image: &Image) -> u64 {
 
 /// All that may be behind the last cluster that has a refcount.
 fn checksum_table(image: &Image, end: u64) {
-    let cluster_size = image.cluster_size();
     match image.header.checksums {
         None => assert_eq!(image.length(), end, "the file ends behind what has refcounts"),
         Some((at, length)) => {
             assert_eq!(at, end, "the checksum table is behind what has refcounts");
-            let behind = (at + length).next_multiple_of(cluster_size);
-            assert_eq!(image.length(), behind, "the file ends behind the checksum table");
-            assert_zeros(
-                &image.bytes,
-                at + length..behind,
-                "the last cluster of the checksum table",
-            );
+            record::verify(image, (at, length), image.record_end);
         }
     }
 }

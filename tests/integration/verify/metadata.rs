@@ -15,7 +15,7 @@ use crate::format::Format;
 use crate::support::Dir;
 
 /// The first words of the extension that points to the checksum table.
-const EXTENSION: &[u8] = b"mkqc\0\0\0\x10";
+const EXTENSION: &[u8] = b"mkqc\0\0\0\x18";
 
 #[test]
 fn a_damaged_checksum_table_is_found_with_its_place() {
@@ -179,9 +179,9 @@ fn is_harmless(image: &[u8], at: usize, changed: u8) -> bool {
         0x08..0x14,
         // Where the snapshot table would be, if there were any snapshots.
         0x40..0x48,
-        // The rest of the cluster of the L1 table, which has two entries, and of that of the checksum table.
+        // The rest of the cluster of the L1 table, which has two entries, and what is between record and footer.
         l1 + 16..l1 + 512,
-        table.end..image.len(),
+        record_end(image, table.end)..image.len() - 40,
     ];
     // More L1 entries than the disk needs, all of them empty.
     let is_more_l1 = at == 0x27 && changed > image[at];
@@ -190,7 +190,7 @@ fn is_harmless(image: &[u8], at: usize, changed: u8) -> bool {
     }
     if image[7] == 2 {
         // Behind the extensions.
-        return (0x60..0x200).contains(&at);
+        return (0x68..0x200).contains(&at);
     }
     let ranges = [
         // Features that can be ignored, by definition; that bit 63 is clear is told as a change.
@@ -198,7 +198,7 @@ fn is_harmless(image: &[u8], at: usize, changed: u8) -> bool {
         // Names of features.
         0x68..0xa0,
         // Behind the extensions.
-        0xb8..0x200,
+        0xc0..0x200,
     ];
     // A cluster that is nowhere reads as zeros, with the zero flag or without.
     let is_zero_flag = at % 8 == 7 && number(at - 7) <= 1 && changed <= 1 && at < table.start;
@@ -211,6 +211,12 @@ fn checksum_table(image: &[u8]) -> Range<usize> {
     let number = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap()) as usize;
     let start = number(extension + 8);
     start..start + number(extension + 16)
+}
+
+/// Where the record ends that begins there.
+fn record_end(image: &[u8], start: usize) -> usize {
+    let length = u64::from_be_bytes(image[start + 24..start + 32].try_into().unwrap()) as usize;
+    start + 32 + length + 4
 }
 
 #[test]

@@ -98,7 +98,7 @@ pub(crate) struct Create {
     )]
     on_read_error: OnReadErrorArg,
 
-    /// Leave out the checksum table
+    /// Leave out the checksum table, and the record of what is free
     #[arg(long)]
     no_checksums: bool,
 

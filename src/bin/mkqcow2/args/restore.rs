@@ -32,7 +32,7 @@ pub(crate) struct Restore {
     #[arg(value_name = "TARGET")]
     pub(crate) target: PathBuf,
 
-    /// Leave what is not allocated in IMAGE as it is on a block device, instead of making it zeros
+    /// Leave what IMAGE records as free as it is on a block device, instead of making it zeros
     #[arg(long)]
     used_only: bool,
 

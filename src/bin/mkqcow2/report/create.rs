@@ -42,11 +42,11 @@ pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
 /// Why a piece of the source is in use, or free.
 fn because<'a>(plan: &'a Plan<'_>, piece: &Piece) -> Because<'a> {
     Because {
+        state: piece.state,
         reason: piece.reason,
         region: piece
             .region
             .and_then(|region| plan.allocation.regions.get(region)),
-        kind: plan.kind,
     }
 }
 
@@ -60,6 +60,9 @@ pub(crate) fn before(args: &Create, plan: &Plan<'_>) {
 
 /// Of a run that was completed.
 pub(crate) fn done(args: &Create, report: &Report) -> ExitCode {
+    for range in &report.unreadable_before {
+        say_of(&args.source, &text::unreadable_before(range));
+    }
     for range in &report.unreadable {
         say_of(&args.source, &text::unreadable(range));
     }

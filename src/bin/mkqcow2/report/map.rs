@@ -6,7 +6,7 @@ use super::answer;
 use super::regions::{self, Because};
 use crate::args::map::Map as Args;
 use crate::console::{json, say_of};
-use mkqcow2::allocation::{self, Reason};
+use mkqcow2::allocation::{self, Reason, State};
 use mkqcow2::map::{Content, Map, Region};
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::{Result, Warning};
@@ -104,16 +104,17 @@ fn only_regions(args: &Args, recognised: &[allocation::Region]) -> ExitCode {
 /// Why a range is in use, or free, if it is one of a raw file or device.
 fn because<'a>(map: &'a Map, region: &Region) -> Option<Because<'a>> {
     let Map::Raw(map) = map else { return None };
-    let of = |reason: Option<Reason>| Because {
+    let of = |state: State, reason: Option<Reason>| Because {
+        state,
         reason,
         region: region
             .within
             .and_then(|within| map.allocation.regions.get(within)),
-        kind: map.kind,
     };
     match region.content {
-        Content::Used(reason) => Some(of(Some(reason))),
-        Content::Free => Some(of(None)),
+        Content::Used(reason) => Some(of(State::Data, Some(reason))),
+        Content::Hole(reason) => Some(of(State::Zeros, Some(reason))),
+        Content::Free => Some(of(State::Free, None)),
         Content::Unallocated(_)
         | Content::Zeros(_)
         | Content::Data(_)
@@ -128,17 +129,19 @@ fn line(region: &Region, because: Option<Because<'_>>) -> String {
         (0, _) | (_, Content::Unallocated(_)) => String::new(),
         (depth, _) => format!(", backing file {depth}"),
     };
-    let words = words(region.content);
+    let words = words(region);
     let because = because.map(|because| format!(": {because}")).unwrap_or_default();
     let (start, length) = (region.range.start, length(&region.range));
     format!("{start:#014x} {length:>16}  {words}{because}{depth}\n")
 }
 
-fn words(content: Content) -> String {
-    match content {
+fn words(region: &Region) -> String {
+    match region.content {
+        Content::Unallocated(None) if region.is_free == Some(true) => "free".to_owned(),
+        Content::Unallocated(None) if region.is_free == Some(false) => "zeros, unallocated".to_owned(),
         Content::Unallocated(None) => "unallocated".to_owned(),
         Content::Unallocated(Some(HostOffset(at))) => format!("unallocated at {at:#x}"),
-        Content::Zeros(None) => "zeros".to_owned(),
+        Content::Zeros(None) | Content::Hole(_) => "zeros".to_owned(),
         Content::Zeros(Some(HostOffset(at))) => format!("zeros at {at:#x}"),
         Content::Data(HostOffset(at)) => format!("data at {at:#x}"),
         Content::Preallocated(HostOffset(at)) => format!("preallocated at {at:#x}"),
@@ -148,7 +151,8 @@ fn words(content: Content) -> String {
     }
 }
 
-/// The fields of `qemu-img map --output=json`, and for a raw disk the reason and the region.
+/// The fields of `qemu-img map --output=json`, whether it is free where that is known, and for a raw disk the reason
+/// and the region.
 fn object(region: &Region, because: Option<Because<'_>>) -> String {
     let (present, zero, data, compressed, offset) = match region.content {
         Content::Unallocated(at) => (false, true, false, false, at),
@@ -157,17 +161,19 @@ fn object(region: &Region, because: Option<Because<'_>>) -> String {
         Content::Preallocated(at) => (true, true, true, false, Some(at)),
         Content::Compressed(_) => (true, false, true, true, None),
         Content::Used(_) => (true, false, true, false, Some(HostOffset(region.range.start))),
-        Content::Free => (true, true, false, false, Some(HostOffset(region.range.start))),
+        Content::Hole(_) | Content::Free => (true, true, false, false, Some(HostOffset(region.range.start))),
     };
     // Numbers and words of ours, millions of times: there is nothing to escape.
     let (start, length, depth) = (region.range.start, length(&region.range), region.depth);
     let offset = offset.map(|HostOffset(at)| format!(",\"offset\":{at}"));
+    let free = region.is_free.map(|free| format!(",\"free\":{free}"));
     let reason = because.map(|because| format!(",\"reason\":\"{because}\""));
     let within = region.within.map(|within| format!(",\"region\":{within}"));
     format!(
         "{{\"start\":{start},\"length\":{length},\"depth\":{depth},\"present\":{present},\"zero\":{zero},\
-         \"data\":{data},\"compressed\":{compressed}{}{}{}}}",
+         \"data\":{data},\"compressed\":{compressed}{}{}{}{}}}",
         offset.unwrap_or_default(),
+        free.unwrap_or_default(),
         reason.unwrap_or_default(),
         within.unwrap_or_default()
     )

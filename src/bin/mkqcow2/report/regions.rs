@@ -7,8 +7,7 @@ use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
 use crate::console::escaped;
-use mkqcow2::allocation::{Reason, Region, Treatment};
-use mkqcow2::source::Kind;
+use mkqcow2::allocation::{Reason, Region, State, Treatment};
 use mkqcow2::units::length;
 
 /// For people: the regions and an empty line, in front of ranges; nothing if there are none.
@@ -98,12 +97,12 @@ pub(super) fn object(region: &Region) -> Value {
 /// Why a range of a source is in use, or free. All of the words are ours: there is nothing to escape.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Because<'a> {
+    /// What it is.
+    pub(super) state: State,
     /// Why it is in use, if it is.
     pub(super) reason: Option<Reason>,
     /// The innermost region that holds it.
     pub(super) region: Option<&'a Region>,
-    /// What the source is.
-    pub(super) kind: Kind,
 }
 
 impl Display for Because<'_> {
@@ -112,6 +111,13 @@ impl Display for Because<'_> {
             .region
             .filter(|region| matches!(region.treatment, Treatment::Mapped));
         let name = mapped.and_then(|region| region.name);
+        if self.state == State::Zeros {
+            let nothing_more = matches!(self.reason, Some(Reason::Data | Reason::Unknown));
+            f.write_str(if nothing_more { "hole" } else { "hole, " })?;
+            if nothing_more {
+                return Ok(());
+            }
+        }
         match (self.reason, name) {
             (Some(Reason::Data), _) => f.write_str("data"),
             (Some(Reason::Unknown), _) => f.write_str("nothing tells what is free"),
@@ -120,11 +126,8 @@ impl Display for Because<'_> {
             (Some(Reason::Mapped), None) => f.write_str("in use"),
             (Some(Reason::Behind), Some(name)) => write!(f, "behind the end of {name}"),
             (Some(Reason::Behind), None) => f.write_str("behind the end of the filesystem"),
-            (None, Some(name)) => match self.kind {
-                Kind::BlockDevice => write!(f, "unused by {name}"),
-                Kind::RegularFile | Kind::Image => write!(f, "unused by {name}, or a hole"),
-            },
-            (None, None) => f.write_str("hole"),
+            (None, Some(name)) => write!(f, "unused by {name}"),
+            (None, None) => f.write_str("unused"),
         }
     }
 }

@@ -33,6 +33,9 @@ pub(crate) fn plan(args: &Restore, plan: &Plan) -> ExitCode {
 
 /// Of a run that was completed.
 pub(crate) fn done(args: &Restore, report: &Report) -> ExitCode {
+    for range in &report.unreadable {
+        say_of(&args.image, &text::unreadable(range));
+    }
     for bad in &report.bad {
         say_of(&args.image, &text::bad(bad));
     }
@@ -106,7 +109,9 @@ fn is_of_a_part(corrupt: &Corrupt) -> bool {
 }
 
 fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
-    if let Invalid::TargetInUse(in_use) = invalid {
+    if let Invalid::Unrecorded(_) = invalid {
+        Some("restore without --used-only: what is not in the image becomes zeros then")
+    } else if let Invalid::TargetInUse(in_use) = invalid {
         Some(match in_use {
             InUse::Mounted { .. } => "unmount it first",
             InUse::Swap { .. } => "swapoff it first",

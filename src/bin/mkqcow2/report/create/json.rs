@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::args::create::Create;
 use crate::console;
-use crate::report::regions;
+use crate::report::{ranges, regions};
+use mkqcow2::allocation::State;
 use mkqcow2::pipeline::compress::Codec;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
@@ -15,23 +16,16 @@ use mkqcow2::{Plan, Report, Warning};
 /// Of a run that was completed.
 pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io::Result<()> {
     let written = report.written;
-    let unreadable: Vec<_> = report
-        .unreadable
-        .iter()
-        .map(|range| json!({"start": range.start, "length": length(range)}))
-        .collect();
     let matters = report.warnings.iter().any(Warning::matters);
     let object = json!({
         "status": if matters { 3 } else { 0 },
         "source": args.source.to_string_lossy(),
         "image": args.image.to_string_lossy(),
         "size": report.size,
-        "used": report.used,
+        "data": report.data,
+        "zeros": report.zeros,
+        "free": report.free,
         "read": report.read,
-        "skipped": {
-            "holes": report.size.saturating_sub(report.used).saturating_sub(report.free),
-            "free": report.free,
-        },
         "cluster-size": report.cluster_size,
         "data-clusters": written.data_clusters,
         "zero-clusters": written.zero_clusters,
@@ -44,7 +38,8 @@ pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io:
         "written": written.image_size,
         "seconds": report.duration.as_secs_f64(),
         "regions": regions::objects(&report.regions),
-        "unreadable": unreadable,
+        "unreadable": ranges(&report.unreadable),
+        "unreadable-before": ranges(&report.unreadable_before),
         "warnings": words(&report.warnings),
     });
     writeln!(out, "{}", console::json(&object))
@@ -66,7 +61,9 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         },
         "image": args.image.to_string_lossy(),
         "size": plan.size,
-        "used": plan.allocation.map.used(),
+        "data": plan.allocation.bytes(State::Data),
+        "zeros": plan.allocation.bytes(State::Zeros),
+        "free": plan.allocation.bytes(State::Free),
         "image-size": plan.image_size,
         "room-needed": plan.room_needed,
         "free-space": plan.free_space,
@@ -85,7 +82,11 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         let range = json!({
             "start": piece.range.start,
             "length": length(&piece.range),
-            "used": piece.reason.is_some(),
+            "state": match piece.state {
+                State::Data => "data",
+                State::Zeros => "zeros",
+                State::Free => "free",
+            },
             "reason": super::because(plan, &piece).to_string(),
             "region": piece.region,
         });

@@ -8,6 +8,7 @@ use indicatif::BinaryBytes;
 use crate::args::create::Create;
 use crate::console::{per_second, shown};
 use crate::report::regions;
+use mkqcow2::allocation::State;
 use mkqcow2::source::Kind;
 use mkqcow2::units::length;
 use mkqcow2::{Plan, Report};
@@ -24,13 +25,13 @@ pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
         String::new()
     };
     let mut lines = vec![format!(
-        "{}: {} source, {} in use, {} image{shared}, {:.2} s, {}/s",
+        "{}: {} source ({}), {} image{shared}, {:.2} s, {}/s",
         shown(args.shown_image()),
         BinaryBytes(report.size),
-        BinaryBytes(report.used),
+        states([report.data, report.zeros, report.free]),
         BinaryBytes(written.image_size),
         report.duration.as_secs_f64(),
-        per_second(report.used, report.duration),
+        per_second(report.data, report.duration),
     )];
     if args.verbose {
         lines.push(format!(
@@ -51,6 +52,26 @@ pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
     lines
 }
 
+/// How much is what, as far as there is any.
+fn states([data, zeros, free]: [u64; 3]) -> String {
+    let others = [(zeros, "zeros"), (free, "free")].into_iter();
+    let others = others.filter(|(bytes, _)| *bytes > 0);
+    let all = std::iter::once((data, "data")).chain(others);
+    let all: Vec<_> = all
+        .map(|(bytes, state)| format!("{} {state}", BinaryBytes(bytes)))
+        .collect();
+    all.join(", ")
+}
+
+/// A range that could not be read when the image was made that is the source.
+pub(super) fn unreadable_before(range: &Range<u64>) -> String {
+    format!(
+        "unreadable when it was made: {} bytes at {:#x} of the disk, zeros in both images",
+        length(range),
+        range.start
+    )
+}
+
 /// An unreadable range.
 pub(super) fn unreadable(range: &Range<u64>) -> String {
     format!(
@@ -67,14 +88,15 @@ fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()
         Kind::BlockDevice => "block device",
         Kind::Image => "disk image",
     };
-    let (source, size, used) = (shown(&args.source), plan.size, plan.allocation.map.used());
+    let (source, size) = (shown(&args.source), plan.size);
+    let counts = [State::Data, State::Zeros, State::Free].map(|state| plan.allocation.bytes(state));
     let (image, image_size) = (shown(args.shown_image()), plan.image_size);
     let human = BinaryBytes;
     writeln!(
         out,
-        "{source}: {kind}, {size} bytes ({}), {used} in use ({})",
+        "{source}: {kind}, {size} bytes ({}): {}",
         human(size),
-        human(used)
+        states(counts)
     )?;
     if plan.is_exact {
         return writeln!(
@@ -84,7 +106,7 @@ fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()
         );
     }
     let less = match args.codec() {
-        None => "less if some of that is zeros",
+        None => "less if some of the data is zeros",
         Some(_) => "less what compression saves",
     };
     writeln!(out, "{image}: {image_size} bytes ({}), {less}", human(image_size))?;
@@ -112,7 +134,11 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
     let limit = if args.verbose { usize::MAX } else { RANGES };
     let mut pieces = plan.allocation.pieces();
     for piece in pieces.by_ref().take(limit) {
-        let state = if piece.reason.is_some() { "used" } else { "free" };
+        let state = match piece.state {
+            State::Data => "used",
+            State::Zeros => "zeros",
+            State::Free => "free",
+        };
         writeln!(
             out,
             "{:#014x} {:>16}  {state}: {}",

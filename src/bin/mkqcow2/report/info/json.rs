@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{encryption, kind, warnings};
 use crate::args::info::Info as Args;
 use crate::console;
-use crate::report::with_causes;
+use crate::report::{ranges, with_causes};
 use mkqcow2::format::bitmap::Bitmap;
 use mkqcow2::format::extensions::Extension;
 use mkqcow2::format::features::{self, FeatureKind};
@@ -15,7 +15,7 @@ use mkqcow2::format::geometry::L2Form;
 use mkqcow2::format::header::Compat;
 use mkqcow2::format::snapshot::Snapshot;
 use mkqcow2::image::{Freshness, Image};
-use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info};
+use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState};
 
 /// All that there is. Of snapshots and bitmaps there may be more than fit in memory: they are written one by one.
 pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) -> io::Result<()> {
@@ -44,6 +44,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "shared-clusters": info.sharing.map(|sharing| sharing.clusters),
         "shared-bytes": info.sharing.map(|sharing| sharing.bytes),
         "checksums": checksums(info),
+        "record": record(info),
         "warnings": warnings(info).collect::<Vec<_>>(),
         "errors": info.faults.iter().map(with_causes).collect::<Vec<_>>(),
     });
@@ -128,6 +129,25 @@ fn checksums(info: &Info) -> Option<Value> {
         }
     };
     Some(json!({"state": state, "clusters": clusters}))
+}
+
+fn record(info: &Info) -> Option<Value> {
+    let (state, record) = match &info.record {
+        RecordState::None => return None,
+        RecordState::Holds(record) => ("unchanged", Some(record)),
+        RecordState::Stale(record) => ("changed", Some(record)),
+        RecordState::Lost => ("lost", None),
+        RecordState::Damaged => ("damaged", None),
+    };
+    let content = info.content();
+    Some(json!({
+        "state": state,
+        "data": content.map(|content| content.data),
+        "zeros": content.map(|content| content.zeros),
+        "free": content.map(|content| content.free),
+        "sector-size": record.and_then(|record| record.sector_size),
+        "unreadable": ranges(record.map(|record| record.unreadable.as_slice()).unwrap_or_default()),
+    }))
 }
 
 fn snapshot(snapshot: &Snapshot) -> Value {

@@ -14,7 +14,8 @@ use mkqcow2::format::geometry::L2Form;
 use mkqcow2::format::header::Compat;
 use mkqcow2::format::snapshot::Snapshot;
 use mkqcow2::image::{Freshness, Image};
-use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, Sharing};
+use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState, Sharing};
+use mkqcow2::units::length;
 
 /// A line for each thing there is to say.
 pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<()> {
@@ -40,6 +41,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<
         line("shared clusters", shared(sharing))?;
     }
     line("checksums", checksums(info))?;
+    content(info, &mut line)?;
     // They were all readable a moment ago, or are among the faults.
     for snapshot in image.snapshots().map_while(Result::ok) {
         line("snapshot", self::snapshot(&snapshot))?;
@@ -115,6 +117,37 @@ fn extension(extension: &Extension) -> String {
 
 fn shared(sharing: Sharing) -> String {
     format!("{}, saving about {}", sharing.clusters, bytes(sharing.bytes))
+}
+
+/// How much of the disk is what, and what else is recorded of the source.
+fn content(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
+    let record = match &info.record {
+        RecordState::Holds(record) | RecordState::Stale(record) => Some(record),
+        RecordState::None | RecordState::Lost | RecordState::Damaged => None,
+    };
+    match (info.content(), &info.record) {
+        (Some(content), _) => {
+            line("disk", format!("{} data", bytes(content.data)))?;
+            line("", format!("{} zeros", bytes(content.zeros)))?;
+            line("", format!("{} free", bytes(content.free)))?;
+        }
+        (None, RecordState::None) => line("free", "not recorded".to_owned())?,
+        (None, RecordState::Stale(_) | RecordState::Lost) => {
+            line("free", "not known, written to since".to_owned())?;
+        }
+        (None, RecordState::Holds(_) | RecordState::Damaged) => line("free", "not known".to_owned())?,
+    }
+    if let Some(size) = record.and_then(|record| record.sector_size) {
+        line("sector size", format!("{size}, of the source"))?;
+    }
+    for range in record
+        .map(|record| record.unreadable.as_slice())
+        .unwrap_or_default()
+    {
+        let unreadable = format!("{} bytes at {:#x} when it was made", length(range), range.start);
+        line("unreadable", unreadable)?;
+    }
+    Ok(())
 }
 
 fn checksums(info: &Info) -> String {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::args::restore::Restore;
 use crate::console;
+use crate::report::ranges;
 use mkqcow2::restore::{Kind, Plan, Report, Warning, Why};
 use mkqcow2::units::length;
 
@@ -36,6 +37,7 @@ pub(super) fn report(out: &mut dyn Write, args: &Restore, report: &Report) -> io
         "verified": report.is_verified,
         "seconds": report.duration.as_secs_f64(),
         "damaged": bad,
+        "unreadable-before": ranges(&report.unreadable),
         "warnings": texts(&report.warnings),
     });
     writeln!(out, "{}", console::json(&object))
@@ -56,6 +58,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         "data": plan.data,
         "zeros": plan.zeros,
         "unallocated": plan.unallocated,
+        "free": plan.free,
         "room": plan.room,
         "checked": plan.is_checked,
         "warnings": texts(&plan.warnings),

@@ -1,6 +1,7 @@
 //! For people.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use indicatif::BinaryBytes;
 
@@ -24,7 +25,30 @@ pub(super) fn line(args: &Restore, report: &Report) -> String {
         } else {
             ""
         },
-        if report.is_verified { ", read back" } else { "" },
+        read_back(report),
+    )
+}
+
+/// What was read back, and what was not.
+fn read_back(report: &Report) -> String {
+    let left = match report.left {
+        0 => String::new(),
+        left => format!("{} free left as it was", BinaryBytes(left)),
+    };
+    match (report.is_verified, left.is_empty()) {
+        (false, true) => String::new(),
+        (false, false) => format!(", {left}"),
+        (true, true) => ", read back".to_owned(),
+        (true, false) => format!(", read back but for {left}"),
+    }
+}
+
+/// A range that could not be read when the image was made.
+pub(super) fn unreadable(range: &Range<u64>) -> String {
+    format!(
+        "unreadable when the image was made: {} bytes at {:#x} of the disk, zeros in the target",
+        length(range),
+        range.start
     )
 }
 
@@ -40,13 +64,18 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
     let human = BinaryBytes;
     writeln!(
         out,
-        "{image}: disk of {} bytes ({}): {} data ({}), {} zeros, {} not allocated; {}",
+        "{image}: disk of {} bytes ({}): {} data ({}), {}; {}",
         plan.size,
         human(plan.size),
         plan.data,
         human(plan.data),
-        plan.zeros,
-        plan.unallocated,
+        match plan.free {
+            Some(free) => {
+                let zeros = plan.zeros.saturating_add(plan.unallocated).saturating_sub(free);
+                format!("{zeros} zeros ({}), {free} free ({})", human(zeros), human(free))
+            }
+            None => format!("{} zeros, {} not allocated", plan.zeros, plan.unallocated),
+        },
         if plan.is_checked {
             "has checksums"
         } else {

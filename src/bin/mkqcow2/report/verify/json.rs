@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{text, warnings};
 use crate::args::verify::Verify as Args;
 use crate::console;
+use crate::report::ranges;
 use mkqcow2::image::Freshness;
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::verify::{Fault, Finding, Report};
@@ -33,6 +34,7 @@ pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report, status: 
         "structures": totals.structures,
         "findings": findings.map(|found| finding(found, report.freshness)).collect::<Vec<_>>(),
         "leaks": report.leaks,
+        "unreadable-before": ranges(&report.unreadable),
         "unlisted": report.findings.unlisted(),
         "seconds": report.duration.as_secs_f64(),
         "warnings": warnings(report).collect::<Vec<_>>(),

@@ -21,6 +21,14 @@ pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::R
         0 => {}
         more => writeln!(out, "and {more} more")?,
     }
+    for range in &report.unreadable {
+        writeln!(
+            out,
+            "unreadable when the image was made: {} bytes at {:#x} of the disk, zeros in the image",
+            length(range),
+            range.start
+        )?;
+    }
     if args.shown.quiet {
         return Ok(());
     }
