@@ -10,6 +10,7 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
+mod answer;
 mod bits;
 mod directories;
 mod doubt;
@@ -32,6 +33,7 @@ use crate::error::Result;
 use crate::source::Source;
 pub use doubt::Doubt;
 pub use map::{AllocationMap, Extent, Reason};
+pub use partitions::{Flaw, Tables, Which};
 pub use pieces::Piece;
 pub use region::{Region, Treatment};
 use survey::Survey;
@@ -56,6 +58,11 @@ pub struct Allocation {
     pub regions: Vec<Region>,
     /// How many bytes are free although they are not in holes.
     pub free: u64,
+    /// The size of a sector of the disk, in bytes: of a device its own, of a file that which partition tables count in;
+    /// none if it cannot be told.
+    pub sector_size: Option<u64>,
+    /// What is wrong with partition tables.
+    pub flaws: Vec<Flaw>,
 }
 
 impl Allocation {
@@ -89,11 +96,16 @@ impl Allocation {
 /// [`Doubt`].
 pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
     let data = holes::scan(source)?;
+    let Tables {
+        sector_size, flaws, ..
+    } = tables(source);
     if scan == Scan::Sparse || source.writer().is_some() {
         return Ok(Allocation {
             map: data,
             regions: Vec::new(),
             free: 0,
+            sector_size,
+            flaws,
         });
     }
     let Survey { map, mut regions, .. } = Survey::of(View::of(source));
@@ -105,5 +117,12 @@ pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
         free: data.used().saturating_sub(map.used()),
         map,
         regions,
+        sector_size,
+        flaws,
     })
+}
+
+/// What the partition tables of a disk say of themselves. Takes a few reads, however large the disk is.
+pub fn tables(source: &dyn Source) -> Tables {
+    partitions::tables(View::of(source))
 }

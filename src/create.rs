@@ -156,6 +156,7 @@ impl Imaging {
             used: self.allocation.map.used(),
             free: self.allocation.free,
             regions: self.allocation.regions,
+            flaws: self.allocation.flaws,
             read: copied.read,
             written,
             cluster_size: self.design.geometry.cluster_size(),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::allocation::{Allocation, Region};
+use crate::allocation::{Allocation, Flaw, Region};
 use crate::error::{InUse, Side};
 use crate::image::Remark;
 use crate::layout::Written;
@@ -44,6 +44,9 @@ pub enum Warning {
         /// Why that cannot be trusted.
         why: String,
     },
+    /// Something is wrong with the partition table of the source. All of it is in the image as it is.
+    #[error("{0}")]
+    Table(Flaw),
     /// The source changed while it was read.
     #[error("the source changed while it was read ({0}): the image is not of one moment")]
     SourceChanged(Change),
@@ -73,6 +76,7 @@ impl Warning {
             | Self::PerhapsNoise
             | Self::Image { .. }
             | Self::CopiedWhole { .. }
+            | Self::Table(_)
             | Self::SourceChanged(_)
             | Self::Unreadable { .. } => Side::Source,
             Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
@@ -98,6 +102,7 @@ impl Warning {
             | Self::SourceInUse(_)
             | Self::PerhapsNoise
             | Self::CopiedWhole { .. }
+            | Self::Table(_)
             | Self::OwnerNotKept => false,
         }
     }
@@ -164,12 +169,14 @@ impl Plan<'_> {
         });
         let noise = (self.is_encrypted && self.allocation.is_unrecognised()).then_some(Warning::PerhapsNoise);
         let doubts = Warning::of_doubts(&self.allocation.regions);
+        let flaws = self.allocation.flaws.iter().cloned().map(Warning::Table);
         let remarks = self.remarks.iter().cloned();
         let remarks = remarks.map(|(remark, path)| Warning::Image { remark, path });
         in_use
             .into_iter()
             .chain(noise)
             .chain(remarks)
+            .chain(flaws)
             .chain(doubts)
             .collect()
     }
@@ -186,6 +193,8 @@ pub struct Report {
     pub free: u64,
     /// What the source holds.
     pub regions: Vec<Region>,
+    /// What is wrong with its partition table.
+    pub flaws: Vec<Flaw>,
     /// Bytes read from the source.
     pub read: u64,
     /// What became of them.

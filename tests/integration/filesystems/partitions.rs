@@ -2,7 +2,7 @@
 //! them comes back.
 
 mod backup;
-mod disk;
+pub mod disk;
 mod edits;
 mod sectors;
 
