@@ -2,6 +2,7 @@
 
 mod fill;
 mod options;
+mod partitions;
 mod readback;
 mod report;
 mod walk;
@@ -25,6 +26,7 @@ use crate::sink::{Demand, Destination, DiskSink, Kept, Place, Published};
 use crate::source::FileState;
 use crate::units::{GuestOffset, length, to_usize};
 use fill::{Filled, Filler, Piece, note, slice};
+use partitions::Partitioning;
 use readback::{Ledger, written};
 use walk::{Rules, Walk};
 
@@ -54,6 +56,7 @@ struct Origin {
     before: Vec<(PathBuf, Option<FileState>)>,
     /// What is not allocated is of no use.
     used_only: bool,
+    partitioning: Partitioning,
 }
 
 impl Restoring {
@@ -62,7 +65,8 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// Those of [`Disk::open`] and of [`Destination::resolve`]; [`Error::Invalid`](crate::Error::Invalid) if it is raw.
+    /// Those of [`Disk::open`] and of [`Destination::resolve`]; [`Error::Invalid`](crate::Error::Invalid) if it is raw,
+    /// or if its partition table counts in sectors of another size than those of a device, unless forced.
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
         let format = Format::of_image(image, options.format)?;
@@ -80,11 +84,14 @@ impl Restoring {
                 read: &read,
             },
         )?;
+        let tables = allocation::tables(&disk);
+        let partitioning = Partitioning::on(&destination, disk.size(), tables, options.force)?;
         let before = read.into_iter().map(|path| (state_of(&path), path));
         let origin = Origin {
             disk,
             before: before.map(|(state, path)| (path, state)).collect(),
             used_only: options.used_only && matches!(destination, Destination::Device(_)),
+            partitioning,
             options,
         };
         Ok(Self {
@@ -94,7 +101,7 @@ impl Restoring {
         })
     }
 
-    /// What will be done. Looks at all tables of the image, and at no data.
+    /// What will be done. Looks at all tables of the image, and at no data but the partition table.
     ///
     /// # Errors
     ///
@@ -210,6 +217,7 @@ impl Origin {
             .then_some(Warning::PerhapsNoise)
             .into_iter()
             .chain(remarks)
+            .chain(self.partitioning.warnings())
             .collect())
     }
 

@@ -4,7 +4,9 @@
 mod backup;
 pub mod disk;
 mod edits;
+mod flaws;
 mod sectors;
+mod targets;
 
 use mkqcow2::allocation::Region;
 
