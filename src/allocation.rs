@@ -11,6 +11,7 @@
 
 #![warn(clippy::arithmetic_side_effects)]
 
+mod answer;
 mod bits;
 mod directories;
 mod doubt;
@@ -33,6 +34,7 @@ use crate::error::Result;
 use crate::source::Source;
 pub use doubt::Doubt;
 pub use map::{AllocationMap, Extent, Reason, State};
+pub use partitions::{Flaw, Tables, Which};
 pub use pieces::Piece;
 pub use region::{Region, Treatment};
 use survey::Survey;
@@ -56,6 +58,11 @@ pub struct Allocation {
     /// All of the source first, then what it holds, in the order of the disk. None if it was not looked into: then
     /// nothing is free.
     pub regions: Vec<Region>,
+    /// The size of a sector of the disk, in bytes: of a device its own, of a file that which partition tables count in;
+    /// none if it cannot be told.
+    pub sector_size: Option<u64>,
+    /// What is wrong with partition tables.
+    pub flaws: Vec<Flaw>,
 }
 
 impl Allocation {
@@ -95,6 +102,9 @@ impl Allocation {
 /// [`Doubt`].
 pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
     let data = holes::scan(source)?;
+    let Tables {
+        sector_size, flaws, ..
+    } = tables(source);
     let (used, mut regions) = if scan == Scan::Sparse || source.writer().is_some() {
         (holes::whole(source), Vec::new())
     } else {
@@ -105,5 +115,15 @@ pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
     for region in &mut regions {
         region.copied = map.bytes_in(State::Data, &region.range);
     }
-    Ok(Allocation { map, regions })
+    Ok(Allocation {
+        map,
+        regions,
+        sector_size,
+        flaws,
+    })
+}
+
+/// What the partition tables of a disk say of themselves. Takes a few reads, however large the disk is.
+pub fn tables(source: &dyn Source) -> Tables {
+    partitions::tables(View::of(source))
 }

@@ -70,7 +70,9 @@ impl Imaging {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
         })?;
         let allocation = allocation::scan(source, options.scan)?;
-        let (lost_before, sector_size) = origin.recorded()?;
+        let (lost_before, recorded) = origin.recorded()?;
+        let told = allocation.sector_size.and_then(|size| u32::try_from(size).ok());
+        let sector_size = told.or(recorded);
         let design = design(&allocation.map, sector_size, &options)?;
         Ok(Self {
             options,
@@ -163,6 +165,7 @@ impl Imaging {
             zeros: self.allocation.bytes(State::Zeros),
             free: self.allocation.bytes(State::Free),
             regions: self.allocation.regions,
+            flaws: self.allocation.flaws,
             read: copied.read,
             written,
             cluster_size: self.design.geometry.cluster_size(),

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::allocation::{self, Allocation, AllocationMap, Piece, Reason, Scan, State};
-use crate::error::{Error, InUse, Invalid, Result};
+use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::format::mapping::Mapping;
 use crate::image::{Access, Disk, DiskRun, Format, Record};
 use crate::source::{self, Kind, Open, Source};
@@ -101,7 +101,14 @@ impl Map {
     /// - Those of [`source::open`] and [`allocation::scan`] for a raw file or device; it may be in use.
     /// - [`Error::Invalid`] if [`Access`] asks for what a raw disk does not have.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
-        let format = Format::of(path, options.format)?;
+        let format = match Format::of(path, options.format) {
+            // No image can be read then, but most of a disk can.
+            Err(Error::Io {
+                action: Action::Read(_),
+                ..
+            }) => Format::Raw,
+            format => format?,
+        };
         if format != Format::Raw {
             let access = Access {
                 force: true,
@@ -165,8 +172,8 @@ impl ImageMap {
     /// # Errors
     ///
     /// Those of [`Disk::run_at`].
-    pub fn recognise(&self) -> Result<Vec<allocation::Region>> {
-        allocation::scan(&self.disk, Scan::Auto).map(|allocation| allocation.regions)
+    pub fn recognise(&self) -> Result<Allocation> {
+        allocation::scan(&self.disk, Scan::Auto)
     }
 
     fn pieces(&self) -> impl Iterator<Item = Result<Region>> {
@@ -274,6 +281,8 @@ impl RawMap {
             allocation: Allocation {
                 map: AllocationMap::new(0),
                 regions: Vec::new(),
+                sector_size: None,
+                flaws: Vec::new(),
             },
             in_use: None,
         }

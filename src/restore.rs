@@ -2,6 +2,7 @@
 
 mod fill;
 mod options;
+mod partitions;
 mod readback;
 mod report;
 mod walk;
@@ -26,6 +27,7 @@ use crate::sink::{Demand, Destination, DiskSink, Kept, Place, Published};
 use crate::source::FileState;
 use crate::units::{GuestOffset, length, to_usize};
 use fill::{Filled, Filler, Piece, note, slice};
+use partitions::Partitioning;
 use readback::{Ledger, written};
 use walk::{Rules, Walk};
 
@@ -55,6 +57,7 @@ struct Origin {
     before: Vec<(PathBuf, Option<FileState>)>,
     /// What the image records as free, if that is to be left as it is.
     free: Option<Record>,
+    partitioning: Partitioning,
 }
 
 impl Restoring {
@@ -64,8 +67,8 @@ impl Restoring {
     /// # Errors
     ///
     /// - Those of [`Disk::open`] and of [`Destination::resolve`].
-    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw, or does not record what is free and only the rest is
-    ///   wanted.
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw, does not record what is free and only the rest is
+    ///   wanted, or counts in sectors of another size than those of a device, unless forced.
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
         let format = Format::of_image(image, options.format)?;
@@ -84,11 +87,20 @@ impl Restoring {
                 read: &read,
             },
         )?;
+        let tables = allocation::tables(&disk);
+        let partitioning = Partitioning::on(
+            &destination,
+            disk.size(),
+            tables,
+            sector_size_of(&disk),
+            options.force,
+        )?;
         let before = read.into_iter().map(|path| (state_of(&path), path));
         let origin = Origin {
             disk,
             before: before.map(|(state, path)| (path, state)).collect(),
             free: free.filter(|_| matches!(destination, Destination::Device(_))),
+            partitioning,
             options,
         };
         Ok(Self {
@@ -98,7 +110,7 @@ impl Restoring {
         })
     }
 
-    /// What will be done. Looks at all tables of the image, and at no data.
+    /// What will be done. Looks at all tables of the image, and at no data but the partition table.
     ///
     /// # Errors
     ///
@@ -221,6 +233,7 @@ impl Origin {
             .then_some(Warning::PerhapsNoise)
             .into_iter()
             .chain(remarks)
+            .chain(self.partitioning.warnings())
             .collect();
         let unreadable = self.unreadable(&mut warnings);
         if !unreadable.is_empty() {
@@ -303,6 +316,12 @@ pub fn restore(
 /// What an image records of its source, where nothing less will do.
 fn record_of(disk: &Disk) -> Result<Record> {
     Ok(disk.record()?.map_err(Invalid::Unrecorded)?)
+}
+
+/// The size of a sector of the source, in bytes, as far as the image records it. What is damaged is told elsewhere.
+fn sector_size_of(disk: &Disk) -> Option<u32> {
+    let record = disk.image().filter(|_| disk.is_active())?.record();
+    record.ok().flatten()?.sector_size
 }
 
 /// What changes when somebody writes to a file; none of a device, or if it cannot be told.

@@ -11,6 +11,7 @@ use boot::Volume;
 use chain::Table;
 use entries::{RootDirectory, System};
 
+use super::answer::{self, Answer};
 use super::doubt::Doubt;
 use super::heap::ClusterSet;
 use super::scheme::{Content, Found, Scheme};
@@ -27,8 +28,8 @@ pub(super) const SCHEME: Scheme = Scheme {
 /// A table of upper-case letters has one of 16 bits for each of 16 bits.
 const MAX_UPCASE: u64 = 128 << 10;
 
-fn is(view: View<'_>) -> bool {
-    view.has(0, b"\xeb\x76\x90EXFAT   ") && view.has(11, &[0; 53])
+fn is(view: View<'_>) -> Answer {
+    answer::all([view.has(0, b"\xeb\x76\x90EXFAT   "), view.has(11, &[0; 53])])
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {

@@ -13,6 +13,7 @@ mod journal;
 mod mmp;
 mod superblock;
 
+use super::answer::Answer;
 use super::doubt::Doubt;
 use super::scheme::{Content, Found, Scheme};
 use super::view::View;
@@ -25,9 +26,8 @@ pub(super) const SCHEME: Scheme = Scheme {
     read,
 };
 
-fn is(view: View<'_>) -> bool {
-    let raw: Result<RawSuperblock, Doubt> = view.structure("superblock", OFFSET);
-    raw.is_ok_and(|raw| superblock::looks_like_one(&raw))
+fn is(view: View<'_>) -> Answer {
+    view.looks(OFFSET, |raw: &RawSuperblock| superblock::looks_like_one(raw))
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {

@@ -13,6 +13,7 @@ mod table;
 use boot::{Kind, RawBoot, Root, Volume};
 use table::Table;
 
+use super::answer::{self, Answer};
 use super::doubt::Doubt;
 use super::heap::{ClusterSet, Heap};
 use super::scheme::{Content, Found, Scheme};
@@ -40,21 +41,22 @@ const OTHERS: &[(u64, &[u8])] = &[
 const BITLOCKER_TO_GO: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
 
 /// The signature at the end of the sector is not asked for: disks of other machines than PCs do without it.
-fn is(view: View<'_>) -> bool {
-    let Ok(boot) = view.structure::<RawBoot>("signature", 0) else {
-        return false;
-    };
-    let jumps = matches!(boot.jmp_boot, [0xeb, _, 0x90] | [0xe9, _, _]);
-    let sector = boot.byts_per_sec.get();
-    jumps
-        && (512..=4096).contains(&sector)
-        && sector.is_power_of_two()
-        && boot.sec_per_clus.is_power_of_two()
-        && boot.rsvd_sec_cnt.get() != 0
-        && (1..=4).contains(&boot.num_fats)
-        && (boot.media == 0xf0 || boot.media >= 0xf8)
-        && (boot.tot_sec_16.get() != 0 || boot.tot_sec_32.get() != 0)
-        && !OTHERS.iter().any(|(at, bytes)| view.has(*at, bytes))
+fn is(view: View<'_>) -> Answer {
+    let begins_so = view.looks(0, |boot: &RawBoot| {
+        let jumps = matches!(boot.jmp_boot, [0xeb, _, 0x90] | [0xe9, _, _]);
+        let sector = boot.byts_per_sec.get();
+        jumps
+            && (512..=4096).contains(&sector)
+            && sector.is_power_of_two()
+            && boot.sec_per_clus.is_power_of_two()
+            && boot.rsvd_sec_cnt.get() != 0
+            && (1..=4).contains(&boot.num_fats)
+            && (boot.media == 0xf0 || boot.media >= 0xf8)
+            && (boot.tot_sec_16.get() != 0 || boot.tot_sec_32.get() != 0)
+    });
+    let others = OTHERS.iter().map(|(at, bytes)| view.has(*at, bytes));
+    let is_no_other = answer::any(others).map(|is_other| !is_other);
+    answer::all([begins_so, is_no_other])
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {

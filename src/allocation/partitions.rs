@@ -6,14 +6,18 @@
 
 mod gpt;
 mod mbr;
+mod tables;
 
 use std::ops::Range;
 
+use super::answer::{self, Answer};
 use super::doubt::Doubt;
 use super::scheme::{Content, Found, Part, Scheme, is_anything};
 use super::view::View;
 use crate::units::to_u64;
 use mbr::RawMbr;
+pub(super) use tables::tables;
+pub use tables::{Flaw, Tables, Which};
 
 pub(super) const SCHEME: Scheme = Scheme {
     name: "partition table",
@@ -55,8 +59,16 @@ impl Table {
     }
 }
 
-fn is(view: View<'_>) -> bool {
-    RawMbr::read(view, "MBR", 0).is_ok_and(|mbr| mbr.is_some_and(|mbr| mbr.is_table()))
+fn is(view: View<'_>) -> Answer {
+    view.looks(0, |mbr: &RawMbr| mbr.is_signed() && mbr.is_table())
+}
+
+/// What of a disk is a primary GPT although it cannot be read, for the rest of it proves that.
+///
+/// Without proof it may be something else that was put over an old GPT, and left the backup of that in place.
+pub(super) fn proven(view: View<'_>) -> Option<Range<u64>> {
+    let size = view.sector_size().unwrap_or(gpt::PROVABLE);
+    gpt::proven(view, size)
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {
@@ -112,8 +124,7 @@ fn mbr_alone(view: View<'_>, mbr: &RawMbr) -> Result<Table, Doubt> {
             Err(Doubt::PastEnd { .. }) => continue,
             Err(doubt) => return Err(doubt),
         };
-        let is_known = |part: &Part| view.part("partition", &part.range).is_ok_and(is_anything);
-        if parts.iter().any(is_known) {
+        if holds_anything(view, &parts)? {
             return Err(Doubt::State(
                 "with sectors of another size its MBR has partitions that hold something, too",
             ));
@@ -122,13 +133,24 @@ fn mbr_alone(view: View<'_>, mbr: &RawMbr) -> Result<Table, Doubt> {
     Ok(table)
 }
 
+/// Whether anything is recognised in one of the partitions.
+fn holds_anything(view: View<'_>, parts: &[Part]) -> Answer {
+    answer::any(
+        parts
+            .iter()
+            .map(|part| match view.part("partition", &part.range) {
+                Ok(view) => is_anything(view),
+                Err(_) => Ok(false),
+            }),
+    )
+}
+
 /// The GPT, and the size of sectors it is written for.
 fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
     if let Some(size) = view.sector_size() {
         return Ok((size, gpt::read(view, size)?));
     }
-    let mut found = None;
-    let mut doubt = None;
+    let (mut found, mut doubt, mut unclear) = (None, None, None);
     for size in SECTOR_SIZES {
         match gpt::read(view, size) {
             Ok(_) if found.is_some() => {
@@ -136,10 +158,15 @@ fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
             }
             Ok(gpt) => found = Some((size, gpt)),
             Err(gpt::Refused::Odd(error)) => return Err(error),
+            // There may be a second one.
+            Err(gpt::Refused::Unreadable(error)) => unclear = unclear.or(Some(error)),
             // That which comes closest tells most.
             Err(gpt::Refused::Damaged(error)) => doubt = doubt.or(Some(error)),
             Err(gpt::Refused::Missing) => (),
         }
+    }
+    if let Some(unclear) = unclear {
+        return Err(unclear);
     }
     found.ok_or_else(|| doubt.unwrap_or_else(|| gpt::Refused::Missing.into()))
 }

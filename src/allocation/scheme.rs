@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::answer::{self, Answer};
 use super::doubt::Doubt;
 use super::map::AllocationMap;
 use super::view::View;
@@ -12,7 +13,7 @@ pub(super) struct Scheme {
     /// What it is called until more is known.
     pub(super) name: &'static str,
     /// Whether a stretch begins like it: cheap, and wrong at most where something looks the same.
-    pub(super) is: fn(View<'_>) -> bool,
+    pub(super) is: fn(View<'_>) -> Answer,
     /// What it says of the stretch.
     pub(super) read: fn(View<'_>) -> Result<Found, Doubt>,
 }
@@ -62,6 +63,8 @@ pub(super) const FILESYSTEMS: &[Scheme] = &[
 ];
 
 /// Whether a stretch looks like anything that is known, other than a table.
-pub(super) fn is_anything(view: View<'_>) -> bool {
-    FILESYSTEMS.iter().any(|scheme| (scheme.is)(view)) || super::opaque::name(view).is_some()
+pub(super) fn is_anything(view: View<'_>) -> Answer {
+    let schemes = FILESYSTEMS.iter().map(|scheme| (scheme.is)(view));
+    let is_opaque = std::iter::once_with(|| Ok(super::opaque::name(view)?.is_some()));
+    answer::any(schemes.chain(is_opaque))
 }

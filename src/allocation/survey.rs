@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use super::answer;
 use super::doubt::Doubt;
 use super::map::{AllocationMap, Reason};
 use super::opaque;
+use super::partitions;
 use super::region::{Region, Treatment};
 use super::scheme::{Content, FILESYSTEMS, Found, Part, Scheme, TABLES};
 use super::swap;
@@ -92,7 +94,7 @@ impl Survey {
     fn trusts(&self, view: View<'_>, size: u64) -> Result<(), Doubt> {
         view.holds("filesystem", 0, size)?;
         ends_before_raid(view, size)?;
-        if opaque::is_verified(view, size) {
+        if opaque::is_verified(view, size)? {
             return Err(Doubt::State(PROTECTED));
         }
         self.held.map_or(Ok(()), |why| Err(Doubt::State(why)))
@@ -146,9 +148,13 @@ impl Survey {
 /// Why a map says nothing about what dm-verity protects.
 const PROTECTED: &str = "dm-verity may protect it: each block counts then, in use or not";
 
+/// The same of a partition that may be anything.
+const UNCLEAR: &str =
+    "a partition of this disk cannot be read where a hibernated system or a hash tree would be told";
+
 /// Makes sure that the superblock of a mirror that a stretch is part of lies behind what is looked into.
 fn ends_before_raid(view: View<'_>, end: u64) -> Result<(), Doubt> {
-    if opaque::mirror_end(view).is_some_and(|limit| limit < end) {
+    if opaque::mirror_end(view)?.is_some_and(|limit| limit < end) {
         return Err(Doubt::State("the superblock of its RAID lies in it"));
     }
     Ok(())
@@ -157,10 +163,12 @@ fn ends_before_raid(view: View<'_>, end: u64) -> Result<(), Doubt> {
 /// Why a partition lets no map of its neighbours be trusted, if it does.
 fn holds_disk(disk: View<'_>, part: &Part) -> Option<&'static str> {
     let view = disk.part("partition", &part.range).ok()?;
-    if swap::is_sleeping(view) {
-        return Some("a hibernated system, which may know more of it, sleeps on this disk");
+    match (swap::is_sleeping(view), opaque::is_hash_tree(view)) {
+        (Ok(true), _) => Some("a hibernated system, which may know more of it, sleeps on this disk"),
+        (_, Ok(true)) => Some(PROTECTED),
+        (Err(_), _) | (_, Err(_)) => Some(UNCLEAR),
+        (Ok(false), Ok(false)) => None,
     }
-    opaque::is_hash_tree(view).then_some(PROTECTED)
 }
 
 /// What a stretch was recognised as, if anything.
@@ -174,34 +182,64 @@ struct Recognised {
 impl Recognised {
     /// Of all of a source.
     fn of_disk(view: View<'_>) -> Self {
-        Self::among(TABLES.iter().chain(FILESYSTEMS), view)
+        let schemes = TABLES.iter().chain(FILESYSTEMS);
+        Self::among(
+            schemes,
+            view,
+            opaque::name(view).or_else(|doubt| {
+                // What a table proves to be its own is the signature of nothing else.
+                match partitions::proven(view) {
+                    Some(own) => opaque::name_but(view, own),
+                    None => Err(doubt),
+                }
+            }),
+        )
     }
 
     /// Of a partition. A table in it is not followed, but may be what is in use rather than a filesystem.
     fn of_part(view: View<'_>) -> Self {
-        let table = TABLES.iter().find(|scheme| (scheme.is)(view));
-        let recognised = Self::among(FILESYSTEMS.iter(), view);
+        let table = answer::first(TABLES, |scheme| (scheme.is)(view));
+        let recognised = Self::among(FILESYSTEMS.iter(), view, opaque::name(view));
         match (table, recognised.name) {
-            (None, _) => recognised,
-            (Some(table), Some(name)) => Self::doubted(None, Doubt::Ambiguous(table.name, name)),
-            (Some(table), None) => Self {
+            // Where a table cannot be read, much else cannot either: that is in doubt already, or known for sure.
+            (Ok(None) | Err(_), _) => recognised,
+            (Ok(Some(table)), Some(name)) => Self::doubted(None, Doubt::Ambiguous(table.name, name)),
+            (Ok(Some(table)), None) => Self {
                 name: Some(table.name),
                 ..recognised
             },
         }
     }
 
-    fn among(schemes: impl Iterator<Item = &'static Scheme>, view: View<'_>) -> Self {
-        let mut found = schemes.filter(|scheme| (scheme.is)(view));
-        match (found.next(), found.next(), opaque::name(view)) {
-            (None, _, name) => Self {
+    /// By which of some schemes, or as what else.
+    fn among(
+        schemes: impl Iterator<Item = &'static Scheme>,
+        view: View<'_>,
+        opaque: Result<Option<&'static str>, Doubt>,
+    ) -> Self {
+        let (mut found, mut unclear) = (Vec::new(), None);
+        for scheme in schemes {
+            match (scheme.is)(view) {
+                Ok(true) => found.push(scheme),
+                Ok(false) => {}
+                Err(doubt) => unclear = unclear.or(Some(doubt)),
+            }
+        }
+        let opaque = opaque.unwrap_or_else(|doubt| {
+            unclear = unclear.take().or(Some(doubt));
+            None
+        });
+        match (&*found, opaque, unclear) {
+            ([], None, Some(doubt)) => Self::doubted(None, doubt),
+            ([], name, _) => Self {
                 name,
                 label: None,
                 content: Ok(Content::Opaque),
             },
-            (Some(one), Some(other), _) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
-            (Some(scheme), None, Some(name)) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),
-            (Some(scheme), None, None) => match (scheme.read)(view) {
+            ([one, other, ..], ..) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
+            ([scheme], Some(name), _) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),
+            ([scheme], None, Some(doubt)) => Self::doubted(Some(scheme.name), doubt),
+            ([scheme], None, None) => match (scheme.read)(view) {
                 Ok(Found { name, label, content }) => Self {
                     name: Some(name),
                     label,

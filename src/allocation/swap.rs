@@ -3,6 +3,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned};
 
+use super::answer::{self, Answer};
 use super::doubt::Doubt;
 use super::map::{AllocationMap, Reason};
 use super::scheme::{Content, Found, Scheme};
@@ -57,34 +58,46 @@ struct RawHeader {
 
 const _: () = assert!(size_of::<RawHeader>() == 512);
 
-/// The sizes of pages that end with a word.
-fn page_sizes(view: View<'_>, word: &[u8]) -> impl Iterator<Item = u64> {
-    let ends_so = move |size: &u64| view.has(size.saturating_sub(to_u64(MAGIC.len())), word);
-    PAGE_SIZES.into_iter().filter(ends_so)
+/// Whether a page of that size ends with a word.
+fn ends_so(view: View<'_>, page_size: u64, word: &[u8]) -> Answer {
+    view.has(page_size.saturating_sub(to_u64(MAGIC.len())), word)
+}
+
+/// Whether a page of any size does.
+fn is_signed(view: View<'_>, word: &[u8]) -> Answer {
+    answer::any(PAGE_SIZES.map(|size| ends_so(view, size, word)))
 }
 
 /// Whether a hibernated system sleeps in it.
-pub(super) fn is_sleeping(view: View<'_>) -> bool {
-    let mut words = SLEEPING.iter();
-    words.any(|word| page_sizes(view, word).next().is_some()) || view.has(0, TUX_ON_ICE)
+pub(super) fn is_sleeping(view: View<'_>) -> Answer {
+    let words = SLEEPING.iter().map(|word| is_signed(view, word));
+    answer::any(words.chain([view.has(0, TUX_ON_ICE)]))
 }
 
-fn is(view: View<'_>) -> bool {
-    let is_area = |word| page_sizes(view, word).next().is_some();
-    is_area(MAGIC) || is_area(OLD_MAGIC) || is_sleeping(view)
+fn is(view: View<'_>) -> Answer {
+    answer::any([
+        is_signed(view, MAGIC),
+        is_signed(view, OLD_MAGIC),
+        is_sleeping(view),
+    ])
 }
 
 /// The first page is in use, with the list of bad pages in it; what was swapped out is of no use once nobody uses
 /// the area.
 fn read(view: View<'_>) -> Result<Found, Doubt> {
-    if is_sleeping(view) {
+    if is_sleeping(view)? {
         return Err(Doubt::State("a hibernated system sleeps in it"));
     }
-    let mut sizes = page_sizes(view, MAGIC);
-    let page_size = match (sizes.next(), sizes.next()) {
-        (Some(size), None) => size,
-        (Some(_), Some(_)) => return Err(Doubt::State("it is signed for pages of two sizes")),
-        (None, _) => {
+    let mut sizes = Vec::new();
+    for size in PAGE_SIZES {
+        if ends_so(view, size, MAGIC)? {
+            sizes.push(size);
+        }
+    }
+    let page_size = match *sizes {
+        [size] => size,
+        [_, _, ..] => return Err(Doubt::State("it is signed for pages of two sizes")),
+        [] => {
             return Ok(Found {
                 name: "swap (version 0)",
                 label: None,

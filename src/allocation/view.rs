@@ -4,12 +4,17 @@ use std::ops::Range;
 
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::answer::Answer;
 use super::doubt::Doubt;
+use crate::error::Error;
 use crate::source::{Kind, Source};
 use crate::units::{to_u64, to_usize};
 
 /// How much is read into memory in one go at most, in bytes: whatever a structure claims.
 const MAX_READ: u64 = 16 << 20;
+
+/// What messages call bytes that tell what something is.
+pub(super) const SIGNATURE: &str = "signature";
 
 /// A stretch of a source that is looked into: all of it, or a partition. Offsets count from its beginning, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -77,13 +82,44 @@ impl<'a> View<'a> {
     /// Fills `buf` with the bytes from `at` on.
     pub(super) fn read(self, structure: &'static str, buf: &mut [u8], at: u64) -> Result<(), Doubt> {
         self.holds(structure, at, to_u64(buf.len()))?;
+        let start = self.start.saturating_add(at);
         self.source
-            .read_at(buf, self.start.saturating_add(at))
+            .read_at(buf, start)
+            .or_else(|_| self.read_by_sector(buf, start))
             .map_err(|error| Doubt::Unreadable {
                 structure,
                 at: self.position(at),
                 error: Box::new(error),
             })
+    }
+
+    /// Fills `buf` with the bytes of the source from `at` on, whatever the state of the bytes around them: through the
+    /// cache, a bad sector fails with all of its page.
+    fn read_by_sector(self, buf: &mut [u8], at: u64) -> Result<(), Error> {
+        let sector_size = self.source.sector_size();
+        let mut sector = vec![0; to_usize(sector_size)];
+        let (mut rest, mut at) = (buf, at);
+        while !rest.is_empty() {
+            // Whole ones only: the system refuses others.
+            let into = self
+                .source
+                .position(at)
+                .checked_rem(sector_size)
+                .unwrap_or(0)
+                .min(at);
+            let start = at.saturating_sub(into);
+            let length = sector_size.min(self.source.len().saturating_sub(start));
+            let sector = sector.get_mut(..to_usize(length)).unwrap_or_default();
+            self.source.read_sector_at(sector, start)?;
+            let wanted = sector.iter().skip(to_usize(into));
+            let length = wanted.len().clamp(1, rest.len());
+            let (here, behind) = rest.split_at_mut(length);
+            for (byte, wanted) in here.iter_mut().zip(wanted) {
+                *byte = *wanted;
+            }
+            (rest, at) = (behind, at.saturating_add(to_u64(length)));
+        }
+        Ok(())
     }
 
     /// The `length` bytes from `at` on, of which there may be no more than 16 MiB.
@@ -126,9 +162,22 @@ impl<'a> View<'a> {
         Ok(value)
     }
 
-    /// Whether `bytes` are what stands at `at`. What cannot be read is nothing that anybody knows.
-    pub(super) fn has(self, at: u64, bytes: &[u8]) -> bool {
+    /// Whether `bytes` are what stands at `at`. Behind the end stands nothing.
+    pub(super) fn has(self, at: u64, bytes: &[u8]) -> Answer {
         let mut found = vec![0; bytes.len()];
-        self.read("signature", &mut found, at).is_ok() && found == bytes
+        Ok(self.is_there(at, to_u64(bytes.len())) && {
+            self.read(SIGNATURE, &mut found, at)?;
+            found == bytes
+        })
+    }
+
+    /// Whether a structure that begins at `at`, where a signature would be, is such as is looked for.
+    pub(super) fn looks<T: FromBytes + IntoBytes>(self, at: u64, like: impl FnOnce(&T) -> bool) -> Answer {
+        Ok(self.is_there(at, to_u64(size_of::<T>())) && like(&self.structure(SIGNATURE, at)?))
+    }
+
+    /// Whether so many bytes from `at` on lie in front of the end.
+    pub(super) fn is_there(self, at: u64, length: u64) -> bool {
+        at.saturating_add(length) <= self.length
     }
 }

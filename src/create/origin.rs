@@ -7,7 +7,7 @@ use super::Options;
 use crate::devices::Subject;
 use crate::error::{Invalid, Result};
 use crate::image::{Access, Disk, DiskPart, Format, LUKS, Looks, Remark};
-use crate::source::{self, Change, FileSource, Kind, Open, Source};
+use crate::source::{self, Change, FileSource, Open, Source};
 use crate::units::SECTOR;
 
 /// What is read.
@@ -62,19 +62,15 @@ impl Origin {
         }
     }
 
-    /// What is recorded of the disk, or can be told without reading it: what of it could not be read when an image of it
-    /// was made, in bytes of what is read here, and the size of a sector in bytes.
+    /// What an image records of the source it was made of: what of it could not be read, in bytes of what is read here,
+    /// and the size of a sector in bytes.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if the record of an image cannot be read.
     pub(super) fn recorded(&self) -> Result<(Vec<Range<u64>>, Option<u32>)> {
         match self {
-            Self::Raw(source) => {
-                let is_device = source.kind() == Kind::BlockDevice;
-                let size = u32::try_from(source.sector_size()).ok();
-                Ok((Vec::new(), size.filter(|_| is_device)))
-            }
+            Self::Raw(_) => Ok((Vec::new(), None)),
             Self::Image(part) => part.recorded(),
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::allocation::{Allocation, Region};
+use crate::allocation::{Allocation, Flaw, Region};
 use crate::error::{InUse, Side};
 use crate::image::Remark;
 use crate::layout::Written;
@@ -45,6 +45,9 @@ pub enum Warning {
         /// Why that cannot be trusted.
         why: String,
     },
+    /// Something is wrong with the partition table of the source. All of it is in the image as it is.
+    #[error("{0}")]
+    Table(Flaw),
     /// The source changed while it was read.
     #[error("the source changed while it was read ({0}): the image is not of one moment")]
     SourceChanged(Change),
@@ -80,6 +83,7 @@ impl Warning {
             | Self::PerhapsNoise
             | Self::Image { .. }
             | Self::CopiedWhole { .. }
+            | Self::Table(_)
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. } => Side::Source,
@@ -107,6 +111,7 @@ impl Warning {
             | Self::SourceInUse(_)
             | Self::PerhapsNoise
             | Self::CopiedWhole { .. }
+            | Self::Table(_)
             | Self::OwnerNotKept => false,
         }
     }
@@ -179,6 +184,7 @@ impl Plan<'_> {
             let bytes = self.unreadable_before.iter().map(length).sum();
             Warning::UnreadableBefore { bytes }
         });
+        let flaws = self.allocation.flaws.iter().cloned().map(Warning::Table);
         let remarks = self.remarks.iter().cloned();
         let remarks = remarks.map(|(remark, path)| Warning::Image { remark, path });
         in_use
@@ -186,6 +192,7 @@ impl Plan<'_> {
             .chain(noise)
             .chain(before)
             .chain(remarks)
+            .chain(flaws)
             .chain(doubts)
             .collect()
     }
@@ -204,6 +211,8 @@ pub struct Report {
     pub free: u64,
     /// What the source holds.
     pub regions: Vec<Region>,
+    /// What is wrong with its partition table.
+    pub flaws: Vec<Flaw>,
     /// Bytes read from the source.
     pub read: u64,
     /// What became of them.

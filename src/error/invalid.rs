@@ -93,6 +93,17 @@ pub enum Invalid {
         /// The size of the disk in bytes.
         expected: u64,
     },
+    /// The target is a device on which no program would find the partitions of the disk.
+    #[error(
+        "has sectors of {found} bytes, and the partition table of the disk counts in sectors of {expected}: no program \
+         would find its partitions there"
+    )]
+    TargetSectorSize {
+        /// The size of its sectors in bytes.
+        found: u64,
+        /// The size that the partition table is made for.
+        expected: u64,
+    },
     /// A file that is read lies, in the end, on the device that would be overwritten.
     #[error("holds {}: writing to it would destroy what is being read", read.display())]
     TargetHoldsSource {
@@ -230,6 +241,7 @@ impl Invalid {
             | Self::FileAmongDevices
             | Self::TargetReadOnly
             | Self::TargetTooSmall { .. }
+            | Self::TargetSectorSize { .. }
             | Self::TargetHoldsSource { .. }
             | Self::TargetIsNeeded { .. }
             | Self::TargetBehindLoop { .. }

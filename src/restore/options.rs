@@ -21,6 +21,9 @@ pub struct Options {
     pub keep_going: bool,
     /// Whether to leave what the image records as free as it is on a block device.
     pub used_only: bool,
+    /// Whether to restore a disk to a device on which no program will find its partitions, because sectors have another
+    /// size there.
+    pub force: bool,
     /// Whether to leave alone what exists.
     pub no_clobber: bool,
     /// How many workers read and decompress; as many as there are processors if not given, and at most 8.
@@ -38,6 +41,7 @@ impl Default for Options {
             verify: false,
             keep_going: false,
             used_only: false,
+            force: false,
             no_clobber: false,
             threads: None,
             cleanup: Cleanup::default(),

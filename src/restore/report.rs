@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::allocation::Flaw;
 use crate::error::{Error, Side};
 use crate::image::Remark;
 
@@ -44,6 +45,23 @@ pub enum Warning {
         /// How many.
         bytes: u64,
     },
+    /// Something is wrong with the partition table of the disk, which is restored as it is.
+    #[error("{0}")]
+    Table(Flaw),
+    /// The same, and on the target, which is larger than the disk, no program finds the table.
+    #[error("is larger than the disk: {0}")]
+    TableOutOfReach(Flaw),
+    /// The partition table of the disk counts in sectors of another size than those of the target.
+    #[error(
+        "has sectors of {found} bytes, and the partition table of the disk counts in sectors of {expected}: no \
+         program finds its partitions there"
+    )]
+    SectorSize {
+        /// That of the target.
+        found: u64,
+        /// That of the table.
+        expected: u64,
+    },
     /// Somebody wrote to a file that was read.
     #[error("{} was written to while it was read: the disk is not of one moment", path.display())]
     ChangedMeanwhile {
@@ -72,8 +90,13 @@ impl Warning {
             | Self::NoRecord(_)
             | Self::Unreadable { .. }
             | Self::Bad { .. }
+            | Self::Table(_)
             | Self::ChangedMeanwhile { .. } => Side::Source,
-            Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
+            Self::TableOutOfReach(_)
+            | Self::SectorSize { .. }
+            | Self::OwnerNotKept
+            | Self::NotDurable(_)
+            | Self::Elsewhere => Side::Target,
         }
     }
 
@@ -89,6 +112,8 @@ impl Warning {
             | Self::Unreadable { .. }
             | Self::Bad { .. }
             | Self::ChangedMeanwhile { .. }
+            | Self::TableOutOfReach(_)
+            | Self::SectorSize { .. }
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
             Self::Image {
@@ -97,6 +122,7 @@ impl Warning {
             }
             | Self::PerhapsNoise
             | Self::Changed
+            | Self::Table(_)
             | Self::OwnerNotKept => false,
         }
     }

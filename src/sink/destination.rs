@@ -87,6 +87,14 @@ impl Destination {
         })
     }
 
+    /// The size of a sector in bytes, if it has any.
+    pub fn sector_size(&self) -> Option<u64> {
+        match self {
+            Self::Device(target) => target.sector_size(),
+            Self::File(_) | Self::Stdout => None,
+        }
+    }
+
     /// The room in bytes that there is for the disk, if that can be told.
     pub fn room(&self) -> Option<u64> {
         match self {

@@ -90,6 +90,11 @@ impl DeviceTarget {
         self.size
     }
 
+    /// The size of its sectors in bytes, if the system tells it.
+    pub fn sector_size(&self) -> Option<u64> {
+        rustix::fs::ioctl_blksszget(&self.own).ok().map(u64::from)
+    }
+
     /// Opens it for writing.
     ///
     /// # Errors

@@ -232,11 +232,6 @@ fn what_cannot_be_meant_is_told_from_what_cannot_be_done() {
         "restore --verify --no-sync image.qcow2 x",
         "cannot be used with",
     );
-    misused(
-        &dir,
-        "restore --force image.qcow2 copy.raw",
-        "unexpected argument '--force'",
-    );
     misused(&dir, "--no-sync restore image.qcow2", "comes before all options");
     // Until there is a disk of that size to be had.
     refused(

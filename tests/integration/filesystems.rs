@@ -16,4 +16,5 @@ mod patched;
 )]
 pub mod proof;
 mod swap;
+mod unclear;
 mod unknown;

@@ -1,5 +1,7 @@
 //! Sources that cannot be read: the run stops, or what is lost is said to the byte.
 
+mod signatures;
+
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -23,7 +25,9 @@ pub fn damaged(job: &Job, bad: &[Range<u64>]) -> Fuse {
     let mut at = 0;
     for range in bad {
         let (good, length) = (range.start - at, range.end - range.start);
-        map.push(format!("{at:#x} {good:#x} +"));
+        if good > 0 {
+            map.push(format!("{at:#x} {good:#x} +"));
+        }
         map.push(format!("{:#x} {length:#x} -", range.start));
         at = range.end;
     }
@@ -96,15 +100,20 @@ fn unreadable_sectors_become_zeros_and_are_listed_and_nothing_else_is_lost() {
         .exits(3);
 
     assert_eq!(unreadable(&run), BAD);
+    // The last sector is where a RAID would be told.
     assert_eq!(
         run.json()["warnings"],
-        json!(["2560 bytes of the source could not be read and are zeros in the image"])
+        json!([
+            "signature at 0x3ffe00 cannot be read: Input/output error: copied whole",
+            "2560 bytes of the source could not be read and are zeros in the image"
+        ])
     );
     run.says(
         "mkqcow2: damaged.raw: unreadable: 512 bytes at 0x100400, zeros in the image\n\
          mkqcow2: damaged.raw: unreadable: 512 bytes at 0x140000, zeros in the image\n\
          mkqcow2: damaged.raw: unreadable: 1024 bytes at 0x17fc00, zeros in the image\n\
          mkqcow2: damaged.raw: unreadable: 512 bytes at 0x3ffe00, zeros in the image\n\
+         mkqcow2: damaged.raw: warning: signature at 0x3ffe00 cannot be read: Input/output error: copied whole\n\
          mkqcow2: damaged.raw: warning: 2560 bytes of the source could not be read",
     );
     assert_equals(&disk_without(&job, &BAD), &job.image());

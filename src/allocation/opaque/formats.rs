@@ -2,6 +2,7 @@
 //! formats' own specifications.
 
 use super::edges::Edges;
+use crate::allocation::answer::{self, Answer};
 
 /// A format.
 #[derive(Debug)]
@@ -23,12 +24,19 @@ enum Mark {
 use Mark::{At, Back};
 
 impl Format {
-    pub(super) fn is_in(&self, edges: &Edges<'_>) -> bool {
-        self.marks.iter().any(|mark| match mark {
+    pub(super) fn is_in(&self, edges: &Edges<'_>) -> Answer {
+        answer::any(self.marks.iter().map(|mark| match mark {
             At(at, bytes) => edges.has(*at, bytes),
-            Back(back, bytes) => edges
-                .before_end(*back, 512)
-                .is_some_and(|at| edges.has(at, bytes)),
+            Back(back, bytes) => edges.has_at(edges.before_end(*back, 512), bytes),
+        }))
+    }
+
+    /// Its name and its signatures, with the places where they are on a disk of `size` bytes.
+    #[cfg(test)]
+    pub(super) fn places(&self, size: u64) -> impl Iterator<Item = (&'static str, u64, &'static [u8])> {
+        self.marks.iter().map(move |mark| match *mark {
+            At(at, bytes) => (self.name, at, bytes),
+            Back(back, bytes) => (self.name, size.saturating_sub(back), bytes),
         })
     }
 }

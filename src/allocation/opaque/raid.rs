@@ -1,8 +1,12 @@
 //! Members of RAIDs. Sources: Linux, `include/uapi/linux/raid/md_p.h`; the makers' formats as libblkid knows them.
 
+use std::borrow::Cow;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, U64, Unaligned};
 
 use super::edges::Edges;
+use crate::allocation::answer::{self, Answer};
+use crate::allocation::doubt::Doubt;
 use crate::units::to_u64;
 
 const MAGIC: u32 = 0xa92b_4efc;
@@ -59,36 +63,44 @@ const _: () = assert!(size_of::<RawNew>() == 152);
 
 /// Whether it is a member of an array of md, other than a mirror with all of its content at the beginning: what that
 /// holds is there as it is.
-pub(super) fn is_linux(edges: &Edges<'_>) -> bool {
-    let is_in_front = [0, 4 << 10].iter().any(|at| new(edges, *at).is_some());
-    let old = edges.before_end(64 << 10, 64 << 10);
-    let behind = edges.before_end(8 << 10, 4 << 10).and_then(|at| new(edges, at));
-    is_in_front
-        || old.is_some_and(|at| is_old(edges, at))
-        || behind.is_some_and(|superblock| !superblock.is_plain_mirror())
+pub(super) fn is_linux(edges: &Edges<'_>) -> Answer {
+    let is_in_front = |at| Ok(new(edges, at)?.is_some());
+    let is_old = |at| Ok(old_mirror(edges, at)? == Some(false));
+    let is_behind = |at| Ok(new(edges, at)?.is_some_and(|found| !found.is_plain_mirror()));
+    let in_front = [0, 4 << 10].map(is_in_front);
+    let behind = [old_place(edges).map(is_old), new_place(edges).map(is_behind)];
+    answer::any(in_front.into_iter().chain(behind.into_iter().flatten()))
 }
 
 /// Where the superblock of a plain mirror begins, if this is a member of one.
-pub(super) fn mirror_end(edges: &Edges<'_>) -> Option<u64> {
-    let is_mirror = |at: &u64| new(edges, *at).is_some_and(|found| found.is_plain_mirror());
-    let new = edges.before_end(8 << 10, 4 << 10).filter(is_mirror);
-    let old = edges.before_end(64 << 10, 64 << 10);
-    let old = old.filter(|at| old_mirror(edges, *at) == Some(true));
-    [new, old].into_iter().flatten().min()
+pub(super) fn mirror_end(edges: &Edges<'_>) -> Result<Option<u64>, Doubt> {
+    let is_new = |at| Ok(new(edges, at)?.is_some_and(|found| found.is_plain_mirror()));
+    let is_old = |at| Ok(old_mirror(edges, at)? == Some(true));
+    let new = answer::first(new_place(edges), is_new)?;
+    let old = answer::first(old_place(edges), is_old)?;
+    Ok([new, old].into_iter().flatten().min())
 }
 
-fn structure<T: FromBytes>(edges: &Edges<'_>, at: u64) -> Option<T> {
+/// Where a superblock of version 0.90 is.
+fn old_place(edges: &Edges<'_>) -> Option<u64> {
+    edges.before_end(64 << 10, 64 << 10)
+}
+
+/// Where a superblock of version 1 is that lies behind the content.
+fn new_place(edges: &Edges<'_>) -> Option<u64> {
+    edges.before_end(8 << 10, 4 << 10)
+}
+
+fn structure<T: FromBytes>(edges: &Edges<'_>, at: u64) -> Result<Option<T>, Doubt> {
     let bytes = edges.bytes(at, to_u64(size_of::<T>()))?;
-    T::read_from_bytes(&bytes).ok()
-}
-
-fn is_old(edges: &Edges<'_>, at: u64) -> bool {
-    old_mirror(edges, at) == Some(false)
+    Ok(bytes.and_then(|bytes| T::read_from_bytes(&bytes).ok()))
 }
 
 /// Whether the superblock of version 0.90 at `at` is that of a plain mirror; none if there is none.
-fn old_mirror(edges: &Edges<'_>, at: u64) -> Option<bool> {
-    let found = structure::<RawOld>(edges, at)?;
+fn old_mirror(edges: &Edges<'_>, at: u64) -> Result<Option<bool>, Doubt> {
+    let Some(found) = structure::<RawOld>(edges, at)? else {
+        return Ok(None);
+    };
     let is_swapped = found.magic.get() == MAGIC.swap_bytes();
     let number = |field: U32<LE>| {
         if is_swapped {
@@ -98,15 +110,15 @@ fn old_mirror(edges: &Edges<'_>, at: u64) -> Option<bool> {
         }
     };
     let is_plain_mirror = number(found.level) == MIRROR && number(found.minor_version) == 90;
-    (number(found.magic) == MAGIC).then_some(is_plain_mirror)
+    Ok((number(found.magic) == MAGIC).then_some(is_plain_mirror))
 }
 
 /// The superblock of version 1 at `at`, if it is one and says that it is there.
-fn new(edges: &Edges<'_>, at: u64) -> Option<RawNew> {
-    let found = structure::<RawNew>(edges, at)?;
-    let is_one =
-        found.magic.get() == MAGIC && found.major_version.get() == 1 && found.super_offset.get() == at / 512;
-    is_one.then_some(found)
+fn new(edges: &Edges<'_>, at: u64) -> Result<Option<RawNew>, Doubt> {
+    let is_one = |found: &RawNew| {
+        found.magic.get() == MAGIC && found.major_version.get() == 1 && found.super_offset.get() == at / 512
+    };
+    Ok(structure(edges, at)?.filter(is_one))
 }
 
 impl RawNew {
@@ -118,31 +130,38 @@ impl RawNew {
 }
 
 /// Promise's is in one of many places near the end.
-pub(super) fn is_promise(edges: &Edges<'_>) -> bool {
+pub(super) fn is_promise(edges: &Edges<'_>) -> Answer {
     const SECTORS: [u64; 13] = [16, 63, 255, 256, 399, 591, 675, 735, 911, 951, 974, 991, 3087];
-    SECTORS.iter().any(|sector| {
+    answer::any(SECTORS.iter().map(|sector| {
         let at = edges.before_end(sector.saturating_mul(512), 512);
-        at.is_some_and(|at| edges.has(at, b"Promise Technology, Inc."))
-    })
+        edges.has_at(at, b"Promise Technology, Inc.")
+    }))
 }
 
 /// VIA's signature is short, but there is a sum of what follows it.
-pub(super) fn is_via(edges: &Edges<'_>) -> bool {
-    let sector = edges.before_end(512, 512).and_then(|at| edges.bytes(at, 51));
+pub(super) fn is_via(edges: &Edges<'_>) -> Answer {
+    let sector = last_sector(edges, 51)?;
     let Some((sum, summed)) = sector.as_deref().and_then(<[u8]>::split_last) else {
-        return false;
+        return Ok(false);
     };
     let is_signed = matches!(summed, [0x55, 0xaa, 0..=2, ..]);
-    is_signed && summed.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == *sum
+    Ok(is_signed && summed.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == *sum)
 }
 
 /// `JM` is no long signature either, but the 16-bit words of what it begins come to 0, or to 1.
-pub(super) fn is_jmicron(edges: &Edges<'_>) -> bool {
-    let Some(summed) = edges.before_end(512, 512).and_then(|at| edges.bytes(at, 128)) else {
-        return false;
+pub(super) fn is_jmicron(edges: &Edges<'_>) -> Answer {
+    let Some(summed) = last_sector(edges, 128)? else {
+        return Ok(false);
     };
     let sum = summed.chunks_exact(2).fold(0_u16, |sum, word| {
         sum.wrapping_add(<[u8; 2]>::try_from(word).map_or(0, u16::from_le_bytes))
     });
-    summed.starts_with(b"JM") && sum <= 1
+    Ok(summed.starts_with(b"JM") && sum <= 1)
+}
+
+/// What the last whole sector begins with, if there is one.
+fn last_sector<'a>(edges: &'a Edges<'_>, length: u64) -> Result<Option<Cow<'a, [u8]>>, Doubt> {
+    edges
+        .before_end(512, 512)
+        .map_or(Ok(None), |at| edges.bytes(at, length))
 }

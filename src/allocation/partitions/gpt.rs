@@ -9,10 +9,14 @@ use crate::allocation::doubt::Doubt;
 use crate::allocation::scheme::Part;
 use crate::allocation::view::View;
 use crate::error::Expected;
-use crate::units::to_usize;
+use crate::units::{to_u64, to_usize};
 
 /// Where the primary header is: the sector behind the MBR.
-const PRIMARY: u64 = 1;
+pub(super) const PRIMARY: u64 = 1;
+
+/// The size of sectors, in bytes, with which nothing but a GPT leaves its entries behind a sector of something else:
+/// in larger ones there is room for what others have 4 KiB from the beginning.
+pub(super) const PROVABLE: u64 = 512;
 
 /// The partition types that hold volumes of several disks: of Windows' Logical Disk Manager, and of Storage Spaces.
 const VOLUMES: [(&str, [u8; 16]); 2] = [
@@ -29,6 +33,9 @@ const VOLUMES: [(&str, [u8; 16]); 2] = [
         ],
     ),
 ];
+
+/// What the header begins with.
+const SIGNATURE: &[u8] = b"EFI PART";
 
 /// The header: at the beginning of its sector, zeros behind it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -92,7 +99,38 @@ pub(super) struct Gpt {
     pub(super) table: Table,
     /// What has volumes on this disk and others, if anything has.
     pub(super) volumes: Option<&'static str>,
-    alternate_lba: u64,
+    /// Where it says that the other one is.
+    pub(super) alternate_lba: u64,
+    /// What both have in common: the checksum of the entries, and the number of the disk.
+    pub(super) identity: (u32, [u8; 16]),
+    /// How many bytes its entries have.
+    entries_length: u64,
+}
+
+/// Both copies, as they are found.
+#[derive(Debug)]
+pub(super) struct Copies {
+    pub(super) primary: Result<Gpt, Refused>,
+    pub(super) backup: Result<Gpt, Refused>,
+    /// The sector of the backup: where the primary says that it is, or else the last one.
+    pub(super) backup_lba: u64,
+    /// The last sector of the disk.
+    pub(super) last: u64,
+}
+
+impl Copies {
+    pub(super) fn of(view: View<'_>, sector_size: u64) -> Self {
+        let sectors = view.len().checked_div(sector_size).unwrap_or(0);
+        let last = sectors.saturating_sub(1);
+        let primary = Gpt::at(view, PRIMARY, sector_size);
+        let backup_lba = primary.as_ref().map_or(last, |gpt| gpt.alternate_lba);
+        Self {
+            primary,
+            backup: Gpt::at(view, backup_lba, sector_size),
+            backup_lba,
+            last,
+        }
+    }
 }
 
 /// Why there is no GPT in some place.
@@ -102,6 +140,8 @@ pub(super) enum Refused {
     Missing,
     /// It does not fit its checksums, or says that it belongs elsewhere: the other one counts.
     Damaged(Doubt),
+    /// There may be one, but it cannot be read: the other one counts.
+    Unreadable(Doubt),
     /// It is as it was written, and says what makes no sense here. To others it may: the other one may be older.
     Odd(Doubt),
 }
@@ -110,7 +150,17 @@ impl From<Refused> for Doubt {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Missing => Self::State("its MBR promises a GPT that is not there"),
-            Refused::Damaged(doubt) | Refused::Odd(doubt) => doubt,
+            Refused::Damaged(doubt) | Refused::Unreadable(doubt) | Refused::Odd(doubt) => doubt,
+        }
+    }
+}
+
+impl Refused {
+    /// What is wrong if neither this one nor the other is good.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Missing, other) | (Self::Damaged(_), other @ Self::Unreadable(_)) => other,
+            (this, _) => this,
         }
     }
 }
@@ -120,13 +170,8 @@ impl From<Refused> for Doubt {
 /// A table in the last sector that the primary does not know of counts as well: it is what is left if the primary is
 /// lost, and what others go by then.
 pub(super) fn read(view: View<'_>, sector_size: u64) -> Result<Gpt, Refused> {
-    let last = view
-        .len()
-        .checked_div(sector_size)
-        .map_or(0, |sectors| sectors.saturating_sub(1));
-    let primary = Gpt::at(view, PRIMARY, sector_size);
-    let backup_lba = primary.as_ref().map_or(last, |gpt| gpt.alternate_lba);
-    let mut gpt = match (primary, Gpt::at(view, backup_lba, sector_size)) {
+    let copies = Copies::of(view, sector_size);
+    let mut gpt = match (copies.primary, copies.backup) {
         (Err(odd @ Refused::Odd(_)), _) | (_, Err(odd @ Refused::Odd(_))) => return Err(odd),
         (Ok(mut gpt), Ok(backup)) => {
             gpt.join(backup);
@@ -134,28 +179,50 @@ pub(super) fn read(view: View<'_>, sector_size: u64) -> Result<Gpt, Refused> {
         }
         (Ok(mut gpt), Err(_)) => {
             // What is left of the backup belongs to no partition.
-            gpt.table.own.push(sectors(backup_lba, 1, sector_size));
+            gpt.table.own.push(sectors(copies.backup_lba, 1, sector_size));
             gpt
         }
         (Err(_), Ok(mut gpt)) => {
             gpt.table.own.push(sectors(PRIMARY, 1, sector_size));
             gpt
         }
-        (Err(Refused::Missing), Err(refused)) | (Err(refused), Err(_)) => return Err(refused),
+        (Err(primary), Err(backup)) => return Err(primary.or(backup)),
     };
-    if backup_lba != last {
-        match Gpt::at(view, last, sector_size) {
+    if copies.backup_lba != copies.last {
+        match Gpt::at(view, copies.last, sector_size) {
             Ok(other) => gpt.join(other),
-            Err(odd @ Refused::Odd(_)) => return Err(odd),
+            Err(refused @ (Refused::Odd(_) | Refused::Unreadable(_))) => return Err(refused),
             Err(Refused::Missing | Refused::Damaged(_)) => (),
         }
     }
     Ok(gpt)
 }
 
+/// The sector of a primary header that cannot be read, if the entries behind it are those that the backup has.
+pub(super) fn proven(view: View<'_>, sector_size: u64) -> Option<Range<u64>> {
+    let copies = Copies::of(view, sector_size);
+    let (Err(Refused::Unreadable(_)), Ok(backup)) = (copies.primary, copies.backup) else {
+        return None;
+    };
+    let own = sectors(PRIMARY, 1, sector_size);
+    let entries = view.bytes("GPT entries", own.end, backup.entries_length).ok()?;
+    let is_one = sector_size == PROVABLE
+        && backup.alternate_lba == PRIMARY
+        && !backup.table.parts.is_empty()
+        && crc32fast::hash(&entries) == backup.identity.0;
+    is_one.then_some(own)
+}
+
+/// The size of the disk that a primary GPT was written for, in bytes, however small this one is.
+pub(super) fn size_of_disk(view: View<'_>, sector_size: u64) -> Option<u64> {
+    let header = RawHeader::read(view, sector_size, PRIMARY, sector_size).ok()?;
+    let sectors = header.alternate_lba.get().checked_add(1)?;
+    sectors.checked_mul(sector_size)
+}
+
 impl Gpt {
     /// The table with the header in sector `lba`.
-    fn at(view: View<'_>, lba: u64, sector_size: u64) -> Result<Self, Refused> {
+    pub(super) fn at(view: View<'_>, lba: u64, sector_size: u64) -> Result<Self, Refused> {
         let at = lba.checked_mul(sector_size).ok_or(Refused::Missing)?;
         let header = RawHeader::read(view, at, lba, sector_size)?;
         header.makes_sense(view, sector_size).map_err(Refused::Odd)?;
@@ -171,6 +238,8 @@ impl Gpt {
             },
             volumes: None,
             alternate_lba: header.alternate_lba.get(),
+            identity: (header.partition_entry_array_crc32.get(), header.disk_guid),
+            entries_length: to_u64(entries.len()),
         };
         let entry_size = to_usize(header.size_of_partition_entry.get().into());
         for (number, bytes) in (1..).zip(entries.chunks_exact(entry_size)) {
@@ -196,13 +265,14 @@ impl Gpt {
 impl RawHeader {
     /// The header at byte `at`, which is sector `lba`, if it is as it was written, for this place.
     fn read(view: View<'_>, at: u64, lba: u64, sector_size: u64) -> Result<Self, Refused> {
-        let sector = view
-            .bytes("GPT header", at, sector_size)
-            .map_err(Refused::Damaged)?;
-        let (header, _) = Self::read_from_prefix(&sector).map_err(|_| Refused::Missing)?;
-        if &header.signature != b"EFI PART" {
+        // First of all by itself: a sector that is larger may be unreadable in part.
+        if !view.has(at, SIGNATURE).map_err(Refused::Unreadable)? {
             return Err(Refused::Missing);
         }
+        let sector = view
+            .bytes("GPT header", at, sector_size)
+            .map_err(Refused::Unreadable)?;
+        let (header, _) = Self::read_from_prefix(&sector).map_err(|_| Refused::Missing)?;
         let field = |field, found, expected| {
             let at = view.position(at);
             Refused::Damaged(header_field(at, field, found, expected))
@@ -251,8 +321,7 @@ impl RawHeader {
         let length = size.saturating_mul(self.number_of_partition_entries.get().into());
         let entries = match view.bytes("GPT entries", at, length) {
             Ok(entries) => entries,
-            // As good as a wrong checksum.
-            Err(doubt @ Doubt::Unreadable { .. }) => return Err(Refused::Damaged(doubt)),
+            Err(doubt @ Doubt::Unreadable { .. }) => return Err(Refused::Unreadable(doubt)),
             Err(doubt) => return Err(Refused::Odd(doubt)),
         };
         let recorded = self.partition_entry_array_crc32.get();

@@ -84,7 +84,11 @@ impl RawMbr {
     /// The sector at `at`; none if it is not signed as one.
     pub(super) fn read(view: View<'_>, structure: &'static str, at: u64) -> Result<Option<Self>, Doubt> {
         let mbr: Self = view.structure(structure, at)?;
-        Ok((mbr.signature == [0x55, 0xaa]).then_some(mbr))
+        Ok(mbr.is_signed().then_some(mbr))
+    }
+
+    pub(super) fn is_signed(&self) -> bool {
+        self.signature == [0x55, 0xaa]
     }
 
     fn used(&self) -> impl Iterator<Item = &RawEntry> {
@@ -103,8 +107,14 @@ impl RawMbr {
 
     /// Whether it says that there is a GPT: as Linux has it, with the partition that covers all but the MBR.
     pub(super) fn is_protective(&self) -> bool {
-        let is_protective = |entry: &RawEntry| entry.kind == PROTECTIVE && entry.first.get() == 1;
-        self.entries.iter().any(is_protective)
+        self.last_sector().is_some()
+    }
+
+    /// The last sector of the disk that has a GPT, as far as 32 bits can tell.
+    pub(super) fn last_sector(&self) -> Option<u64> {
+        let is_protective = |entry: &&RawEntry| entry.kind == PROTECTIVE && entry.first.get() == 1;
+        let entry = self.entries.iter().find(is_protective)?;
+        Some(entry.sectors.get().into())
     }
 
     /// Whether it looks so.

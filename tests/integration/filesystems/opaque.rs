@@ -10,7 +10,45 @@ use super::proof::{Filesystem, MIB};
 use super::swap::Swap;
 use crate::support::{Dir, tool};
 
-const SIZE: u64 = 8 * MIB;
+pub const SIZE: u64 = 8 * MIB;
+
+/// Formats, where on a disk of [`SIZE`] bytes they have a signature, and what it is.
+pub const SIGNATURES: &[(&str, u64, &[u8])] = &[
+    ("LUKS", 0, b"LUKS\xba\xbe\0\x01"),
+    ("LUKS", 0x4000, b"SKUL\xba\xbe\0\x02"),
+    ("LUKS", 0x40_0000, b"SKUL\xba\xbe\0\x02"),
+    ("LVM2", 512, b"LABELONE"),
+    ("BitLocker", 0, b"\xeb\x58\x90-FVE-FS-"),
+    (
+        "bcache",
+        4096,
+        b"01234567890123456789abcd\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+    ),
+    ("DRBD", SIZE - 4096 + 60, b"\x83\x74\x02\x6d"),
+    ("VDO", 0, b"dmvdo001"),
+    ("FreeBSD GEOM", SIZE - 512, b"GEOM::ELI"),
+    ("Intel RAID", SIZE - 1024, b"Intel Raid ISM Cfg Sig. 1.1.00"),
+    ("DDF RAID", SIZE - 512, b"\xde\x11\xde\x11"),
+    ("Promise RAID", SIZE - 3087 * 512, b"Promise Technology, Inc."),
+    ("Silicon Image RAID", SIZE - 512 + 96, b"\0\0\0\x2f"),
+    ("Silicon Image RAID", SIZE - 1537 * 512 + 96, b"\0\0\0\x2f"),
+    ("Storage Spaces", 0, b"SPACEDB "),
+    ("QNX6", 0x2000, b"\x22\x11\x19\x68"),
+    ("NTFS", 3, b"NTFS    "),
+    ("XFS", 0, b"XFSB"),
+    ("btrfs", 0x1_0040, b"_BHRfS_M"),
+    ("JFS", 0x8000, b"JFS1"),
+    ("ReiserFS", 0x1_0034, b"ReIsEr2Fs"),
+    ("ISO 9660", 0x8001, b"CD001"),
+    ("UDF", 0x8001, b"BEA01"),
+    ("UFS", 0x1_0000 + 1372, b"\x19\x01\x54\x19"),
+    ("UFS", 0x2000 + 1372, b"\0\x01\x19\x54"),
+    ("GFS2", 0x1_0000, b"\x01\x16\x19\x70"),
+    ("VMFS", 0x10_0000, b"\x0d\xd0\x01\xc0"),
+    ("BSD disk label", 512, b"\x57\x45\x56\x82"),
+    ("dynamic disk", 3072, b"PRIVHEAD"),
+    ("qcow", 0, b"QFI\xfb"),
+];
 
 /// What is recognised if something is written over a swap area.
 fn over_swap(dir: &Dir, pieces: &[(u64, &[u8])]) -> Region {
@@ -36,44 +74,7 @@ fn assert_ambiguous(dir: &Dir, name: &str, pieces: &[(u64, &[u8])]) {
 #[test]
 fn the_signature_of_another_format_makes_an_old_filesystem_unbelievable() {
     let dir = Dir::new("opaque");
-    let intel = b"Intel Raid ISM Cfg Sig. 1.1.00";
-    let rows: &[(&str, u64, &[u8])] = &[
-        ("LUKS", 0, b"LUKS\xba\xbe\0\x01"),
-        ("LUKS", 0x4000, b"SKUL\xba\xbe\0\x02"),
-        ("LUKS", 0x40_0000, b"SKUL\xba\xbe\0\x02"),
-        ("LVM2", 512, b"LABELONE"),
-        ("BitLocker", 0, b"\xeb\x58\x90-FVE-FS-"),
-        (
-            "bcache",
-            4096,
-            b"01234567890123456789abcd\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
-        ),
-        ("DRBD", SIZE - 4096 + 60, b"\x83\x74\x02\x6d"),
-        ("VDO", 0, b"dmvdo001"),
-        ("FreeBSD GEOM", SIZE - 512, b"GEOM::ELI"),
-        ("Intel RAID", SIZE - 1024, intel),
-        ("DDF RAID", SIZE - 512, b"\xde\x11\xde\x11"),
-        ("Promise RAID", SIZE - 3087 * 512, b"Promise Technology, Inc."),
-        ("Silicon Image RAID", SIZE - 512 + 96, b"\0\0\0\x2f"),
-        ("Silicon Image RAID", SIZE - 1537 * 512 + 96, b"\0\0\0\x2f"),
-        ("Storage Spaces", 0, b"SPACEDB "),
-        ("QNX6", 0x2000, b"\x22\x11\x19\x68"),
-        ("NTFS", 3, b"NTFS    "),
-        ("XFS", 0, b"XFSB"),
-        ("btrfs", 0x1_0040, b"_BHRfS_M"),
-        ("JFS", 0x8000, b"JFS1"),
-        ("ReiserFS", 0x1_0034, b"ReIsEr2Fs"),
-        ("ISO 9660", 0x8001, b"CD001"),
-        ("UDF", 0x8001, b"BEA01"),
-        ("UFS", 0x1_0000 + 1372, b"\x19\x01\x54\x19"),
-        ("UFS", 0x2000 + 1372, b"\0\x01\x19\x54"),
-        ("GFS2", 0x1_0000, b"\x01\x16\x19\x70"),
-        ("VMFS", 0x10_0000, b"\x0d\xd0\x01\xc0"),
-        ("BSD disk label", 512, b"\x57\x45\x56\x82"),
-        ("dynamic disk", 3072, b"PRIVHEAD"),
-        ("qcow", 0, b"QFI\xfb"),
-    ];
-    for (name, at, bytes) in rows {
+    for (name, at, bytes) in SIGNATURES {
         assert_ambiguous(&dir, name, &[(*at, bytes)]);
     }
     assert_ambiguous(&dir, "Apple partition map", &[(0, b"ER\x02\0"), (512, b"PM\0\0")]);

@@ -2,9 +2,11 @@
 //! them comes back.
 
 mod backup;
-mod disk;
+pub mod disk;
 mod edits;
+mod flaws;
 mod sectors;
+mod targets;
 
 use mkqcow2::allocation::Region;
 

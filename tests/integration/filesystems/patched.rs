@@ -1,13 +1,14 @@
 //! Disks in memory with a few bytes changed, and what is done with them: they are looked into, as the fuzz targets do
 //! it. Nothing may panic, or read without end; what is told must hold together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::ops::Range;
 use std::sync::Mutex;
 
 use mkqcow2::Result;
 use mkqcow2::allocation::{self, Allocation, Scan, State, Treatment};
-use mkqcow2::error::InUse;
+use mkqcow2::error::{Action, Error, InUse, Side};
 use mkqcow2::source::{Kind, Source};
 
 /// In bytes.
@@ -18,6 +19,8 @@ const SECTOR: u64 = 512;
 pub struct Patched<'a> {
     base: &'a [u8],
     sectors: BTreeMap<u64, [u8; SECTOR as usize]>,
+    /// Where those begin that cannot be read.
+    bad: BTreeSet<u64>,
     reads: Mutex<Vec<Range<u64>>>,
 }
 
@@ -28,6 +31,7 @@ impl<'a> Patched<'a> {
         Self {
             base,
             sectors: BTreeMap::new(),
+            bad: BTreeSet::new(),
             reads: Mutex::default(),
         }
     }
@@ -42,6 +46,12 @@ impl<'a> Patched<'a> {
             });
             sector[(at % SECTOR) as usize] = *byte;
         }
+    }
+
+    /// Makes the sectors unreadable that have to do with a range.
+    pub fn fail(&mut self, range: Range<u64>) {
+        let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
+        self.bad.extend(sectors.map(|sector| sector * SECTOR));
     }
 
     /// What stands there; zeros behind the end.
@@ -253,6 +263,13 @@ impl Source for Patched<'_> {
         let end = at + buf.len() as u64;
         assert!(end <= self.len(), "a read past the end");
         self.reads.lock().expect("no read panics").push(at..end);
+        if let Some(bad) = self.bad.range(at / SECTOR * SECTOR..end).next() {
+            return Err(Error::Io {
+                side: Side::Source,
+                action: Action::Read(*bad),
+                source: io::Error::from_raw_os_error(5),
+            });
+        }
         self.copy(buf, at);
         Ok(())
     }

@@ -44,6 +44,10 @@ pub(crate) struct Restore {
     #[arg(long)]
     keep_going: bool,
 
+    /// Restore a partitioned disk to a device with sectors of another size, where its partitions are not found
+    #[arg(short, long)]
+    force: bool,
+
     /// Do not replace an existing TARGET
     #[arg(long)]
     no_clobber: bool,
@@ -107,6 +111,7 @@ impl Restore {
             verify: self.verify,
             keep_going: self.keep_going,
             used_only: self.used_only,
+            force: self.force,
             no_clobber: self.no_clobber,
             threads: self.workers.threads,
             cleanup: self.cleanup.clone(),

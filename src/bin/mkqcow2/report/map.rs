@@ -6,7 +6,7 @@ use super::answer;
 use super::regions::{self, Because};
 use crate::args::map::Map as Args;
 use crate::console::{json, say_of};
-use mkqcow2::allocation::{self, Reason, State};
+use mkqcow2::allocation::{self, Flaw, Reason, State};
 use mkqcow2::map::{Content, Map, Region};
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::{Result, Warning};
@@ -15,16 +15,21 @@ use mkqcow2::{Result, Warning};
 pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
     // In the disk of an image only if that is asked for: all that it takes to read it may not be there.
     let in_image = match map {
-        Map::Image(map) if args.regions => map.recognise()?,
-        Map::Image(_) | Map::Raw(_) => Vec::new(),
+        Map::Image(map) if args.regions => Some(map.recognise()?),
+        Map::Image(_) | Map::Raw(_) => None,
     };
-    let recognised = match map {
-        Map::Image(_) => &in_image,
-        Map::Raw(map) => &map.allocation.regions,
+    let allocation = match map {
+        Map::Image(_) => in_image.as_ref(),
+        Map::Raw(map) => Some(&map.allocation),
     };
+    let recognised = allocation.map_or(&[][..], |allocation| &allocation.regions);
+    let flaws = allocation.map_or(&[][..], |allocation| &allocation.flaws);
     warn(args, map);
+    for flaw in flaws {
+        say_of(&args.path, &format!("warning: {flaw}"));
+    }
     if args.regions {
-        return Ok(only_regions(args, recognised));
+        return Ok(only_regions(args, recognised, flaws));
     }
     let mut failed = None;
     let status = answer::<Args>(0, |out| {
@@ -34,7 +39,7 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
             ("", "", "")
         };
         if !args.json {
-            regions::heading(out, recognised)?;
+            regions::heading(out, recognised, flaws)?;
         }
         write!(out, "{opening}")?;
         let mut separator = "";
@@ -88,15 +93,13 @@ fn warn(args: &Args, map: &Map) {
 }
 
 /// What was recognised, and no ranges.
-fn only_regions(args: &Args, recognised: &[allocation::Region]) -> ExitCode {
+fn only_regions(args: &Args, recognised: &[allocation::Region], flaws: &[Flaw]) -> ExitCode {
     answer::<Args>(0, |out| {
         if !args.json {
-            return regions::lines(out, recognised);
+            return regions::lines(out, recognised, flaws);
         }
-        let objects: Vec<_> = recognised
-            .iter()
-            .map(|region| json(&regions::object(region)))
-            .collect();
+        let objects = regions::objects(recognised, flaws);
+        let objects: Vec<_> = objects.iter().map(json).collect();
         writeln!(out, "[{}]", objects.join(",\n"))
     })
 }

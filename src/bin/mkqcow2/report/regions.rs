@@ -7,17 +7,19 @@ use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
 use crate::console::escaped;
-use mkqcow2::allocation::{Reason, Region, State, Treatment};
+use mkqcow2::allocation::{Flaw, Reason, Region, State, Treatment};
 use mkqcow2::units::length;
 
 /// For people: the regions and an empty line, in front of ranges; nothing if there are none.
-pub(super) fn heading(out: &mut dyn Write, regions: &[Region]) -> io::Result<()> {
-    lines(out, regions)?;
+pub(super) fn heading(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -> io::Result<()> {
+    lines(out, regions, flaws)?;
     if regions.is_empty() { Ok(()) } else { writeln!(out) }
 }
 
-/// For people: a line a region, with offset and length where those of ranges are.
-pub(super) fn lines(out: &mut dyn Write, regions: &[Region]) -> io::Result<()> {
+/// For people: a line a region, with offset and length where those of ranges are. What is wrong with a table stands
+/// below what it divides.
+pub(super) fn lines(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -> io::Result<()> {
+    let mut flaws = flaws.iter();
     for region in regions {
         let (start, length, indent) = (
             region.range.start,
@@ -25,6 +27,9 @@ pub(super) fn lines(out: &mut dyn Write, regions: &[Region]) -> io::Result<()> {
             region.depth.saturating_mul(2),
         );
         writeln!(out, "{start:#014x} {length:>16}  {:indent$}{}", "", words(region))?;
+        for flaw in flaws.by_ref() {
+            writeln!(out, "{:33}{}", "", escaped(&flaw.to_string()))?;
+        }
     }
     Ok(())
 }
@@ -63,13 +68,21 @@ fn words(region: &Region) -> String {
     format!("{place}: {how}")
 }
 
-/// For scripts: an object a region, what holds others in front of them.
-pub(super) fn objects(regions: &[Region]) -> Value {
-    regions.iter().map(object).collect()
+/// For scripts: an object a region, what holds others in front of them. What is wrong with a table is in that of what
+/// it divides, if anything is.
+pub(super) fn objects(regions: &[Region], flaws: &[Flaw]) -> Vec<Value> {
+    let mut objects: Vec<_> = regions.iter().map(object).collect();
+    if let (Some(Value::Object(disk)), false) = (objects.first_mut(), flaws.is_empty()) {
+        disk.insert("flaws".to_owned(), flaws.iter().map(flaw).collect());
+    }
+    objects
 }
 
-/// The same for one.
-pub(super) fn object(region: &Region) -> Value {
+fn flaw(flaw: &Flaw) -> Value {
+    json!({"what": flaw.name(), "offset": flaw.offset(), "why": flaw.to_string()})
+}
+
+fn object(region: &Region) -> Value {
     let (number, label) = match &region.part {
         Some((number, label)) => (Some(number), label.as_ref()),
         None => (None, None),

@@ -121,6 +121,11 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
         })
     } else if let Invalid::TargetBehindLoop { .. } = invalid {
         Some("detach that with losetup -d first, or restore to it")
+    } else if let Invalid::TargetSectorSize { .. } = invalid {
+        Some(
+            "restore to a device with sectors of that size, or to a file, which losetup --sector-size makes one; or \
+             pass --force, and write the table anew",
+        )
     } else if *invalid == Invalid::DiskTargetKind(FileKind::Fifo) {
         Some("for a pipe, give - and redirect standard output")
     } else {

@@ -12,7 +12,7 @@ use super::edits::Edits;
 use crate::filesystems::proof::{Filesystem, MIB, Marker, Place};
 use crate::filesystems::swap::Swap;
 use crate::support::loops::Loop;
-use crate::support::tool;
+use crate::support::{Run, tool};
 
 /// 32 MiB: two primary partitions, four logical ones in between.
 pub const MBR_WITH_LOGICAL: &str = "label: dos\nstart=1M,size=4M\nstart=6M,size=19M,type=5\nstart=26M,size=6M\n\
@@ -67,6 +67,16 @@ impl Disk {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Runs mkqcow2 where the disk is: it is called disk.raw.
+    pub fn run(&self, arguments: &str) -> Run {
+        self.place.dir.run(arguments)
+    }
+
+    /// Another file beside it.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.place.dir.join(name)
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -217,7 +227,7 @@ impl Disk {
             .exits(0);
         let copy = dir.join("copy.raw");
         fs::write(&copy, Marker::B.times(self.size())).unwrap();
-        let device = Loop::over(&copy);
+        let device = Loop::with_sectors(&copy, self.sector_size);
         let run = format!(
             "restore --no-sync --used-only image.qcow2 {}",
             device.path().display()

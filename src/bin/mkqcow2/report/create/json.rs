@@ -37,7 +37,7 @@ pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io:
         "shared-bytes": written.shared_bytes,
         "written": written.image_size,
         "seconds": report.duration.as_secs_f64(),
-        "regions": regions::objects(&report.regions),
+        "regions": regions::objects(&report.regions, &report.flaws),
         "unreadable": ranges(&report.unreadable),
         "unreadable-before": ranges(&report.unreadable_before),
         "warnings": words(&report.warnings),
@@ -69,7 +69,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "free-space": plan.free_space,
         "in-use": plan.in_use.map(ToString::to_string),
         "warnings": words(&plan.warnings()),
-        "regions": regions::objects(&plan.allocation.regions),
+        "regions": regions::objects(&plan.allocation.regions, &plan.allocation.flaws),
     });
     let object = console::json(&object);
     write!(

@@ -124,13 +124,13 @@ fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()
 /// The same, and what was recognised in the source.
 pub(super) fn outline(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     summary(out, args, plan)?;
-    regions::lines(out, &plan.allocation.regions)
+    regions::lines(out, &plan.allocation.regions, &plan.allocation.flaws)
 }
 
 /// All of a plan.
 pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()> {
     summary(out, args, plan)?;
-    regions::heading(out, &plan.allocation.regions)?;
+    regions::heading(out, &plan.allocation.regions, &plan.allocation.flaws)?;
     let limit = if args.verbose { usize::MAX } else { RANGES };
     let mut pieces = plan.allocation.pieces();
     for piece in pieces.by_ref().take(limit) {
