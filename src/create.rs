@@ -15,7 +15,7 @@ pub use report::{Plan, Report, Warning};
 
 use crate::allocation::{self, Allocation, AllocationMap, State};
 use crate::clusters;
-use crate::error::{Corrupt, Result, TooLarge};
+use crate::error::{Corrupt, InUse, Invalid, Result, TooLarge};
 use crate::format::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
 use crate::format::mapping;
 use crate::layout::{self, Design, Layout, Record, Streamed, Written};
@@ -24,7 +24,7 @@ use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{FirstPass, Kept, Outlet, Place, Published, Sink};
+use crate::sink::{FirstPass, Kept, Outlet, Place, Published, Resolved, Rules, Sink};
 use crate::units::{self, to_usize};
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
@@ -40,6 +40,8 @@ pub struct Imaging {
     options: Options,
     origin: Origin,
     outlet: Outlet,
+    /// Why the image may lie on the source after all, or be in use.
+    unknown: Option<InUse>,
     allocation: Allocation,
     /// What an image that is the source records as unreadable, in bytes of the disk.
     lost_before: Vec<Range<u64>>,
@@ -63,7 +65,11 @@ impl Imaging {
         let image = image.into();
         options.refuse_contradictions(&image)?;
         let origin = Origin::open(source, &options)?;
-        let outlet = Outlet::resolve(&image, options.no_clobber, &origin.subjects())?;
+        let rules = Rules {
+            no_clobber: options.no_clobber,
+            force: options.force || options.plan_only,
+        };
+        let Resolved { outlet, unknown } = Outlet::resolve(&image, rules, &origin.subjects())?;
         let source = origin.source();
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
@@ -78,6 +84,7 @@ impl Imaging {
             options,
             origin,
             outlet,
+            unknown,
             allocation,
             lost_before,
             sector_size,
@@ -105,6 +112,8 @@ impl Imaging {
             room_needed: self.design.room_needed(),
             free_space: self.outlet.free_space(),
             in_use: self.origin.source().writer(),
+            target_in_use: self.unknown.as_ref(),
+            needs_force: !self.options.force,
             is_encrypted: self.origin.is_encrypted(),
             unreadable_before: &self.lost_before,
             remarks: self.origin.remarks(),
@@ -117,11 +126,13 @@ impl Imaging {
     ///
     /// # Errors
     ///
+    /// - [`Error::Invalid`](crate::Error::Invalid) if the source is in use, and only a plan was asked for.
     /// - [`Error::Io`](crate::Error::Io) if the source cannot be read, or the image cannot be written, synced or
     ///   named.
     /// - [`Error::Corrupt`](crate::Error::Corrupt) if the source shrinks, disappears, or is unreadable in too many
     ///   places.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
+        self.refuse_plan()?;
         let origin = &self.origin;
         let mut warnings = self.plan().warnings();
         let way = self.way();
@@ -144,6 +155,9 @@ impl Imaging {
         };
         progress.begin(Phase::Syncing, 0);
         sink.sync()?;
+        if let Some(unwritten) = origin.unwritten() {
+            warnings.push(Warning::SourceUnwritten(unwritten.clone()));
+        }
         if let Some(change) = origin.change()? {
             warnings.push(Warning::SourceChanged(change));
         }
@@ -174,6 +188,20 @@ impl Imaging {
             warnings,
             duration: self.begun.elapsed(),
         })
+    }
+}
+
+impl Imaging {
+    /// What was good enough for a plan may not be for a run.
+    fn refuse_plan(&self) -> Result<(), Invalid> {
+        if self.options.force || !self.options.plan_only {
+            return Ok(());
+        }
+        match (self.origin.source().writer(), &self.unknown) {
+            (Some(writer), _) => Err(Invalid::SourceInUse(writer.clone())),
+            (None, Some(unknown)) => Err(Invalid::TargetInUse(unknown.clone())),
+            (None, None) => Ok(()),
+        }
     }
 }
 

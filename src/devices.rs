@@ -1,10 +1,14 @@
 //! What the kernel says of block devices: what stands on them, what they stand on, what is mounted.
 //!
-//! Everything is read from `/proc` and `/sys`; nothing is opened for writing.
+//! Everything is read from `/proc` and `/sys`; nothing is opened for writing. What cannot be read there is an error:
+//! what is not known is not nothing.
 
 pub(crate) mod claim;
+pub(crate) mod flush;
+mod kernel_files;
 mod locks;
 pub mod mounts;
+mod processes;
 mod sysfs;
 pub mod usage;
 
@@ -18,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
+pub use flush::Unwritten;
 use mounts::Mount;
 pub use sysfs::{Layer, Layers};
 
@@ -146,23 +151,41 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// If `/proc/self/mountinfo` cannot be read.
+    /// If `/proc/self/mountinfo` cannot be read, or is not as proc(5) says.
     pub fn mounts(&self) -> io::Result<Vec<Mount>> {
+        let path = self.proc.join("self/mountinfo");
         // Mount points are bytes, not text.
-        Ok(mounts::parse_mounts(&std::fs::read(
-            self.proc.join("self/mountinfo"),
-        )?))
+        let text = kernel_files::read_expected(&path)?;
+        mounts::parse_mounts(&text).ok_or_else(|| kernel_files::malformed(&path))
     }
 
-    /// The files and devices that are swapped to; none where the kernel does not say.
-    pub fn swaps(&self) -> Vec<PathBuf> {
-        std::fs::read(self.proc.join("swaps")).map_or_else(|_| Vec::new(), |text| mounts::parse_swaps(&text))
+    /// The files and devices that are swapped to.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked.
+    pub fn swaps(&self) -> io::Result<Vec<PathBuf>> {
+        Ok(mounts::parse_swaps(&self.read_optional("swaps")?))
     }
 
-    /// The files, device nodes included, that a virtual machine may write to; none where the kernel does not say.
-    pub fn guests(&self) -> Vec<FileId> {
-        let text = std::fs::read(self.proc.join("locks")).unwrap_or_default();
-        locks::parse_locks(&String::from_utf8_lossy(&text))
+    /// The files, device nodes included, that a virtual machine may write to.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked.
+    pub fn guests(&self) -> io::Result<Vec<FileId>> {
+        let text = self.read_optional("locks")?;
+        Ok(locks::parse_locks(&String::from_utf8_lossy(&text)))
+    }
+
+    /// A file of `/proc` that kernels have if they are built so: no content if it is not there, but all others are.
+    fn read_optional(&self, name: &str) -> io::Result<Vec<u8>> {
+        let text = kernel_files::read(&self.proc.join(name))?;
+        if text.is_none() {
+            // Of a `/proc` with processes only (`subset=pid`), or of none at all, nothing can be told.
+            kernel_files::expect(&self.proc.join("version"))?;
+        }
+        Ok(text.unwrap_or_default())
     }
 
     /// What the filesystem that holds `path` stands on: its device, the disk of that partition, the devices
@@ -170,7 +193,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// If the mounts cannot be read or `path` cannot be examined.
+    /// If the kernel cannot be asked or `path` cannot be examined.
     pub fn foundation_of_filesystem(&self, path: &Path) -> io::Result<Foundation> {
         let mounts = self.mounts()?;
         let mut foundation = Foundation::default();
@@ -182,7 +205,7 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// If the mounts cannot be read.
+    /// If the kernel cannot be asked.
     pub fn foundation_of_device(&self, number: DeviceNumber) -> io::Result<Foundation> {
         let mounts = self.mounts()?;
         let mut foundation = Foundation::default();
@@ -221,15 +244,17 @@ impl Kernel {
         if !to.devices.insert(number) {
             return Ok(());
         }
-        let peers = self.btrfs_peers(number);
-        for lower in self.devices_below(number).into_iter().chain(peers) {
+        // It tells of all devices; those without a name of their own (btrfs, NFS) are not there.
+        kernel_files::expect(&self.sys.join("dev/block"))?;
+        let peers = self.btrfs_peers(number)?;
+        for lower in self.devices_below(number)?.into_iter().chain(peers) {
             self.add_device(lower, mounts, to)?;
         }
-        match self.behind(number) {
+        match self.behind(number)? {
             Some(Subject::Device(lower)) => self.add_device(lower, mounts, to)?,
             Some(Subject::File(file)) => {
                 if to.files.insert(file)
-                    && let Some(path) = self.backing_file(number)
+                    && let Some(path) = self.backing_file(number)?
                 {
                     self.add_filesystem(&path, mounts, to)?;
                 }

@@ -74,9 +74,9 @@ pub enum Action {
     /// Asking for size, owner or state.
     #[error("examine")]
     Examine,
-    /// Asking what is mounted.
-    #[error("read /proc/self/mountinfo, which tells what is in use")]
-    FindUse,
+    /// Bringing to the disk what others wrote to it earlier.
+    #[error("bring to the disk what was written to it earlier")]
+    Settle,
     /// Asking where a sparse file holds data.
     #[error("look for data from {0:#x} on")]
     Seek(u64),

@@ -134,6 +134,7 @@ impl Map {
         let force = true;
         let open = Open {
             force,
+            is_for_a_look: true,
             ..Open::default()
         };
         match source::open(path, open) {

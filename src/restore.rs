@@ -169,10 +169,11 @@ impl Restoring {
     /// - [`Error::ReadBack`](crate::Error::ReadBack) if the target does not hold what was written.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
         let Self {
-            origin,
+            mut origin,
             destination,
             begun,
         } = self;
+        origin.disk.settle()?;
         let (disk, options) = (&origin.disk, &origin.options);
         let mut warnings = origin.remarks()?;
         let checksums = origin.checksums(&mut warnings)?;
@@ -190,6 +191,7 @@ impl Restoring {
         progress.begin(Phase::Syncing, 0);
         sink.settle(disk.size())?;
         run.verify(&*sink, &copied.ledger)?;
+        warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
         warnings.extend(origin.changes());
         if !copied.bad.is_empty() {
             let bytes = copied.bad.iter().map(|bad| length(&bad.range)).sum();

@@ -21,7 +21,7 @@ pub use cleanup::{Cleanup, Left};
 pub use destination::{Demand, Destination, Place};
 pub use device::{DeviceSink, DeviceTarget};
 pub use file::{FileSink, Kept, Published};
-pub use outlet::Outlet;
+pub use outlet::{Outlet, Resolved, Rules};
 pub use stdout::StdoutSink;
 pub use target::Target;
 pub use two_pass::{FirstPass, SecondPass};

@@ -3,7 +3,9 @@
 mod file;
 mod pieces;
 pub mod rescue;
+mod settle;
 mod state;
+mod unstamped;
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -13,12 +15,14 @@ use std::path::Path;
 
 use rustix::fs::{Advice, SeekFrom};
 
-use crate::devices::{Kernel, Subject, claim};
+use crate::devices::usage::Users;
+use crate::devices::{Kernel, Subject, Unwritten, claim, flush};
 use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::units::SECTOR;
 pub use file::FileSource;
-use file::Watch;
+use file::Guard;
 pub use pieces::{Piece, pieces};
+pub(crate) use settle::{Watch, settle};
 pub use state::{Change, FileState, State};
 
 /// What a source is.
@@ -125,6 +129,9 @@ pub struct Open {
     pub part: Part,
     /// Open it even if it is in use.
     pub force: bool,
+    /// It is only looked at, and nothing is made of it: nobody's writes are brought to the disk first, unless they
+    /// wait in the cache of a device.
+    pub is_for_a_look: bool,
 }
 
 /// Opens a regular file or a block device for reading.
@@ -140,15 +147,17 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
     let metadata = path.metadata().map_err(failed)?;
     let subject = Subject::of(&metadata).ok_or(Invalid::SourceKind(metadata.file_type().into()))?;
     let kernel = Kernel::running();
-    let users = kernel
-        .users(subject)
-        .map_err(|error| Error::source_io(Action::FindUse, error))?;
+    let users = kernel.users(subject);
     let in_use = |writer: Option<InUse>| writer.filter(|_| !options.force).map(Invalid::SourceInUse);
     if let Some(refusal) = in_use(users.writer()) {
         return Err(refusal.into());
     }
     let claim = claim::claim_for_reading(&kernel, &users, path);
-    let writer = users.writer().or(claim.refused);
+    let writer = match (users.writer(), claim.refused) {
+        // It may well be a filesystem that is mounted from the volume elsewhere: that matters more.
+        (Some(InUse::Held { .. }), Some(refused)) => Some(refused),
+        (writer, refused) => writer.or(refused),
+    };
     if let Some(refusal) = in_use(writer.clone()) {
         return Err(refusal.into());
     }
@@ -156,16 +165,8 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
     if Subject::of(&file.metadata().map_err(examine)?) != Some(subject) {
         return Err(Invalid::SourceReplaced.into());
     }
-    // Before the first look at its state: what was written earlier is no change.
-    claim::settle(&kernel, &users, path);
-    if matches!(subject, Subject::Device(_)) {
-        // A filesystem, or a partition of this disk, writes past the cache of the device that is read here. What
-        // that still holds of an earlier reading may be stale. Advice: what cannot be dropped is in use, and so
-        // is up to date.
-        let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
-    }
-    let before = State::of(&file, subject).map_err(examine)?;
-    let size = match before {
+    let quiet = quieten(&kernel, &users, path, &file, options).map_err(examine)?;
+    let size = match &quiet.before {
         State::File(state) => state.size,
         State::Device { .. } => {
             rustix::fs::seek(&file, SeekFrom::End(0)).map_err(|error| examine(error.into()))?
@@ -176,16 +177,55 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
     }
     let (offset, length) = options.part.within(size)?;
     let part = offset..offset.saturating_add(length);
-    Ok(FileSource::new(
-        file,
-        subject,
-        part,
-        Watch {
-            before,
-            writer,
-            held: claim.held,
-        },
-    ))
+    let watch = if options.is_for_a_look {
+        Watch::loose(quiet.before)
+    } else {
+        Watch::tight(quiet.before, &file, subject)
+    };
+    let guard = Guard {
+        writer,
+        held: claim.held,
+        unwritten: quiet.unwritten,
+    };
+    Ok(FileSource::new(file, subject, part, watch, guard))
+}
+
+/// A source in whose caches nothing waits that was written earlier.
+struct Quiet {
+    /// Its state then.
+    before: State,
+    /// What waits in spite of all.
+    unwritten: Option<Unwritten>,
+}
+
+/// Sees to it that what was written earlier is read, and is no change.
+fn quieten(kernel: &Kernel, users: &Users, path: &Path, file: &File, options: Open) -> io::Result<Quiet> {
+    let look = || State::of(file, users.subject());
+    let mut unwritten = None;
+    let before = if options.is_for_a_look {
+        unwritten = flush::flush(kernel, users, path).err();
+        look()?
+    } else {
+        settle(look()?, look, || {
+            let flushed = flush_all(kernel, users, path, file);
+            unwritten = unwritten.take().or(flushed.err());
+        })?
+    };
+    if matches!(users.subject(), Subject::Device(_)) {
+        // A filesystem, or a partition of this disk, writes past the cache of the device that is read here. What
+        // that still holds of an earlier reading may be stale. Advice: what cannot be dropped is in use, and so
+        // is up to date.
+        let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
+    }
+    Ok(Quiet { before, unwritten })
+}
+
+/// Brings to the disk what others wrote, from the top to the bottom: to filesystems, to devices, to the file itself.
+pub(crate) fn flush_all(kernel: &Kernel, users: &Users, path: &Path, file: &File) -> Result<(), Unwritten> {
+    let filesystems = flush::flush_filesystems(users);
+    let devices = flush::flush(kernel, users, path);
+    let own = flush::sync_file(file).map_err(|error| Unwritten::new(path, error));
+    filesystems.and(devices).and(own)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::difference::Compared;
+use crate::devices::Unwritten;
 use crate::error::InUse;
 use crate::image::Remark;
 use crate::source::Change;
@@ -21,6 +22,14 @@ pub enum Warning {
         path: PathBuf,
         /// By whom.
         in_use: InUse,
+    },
+    /// What others wrote to it earlier could not be brought to the disk.
+    #[error("what was written to it earlier is not on the disk ({unwritten}): the comparison proves nothing")]
+    Unwritten {
+        /// The file or device.
+        path: PathBuf,
+        /// Where it waits, and why.
+        unwritten: Unwritten,
     },
     /// An image says something about itself.
     #[error("{remark}")]
@@ -44,7 +53,10 @@ impl Warning {
     /// The file or device that it is about.
     pub fn path(&self) -> &Path {
         match self {
-            Self::InUse { path, .. } | Self::Remark { path, .. } | Self::Changed { path, .. } => path,
+            Self::InUse { path, .. }
+            | Self::Unwritten { path, .. }
+            | Self::Remark { path, .. }
+            | Self::Changed { path, .. } => path,
         }
     }
 }
@@ -71,9 +83,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the disks are equal; `None` if one of them changed meanwhile, so that nobody can tell.
+    /// Whether the disks are equal; `None` if one of them changed meanwhile, or is not all on the disk, so
+    /// that nobody can tell.
     pub fn is_equal(&self) -> Option<bool> {
-        let is_changed = |warning: &Warning| matches!(warning, Warning::Changed { .. });
+        let is_changed =
+            |warning: &Warning| matches!(warning, Warning::Changed { .. } | Warning::Unwritten { .. });
         if self.warnings.iter().any(is_changed) {
             return None;
         }

@@ -7,7 +7,7 @@ use super::{Opening, Options, Warning};
 use crate::allocation::{self, AllocationMap, Scan};
 use crate::error::{Error, InUse, Invalid, Result};
 use crate::image::{Access, Disk, Format};
-use crate::source::{self, FileSource, Open, Part, Source};
+use crate::source::{self, FileSource, Open, Source};
 use crate::units::{SECTOR, length, to_u64, to_usize};
 
 /// One of the two disks.
@@ -24,7 +24,7 @@ pub(super) struct Side {
 /// What is behind a path.
 #[derive(Debug)]
 enum Content {
-    Raw(FileSource),
+    Raw(Box<FileSource>),
     /// A file without bytes.
     Empty,
     Image(Box<Disk>),
@@ -42,10 +42,12 @@ impl Side {
                 force: options.force,
                 ..opening.access.clone()
             };
-            Content::Image(Box::new(Disk::open_as(path, format, &access)?))
+            let mut disk = Disk::open_as(path, format, &access)?;
+            disk.settle()?;
+            Content::Image(Box::new(disk))
         };
         let used = match &content {
-            Content::Raw(source) if options.used => Some(allocation::scan(source, Scan::Auto)?.map),
+            Content::Raw(source) if options.used => Some(allocation::scan(source.as_ref(), Scan::Auto)?.map),
             Content::Raw(_) | Content::Empty | Content::Image(_) => None,
         };
         Ok(Self {
@@ -64,7 +66,7 @@ impl Side {
 
     fn source(&self) -> Option<&dyn Source> {
         match &self.content {
-            Content::Raw(source) => Some(source),
+            Content::Raw(source) => Some(source.as_ref()),
             Content::Empty => None,
             Content::Image(disk) => Some(disk.as_ref()),
         }
@@ -116,7 +118,7 @@ impl Side {
             Content::Empty => (None, None),
             Content::Image(disk) => (None, Some(disk)),
         };
-        let raw = raw.and_then(FileSource::writer);
+        let raw = raw.and_then(|source| source.writer());
         let in_use = raw.map(|in_use| (self.path.as_path(), in_use));
         let in_use = in_use.or_else(|| image.and_then(|disk| disk.in_use()));
         let in_use = in_use.map(|(path, in_use)| Warning::InUse {
@@ -128,7 +130,16 @@ impl Side {
             path: path.to_owned(),
             remark,
         });
-        in_use.into_iter().chain(remarks)
+        let unwritten = match &self.content {
+            Content::Raw(source) => source.unwritten(),
+            Content::Empty => None,
+            Content::Image(disk) => disk.unwritten(),
+        };
+        let unwritten = unwritten.map(|unwritten| Warning::Unwritten {
+            path: self.path.clone(),
+            unwritten: unwritten.clone(),
+        });
+        in_use.into_iter().chain(unwritten).chain(remarks)
     }
 
     /// That it changed since it was opened.
@@ -200,9 +211,12 @@ fn read_used(source: &dyn Source, map: &AllocationMap, bytes: &mut [u8], at: u64
 }
 
 fn open_raw(path: &Path, force: bool) -> Result<Content> {
-    let part = Part::default();
-    match source::open(path, Open { part, force }) {
-        Ok(source) => Ok(Content::Raw(source)),
+    let open = Open {
+        force,
+        ..Open::default()
+    };
+    match source::open(path, open) {
+        Ok(source) => Ok(Content::Raw(Box::new(source))),
         // Nothing equals zeros; but a device of no size is one that has no medium.
         Err(Error::Invalid(Invalid::SourceEmpty)) if path.is_file() => Ok(Content::Empty),
         Err(error) => Err(error),

@@ -38,6 +38,8 @@ pub struct Options {
     pub part: Part,
     /// Whether to image a source that is in use.
     pub force: bool,
+    /// Whether only the plan is wanted: then there is one of a source in use, too, and a run is refused without `force`.
+    pub plan_only: bool,
     /// What to do where the source cannot be read.
     pub on_read_error: OnReadError,
     /// Whether to write a checksum table.
@@ -81,6 +83,7 @@ impl Default for Options {
             access: Access::default(),
             part: Part::default(),
             force: false,
+            plan_only: false,
             on_read_error: OnReadError::default(),
             checksums: true,
             sync: true,

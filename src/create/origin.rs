@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Options;
-use crate::devices::Subject;
+use crate::devices::{Subject, Unwritten};
 use crate::error::{Invalid, Result};
 use crate::image::{Access, Disk, DiskPart, Format, LUKS, Looks, Remark};
 use crate::source::{self, Change, FileSource, Open, Source};
@@ -28,20 +28,29 @@ impl Origin {
     ///   whether it is one.
     /// - Those of [`source::open`] and [`Disk::open_as`].
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
-        let (part, force) = (options.part, options.force);
+        let (part, is_for_a_look) = (options.part, options.plan_only);
+        let force = options.force || is_for_a_look;
         let format = match options.format {
             Some(format) => format,
             None => unless_image(path)?,
         };
         if format == Format::Raw {
             options.access.refuse_of_raw()?;
-            return Ok(Self::Raw(Box::new(source::open(path, Open { part, force })?)));
+            let open = Open {
+                part,
+                force,
+                is_for_a_look,
+            };
+            return Ok(Self::Raw(Box::new(source::open(path, open)?)));
         }
         let access = Access {
             force,
             ..options.access.clone()
         };
-        let disk = Disk::open_as(path, format, &access)?;
+        let mut disk = Disk::open_as(path, format, &access)?;
+        if !is_for_a_look {
+            disk.settle()?;
+        }
         let writer = disk.in_use().map(|(_, writer)| writer.clone());
         Ok(Self::Image(Box::new(DiskPart::new(disk, part, writer)?)))
     }
@@ -80,6 +89,14 @@ impl Origin {
         match self {
             Self::Raw(source) => vec![source.subject()],
             Self::Image(part) => part.disk().subjects(),
+        }
+    }
+
+    /// What others wrote to one of them earlier, and is not on the disk.
+    pub(super) fn unwritten(&self) -> Option<&Unwritten> {
+        match self {
+            Self::Raw(source) => source.unwritten(),
+            Self::Image(part) => part.disk().unwritten(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::allocation::{Allocation, Flaw, Region};
+use crate::devices::Unwritten;
 use crate::error::{InUse, Side};
 use crate::image::Remark;
 use crate::layout::Written;
@@ -17,8 +18,17 @@ use crate::units::length;
 #[non_exhaustive]
 pub enum Warning {
     /// The source was imaged although it was in use.
-    #[error("the source is {0}: imaged all the same, with what is free in it; files may not be consistent")]
+    #[error(
+        "the source is {0}: imaged all the same, with what is free in it; \
+         the image is not of one moment, and files may not be consistent"
+    )]
     SourceInUse(InUse),
+    /// What others wrote to the source earlier could not be brought to the disk.
+    #[error("what was written to the source earlier is not on the disk, and may not be in the image: {0}")]
+    SourceUnwritten(Unwritten),
+    /// It could not be found out whether the image is in use, or lies on the source.
+    #[error("it was {0}: it may lie on the source, or what uses the old image goes on with that")]
+    TargetPerhapsInUse(InUse),
     /// The source is an image that was read although it is in use.
     #[error(
         "the source is {0}: what its tables do not tell yet reads as zeros; image it again when it is not"
@@ -80,6 +90,7 @@ impl Warning {
         match self {
             Self::SourceInUse(_)
             | Self::ImageInUse(_)
+            | Self::SourceUnwritten(_)
             | Self::PerhapsNoise
             | Self::Image { .. }
             | Self::CopiedWhole { .. }
@@ -87,7 +98,9 @@ impl Warning {
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. } => Side::Source,
-            Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
+            Self::TargetPerhapsInUse(_) | Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => {
+                Side::Target
+            }
         }
     }
 
@@ -99,6 +112,8 @@ impl Warning {
                 ..
             }
             | Self::ImageInUse(_)
+            | Self::SourceUnwritten(_)
+            | Self::TargetPerhapsInUse(_)
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. }
@@ -108,11 +123,45 @@ impl Warning {
                 remark: Remark::Dirty | Remark::NeedsCheck,
                 ..
             }
-            | Self::SourceInUse(_)
             | Self::PerhapsNoise
             | Self::CopiedWhole { .. }
             | Self::Table(_)
             | Self::OwnerNotKept => false,
+            Self::SourceInUse(in_use) => match in_use {
+                // What they have not written yet is not in the image.
+                InUse::Mounted { .. } | InUse::Guest { .. } | InUse::Busy { .. } | InUse::Unknown { .. } => {
+                    true
+                }
+                // What was swapped out is of no use later, and what waits in the cache of a volume was flushed.
+                InUse::Swap { .. } | InUse::Held { .. } => false,
+            },
+        }
+    }
+
+    /// The same before anything is done.
+    pub fn planned(&self) -> String {
+        match self {
+            Self::SourceInUse(in_use) => format!(
+                "the source is {in_use}: would be imaged with what is free in it; \
+                 the image would not be of one moment, and files might not be consistent"
+            ),
+            Self::ImageInUse(in_use) => {
+                format!("the source is {in_use}: what its tables do not tell yet would read as zeros")
+            }
+            Self::TargetPerhapsInUse(in_use) => format!("it is {in_use}"),
+            Self::CopiedWhole { partition, name, why } => {
+                format!("{}{why}: would be copied whole", place(*partition, *name))
+            }
+            Self::SourceUnwritten(_)
+            | Self::PerhapsNoise
+            | Self::Image { .. }
+            | Self::Table(_)
+            | Self::SourceChanged(_)
+            | Self::UnreadableBefore { .. }
+            | Self::Unreadable { .. }
+            | Self::OwnerNotKept
+            | Self::NotDurable(_)
+            | Self::Elsewhere => self.to_string(),
         }
     }
 
@@ -163,6 +212,10 @@ pub struct Plan<'a> {
     pub free_space: Option<u64>,
     /// Who might write to the source meanwhile.
     pub in_use: Option<&'a InUse>,
+    /// Why the image may be in use, or lie on the source, where that could not be found out.
+    pub target_in_use: Option<&'a InUse>,
+    /// Whether a run would be refused if one of these is something.
+    pub needs_force: bool,
     /// Whether the source was decrypted.
     pub is_encrypted: bool,
     /// What an image that is the source records as unreadable when it was made, in bytes of the disk.
@@ -187,8 +240,10 @@ impl Plan<'_> {
         let flaws = self.allocation.flaws.iter().cloned().map(Warning::Table);
         let remarks = self.remarks.iter().cloned();
         let remarks = remarks.map(|(remark, path)| Warning::Image { remark, path });
+        let target = self.target_in_use.cloned().map(Warning::TargetPerhapsInUse);
         in_use
             .into_iter()
+            .chain(target)
             .chain(noise)
             .chain(before)
             .chain(remarks)

@@ -1,6 +1,7 @@
 //! Exclusive use of devices: while it is held, nobody mounts them, in whatever namespace.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -20,7 +21,7 @@ pub(crate) struct Claim {
 }
 
 /// Asks for every device that shows bytes of the source at `path`; filesystems that are mounted read-only may
-/// hold them as well. One that cannot be opened is one that we cannot claim, no more.
+/// hold them as well. One that we may not open, or that has no node here, is one that we cannot claim, no more.
 pub(crate) fn claim_for_reading(kernel: &Kernel, users: &Users, path: &Path) -> Claim {
     let mut claim = Claim::default();
     for root in &users.layers().roots {
@@ -35,56 +36,40 @@ pub(crate) fn claim_others_for_writing(kernel: &Kernel, users: &Users, path: &Pa
     let mut claim = Claim::default();
     let roots = users.layers().roots.iter();
     for root in roots.filter(|root| users.subject() != Subject::Device(**root)) {
-        let (Some(layer), Some(node)) = (users.layers().get(*root), node(kernel, users, path, *root)) else {
+        let Some(layer) = users.layers().get(*root) else {
             continue;
         };
-        match open_exclusively(&node) {
-            Ok(Some(file)) => claim.held.push(file),
-            Ok(None) => {
+        match hold(kernel, users, path, *root) {
+            Hold::Held(file) => claim.held.push(file),
+            Hold::Refused => {
                 let device = users.other_than_subject(layer);
                 claim.refused.get_or_insert(InUse::Busy { device });
             }
-            Err(_) => {}
+            Hold::Unknown(unknown) => {
+                claim.refused.get_or_insert(unknown);
+            }
+            Hold::Unreachable => {}
         }
     }
     claim
-}
-
-/// Brings to the disk what others wrote through devices that show bytes of the source at `path`: each device has a
-/// cache of its own, and what only one of them holds is not read through another.
-pub(crate) fn settle(kernel: &Kernel, users: &Users, path: &Path) {
-    let mut numbers: Vec<_> = users.layers().all.iter().map(|layer| layer.number).collect();
-    // A partition is no cache of its disk either.
-    if let Subject::Device(number) = users.subject() {
-        numbers.extend(kernel.devices_below(number));
-    }
-    for number in numbers {
-        if let Some(node) = node(kernel, users, path, number)
-            && let Ok(device) = rustix::fs::open(&node, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        {
-            // What cannot be written now is on no disk: it is imaged without it, like any write that comes later.
-            let _ = rustix::fs::fsync(device);
-        }
-    }
 }
 
 impl Claim {
     /// Asks for a device; if it is refused, for each of its partitions and volumes instead. Whether it was
     /// refused, which accounts for the refusal of the disk that it is a partition of.
     fn add(&mut self, kernel: &Kernel, users: &Users, path: &Path, number: DeviceNumber) -> bool {
-        let (Some(layer), Some(node)) = (users.layers().get(number), node(kernel, users, path, number))
-        else {
+        let Some(layer) = users.layers().get(number) else {
             return false;
         };
-        match open_exclusively(&node) {
-            Ok(Some(file)) => {
+        match hold(kernel, users, path, number) {
+            Hold::Held(file) => {
                 self.held.push(file);
                 false
             }
             // What is mounted read-write was refused before this, or is forced. Nobody writes to what is
             // read-only, in whatever namespace.
-            Ok(None) if users.is_mounted(number) || layer.is_read_only => true,
-            Ok(None) => {
+            Hold::Refused if users.is_mounted(number) || layer.is_read_only => true,
+            Hold::Refused => {
                 let mut is_explained = false;
                 for child in &layer.children {
                     // A volume holds what it is made of, whoever uses the volume.
@@ -97,30 +82,77 @@ impl Claim {
                 }
                 true
             }
-            Err(_) => false,
+            Hold::Unknown(unknown) => {
+                self.refused.get_or_insert(unknown);
+                true
+            }
+            Hold::Unreachable => false,
         }
     }
 }
 
-/// The path by which a device can be opened.
-fn node(kernel: &Kernel, users: &Users, path: &Path, number: DeviceNumber) -> Option<PathBuf> {
+/// The path by which a device can be opened; `None` if it has none here.
+///
+/// # Errors
+///
+/// If the kernel cannot be asked.
+pub(super) fn node(
+    kernel: &Kernel,
+    users: &Users,
+    path: &Path,
+    number: DeviceNumber,
+) -> io::Result<Option<PathBuf>> {
     // In a container, a device may have no other name than the one that was given.
     let is_subject = users.subject() == Subject::Device(number);
     let node = if is_subject {
-        path.to_owned()
+        Some(path.to_owned())
     } else {
         kernel.node(number)?
     };
     // There, its usual name may be that of anything.
-    (DeviceNumber::of_device(&node) == Some(number)).then_some(node)
+    Ok(node.filter(|node| DeviceNumber::of_device(node) == Some(number)))
 }
 
-/// Opens a device for reading; `None` if somebody else has done so exclusively.
-fn open_exclusively(path: &Path) -> Result<Option<File>, Errno> {
+/// Whether an error says that a device cannot be had here, rather than that something went wrong.
+pub(super) fn is_out_of_reach(error: Errno) -> bool {
+    const OUT_OF_REACH: [Errno; 6] = [
+        Errno::NOENT,
+        Errno::NXIO,
+        Errno::NODEV,
+        Errno::NOMEDIUM,
+        Errno::ACCESS,
+        Errno::PERM,
+    ];
+    OUT_OF_REACH.contains(&error)
+}
+
+/// What came of asking for one device.
+enum Hold {
+    /// It is ours.
+    Held(File),
+    /// Another has it exclusively.
+    Refused,
+    /// It has no node here, or we may not open it.
+    Unreachable,
+    /// It cannot be told.
+    Unknown(InUse),
+}
+
+fn hold(kernel: &Kernel, users: &Users, path: &Path, number: DeviceNumber) -> Hold {
+    let unknown = |why: String| Hold::Unknown(InUse::Unknown { why });
+    let node = match node(kernel, users, path, number) {
+        Ok(Some(node)) => node,
+        Ok(None) => return Hold::Unreachable,
+        Err(error) => return unknown(error.to_string()),
+    };
     let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => Ok(Some(file.into())),
-        Err(Errno::BUSY) => Ok(None),
-        Err(error) => Err(error),
+    match rustix::fs::open(&node, flags, Mode::empty()) {
+        Ok(file) => Hold::Held(file.into()),
+        Err(Errno::BUSY) => Hold::Refused,
+        Err(error) if is_out_of_reach(error) => Hold::Unreachable,
+        Err(error) => {
+            let error = io::Error::from(error);
+            unknown(format!("cannot open {} exclusively: {error}", node.display()))
+        }
     }
 }

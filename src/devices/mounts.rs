@@ -32,11 +32,10 @@ impl Mount {
     }
 }
 
-/// Parses `/proc/self/mountinfo`. Lines that are not as proc(5) says are passed over.
-pub(super) fn parse_mounts(text: &[u8]) -> Vec<Mount> {
-    text.split(|byte| *byte == b'\n')
-        .filter_map(parse_mount)
-        .collect()
+/// Parses `/proc/self/mountinfo`; `None` if a line is not as proc(5) says.
+pub(super) fn parse_mounts(text: &[u8]) -> Option<Vec<Mount>> {
+    let lines = text.split(|byte| *byte == b'\n');
+    lines.filter(|line| !line.is_empty()).map(parse_mount).collect()
 }
 
 fn parse_mount(line: &[u8]) -> Option<Mount> {
@@ -106,9 +105,8 @@ mod tests {
     fn a_mount_is_read_with_its_optional_fields_and_escapes() {
         let text =
             b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root\\134x ro,errors=continue\n\
-            garbage\n\
             40 35 0:42 / /srv ro shared:7 - btrfs /dev/sdb rw,space_cache\n";
-        let mounts = parse_mounts(text);
+        let mounts = parse_mounts(text).unwrap();
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].id, 36);
         assert_eq!(mounts[0].device, DeviceNumber { major: 98, minor: 0 });
@@ -119,6 +117,19 @@ mod tests {
             mounts[1].is_writable,
             "a read-only mount of a filesystem that is writable"
         );
+    }
+
+    #[test]
+    fn a_line_that_is_no_mount_is_not_passed_over() {
+        let good = b"36 35 98:0 / /mnt rw - ext3 /dev/sda ro\n";
+        assert!(parse_mounts(&good.repeat(2)).is_some_and(|mounts| mounts.len() == 2));
+        for bad in [
+            &b"garbage\n"[..],
+            b"36 35 98:0 / /mnt rw - ext3\n",
+            b"36 35 98 / /mnt rw - a b rw\n",
+        ] {
+            assert_eq!(parse_mounts(&[good, bad].concat()), None);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::mounts::Mount;
 use super::{DeviceNumber, FileId, Kernel, Layer, Layers, Subject};
 use crate::error::InUse;
 
-/// All who could use the layers of a file or device.
+/// All who could use the layers of a file or device, as far as the kernel could be asked.
 #[derive(Debug)]
 pub struct Users {
     subject: Subject,
@@ -15,30 +15,33 @@ pub struct Users {
     mounts: Vec<Mount>,
     swaps: Vec<PathBuf>,
     guests: Vec<FileId>,
+    /// Why there may be more.
+    unknown: Option<String>,
 }
 
 impl Kernel {
     /// Who uses a file or device: filesystems mounted from any of its [layers](Self::layers), swap, and virtual
-    /// machines.
-    ///
-    /// # Errors
-    ///
-    /// If there is a device to look for and the mounts cannot be read.
-    pub fn users(&self, subject: Subject) -> io::Result<Users> {
-        let layers = self.layers(subject);
-        let guests = self.guests();
-        let mounts = if layers.all.is_empty() && guests.is_empty() {
-            Vec::new()
-        } else {
-            self.mounts()?
-        };
-        Ok(Users {
+    /// machines. If that cannot be found out, it counts as [in use](InUse::Unknown).
+    pub fn users(&self, subject: Subject) -> Users {
+        let mut users = Users {
             subject,
-            layers,
-            mounts,
-            swaps: self.swaps(),
-            guests,
-        })
+            layers: Layers::default(),
+            mounts: Vec::new(),
+            swaps: Vec::new(),
+            guests: Vec::new(),
+            unknown: None,
+        };
+        let mut failures = vec![self.add_layers(subject, &mut users.layers).err()];
+        let mut keep = |failure: Option<io::Error>| failures.push(failure);
+        keep(self.guests().map(|guests| users.guests = guests).err());
+        keep(self.mounts().map(|mounts| users.mounts = mounts).err());
+        keep(self.swaps().map(|swaps| users.swaps = swaps).err());
+        users.unknown = failures
+            .into_iter()
+            .flatten()
+            .next()
+            .map(|error| error.to_string());
+        users
     }
 }
 
@@ -49,6 +52,7 @@ impl Users {
             .or_else(|| self.swap())
             .or_else(|| self.guest())
             .or_else(|| self.volume())
+            .or_else(|| self.unknown())
     }
 
     /// Somebody who would notice if it were overwritten.
@@ -58,6 +62,13 @@ impl Users {
             .or_else(|| self.swap())
             .or_else(|| self.guest())
             .or_else(|| self.holder())
+            .or_else(|| self.unknown())
+    }
+
+    /// Whoever could not be found.
+    pub fn unknown(&self) -> Option<InUse> {
+        let why = self.unknown.clone()?;
+        Some(InUse::Unknown { why })
     }
 
     /// What was asked about.
@@ -78,6 +89,22 @@ impl Users {
     /// The name of a layer that is not what was asked about.
     pub fn other_than_subject(&self, layer: &Layer) -> Option<String> {
         (self.subject != Subject::Device(layer.number)).then(|| layer.name.clone())
+    }
+
+    /// The mounts of filesystems on its layers that can be written to.
+    pub(super) fn writable_mounts(&self) -> Vec<&Mount> {
+        let mut found: Vec<&Mount> = Vec::new();
+        for mount in self
+            .layers
+            .all
+            .iter()
+            .flat_map(|layer| self.mounts_of(layer.number))
+        {
+            if mount.is_writable && !found.iter().any(|other| other.id == mount.id) {
+                found.push(mount);
+            }
+        }
+        found
     }
 
     fn mounts_of(&self, number: DeviceNumber) -> impl Iterator<Item = &Mount> {
@@ -217,6 +244,8 @@ mod tests {
             file("sys/devices/dm-0/dm/name", "vg-root\n");
             file("sys/devices/dm-0/slaves/.keep", "");
             file("sys/dev/block/.keep", "");
+            file("sys/block/.keep", "");
+            file("proc/version", "Linux");
             let link = |to: &str, from: &str| symlink(root.join(to), root.join("sys").join(from)).unwrap();
             link("sys/devices/dm-0", "devices/sda/sda2/holders/dm-0");
             link("sys/devices/sda/sda2", "devices/dm-0/slaves/sda2");
@@ -236,7 +265,7 @@ mod tests {
 
         fn users(&self, major: u32, minor: u32) -> Users {
             let subject = Subject::Device(DeviceNumber { major, minor });
-            self.kernel().users(subject).unwrap()
+            self.kernel().users(subject)
         }
 
         fn writer(&self, major: u32, minor: u32) -> Option<String> {
@@ -272,7 +301,6 @@ mod tests {
         assert!(
             fake.kernel()
                 .users(Subject::Device(number))
-                .unwrap()
                 .is_mounted(DeviceNumber { major: 254, minor: 0 })
         );
     }
@@ -334,9 +362,68 @@ mod tests {
     #[test]
     fn the_sectors_written_are_the_seventh_field() {
         let fake = FakeKernel::new("stat", "");
-        assert_eq!(
-            fake.kernel().sectors_written(DeviceNumber { major: 8, minor: 2 }),
-            Some(777)
-        );
+        let written = fake.kernel().sectors_written(DeviceNumber { major: 8, minor: 2 });
+        assert_eq!(written.unwrap(), Some(777));
+        let number = DeviceNumber { major: 8, minor: 1 };
+        assert_eq!(fake.kernel().sectors_written(number).unwrap(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_found_out_counts_as_in_use() {
+        let unreadable = |path: PathBuf| {
+            let _ = std::fs::remove_dir_all(&path);
+            let _ = std::fs::remove_file(&path);
+            // A link to itself.
+            symlink(&path, &path).unwrap();
+        };
+        for (number, path) in [
+            "proc/self/mountinfo",
+            "proc/swaps",
+            "proc/locks",
+            "sys/block",
+            "sys/dev/block",
+            "sys/fs/btrfs",
+            "sys/devices/sda/sda2/partition",
+            "sys/devices/sda/sda2/ro",
+            "sys/devices/sda/sda2/holders",
+            "sys/devices/dm-0/ro",
+            "sys/devices/dm-0/dm/name",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let fake = FakeKernel::new(&format!("unknown-{number}"), "");
+            std::fs::create_dir_all(fake.0.join("sys/fs")).unwrap();
+            // Nothing else keeps it in use.
+            std::fs::write(fake.0.join("sys/devices/dm-0/ro"), "1\n").unwrap();
+            assert_eq!(fake.writer(8, 2), None, "{path}");
+            unreadable(fake.0.join(path));
+            let said = fake.writer(8, 2).unwrap_or_default();
+            assert!(said.starts_with("perhaps in use: cannot read "), "{path}: {said}");
+            assert!(fake.users(8, 2).anybody().is_some(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_at_all_is_no_user() {
+        let fake = FakeKernel::new("absent", "");
+        assert!(!fake.0.join("proc/swaps").exists() && !fake.0.join("sys/fs").exists());
+        assert_eq!(fake.writer(8, 1), None);
+        let absent = [
+            ("proc/version", "proc/swaps"),
+            ("sys/block", "sys/block"),
+            ("sys/dev", "sys/dev/block"),
+        ];
+        for (gone, missing) in absent {
+            let fake = FakeKernel::new("absent-all", "");
+            let path = fake.0.join(gone);
+            if path.is_dir() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+            assert!(!fake.0.join(missing).exists());
+            assert!(fake.writer(8, 1).is_some(), "{gone}");
+        }
     }
 }

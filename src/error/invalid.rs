@@ -327,6 +327,12 @@ pub enum InUse {
         /// The loop device that is busy, where it is not what was asked about.
         device: Option<String>,
     },
+    /// The kernel cannot be asked.
+    #[error("perhaps in use: {why}")]
+    Unknown {
+        /// What was tried, and what the system said.
+        why: String,
+    },
 }
 
 fn through(device: Option<&String>) -> String {

@@ -14,7 +14,7 @@ use super::layer::{Layer, RawLayer};
 use super::windows::Windows;
 use crate::devices::FileId;
 use crate::error::{Error, Invalid, Result, Role, Unsupported};
-use crate::source::{self, FileSource, Open, Part};
+use crate::source::{self, FileSource, Open};
 
 /// How many backing files are followed, one behind the other.
 const MAX_DEPTH: usize = 64;
@@ -119,7 +119,7 @@ impl Disk {
                 .add_backing(&backing)
                 .map_err(|error| error.elsewhere(&backing.path))?;
         }
-        let disk = Self::new(opener.layers)?;
+        let disk = Self::new(opener.layers);
         match disk.in_use() {
             Some((at, writer)) if !access.force => {
                 let error = Error::from(Invalid::SourceInUse(writer.clone()));
@@ -242,8 +242,11 @@ fn resolved(image: &Path, name: &OsStr) -> Result<PathBuf> {
 }
 
 fn open_raw(path: &Path, force: bool) -> Result<Option<FileSource>> {
-    let part = Part::default();
-    match source::open(path, Open { part, force }) {
+    let open = Open {
+        force,
+        ..Open::default()
+    };
+    match source::open(path, open) {
         Ok(source) => Ok(Some(source)),
         // Nothing is nothing to image, but may well be nothing to stand on.
         Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(None),

@@ -8,8 +8,8 @@ use super::decompress::Decoders;
 use super::gaps::Gaps;
 use super::layer::Layer;
 use super::{HostFile, Image, Remark, Run};
-use crate::devices::{Kernel, Subject};
-use crate::error::{Action, Corrupt, Error, InUse, Result};
+use crate::devices::{Kernel, Subject, Unwritten};
+use crate::error::{Corrupt, Error, InUse, Result};
 use crate::format::geometry::ClusterSize;
 use crate::format::mapping::{Mapping, Stream};
 use crate::source::{Change, FileSource, Kind, Source};
@@ -26,6 +26,8 @@ pub struct Disk {
     size: u64,
     /// Which of its files somebody might write to meanwhile, if it was opened in spite of that.
     writer: Option<(PathBuf, InUse)>,
+    /// What was written to them earlier, and is not on the disk.
+    unwritten: Option<Unwritten>,
     gaps: Gaps,
     decoders: Decoders,
     /// The compressed cluster of which a part was read last.
@@ -66,36 +68,52 @@ impl DiskRun {
 
 impl Disk {
     /// A disk of at least one file.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the system does not tell who uses it.
-    pub(super) fn new(layers: Vec<Box<dyn Layer>>) -> Result<Self> {
+    pub(super) fn new(layers: Vec<Box<dyn Layer>>) -> Self {
         let mut disk = Self {
             size: layers.first().map_or(0, |layer| layer.size()),
             gaps: Gaps::new(layers.len()),
             layers,
             writer: None,
+            unwritten: None,
             decoders: Decoders::default(),
             last: Mutex::default(),
         };
-        disk.writer = disk.find_writer()?;
-        Ok(disk)
+        disk.writer = disk.find_writer();
+        disk
     }
 
-    fn find_writer(&self) -> Result<Option<(PathBuf, InUse)>> {
+    fn find_writer(&self) -> Option<(PathBuf, InUse)> {
         let kernel = Kernel::running();
         for file in self.host_files() {
-            let users = kernel.users(file.subject());
-            let users = users.map_err(|error| Error::source_io(Action::FindUse, error))?;
-            if let Some(writer) = users.writer() {
-                return Ok(Some((file.path().to_owned(), writer)));
+            if let Some(writer) = kernel.users(file.subject()).writer() {
+                return Some((file.path().to_owned(), writer));
             }
         }
         // Which was asked when that was opened, and is known only if it was opened all the same.
         let writer = self.raw().and_then(Source::writer).cloned();
         let last = self.paths().last().map(Path::to_owned).unwrap_or_default();
-        Ok(writer.map(|writer| (last, writer)))
+        writer.map(|writer| (last, writer))
+    }
+
+    /// Sees to it that every write to its files from now on shows as a change: what others wrote earlier is brought
+    /// to the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system cannot tell.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        let mut unwritten = None;
+        for file in self.host_files() {
+            let settled = file.settle().map_err(|error| error.elsewhere(file.path()))?;
+            unwritten = unwritten.or(settled);
+        }
+        self.unwritten = unwritten.or_else(|| self.raw()?.unwritten().cloned());
+        Ok(())
+    }
+
+    /// What others wrote to its files earlier, and could not be brought to the disk.
+    pub fn unwritten(&self) -> Option<&Unwritten> {
+        self.unwritten.as_ref()
     }
 
     /// Which of its files somebody might write to meanwhile, if it was opened in spite of that.

@@ -5,12 +5,13 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::SeekFrom;
 
-use crate::devices::{FileId, Subject};
+use crate::devices::{FileId, Kernel, Subject, Unwritten};
 use crate::error::{Action, Corrupt, Error, Invalid, Result};
-use crate::source::{Change, State};
+use crate::source::{self, Change, State, Watch};
 use crate::units::{HostOffset, SECTOR, to_u64};
 
 /// A regular file or a block device that holds an image, or the clusters of one.
@@ -22,8 +23,10 @@ pub struct HostFile {
     id: FileId,
     /// In bytes.
     length: u64,
-    /// Its state when it was opened.
-    before: State,
+    /// Of writes since it was opened.
+    watch: Watch,
+    /// Of writes since every one of them was going to show.
+    settled: OnceLock<Watch>,
 }
 
 impl HostFile {
@@ -57,7 +60,8 @@ impl HostFile {
             subject,
             id: FileId::of(&metadata),
             length,
-            before,
+            watch: Watch::loose(before),
+            settled: OnceLock::new(),
         })
     }
 
@@ -105,15 +109,40 @@ impl HostFile {
         Some(start..end)
     }
 
-    /// How it was seen to change since it was opened.
+    /// Sees to it that every write from now on shows as a change: what others wrote earlier is brought to the disk.
+    /// What could not be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system cannot tell.
+    pub(crate) fn settle(&self) -> Result<Option<Unwritten>> {
+        let kernel = Kernel::running();
+        let users = kernel.users(self.subject);
+        let (before, mut unwritten) = (*self.watch.before(), None);
+        let look = || State::of(&self.file, self.subject);
+        let settled = source::settle(before, look, || {
+            let flushed = source::flush_all(&kernel, &users, &self.path, &self.file);
+            unwritten = unwritten.take().or(flushed.err());
+        });
+        let mut settled = settled.map_err(|error| Error::source_io(Action::Examine, error))?;
+        // Something of it has been read already.
+        if settled.file() != before.file() {
+            settled = before;
+        }
+        let watch = || Watch::tight(settled, &self.file, self.subject);
+        self.settled.get_or_init(watch);
+        Ok(unwritten)
+    }
+
+    /// How it was seen to change since it was opened, or settled.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if the system cannot tell.
     pub fn change(&self) -> Result<Option<Change>> {
-        let after =
-            State::of(&self.file, self.subject).map_err(|error| Error::source_io(Action::Examine, error))?;
-        Ok(Change::between(self.before, after))
+        let watch = self.settled.get().unwrap_or(&self.watch);
+        let change = watch.change(&self.file, self.subject);
+        change.map_err(|error| Error::source_io(Action::Examine, error))
     }
 
     /// Whether all of a range lies within it.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::allocation::Flaw;
+use crate::devices::Unwritten;
 use crate::error::{Error, Side};
 use crate::image::Remark;
 
@@ -68,6 +69,9 @@ pub enum Warning {
         /// The file.
         path: PathBuf,
     },
+    /// What others wrote to the image earlier could not be brought to the disk.
+    #[error("what was written to it earlier is not on the disk, and may not have been read: {0}")]
+    Unwritten(Unwritten),
     /// The target does not belong to the owner of the file it replaced.
     #[error("could not be given the owner of the file it replaced")]
     OwnerNotKept,
@@ -91,7 +95,8 @@ impl Warning {
             | Self::Unreadable { .. }
             | Self::Bad { .. }
             | Self::Table(_)
-            | Self::ChangedMeanwhile { .. } => Side::Source,
+            | Self::ChangedMeanwhile { .. }
+            | Self::Unwritten(_) => Side::Source,
             Self::TableOutOfReach(_)
             | Self::SectorSize { .. }
             | Self::OwnerNotKept
@@ -114,6 +119,7 @@ impl Warning {
             | Self::ChangedMeanwhile { .. }
             | Self::TableOutOfReach(_)
             | Self::SectorSize { .. }
+            | Self::Unwritten(_)
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
             Self::Image {

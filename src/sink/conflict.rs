@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::devices::{DeviceNumber, FileId, Kernel, Subject};
-use crate::error::{Action, Error, Invalid, Result, SameAs};
+use crate::error::{Error, InUse, Invalid, Result, SameAs};
 
 /// A file that is read: the image, or one that it needs.
 struct Reading<'a> {
@@ -40,15 +40,23 @@ fn readings(read: &[PathBuf]) -> impl Iterator<Item = Reading<'_>> {
 /// Refuses to overwrite a device that anything of `read`, the image first, is or lies on.
 pub(super) fn refuse_device(number: DeviceNumber, read: &[PathBuf]) -> Result<()> {
     let kernel = Kernel::running();
-    let layers = kernel.layers(Subject::Device(number));
-    let below = kernel.foundation_of_device(number).map_err(find)?;
+    let layers = kernel
+        .layers(Subject::Device(number))
+        .map_err(|error| unknown(&error))?;
+    let below = kernel
+        .foundation_of_device(number)
+        .map_err(|error| unknown(&error))?;
     for reading in readings(read) {
         let foundation = match reading.subject {
             Subject::File(file) if below.contains(file) => return Err(reading.same(SameAs::LoopOver)),
-            Subject::File(_) => kernel.foundation_of_filesystem(reading.path).map_err(find)?,
+            Subject::File(_) => kernel
+                .foundation_of_filesystem(reading.path)
+                .map_err(|error| unknown(&error))?,
             // A partition is part of its disk, and the other way round.
             Subject::Device(device) if below.includes(device) => return Err(reading.same(SameAs::Device)),
-            Subject::Device(device) => kernel.foundation_of_device(device).map_err(find)?,
+            Subject::Device(device) => kernel
+                .foundation_of_device(device)
+                .map_err(|error| unknown(&error))?,
         };
         if foundation.stands_on(&layers) {
             return Err(match reading.subject {
@@ -72,13 +80,17 @@ pub(super) fn refuse_file(file: FileId, read: &[PathBuf]) -> Result<()> {
             Subject::File(id) if id == file => return Err(reading.same(SameAs::File)),
             Subject::File(_) => {}
             Subject::Device(device) => {
-                if kernel.foundation_of_device(device).map_err(find)?.contains(file) {
+                if kernel
+                    .foundation_of_device(device)
+                    .map_err(|error| unknown(&error))?
+                    .contains(file)
+                {
                     return Err(reading.same(SameAs::BehindLoop));
                 }
             }
         }
     }
-    let users = kernel.users(Subject::File(file)).map_err(find)?;
+    let users = kernel.users(Subject::File(file));
     if let Some(user) = users.anybody() {
         return Err(Invalid::TargetInUse(user).into());
     }
@@ -96,10 +108,10 @@ pub(super) fn refuse_directory(directory: &Path, read: &[PathBuf]) -> Result<()>
         let Subject::Device(_) = reading.subject else {
             continue;
         };
-        let layers = kernel.layers(reading.subject);
+        let layers = kernel.layers(reading.subject).map_err(|error| unknown(&error))?;
         if kernel
             .foundation_of_filesystem(directory)
-            .map_err(find)?
+            .map_err(|error| unknown(&error))?
             .stands_on(&layers)
         {
             return Err(Invalid::TargetOnSource.into());
@@ -108,6 +120,19 @@ pub(super) fn refuse_directory(directory: &Path, read: &[PathBuf]) -> Result<()>
     Ok(())
 }
 
-fn find(error: io::Error) -> Error {
-    Error::target_io(Action::FindUse, error)
+/// What cannot be found out of a target keeps it from being written, as any use of it does.
+pub(super) fn unknown(error: &io::Error) -> Error {
+    let why = error.to_string();
+    Invalid::TargetInUse(InUse::Unknown { why }).into()
+}
+
+/// The same result; but with `force`, what cannot be found out is no refusal, and is kept in `unknown`.
+pub(super) fn forced(result: Result<()>, force: bool, unknown: &mut Option<InUse>) -> Result<()> {
+    match result {
+        Err(Error::Invalid(Invalid::TargetInUse(in_use @ InUse::Unknown { .. }))) if force => {
+            unknown.get_or_insert(in_use);
+            Ok(())
+        }
+        result => result,
+    }
 }

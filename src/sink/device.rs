@@ -1,6 +1,7 @@
 //! A disk on a block device, which is written in place.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use super::writeback::Writeback;
 use super::{Cleanup, DiskSink, Kept, Published, Unpublished};
 use crate::devices::usage::Users;
-use crate::devices::{DeviceNumber, Kernel, Subject, claim};
+use crate::devices::{DeviceNumber, Kernel, Subject, claim, flush};
 use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::units::{GuestOffset, length, to_u64, to_usize};
 
@@ -52,14 +53,13 @@ impl DeviceTarget {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if anybody uses it, even if only for reading, or nobody may write to it.
+    /// - [`Error::Invalid`] if anybody uses it, even if only for reading, or that cannot be found out, or nobody may
+    ///   write to it.
     /// - [`Error::Io`] if it cannot be opened or examined.
     pub fn resolve(path: &Path, number: DeviceNumber) -> Result<Self> {
         let failed = |error: Errno| Error::target_io(Action::Open, error);
         let kernel = Kernel::running();
-        let users = kernel
-            .users(Subject::Device(number))
-            .map_err(|error| Error::target_io(Action::FindUse, error))?;
+        let users = kernel.users(Subject::Device(number));
         if let Some(user) = users.anybody() {
             return Err(Invalid::TargetInUse(user).into());
         }
@@ -100,13 +100,14 @@ impl DeviceTarget {
     /// # Errors
     ///
     /// - [`Error::Invalid`] if somebody uses it by now.
-    /// - [`Error::Io`] if it cannot be opened.
+    /// - [`Error::Io`] if it cannot be opened, or what others wrote earlier cannot be brought to the disk.
     pub fn open(self, cleanup: Cleanup, sync: bool) -> Result<DeviceSink> {
         // The kernel lets a device be held once: whoever comes between the two calls makes the second one fail.
         drop(self.own);
         let file = open_exclusively(&self.path, OFlags::RDWR, self.number)?;
         // Or what others wrote earlier, through devices that show the same bytes, would come on top.
-        claim::settle(&Kernel::running(), &self.users, &self.path);
+        flush::flush(&Kernel::running(), &self.users, &self.path)
+            .map_err(|unwritten| Error::target_io(Action::Settle, io::Error::other(unwritten)))?;
         let block_size = rustix::fs::ioctl_blksszget(&file)
             .map_or(PAGE, u64::from)
             .max(PAGE);

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use super::conflict::{forced, unknown};
 use super::{Cleanup, FileSink, ImageSink, Place, StdoutSink, Target, stdout};
 use crate::devices::{FileId, Kernel, Subject, own_path};
-use crate::error::{Action, Error, Invalid, Result, SameAs};
+use crate::error::{Action, Error, InUse, Invalid, Result, SameAs};
 
 /// A place where an image can be put.
 #[derive(Debug)]
@@ -20,26 +21,51 @@ pub enum Outlet {
     Stdout,
 }
 
+/// What is not to be overwritten.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Leave alone what exists.
+    pub no_clobber: bool,
+    /// Go on if it cannot be found out whether it is in use, or lies on a source.
+    pub force: bool,
+}
+
+/// A place that was found good.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Where it is.
+    pub outlet: Outlet,
+    /// With [force](Rules::force): why it may be in use, or lie on a source, after all.
+    pub unknown: Option<InUse>,
+}
+
 impl Outlet {
     /// Finds out what is there, and refuses what must not be overwritten while `sources` are read. Changes nothing.
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if it is no place for an image, is the source, or lies on it.
-    /// - [`Error::Io`] if the system refuses to tell, or to let it be written to.
-    pub fn resolve(place: &Place, no_clobber: bool, sources: &[Subject]) -> Result<Self> {
+    /// - [`Error::Invalid`] if it is no place for an image, is the source, or lies on it; or, unless forced, if that
+    ///   cannot be found out.
+    /// - [`Error::Io`] if the system refuses to let it be written to.
+    pub fn resolve(place: &Place, rules: Rules, sources: &[Subject]) -> Result<Resolved> {
+        let mut unknown = None;
         let path = match place {
-            Place::Stdout => return for_stream(sources),
+            Place::Stdout => {
+                let outlet = for_stream(rules, sources, &mut unknown)?;
+                return Ok(Resolved { outlet, unknown });
+            }
             Place::Path(path) => path,
         };
-        let target = Target::resolve(path, no_clobber)?;
+        let target = Target::resolve(path, rules.no_clobber)?;
         for source in sources {
-            refuse_own_source(*source, target.file_id(), target.directory())?;
+            let refused = refuse_own_source(*source, target.file_id(), target.directory());
+            forced(refused, rules.force, &mut unknown)?;
         }
         if let Some(file) = target.file_id() {
-            refuse_guest(file)?;
+            forced(refuse_guest(file), rules.force, &mut unknown)?;
         }
-        Ok(Self::File(target))
+        let outlet = Self::File(target);
+        Ok(Resolved { outlet, unknown })
     }
 
     /// Begins to write. A stream is incomplete from the first write on until the sink is published, and `cleanup`
@@ -72,14 +98,13 @@ impl Outlet {
 /// Refuses to replace what a virtual machine has: it would go on with the old file, which nobody sees any more.
 fn refuse_guest(file: FileId) -> Result<()> {
     let users = Kernel::running().users(Subject::File(file));
-    let users = users.map_err(|error| Error::target_io(Action::FindUse, error))?;
-    match users.guest() {
+    match users.guest().or_else(|| users.unknown()) {
         Some(guest) => Err(Invalid::TargetInUse(guest).into()),
         None => Ok(()),
     }
 }
 
-fn for_stream(sources: &[Subject]) -> Result<Outlet> {
+fn for_stream(rules: Rules, sources: &[Subject], unknown: &mut Option<InUse>) -> Result<Outlet> {
     let file = |source: &Subject| match source {
         Subject::File(file) => Some(*file),
         Subject::Device(_) => None,
@@ -89,7 +114,8 @@ fn for_stream(sources: &[Subject]) -> Result<Outlet> {
         let metadata = file.metadata();
         let metadata = metadata.map_err(|error| Error::target_io(Action::Examine, error))?;
         for source in sources {
-            refuse_own_source(*source, Some(FileId::of(&metadata)), &own_path(&file))?;
+            let refused = refuse_own_source(*source, Some(FileId::of(&metadata)), &own_path(&file));
+            forced(refused, rules.force, unknown)?;
         }
         let before = begins_at(&file, &metadata).map_err(|error| Error::target_io(Action::Examine, error))?;
         if before > 0 {
@@ -111,7 +137,6 @@ fn begins_at(file: &File, metadata: &Metadata) -> io::Result<u64> {
 /// An image must be neither the source nor written to what is being read. `place` is in the filesystem that takes
 /// it.
 fn refuse_own_source(source: Subject, image: Option<FileId>, place: &Path) -> Result<()> {
-    let failed = |error| Error::target_io(Action::FindUse, error);
     let kernel = Kernel::running();
     if let Some(file) = image {
         if source == Subject::File(file) {
@@ -120,18 +145,18 @@ fn refuse_own_source(source: Subject, image: Option<FileId>, place: &Path) -> Re
         if let Subject::Device(number) = source
             && kernel
                 .foundation_of_device(number)
-                .map_err(failed)?
+                .map_err(|error| unknown(&error))?
                 .contains(file)
         {
             return Err(Invalid::TargetIsSource(SameAs::BehindLoop).into());
         }
     }
-    let layers = kernel.layers(source);
+    let layers = kernel.layers(source).map_err(|error| unknown(&error))?;
     // A file that no loop device has is no part of any device.
     let is_on_source = !layers.all.is_empty()
         && kernel
             .foundation_of_filesystem(place)
-            .map_err(failed)?
+            .map_err(|error| unknown(&error))?
             .stands_on(&layers);
     if is_on_source {
         Err(Invalid::TargetOnSource.into())

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::{Change, Kind, Source, State};
-use crate::devices::{Kernel, Subject, own_path};
+use super::{Change, Kind, Source, Watch};
+use crate::devices::{Kernel, Subject, Unwritten, own_path};
 use crate::error::{Action, Corrupt, Error, InUse, Result};
 use crate::units::{SECTOR, to_u64, to_usize};
 
@@ -28,24 +28,25 @@ pub struct FileSource {
     length: u64,
     sector_size: u64,
     watch: Watch,
+    guard: Guard,
     /// The same file opened with `O_DIRECT`, if that works, once it is needed.
     direct: OnceLock<Option<File>>,
 }
 
 /// What is known about who else might use a source.
 #[derive(Debug)]
-pub(super) struct Watch {
-    /// Its state when it was opened.
-    pub(super) before: State,
+pub(super) struct Guard {
     /// Who might write to it while it is read, if it was opened in spite of that.
     pub(super) writer: Option<InUse>,
     /// What keeps others from mounting it meanwhile.
     pub(super) held: Vec<File>,
+    /// What was written earlier, and is not on the disk.
+    pub(super) unwritten: Option<Unwritten>,
 }
 
 impl FileSource {
     /// A part that is known to lie within the file.
-    pub(super) fn new(file: File, subject: Subject, part: Range<u64>, watch: Watch) -> Self {
+    pub(super) fn new(file: File, subject: Subject, part: Range<u64>, watch: Watch, guard: Guard) -> Self {
         // Only devices have a sector size; a file's neighbour bytes fail with it by the page at worst.
         let sector_size = match subject {
             Subject::Device(_) => rustix::fs::ioctl_blksszget(&file)
@@ -61,23 +62,29 @@ impl FileSource {
             length,
             sector_size,
             watch,
+            guard,
             direct: OnceLock::new(),
         }
     }
 
     /// Whether others are kept from mounting it, or what shows its bytes, until it is closed.
     pub fn is_claimed(&self) -> bool {
-        !self.watch.held.is_empty()
+        !self.guard.held.is_empty()
     }
 
     /// Keeps nobody from mounting it any more.
     pub fn release(&mut self) {
-        self.watch.held.clear();
+        self.guard.held.clear();
     }
 
     /// The file or device it is.
     pub fn subject(&self) -> Subject {
         self.subject
+    }
+
+    /// What others wrote earlier, and could not be brought to the disk: what is read there may be older.
+    pub fn unwritten(&self) -> Option<&Unwritten> {
+        self.guard.unwritten.as_ref()
     }
 
     /// How it was seen to change since it was opened.
@@ -87,18 +94,15 @@ impl FileSource {
     /// - [`Error::Corrupt`] if it is smaller: what was behind the end may have been taken for a hole.
     /// - [`Error::Io`] if the system cannot tell.
     pub fn change(&self) -> Result<Option<Change>> {
-        let after =
-            State::of(&self.file, self.subject).map_err(|error| Error::source_io(Action::Examine, error))?;
-        if let (State::File(before), State::File(after)) = (self.watch.before, after)
-            && after.size < before.size
-        {
-            return Err(Corrupt::Shrank {
-                end: after.size,
-                expected: before.size,
+        let change = self.watch.change(&self.file, self.subject);
+        match change.map_err(|error| Error::source_io(Action::Examine, error))? {
+            Some(Change::Size { before, after }) if after < before => Err(Corrupt::Shrank {
+                end: after,
+                expected: before,
             }
-            .into());
+            .into()),
+            change => Ok(change),
         }
-        Ok(Change::between(self.watch.before, after))
     }
 
     fn direct(&self) -> Option<&File> {
@@ -177,7 +181,7 @@ impl Source for FileSource {
     }
 
     fn writer(&self) -> Option<&InUse> {
-        self.watch.writer.as_ref()
+        self.guard.writer.as_ref()
     }
 
     fn is_present(&self) -> bool {

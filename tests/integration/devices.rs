@@ -207,7 +207,7 @@ fn force_images_what_is_mounted_and_warns() {
         let says = format!("warning: the source is mounted read-write on {}", mounted.point());
         for source in mounted.sources() {
             let run = mounted.dir.run(&format!("--force {source} image.qcow2"));
-            run.exits(0).says(&format!("mkqcow2: {source}: {says}"));
+            run.exits(3).says(&format!("mkqcow2: {source}: {says}"));
             mounted.is_imaged_right();
         }
     }
@@ -294,7 +294,9 @@ fn a_device_that_somebody_holds_exclusively_is_refused_unless_forced() {
         .says("pass --force)\n");
     assert_eq!(dir.names(), ["disk.raw"]);
 
-    dir.run(&format!("--force {}", of(disk.path()))).exits(0);
+    dir.run(&format!("--force {}", of(disk.path())))
+        .exits(3)
+        .says("imaged all the same");
     assert_equals(&file, &dir.join("image.qcow2"));
     drop(holder);
 }

@@ -10,6 +10,7 @@
 )]
 
 mod agreement;
+mod caches;
 mod check;
 mod checksums;
 mod compare;
@@ -46,6 +47,7 @@ mod stale;
 mod stdout;
 mod support;
 mod targets;
+mod unknown_use;
 mod unreadable;
 mod used_only;
 mod verify;

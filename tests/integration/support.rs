@@ -204,6 +204,8 @@ fn to_install(program: &str) -> &'static str {
         "mkfs.btrfs" | "btrfs" => "apt-get install btrfs-progs",
         "sfdisk" => "apt-get install fdisk",
         "sgdisk" => "apt-get install gdisk",
+        "strace" => "apt-get install strace",
+        "unshare" | "prlimit" => "apt-get install util-linux",
         "mandoc" => "apt-get install mandoc",
         "nbdkit" => "apt-get install nbdkit",
         "nbdfuse" => "apt-get install libnbd-bin",

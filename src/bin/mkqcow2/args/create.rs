@@ -244,6 +244,7 @@ impl Create {
                 length: self.length,
             },
             force: self.force,
+            plan_only: self.dry_run,
             on_read_error: match self.on_read_error {
                 OnReadErrorArg::Stop => OnReadError::Stop,
                 OnReadErrorArg::Zero => OnReadError::Zero,

@@ -221,5 +221,8 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
         InUse::Held { .. } => "deactivate that, or compare a snapshot; --force compares A or B all the same",
         InUse::Guest { .. } => "shut the virtual machine down; --force compares A or B all the same",
         InUse::Busy { .. } => "lsblk may tell by whom; --force compares A or B all the same",
+        InUse::Unknown { .. } => {
+            "/proc and /sys must be mounted and readable; --force compares A or B all the same"
+        }
     })
 }

@@ -18,10 +18,16 @@ use mkqcow2::{Error, Plan, Report, Warning};
 /// What an image is called that was begun and not completed.
 pub(crate) const INCOMPLETE: &str = "is incomplete: what was written is no image";
 
+/// What can be done if it cannot be found out whether something is in use.
+const UNKNOWN: &str = "/proc and /sys must be mounted and readable; or pass --force";
+
 /// Of a dry run.
 pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
     for warning in plan.warnings() {
-        say_of(&args.source, &format!("warning: {warning}"));
+        say_of(
+            args.path(warning.side()),
+            &format!("warning: {}", planned(plan, &warning)),
+        );
     }
     let is_told = if args.json.json {
         print(|out| json::plan(out, args, plan))
@@ -37,6 +43,20 @@ pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// A warning before a run, and what that would take.
+fn planned(plan: &Plan<'_>, warning: &Warning) -> String {
+    let is_use = matches!(
+        warning,
+        Warning::SourceInUse(_) | Warning::ImageInUse(_) | Warning::TargetPerhapsInUse(_)
+    );
+    let more = if is_use && plan.needs_force {
+        " (the run itself needs --force)"
+    } else {
+        ""
+    };
+    format!("{}{more}", warning.planned())
 }
 
 /// Why a piece of the source is in use, or free.
@@ -122,7 +142,9 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
             InUse::Guest { .. } => "shut the virtual machine down, image a snapshot, or pass --force",
             InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
+            InUse::Unknown { .. } => UNKNOWN,
         }),
+        Error::Invalid(Invalid::TargetInUse(InUse::Unknown { .. })) => Some(UNKNOWN),
         Error::Invalid(Invalid::LooksLikeImage(format)) => Some(of_image(format)),
         Error::Io { .. }
         | Error::Corrupt(_)

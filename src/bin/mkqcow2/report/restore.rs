@@ -108,6 +108,9 @@ fn is_of_a_part(corrupt: &Corrupt) -> bool {
     }
 }
 
+/// What can be done if it cannot be found out whether something is in use.
+const UNKNOWN: &str = "/proc and /sys must be mounted and readable";
+
 fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
     if let Invalid::Unrecorded(_) = invalid {
         Some("restore without --used-only: what is not in the image becomes zeros then")
@@ -118,7 +121,10 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
             InUse::Held { .. } => "deactivate that first",
             InUse::Guest { .. } => "shut the virtual machine down",
             InUse::Busy { .. } => "lsblk may tell by whom",
+            InUse::Unknown { .. } => UNKNOWN,
         })
+    } else if let Invalid::SourceInUse(InUse::Unknown { .. }) = invalid {
+        Some(UNKNOWN)
     } else if let Invalid::TargetBehindLoop { .. } = invalid {
         Some("detach that with losetup -d first, or restore to it")
     } else if let Invalid::TargetSectorSize { .. } = invalid {

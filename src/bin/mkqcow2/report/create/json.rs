@@ -68,7 +68,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "room-needed": plan.room_needed,
         "free-space": plan.free_space,
         "in-use": plan.in_use.map(ToString::to_string),
-        "warnings": words(&plan.warnings()),
+        "warnings": plan.warnings().iter().map(|warning| super::planned(plan, warning)).collect::<Vec<_>>(),
         "regions": regions::objects(&plan.allocation.regions, &plan.allocation.flaws),
     });
     let object = console::json(&object);
