@@ -24,7 +24,7 @@ use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{FirstPass, Kept, Outlet, Place, Published, Resolved, Rules, Sink};
+use crate::sink::{FirstPass, Kept, Memory, Outlet, Place, Published, Resolved, Rules, Sink, name_scratch};
 use crate::units::{self, to_usize};
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
@@ -42,6 +42,7 @@ pub struct Imaging {
     outlet: Outlet,
     /// Why the image may lie on the source after all, or be in use.
     unknown: Option<InUse>,
+    memory: Option<Memory>,
     allocation: Allocation,
     /// What an image that is the source records as unreadable, in bytes of the disk.
     lost_before: Vec<Range<u64>>,
@@ -70,6 +71,7 @@ impl Imaging {
             force: options.force || options.plan_only,
         };
         let Resolved { outlet, unknown } = Outlet::resolve(&image, rules, &origin.subjects())?;
+        let memory = outlet.memory()?;
         let source = origin.source();
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
@@ -85,6 +87,7 @@ impl Imaging {
             origin,
             outlet,
             unknown,
+            memory,
             allocation,
             lost_before,
             sector_size,
@@ -111,6 +114,7 @@ impl Imaging {
             is_exact: self.way() == Way::Streamed,
             room_needed: self.design.room_needed(),
             free_space: self.outlet.free_space(),
+            memory: self.memory,
             in_use: self.origin.source().writer(),
             target_in_use: self.unknown.as_ref(),
             needs_force: !self.options.force,
@@ -150,8 +154,8 @@ impl Imaging {
         };
         let (copied, written) = match way {
             Way::Packed => copying.packed(Phase::Copying, &mut sink)?,
-            Way::Streamed => copying.streamed(&mut sink)?,
-            Way::TwoPass => copying.two_pass(&mut sink)?,
+            Way::Streamed => copying.streamed(&mut sink).map_err(name_scratch)?,
+            Way::TwoPass => copying.two_pass(&mut sink).map_err(name_scratch)?,
         };
         progress.begin(Phase::Syncing, 0);
         sink.sync()?;
@@ -173,6 +177,7 @@ impl Imaging {
             Published::Perhaps(error) => warnings.push(Warning::NotDurable(error)),
             Published::Elsewhere => warnings.push(Warning::Elsewhere),
         }
+        warnings.extend(self.options.cleanup.remains().map(Warning::Remains));
         Ok(Report {
             size: self.design.geometry.size(),
             data: self.allocation.bytes(State::Data),

@@ -6,6 +6,7 @@
 pub(crate) mod claim;
 pub(crate) mod flush;
 mod kernel_files;
+mod listing;
 mod locks;
 pub mod mounts;
 mod processes;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 pub use flush::Unwritten;
+pub(crate) use listing::names;
 use mounts::Mount;
 pub use sysfs::{Layer, Layers};
 

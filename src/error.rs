@@ -54,7 +54,8 @@ pub enum Error {
     /// What was written to the target is not what is read there.
     #[error("what is read back is not what was written (guest {:#x} to {:#x})", .0.start, .0.end)]
     ReadBack(Range<u64>),
-    /// It is about a file that is read besides the first: a backing file, a data file, the second of two disks.
+    /// It is about another file: one that is read besides the first, such as a backing file, a data file or the second of
+    /// two disks, or the directory for temporary files.
     #[error("in {}", path.display())]
     Elsewhere {
         /// Its path.
@@ -86,6 +87,9 @@ pub enum Action {
     /// Looking whether the directory of the image can take one.
     #[error("write to its directory")]
     UseDirectory,
+    /// Looking for what earlier runs have left in the directory of the image.
+    #[error("list its directory")]
+    ListDirectory,
     /// Creating a file in the directory of the image.
     #[error("create a file in its directory")]
     Create,
@@ -105,6 +109,9 @@ pub enum Action {
     /// Bringing it to stable storage.
     #[error("sync")]
     Sync,
+    /// Closing it, which is when some filesystems tell that they could not write.
+    #[error("close")]
+    Close,
     /// Giving the finished file its name.
     #[error("give the finished file its name")]
     Publish,

@@ -23,7 +23,7 @@ use crate::image::{Checksums, Disk, Format, Freshness, Image, Record};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
-use crate::sink::{Demand, Destination, DiskSink, Kept, Place, Published};
+use crate::sink::{Demand, Destination, DiskSink, Kept, Memory, Place, Published};
 use crate::source::FileState;
 use crate::units::{GuestOffset, length, to_usize};
 use fill::{Filled, Filler, Piece, note, slice};
@@ -45,6 +45,7 @@ const MAX_BAD: usize = 1 << 16;
 pub struct Restoring {
     origin: Origin,
     destination: Destination,
+    memory: Option<Memory>,
     begun: Instant,
 }
 
@@ -95,6 +96,7 @@ impl Restoring {
             sector_size_of(&disk),
             options.force,
         )?;
+        let memory = destination.memory()?;
         let before = read.into_iter().map(|path| (state_of(&path), path));
         let origin = Origin {
             disk,
@@ -106,6 +108,7 @@ impl Restoring {
         Ok(Self {
             origin,
             destination,
+            memory,
             begun,
         })
     }
@@ -120,6 +123,7 @@ impl Restoring {
         let (mut data, mut zeros, mut unallocated) = (0_u64, 0_u64, 0_u64);
         let (disk, mut at) = (&self.origin.disk, 0);
         let mut warnings = self.origin.remarks()?;
+        warnings.extend(self.memory.map(Warning::InMemory));
         while at < disk.size() {
             let run = disk.run_at(GuestOffset(at), u64::MAX)?;
             if run.length == 0 {
@@ -171,11 +175,13 @@ impl Restoring {
         let Self {
             mut origin,
             destination,
+            memory,
             begun,
         } = self;
         origin.disk.settle()?;
         let (disk, options) = (&origin.disk, &origin.options);
         let mut warnings = origin.remarks()?;
+        warnings.extend(memory.map(Warning::InMemory));
         let checksums = origin.checksums(&mut warnings)?;
         let pool = pipeline::readers(options.threads)?;
         let run = Run {
@@ -205,6 +211,7 @@ impl Restoring {
             Published::Perhaps(error) => warnings.push(Warning::NotDurable(error)),
             Published::Elsewhere => warnings.push(Warning::Elsewhere),
         }
+        warnings.extend(options.cleanup.remains().map(Warning::Remains));
         Ok(Report {
             size: disk.size(),
             data: copied.data,

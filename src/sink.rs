@@ -1,10 +1,12 @@
 //! Where an image goes, or a disk.
 
 mod cleanup;
+mod close;
 mod conflict;
 mod destination;
 mod device;
 mod file;
+mod ground;
 mod outlet;
 mod room;
 mod stdout;
@@ -17,12 +19,15 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::ops::Range;
 
-pub use cleanup::{Cleanup, Left};
+pub use cleanup::{Cleanup, Left, Remains};
+pub use close::close_once;
 pub use destination::{Demand, Destination, Place};
 pub use device::{DeviceSink, DeviceTarget};
 pub use file::{FileSink, Kept, Published};
+pub use ground::Memory;
 pub use outlet::{Outlet, Resolved, Rules};
-pub use stdout::StdoutSink;
+pub(crate) use stdout::name_scratch;
+pub use stdout::{StdoutSink, was_closed};
 pub use target::Target;
 pub use two_pass::{FirstPass, SecondPass};
 
@@ -169,6 +174,6 @@ impl Sink for MemorySink {
 
     fn scratch(&self) -> Result<File> {
         let directory = File::open(std::env::temp_dir()).unwrap();
-        temporary::scratch(&directory, "memory".as_ref())
+        temporary::scratch(&directory, "memory".as_ref(), &Cleanup::default())
     }
 }

@@ -10,6 +10,7 @@ use crate::devices::Unwritten;
 use crate::error::{InUse, Side};
 use crate::image::Remark;
 use crate::layout::Written;
+use crate::sink::{Memory, Remains};
 use crate::source::{Change, Kind};
 use crate::units::length;
 
@@ -76,6 +77,12 @@ pub enum Warning {
     /// The image does not belong to the owner of the one it replaced.
     #[error("the image could not be given the owner of the one it replaced")]
     OwnerNotKept,
+    /// The image lies in memory.
+    #[error("is in memory ({0}), and gone at the next boot")]
+    InMemory(Memory),
+    /// The image is in place, but a file with a temporary name could not be removed.
+    #[error("{path} {0}", path = .0.path().display())]
+    Remains(Remains),
     /// The new name may not survive a power failure.
     #[error("the image is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
@@ -98,9 +105,12 @@ impl Warning {
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. } => Side::Source,
-            Self::TargetPerhapsInUse(_) | Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => {
-                Side::Target
-            }
+            Self::TargetPerhapsInUse(_)
+            | Self::OwnerNotKept
+            | Self::InMemory(_)
+            | Self::Remains(_)
+            | Self::NotDurable(_)
+            | Self::Elsewhere => Side::Target,
         }
     }
 
@@ -126,7 +136,9 @@ impl Warning {
             | Self::PerhapsNoise
             | Self::CopiedWhole { .. }
             | Self::Table(_)
-            | Self::OwnerNotKept => false,
+            | Self::OwnerNotKept
+            | Self::InMemory(_)
+            | Self::Remains(_) => false,
             Self::SourceInUse(in_use) => match in_use {
                 // What they have not written yet is not in the image.
                 InUse::Mounted { .. } | InUse::Guest { .. } | InUse::Busy { .. } | InUse::Unknown { .. } => {
@@ -160,6 +172,8 @@ impl Warning {
             | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. }
             | Self::OwnerNotKept
+            | Self::InMemory(_)
+            | Self::Remains(_)
             | Self::NotDurable(_)
             | Self::Elsewhere => self.to_string(),
         }
@@ -210,6 +224,8 @@ pub struct Plan<'a> {
     pub room_needed: u64,
     /// How much room there is, in bytes, if that can be told.
     pub free_space: Option<u64>,
+    /// The filesystem that takes the image, if it is in memory.
+    pub memory: Option<Memory>,
     /// Who might write to the source meanwhile.
     pub in_use: Option<&'a InUse>,
     /// Why the image may be in use, or lie on the source, where that could not be found out.
@@ -249,6 +265,7 @@ impl Plan<'_> {
             .chain(remarks)
             .chain(flaws)
             .chain(doubts)
+            .chain(self.memory.map(Warning::InMemory))
             .collect()
     }
 }

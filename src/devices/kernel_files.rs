@@ -1,12 +1,12 @@
 //! Files of `/proc` and `/sys`: what is not there is told from what cannot be read.
 
-use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
+
+use super::names;
 
 /// The content of a file; `None` if there is no such file, or its device vanished.
 ///
@@ -86,17 +86,9 @@ pub(super) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
 ///
 /// As [`read`], and if it is not there.
 pub(super) fn entries_expected(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let failed = |error: Errno| unreadable(directory, &error.into());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = rustix::fs::open(directory, flags, Mode::empty()).and_then(Dir::new);
-    let mut paths = Vec::new();
-    for entry in open.map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            paths.push(directory.join(OsStr::from_bytes(name)));
-        }
-    }
+    let open = File::open(directory).and_then(|directory| names(&directory));
+    let paths = open.and_then(|names| names.map(|name| Ok(directory.join(name?))).collect());
+    let mut paths: Vec<_> = paths.map_err(|error| unreadable(directory, &error))?;
     paths.sort();
     Ok(paths)
 }

@@ -15,6 +15,8 @@ pub struct Mount {
     pub device: DeviceNumber,
     /// Where it is mounted.
     pub point: PathBuf,
+    /// The type of the filesystem.
+    pub kind: OsString,
     /// What the filesystem says it is made of: often the path of a device.
     pub source: PathBuf,
     /// Whether the filesystem may be written to, through this or any other mount of it.
@@ -49,7 +51,8 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
     let point = path(fields.nth(1)?);
     // Optional fields end with a lone hyphen; behind it are the type, the source and the options of the
     // filesystem, which, unlike those of the mount, say whether it can be written to through any mount.
-    let mut behind = fields.skip_while(|field| *field != b"-").skip(2);
+    let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = OsString::from_vec(behind.next()?.to_vec());
     let source = path(behind.next()?);
     let is_writable = behind
         .next()?
@@ -59,6 +62,7 @@ fn parse_mount(line: &[u8]) -> Option<Mount> {
         id,
         device,
         point,
+        kind,
         source,
         is_writable,
     })
@@ -111,6 +115,7 @@ mod tests {
         assert_eq!(mounts[0].id, 36);
         assert_eq!(mounts[0].device, DeviceNumber { major: 98, minor: 0 });
         assert_eq!(mounts[0].point, PathBuf::from("/mnt 2"));
+        assert_eq!(mounts[0].kind, "ext3");
         assert_eq!(mounts[0].source, PathBuf::from("/dev/root\\x"));
         assert!(!mounts[0].is_writable, "the filesystem is read-only");
         assert!(

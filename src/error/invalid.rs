@@ -80,8 +80,11 @@ pub enum Invalid {
     #[error("is a {0}, expected a regular file, a block device or a new name")]
     DiskTargetKind(FileKind),
     /// The target would be a file among the device nodes: most likely the name of a device was mistyped.
-    #[error("would be a regular file among the devices, expected the name of a device that exists")]
+    #[error("no such device, and a file among the devices would be in memory, gone at the next boot")]
     FileAmongDevices,
+    /// The directory of the target takes new names and lets none go, so that nothing in it can be replaced.
+    #[error("cannot be replaced in its directory, which is append-only")]
+    DirectoryAppendOnly,
     /// The target is a device that nobody may write to.
     #[error("is a read-only device")]
     TargetReadOnly,
@@ -239,6 +242,7 @@ impl Invalid {
             | Self::TargetReplaced
             | Self::DiskTargetKind(_)
             | Self::FileAmongDevices
+            | Self::DirectoryAppendOnly
             | Self::TargetReadOnly
             | Self::TargetTooSmall { .. }
             | Self::TargetSectorSize { .. }

@@ -9,6 +9,7 @@ use crate::allocation::Flaw;
 use crate::devices::Unwritten;
 use crate::error::{Error, Side};
 use crate::image::Remark;
+use crate::sink::{Memory, Remains};
 
 /// Something that whoever restored a disk should know.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,12 @@ pub enum Warning {
     /// The target does not belong to the owner of the file it replaced.
     #[error("could not be given the owner of the file it replaced")]
     OwnerNotKept,
+    /// The target lies in memory.
+    #[error("is in memory ({0}), and gone at the next boot")]
+    InMemory(Memory),
+    /// The target is in place, but a file with a temporary name could not be removed.
+    #[error("{path} {0}", path = .0.path().display())]
+    Remains(Remains),
     /// The new name may not survive a power failure.
     #[error("is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
@@ -100,6 +107,8 @@ impl Warning {
             Self::TableOutOfReach(_)
             | Self::SectorSize { .. }
             | Self::OwnerNotKept
+            | Self::InMemory(_)
+            | Self::Remains(_)
             | Self::NotDurable(_)
             | Self::Elsewhere => Side::Target,
         }
@@ -129,7 +138,9 @@ impl Warning {
             | Self::PerhapsNoise
             | Self::Changed
             | Self::Table(_)
-            | Self::OwnerNotKept => false,
+            | Self::OwnerNotKept
+            | Self::InMemory(_)
+            | Self::Remains(_) => false,
         }
     }
 }

@@ -3,9 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use crate::devices::own_path;
 
 /// Remembers the temporary name that an image has, if it has one at the moment, so that a program which is
 /// told to die can remove it first. Clones share what they remember.
@@ -16,8 +20,9 @@ pub struct Cleanup {
 
 #[derive(Debug, Default)]
 struct State {
-    temporary: Option<(OwnedFd, OsString)>,
+    temporary: Option<(File, OsString)>,
     left: Left,
+    remains: Option<Remains>,
 }
 
 /// What a program that dies, or a call that fails, leaves behind.
@@ -32,13 +37,35 @@ pub enum Left {
     New,
 }
 
+/// A file with a temporary name that could not be removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is left over, for it could not be removed: {}", text(*.error))]
+pub struct Remains {
+    path: PathBuf,
+    error: Errno,
+}
+
+impl Remains {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// What the system says, without the number.
+fn text(error: Errno) -> String {
+    let text = std::io::Error::from(error).to_string();
+    let (text, _) = text.split_once(" (os error").unwrap_or((&text, ""));
+    text.to_owned()
+}
+
 impl Cleanup {
     /// Removes what has a temporary name. From then on no image gets a name, for whoever tries waits for ever:
-    /// only call this in order to end the process.
-    pub fn abandon(&self) -> Left {
+    /// only call this in order to end the process. Tells, too, what could not be removed.
+    pub fn abandon(&self) -> (Left, Option<Remains>) {
         let mut state = self.lock();
         state.remove();
-        let left = state.left;
+        let left = (state.left, state.remains.clone());
         std::mem::forget(state);
         left
     }
@@ -46,6 +73,11 @@ impl Cleanup {
     /// What a call that failed has left behind.
     pub fn left(&self) -> Left {
         self.lock().left
+    }
+
+    /// What else is left behind, because it could not be removed.
+    pub fn remains(&self) -> Option<Remains> {
+        self.lock().remains.clone()
     }
 
     /// From now on the target itself is written to.
@@ -66,8 +98,7 @@ impl Cleanup {
         create: impl FnOnce() -> rustix::io::Result<T>,
     ) -> rustix::io::Result<T> {
         let mut state = self.lock();
-        // The directory itself, which may have another name by the time the file is removed.
-        let directory = rustix::io::fcntl_dupfd_cloexec(directory, 0)?;
+        let directory = duplicate(directory)?;
         let created = create()?;
         state.temporary = Some((directory, name.into()));
         Ok(created)
@@ -77,10 +108,17 @@ impl Cleanup {
     pub(super) fn publish<E>(&self, publish: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         let mut state = self.lock();
         publish()?;
-        *state = State {
-            temporary: None,
-            left: Left::New,
-        };
+        state.left = Left::New;
+        state.temporary = None;
+        Ok(())
+    }
+
+    /// Gives the image its name besides the temporary one, and removes that if it succeeds.
+    pub(super) fn publish_link<E>(&self, publish: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let mut state = self.lock();
+        publish()?;
+        state.left = Left::New;
+        state.remove();
         Ok(())
     }
 
@@ -89,17 +127,39 @@ impl Cleanup {
         self.lock().remove();
     }
 
+    /// Removes something else that has a temporary name.
+    pub(super) fn discard(&self, directory: &File, name: &OsStr) -> rustix::io::Result<()> {
+        self.lock().unlink(directory, name)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change is a single assignment: the state is right even after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// The directory itself, which may have another name by the time a file in it is removed.
+fn duplicate(directory: &File) -> rustix::io::Result<File> {
+    rustix::io::fcntl_dupfd_cloexec(directory, 0).map(|directory: OwnedFd| directory.into())
+}
+
 impl State {
     fn remove(&mut self) {
         if let Some((directory, name)) = self.temporary.take() {
-            // Nothing more can be done about it; the next run into the same image tries again.
-            let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+            // What stays is told by whoever asks; the next run into the same image tries again.
+            let _ = self.unlink(&directory, &name);
+        }
+    }
+
+    /// Removes a file, and remembers it if that fails.
+    fn unlink(&mut self, directory: &File, name: &OsStr) -> rustix::io::Result<()> {
+        match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => {
+                let path = own_path(directory).read_link().unwrap_or_default().join(name);
+                self.remains = Some(Remains { path, error });
+                Err(error)
+            }
         }
     }
 }

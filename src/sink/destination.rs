@@ -4,9 +4,11 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Cleanup, DeviceTarget, DiskSink, FileSink, StdoutSink, Target, conflict, stdout};
+use super::{
+    Cleanup, DeviceTarget, DiskSink, FileSink, Memory, StdoutSink, Target, conflict, ground, stdout,
+};
 use crate::devices::{DeviceNumber, FileId};
-use crate::error::{Action, Error, Invalid, Result};
+use crate::error::{Invalid, Result};
 
 /// What names a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +54,8 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if it is in use, too small, what is read or where that lies, or no place for a disk.
-    /// - [`Error::Io`] if the system refuses to tell, or to let it be written to.
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is in use, too small, what is read or where that lies, or no place for a disk.
+    /// - [`Error::Io`](crate::Error::Io) if the system refuses to tell, or to let it be written to.
     pub fn resolve(place: &Place, demand: &Demand<'_>) -> Result<Self> {
         let path = match place {
             Place::Stdout => return for_stream(demand),
@@ -77,8 +79,8 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if a device is in use by now.
-    /// - [`Error::Io`] if it cannot be opened or created.
+    /// - [`Error::Invalid`](crate::Error::Invalid) if a device is in use by now.
+    /// - [`Error::Io`](crate::Error::Io) if it cannot be opened or created.
     pub fn open(self, cleanup: Cleanup, sync: bool) -> Result<Box<dyn DiskSink>> {
         Ok(match self {
             Self::File(target) => Box::new(FileSink::create(target, cleanup, sync)?.sparse()),
@@ -92,6 +94,20 @@ impl Destination {
         match self {
             Self::Device(target) => target.sector_size(),
             Self::File(_) | Self::Stdout => None,
+        }
+    }
+
+    /// The filesystem that takes the file, if it is in memory.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`](crate::Error::Invalid) if a file there would be among the devices by now.
+    /// - [`Error::Io`](crate::Error::Io) if the system refuses to tell.
+    pub fn memory(&self) -> Result<Option<Memory>> {
+        match self {
+            Self::File(target) => ground::examine(target.directory()),
+            Self::Device(_) => Ok(None),
+            Self::Stdout => stdout::memory(&io::stdout()),
         }
     }
 
@@ -131,20 +147,11 @@ fn for_device(path: &Path, number: DeviceNumber, demand: &Demand<'_>) -> Result<
 
 fn for_file(path: &Path, demand: &Demand<'_>) -> Result<Destination> {
     let target = Target::resolve(path, demand.no_clobber)?;
-    if is_among_devices(target.directory()).map_err(|error| Error::target_io(Action::Examine, error))? {
-        return Err(Invalid::FileAmongDevices.into());
-    }
+    ground::examine(target.directory())?;
     if let Some(file) = target.file_id() {
+        ground::refuse_append_only(target.directory())?;
         conflict::refuse_file(file, demand.read)?;
     }
     conflict::refuse_directory(target.directory(), demand.read)?;
     Ok(Destination::File(target))
-}
-
-/// Whether a file there would lie where the system keeps its device nodes.
-fn is_among_devices(directory: &Path) -> io::Result<bool> {
-    let devices = Path::new("/dev");
-    let is_below = directory.canonicalize()?.starts_with(devices);
-    // What is mounted below, such as /dev/shm, is made for files.
-    Ok(is_below && directory.metadata()?.dev() == devices.metadata()?.dev())
 }

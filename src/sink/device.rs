@@ -11,7 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, Kept, Published, Unpublished};
+use super::{Cleanup, DiskSink, Kept, Published, Unpublished, close_once};
 use crate::devices::usage::Users;
 use crate::devices::{DeviceNumber, Kernel, Subject, claim, flush};
 use crate::error::{Action, Error, InUse, Invalid, Result};
@@ -295,7 +295,7 @@ impl DiskSink for DeviceSink {
                 .sync_data()
                 .map_err(|error| Error::target_io(Action::Sync, error))?;
         }
-        Ok(())
+        close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
     }
 
     fn written(&self) -> Option<&File> {

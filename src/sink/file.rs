@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::room::Room;
 use super::temporary::{named, remove_stale, scratch, unnamed, with_temporary_name};
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, ImageSink, Sink, Target, Unpublished};
+use super::{Cleanup, DiskSink, ImageSink, Sink, Target, Unpublished, close_once};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{GuestOffset, HostOffset, to_u64};
@@ -64,7 +64,13 @@ impl FileSink {
     pub fn create(target: Target, cleanup: Cleanup, sync: bool) -> Result<Self> {
         let failed = |error: io::Error| Error::target_io(Action::Create, error);
         let directory = File::open(target.directory()).map_err(failed)?;
-        remove_stale(&directory, &target);
+        match remove_stale(&directory, &target) {
+            // Some FUSE filesystems list nothing, and take a file all the same.
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                return Err(Error::target_io(Action::ListDirectory, error));
+            }
+            Ok(()) | Err(_) => {}
+        }
         let (file, temporary) = match unnamed(&directory).map_err(failed)? {
             Some(file) => (file, None),
             None => named(&directory, &target, &cleanup)
@@ -127,7 +133,7 @@ impl FileSink {
     }
 
     /// Gives the file the owner and the mode of the one it is to replace, and brings what was written to stable
-    /// storage, if that was asked for.
+    /// storage, if that was asked for. Closes it once, in any case.
     ///
     /// # Errors
     ///
@@ -139,7 +145,7 @@ impl FileSink {
                 .sync_data()
                 .map_err(|error| Error::target_io(Action::Sync, error))?;
         }
-        Ok(())
+        close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
     }
 
     /// Gives the image its name, in one step: whoever opens that name gets the old image or all of the new one.
@@ -195,26 +201,18 @@ impl FileSink {
     fn rename(&mut self, temporary: &OsStr) -> rustix::io::Result<()> {
         let (directory, name) = (&self.directory, self.target.name());
         let replace = || rustix::fs::renameat(directory, temporary, directory, name);
-        let no_replace = || {
-            let flags = RenameFlags::NOREPLACE;
-            match rustix::fs::renameat_with(directory, temporary, directory, name, flags) {
+        let no_replace =
+            || rustix::fs::renameat_with(directory, temporary, directory, name, RenameFlags::NOREPLACE);
+        let link = || rustix::fs::linkat(directory, temporary, directory, name, AtFlags::empty());
+        if self.target.no_clobber() {
+            match self.cleanup.publish(no_replace) {
                 // The filesystem knows no such flag. A link never replaces anything either.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    rustix::fs::linkat(directory, temporary, directory, name, AtFlags::empty())?;
-                    // The image is in place. A second name of it that stays is stale for the next run.
-                    let _ = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
-                    Ok(())
-                }
-                result => result,
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.cleanup.publish_link(link)?,
+                result => result?,
             }
-        };
-        self.cleanup.publish(|| {
-            if self.target.no_clobber() {
-                no_replace()
-            } else {
-                replace()
-            }
-        })?;
+        } else {
+            self.cleanup.publish(replace)?;
+        }
         self.temporary = None;
         Ok(())
     }
@@ -243,7 +241,7 @@ impl Sink for FileSink {
     }
 
     fn scratch(&self) -> Result<File> {
-        scratch(&self.directory, self.target.name())
+        scratch(&self.directory, self.target.name(), &self.cleanup)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use super::conflict::{forced, unknown};
-use super::{Cleanup, FileSink, ImageSink, Place, StdoutSink, Target, stdout};
+use super::{Cleanup, FileSink, ImageSink, Memory, Place, StdoutSink, Target, ground, stdout};
 use crate::devices::{FileId, Kernel, Subject, own_path};
 use crate::error::{Action, Error, InUse, Invalid, Result, SameAs};
 
@@ -57,12 +57,14 @@ impl Outlet {
             Place::Path(path) => path,
         };
         let target = Target::resolve(path, rules.no_clobber)?;
+        ground::examine(target.directory())?;
         for source in sources {
             let refused = refuse_own_source(*source, target.file_id(), target.directory());
             forced(refused, rules.force, &mut unknown)?;
         }
         if let Some(file) = target.file_id() {
             forced(refuse_guest(file), rules.force, &mut unknown)?;
+            ground::refuse_append_only(target.directory())?;
         }
         let outlet = Self::File(target);
         Ok(Resolved { outlet, unknown })
@@ -84,6 +86,19 @@ impl Outlet {
     /// Whether what was written cannot be written again.
     pub fn is_stream(&self) -> bool {
         matches!(self, Self::Stdout)
+    }
+
+    /// The filesystem that takes the image, if it is in memory.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if a file there would be among the devices by now.
+    /// - [`Error::Io`] if the system refuses to tell.
+    pub fn memory(&self) -> Result<Option<Memory>> {
+        match self {
+            Self::File(target) => ground::examine(target.directory()),
+            Self::Stdout => stdout::memory(&io::stdout()),
+        }
     }
 
     /// The room in bytes that there is for the image, if that can be told.

@@ -1,6 +1,6 @@
 //! A disk or an image as a stream: every byte of it, in order.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -10,9 +10,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::temporary::scratch;
-use super::{Cleanup, DiskSink, ImageSink, Kept, Published, Sink, Unpublished};
-use crate::devices::{DeviceNumber, FileId};
+use super::temporary::{self, scratch};
+use super::{Cleanup, DiskSink, ImageSink, Kept, Memory, Published, Sink, Unpublished, close_once, ground};
+use crate::devices::{DeviceNumber, FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result, SameAs};
 use crate::units::{GuestOffset, HostOffset, length, to_u64, to_usize};
 
@@ -45,14 +45,51 @@ pub(super) fn refuse(stdout: &impl AsFd, read: &[FileId]) -> Result<Option<File>
     if metadata.is_file() && read.contains(&FileId::of(&metadata)) {
         return Err(Invalid::TargetIsSource(SameAs::File).into());
     }
-    Ok(metadata.is_file().then_some(file))
+    if metadata.is_file() {
+        ground::examine(&own_path(&file))?;
+        return Ok(Some(file));
+    }
+    Ok(None)
 }
 
-/// Whether there is no standard output. Rust's runtime then opens the null device in its place, and for reading
-/// too, which no shell does for a `>`: everything would be lost without an error.
-fn was_closed(file: &File, metadata: &Metadata) -> io::Result<bool> {
+/// The filesystem of the file that standard output is, if it is one and that is in memory.
+pub(super) fn memory(stdout: &impl AsFd) -> Result<Option<Memory>> {
+    let failed = |error| Error::target_io(Action::Examine, error);
+    let file = File::from(stdout.as_fd().try_clone_to_owned().map_err(failed)?);
+    if file.metadata().map_err(failed)?.is_file() {
+        ground::examine(&own_path(&file))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Whether there is no standard output, or error. Rust's runtime then opens the null device in its place, and for
+/// reading too, which no shell does for a `>`: everything would be lost without an error.
+///
+/// # Errors
+///
+/// If the system does not tell.
+pub fn was_closed(output: &impl AsFd) -> io::Result<bool> {
+    let file = File::from(output.as_fd().try_clone_to_owned()?);
+    let metadata = file.metadata()?;
     let is_null = metadata.file_type().is_char_device() && DeviceNumber::from_raw(metadata.rdev()) == NULL;
     Ok(is_null && rustix::fs::fcntl_getfl(file)?.contains(OFlags::RDWR))
+}
+
+/// Names the directory for temporary files in an error that is about the scratch file of a stream.
+pub(crate) fn name_scratch(error: Error) -> Error {
+    let is_scratch = matches!(
+        &error,
+        Error::Io {
+            action: Action::Scratch,
+            ..
+        }
+    );
+    if is_scratch {
+        error.elsewhere(&temporary::directory())
+    } else {
+        error
+    }
 }
 
 impl StdoutSink {
@@ -68,8 +105,7 @@ impl StdoutSink {
         if file.is_terminal() {
             return Err(Invalid::StdoutIsTerminal.into());
         }
-        let metadata = file.metadata().map_err(failed)?;
-        if was_closed(&file, &metadata).map_err(failed)? {
+        if was_closed(&file).map_err(failed)? {
             return Err(Invalid::StdoutClosed.into());
         }
         Ok(Self {
@@ -123,14 +159,14 @@ impl StdoutSink {
     }
 
     fn bring_to_storage(&self) -> Result<()> {
-        if !self.sync {
-            return Ok(());
+        if self.sync {
+            match rustix::fs::fdatasync(&self.file) {
+                // A pipe has nothing to sync.
+                Ok(()) | Err(Errno::INVAL | Errno::ROFS) => {}
+                Err(error) => return Err(Error::target_io(Action::Sync, error)),
+            }
         }
-        match rustix::fs::fdatasync(&self.file) {
-            // A pipe has nothing to sync.
-            Ok(()) | Err(Errno::INVAL | Errno::ROFS) => Ok(()),
-            Err(error) => Err(Error::target_io(Action::Sync, error)),
-        }
+        close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
     }
 
     /// Writes zeros up to a place in the stream.
@@ -207,9 +243,10 @@ impl Sink for StdoutSink {
     }
 
     fn scratch(&self) -> Result<File> {
-        let directory = File::open(std::env::temp_dir());
-        let directory = directory.map_err(|error| Error::target_io(Action::Scratch, error))?;
-        scratch(&directory, "standard output".as_ref())
+        File::open(temporary::directory())
+            .map_err(|error| Error::target_io(Action::Scratch, error))
+            .and_then(|directory| scratch(&directory, "standard output".as_ref(), &self.cleanup))
+            .map_err(name_scratch)
     }
 }
 

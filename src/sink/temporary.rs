@@ -4,19 +4,29 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Cleanup, Target};
-use crate::devices::own_path;
+use crate::devices::{names, own_path};
 use crate::error::{Action, Error, Result};
 
 /// A new image is its owner's business: it holds the files of everybody.
 const NEW_IMAGE: Mode = Mode::RUSR.union(Mode::WUSR);
 
+/// The directory for temporary files where nothing else is said.
+pub(super) const DEFAULT: &str = "/tmp";
+
 /// How many temporary names are tried.
 const MAX_ATTEMPTS: u32 = 100;
+
+/// The directory for temporary files.
+pub(crate) fn directory() -> PathBuf {
+    let named = std::env::var_os("TMPDIR").filter(|name| !name.is_empty());
+    named.map_or_else(|| DEFAULT.into(), PathBuf::from)
+}
 
 /// A file without a name in the directory, locked; `None` where the filesystem or the system cannot do that.
 pub(super) fn unnamed(directory: &File) -> io::Result<Option<File>> {
@@ -91,14 +101,15 @@ fn prefix(image: &OsStr) -> String {
 }
 
 /// Removes what earlier runs into the same image left behind when they were killed: temporary files that
-/// nobody has locked. Whatever goes wrong here only leaves them where they are.
-pub(super) fn remove_stale(directory: &File, target: &Target) {
+/// nobody has locked. One that cannot be removed stays where it is.
+///
+/// # Errors
+///
+/// If the names in the directory cannot be read.
+pub(super) fn remove_stale(directory: &File, target: &Target) -> io::Result<()> {
     let prefix = prefix(target.name());
-    let entries = std::fs::read_dir(target.directory())
-        .into_iter()
-        .flatten()
-        .flatten();
-    for name in entries.map(|entry| entry.file_name()) {
+    for name in names(directory)? {
+        let name = name?;
         let is_ours = name.as_bytes().starts_with(prefix.as_bytes()) && name.as_bytes().ends_with(b".tmp");
         if !is_ours {
             continue;
@@ -111,17 +122,19 @@ pub(super) fn remove_stale(directory: &File, target: &Target) {
             let _ = rustix::fs::unlinkat(directory, &name, AtFlags::empty());
         }
     }
+    Ok(())
 }
 
 /// An empty file without a name, in the same directory as the image of that name.
-pub(super) fn scratch(directory: &File, image: &OsStr) -> Result<File> {
+/// One that has a name for a moment is told to `cleanup` if it keeps it.
+pub(super) fn scratch(directory: &File, image: &OsStr, cleanup: &Cleanup) -> Result<File> {
     let failed = |error: io::Error| Error::target_io(Action::Scratch, error);
     if let Some(file) = unnamed(directory).map_err(failed)? {
         return Ok(file);
     }
     let unnamed_at_once = |name: &OsStr| {
         let file = create(directory, name)?;
-        rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+        cleanup.discard(directory, name)?;
         Ok(file)
     };
     let (_, file) = with_temporary_name(image, unnamed_at_once).map_err(|error| failed(error.into()))?;

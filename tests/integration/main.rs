@@ -21,11 +21,13 @@ mod dedupe;
 mod devices;
 mod disk;
 mod elsewhere;
+mod endings;
 mod failing;
 mod faults;
 mod filesystems;
 mod format;
 mod formats;
+mod ground;
 mod info;
 mod layout;
 #[allow(

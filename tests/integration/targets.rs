@@ -350,7 +350,7 @@ fn what_can_take_no_disk_is_refused() {
     }
     assert_eq!(
         refusal(Path::new("/dev/mkqcow2-no-such-disk"), &[&image]),
-        "would be a regular file among the devices, expected the name of a device that exists"
+        "no such device, and a file among the devices would be in memory, gone at the next boot"
     );
     assert_eq!(Listing::of(dir.path()), before);
     assert!(!Path::new("/dev/mkqcow2-no-such-disk").exists());

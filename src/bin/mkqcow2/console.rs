@@ -1,12 +1,17 @@
 //! Words on standard output and standard error.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use indicatif::BinaryBytes;
 use serde_json::Value;
+
+use mkqcow2::error::Invalid;
+use mkqcow2::sink::close_once;
 
 /// A path as a terminal can bear it.
 pub(crate) fn shown(path: &Path) -> String {
@@ -63,14 +68,58 @@ pub(crate) fn say(message: &str) {
 
 /// To standard output. Whether that worked; a reader that has had enough is no failure.
 pub(crate) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> bool {
-    let mut out = BufWriter::new(io::stdout().lock());
-    match write(&mut out).and_then(|()| out.flush()) {
+    let mut out = BufWriter::new(Out::default());
+    match write(&mut out)
+        .and_then(|()| out.flush())
+        .and_then(|()| out.get_ref().close())
+    {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => true,
         Err(error) => {
             say(&format!("cannot write to standard output: {error}"));
             false
         }
+    }
+}
+
+/// The same of words that are no more than a courtesy: where standard output is closed, nobody wants them.
+pub(crate) fn tell(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> bool {
+    is_closed(&io::stdout()) || print(write)
+}
+
+/// Whether standard output, or error, is closed.
+pub(crate) fn is_closed(output: &impl AsFd) -> bool {
+    mkqcow2::sink::was_closed(output).unwrap_or(false)
+}
+
+/// Standard output from the first byte on. That of std takes words for written that it could not write.
+#[derive(Debug, Default)]
+struct Out {
+    file: Option<File>,
+}
+
+impl Out {
+    /// Some filesystems tell only then what they could not write.
+    fn close(&self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), close_once)
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(file) = &mut self.file {
+            return file.write(bytes);
+        }
+        let stdout = io::stdout();
+        if mkqcow2::sink::was_closed(&stdout)? {
+            return Err(io::Error::other(Invalid::StdoutClosed.to_string()));
+        }
+        let file = File::from(stdout.as_fd().try_clone_to_owned()?);
+        self.file.insert(file).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

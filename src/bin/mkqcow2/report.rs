@@ -17,10 +17,11 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
-use crate::console::{json, print, say_of};
+use crate::console::{json, print, say_of, tell};
 use crate::verbs::Verb;
 use mkqcow2::Error;
 use mkqcow2::error::Invalid;
+use mkqcow2::sink::{Cleanup, Left};
 use mkqcow2::units::length;
 
 /// What was asked for could not be done.
@@ -45,8 +46,12 @@ pub(crate) fn failure<V: Verb>(verb: &V, error: &Error) -> ExitCode {
 pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>) {
     let (error, elsewhere) = error.innermost();
     let mut message = with_causes(error);
-    if let Some(advice) = verb.advice(error) {
-        message = format!("{message} ({advice})");
+    let outcome = verb
+        .outcome()
+        .filter(|_| elsewhere.is_none() && advice::is_halfway(error));
+    let remarks: Vec<_> = outcome.into_iter().chain(verb.advice(error)).collect();
+    if !remarks.is_empty() {
+        message = format!("{message} ({})", remarks.join("; "));
     }
     // Found out only here, but wrong on any source.
     let is_usage = matches!(
@@ -60,6 +65,10 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
     if let Some((path, message)) = aftermath {
         say_of(path, message);
     }
+    let remains = verb.cleanup().and_then(Cleanup::remains);
+    if let Some(remains) = &remains {
+        say_of(remains.path(), &remains.to_string());
+    }
     let named = verb.files().into_iter().chain([("path", path)]);
     let mut fields: Map<_, _> = named
         .map(|(field, path)| (field.to_owned(), path.to_string_lossy().into()))
@@ -69,7 +78,20 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
     if let Some((_, message)) = aftermath {
         fields.insert("target-state".to_owned(), message.into());
     }
+    if let Some(remains) = remains {
+        fields.insert("remains".to_owned(), remains.path().to_string_lossy().into());
+    }
     (status, fields)
+}
+
+/// What a failure has left of a target, if all is as it was.
+pub(crate) fn unchanged(cleanup: &Cleanup, is_stream: bool) -> Option<&'static str> {
+    let is_unchanged = cleanup.left() == Left::Old && cleanup.remains().is_none();
+    is_unchanged.then_some(if is_stream {
+        "nothing was written"
+    } else {
+        "nothing was changed"
+    })
 }
 
 /// The message of an error, with those of its causes behind it.
@@ -100,4 +122,15 @@ fn ranges(ranges: &[Range<u64>]) -> Vec<Value> {
 /// Of a run whose report is all that was asked for: with this status, unless it cannot be told.
 pub(crate) fn answer<V: Verb>(status: u8, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> ExitCode {
     ExitCode::from(if print(write) { status } else { V::FAILURE })
+}
+
+/// Of a run whose status is an answer by itself. Many programs give a child whose words they do not want the null device
+/// for reading and writing, which looks like a standard output that is closed: then only JSON is missed.
+pub(crate) fn verdict<V: Verb>(
+    verb: &V,
+    status: u8,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> ExitCode {
+    let is_told = if verb.is_json() { print(write) } else { tell(write) };
+    ExitCode::from(if is_told { status } else { V::FAILURE })
 }

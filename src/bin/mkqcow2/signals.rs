@@ -4,32 +4,41 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
 
 use crate::bar::Bar;
 use crate::console;
 use mkqcow2::sink::{Cleanup, Left};
 
-/// For commands that write `target`: from now on a thread waits for SIGINT, SIGTERM and SIGHUP, whatever the others are busy with.
+/// The signals that kill a program which does nothing about them, but for those that the kernel sends because of a fault
+/// in it. A shell sends SIGQUIT for Ctrl-\, limits and batch systems the others. Source: signal(7).
+const DEADLY: [i32; 10] = [
+    SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGALRM, SIGVTALRM, SIGPROF, SIGUSR1, SIGUSR2, SIGXCPU,
+];
+
+/// For commands that write `target`: from now on a thread waits for signals that would kill, whatever the
+/// others are busy with.
 pub(crate) fn watch(cleanup: Cleanup, bar: Bar, target: PathBuf) {
     // A file that grows past the limit is then an error of write(2), which knows where.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     let ignored = ignored_signals();
     // What nohup(1) or the shell told us to ignore stays ignored.
-    let wanted = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
-    let wanted: Vec<_> = wanted
+    let wanted: Vec<_> = DEADLY
         .into_iter()
-        .filter(|(number, _)| !is_in(ignored, *number))
+        .filter(|number| !is_in(ignored, *number))
         .collect();
     // After the cleanup nothing is left to do but to say so, and if nobody reads that it takes forever: from then
     // on a signal kills.
     let is_clean = Arc::new(AtomicBool::new(false));
-    for (number, _) in &wanted {
+    for number in &wanted {
         // Where this cannot be had, the thread is the only one to end the program.
         let _ = signal_hook::flag::register_conditional_default(*number, Arc::clone(&is_clean));
     }
-    let Ok(mut signals) = Signals::new(wanted.iter().map(|(number, _)| number)) else {
+    let Ok(mut signals) = Signals::new(&wanted) else {
         // Then they kill without a word. An unnamed image goes away all the same.
         return;
     };
@@ -37,19 +46,19 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, target: PathBuf) {
         let Some(signal) = signals.forever().next() else {
             return;
         };
-        let left = cleanup.abandon();
+        let (left, remains) = cleanup.abandon();
         is_clean.store(true, Ordering::SeqCst);
         bar.end();
-        let name = wanted
-            .iter()
-            .find(|(number, _)| *number == signal)
-            .map_or("a signal", |(_, name)| *name);
+        let name = signal_name(signal).unwrap_or("a signal");
         let outcome = match left {
             Left::Old => "not written",
             Left::Part => "incomplete",
             Left::New => "but complete already",
         };
         console::say_of(&target, &format!("stopped by {name}, {outcome}"));
+        if let Some(remains) = remains {
+            console::say_of(remains.path(), &remains.to_string());
+        }
         if std::process::id() == 1 {
             // The first process of a container does not die of signals: what a shell would show.
             std::process::exit(signal.saturating_add(128));

@@ -10,6 +10,7 @@ mod verify;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -22,9 +23,11 @@ use crate::args::info::Info;
 use crate::args::map::Map;
 use crate::args::restore::Restore;
 use crate::args::verify::Verify;
+use crate::console;
 use crate::report::{self, USAGE, advice};
 use mkqcow2::Error;
 use mkqcow2::error::Side;
+use mkqcow2::sink::Cleanup;
 
 /// The words that are commands if they come first, in the order of the help.
 pub(crate) const ALL: [Word; 6] = [
@@ -68,6 +71,16 @@ pub(crate) trait Verb: clap::Parser {
     /// What the user can do about an error.
     fn advice(&self, error: &Error) -> Option<&'static str> {
         advice::general(error)
+    }
+
+    /// What knows of the file that it writes, if it writes one.
+    fn cleanup(&self) -> Option<&Cleanup> {
+        None
+    }
+
+    /// What a failure has left of it, if all is as it was.
+    fn outcome(&self) -> Option<&'static str> {
+        None
     }
 
     /// What a failure has left of a file, if that must be known.
@@ -143,12 +156,14 @@ fn refusal(mut line: clap::Command, message: &str) -> clap::Error {
 /// Tells how it is used, because that was asked for or because it was misused.
 fn misused(error: &clap::Error) -> ExitCode {
     let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    // Nobody is left to tell if even that cannot be written.
-    let _ = error.print();
-    if is_asked_for {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(USAGE)
+    // Nobody is left to tell if even a complaint cannot be written.
+    match error.print() {
+        _ if !is_asked_for => ExitCode::from(USAGE),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            console::say(&format!("cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 

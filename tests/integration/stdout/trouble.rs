@@ -61,7 +61,7 @@ fn a_full_device_is_a_failure() {
     let output = shell(&dir, "$MKQCOW2 disk.raw - > /dev/full");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    let advice = "(mkqcow2 -n tells how much room is needed)";
+    let advice = "(nothing was written; mkqcow2 -n tells how much room is needed)";
     let expected =
         format!("mkqcow2: standard output: cannot write at 0x0: No space left on device {advice}\n");
     assert_eq!(said, expected);
@@ -343,11 +343,20 @@ fn the_scratch_file_is_made_before_anything_is_written() {
         assert!(output.stdout.is_empty());
         String::from_utf8(output.stderr).unwrap()
     };
-    let says = "mkqcow2: standard output: cannot write tables to a scratch file: ";
+    let says = "cannot write tables to a scratch file: ";
     let advice = " (TMPDIR names the directory for it)\n";
     assert_eq!(
         run("/nowhere"),
-        format!("{says}No such file or directory{advice}")
+        format!("mkqcow2: /nowhere: {says}No such file or directory{advice}")
+    );
+    fs::write(dir.join("file"), "no directory").unwrap();
+    assert_eq!(
+        run("file"),
+        format!("mkqcow2: file: {says}Not a directory{advice}")
+    );
+    assert_eq!(
+        run("/proc"),
+        format!("mkqcow2: /proc: {says}No such file or directory{advice}")
     );
 
     // A stream without checksums, or one of a few, needs none.

@@ -48,6 +48,8 @@ fn of_usage(invalid: &Invalid) -> Option<&'static str> {
         Some("because of --no-clobber")
     } else if *invalid == Invalid::TargetOnSource {
         Some("write it to another filesystem")
+    } else if *invalid == Invalid::DirectoryAppendOnly {
+        Some("give it a new name, or lift that with chattr -a")
     } else if let Invalid::NeedsFile { role, .. } = invalid {
         Some(match role {
             Role::Backing => "pass --follow if you trust the image, or --backing PATH",
@@ -67,24 +69,21 @@ fn of_usage(invalid: &Invalid) -> Option<&'static str> {
     }
 }
 
-/// The same, of a file that gets its name when it is complete.
-pub(crate) fn of_new_file(action: Action, source: &io::Error) -> Option<&'static str> {
-    let kind = source.kind();
-    if action == Action::Create && kind == ErrorKind::StorageFull {
+/// The same, of a file that gets its name when it is complete; `how_much` tells how to find out how much room is needed.
+pub(crate) fn of_new_file(
+    action: Action,
+    source: &io::Error,
+    how_much: &'static str,
+) -> Option<&'static str> {
+    if action == Action::Create && source.kind() == ErrorKind::StorageFull {
         Some("df -i tells whether there are inodes left")
-    } else if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
-        Some("nothing was changed; mkqcow2 -n tells how much room is needed")
-    } else if kind == ErrorKind::FileTooLarge {
-        Some("nothing was changed; the filesystem or ulimit -f allows no larger file")
-    } else if action == Action::Publish {
-        Some("nothing was changed")
     } else {
-        None
+        of_room(source, how_much)
     }
 }
 
-/// The same, of what is written in place; `how_much` tells how to find out how much room is needed.
-pub(crate) fn of_overwriting(source: &io::Error, how_much: &'static str) -> Option<&'static str> {
+/// The same, of whatever is written.
+pub(crate) fn of_room(source: &io::Error, how_much: &'static str) -> Option<&'static str> {
     let kind = source.kind();
     if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
         Some(how_much)
@@ -92,5 +91,28 @@ pub(crate) fn of_overwriting(source: &io::Error, how_much: &'static str) -> Opti
         Some("the filesystem or ulimit -f allows no larger file")
     } else {
         None
+    }
+}
+
+/// Whether the target failed when it was being written, so that it must be known what became of it.
+pub(crate) fn is_halfway(error: &Error) -> bool {
+    match error {
+        Error::ReadBack(_) => true,
+        Error::Io {
+            side: Side::Target,
+            action,
+            ..
+        } => matches!(
+            action,
+            Action::Read(_)
+                | Action::Write(_)
+                | Action::Zero(_)
+                | Action::Scratch
+                | Action::KeepMode
+                | Action::Sync
+                | Action::Close
+                | Action::Publish
+        ),
+        Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) | _ => false,
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::answer;
+use super::verdict;
 use crate::args::check::Check;
 use crate::console::{self, escaped, shown};
 use mkqcow2::check::{Finding, Report, Severity};
@@ -19,7 +19,7 @@ const LEAKS: u8 = 3;
 /// Of a check that was completed.
 pub(crate) fn done(args: &Check, report: &Report, findings: &[Finding]) -> ExitCode {
     let status = status(report);
-    answer::<Check>(status, |out| {
+    verdict(args, status, |out| {
         if args.json.json {
             return object(out, args, report, findings);
         }

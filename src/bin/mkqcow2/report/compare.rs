@@ -8,7 +8,7 @@ use indicatif::BinaryBytes;
 use serde_json::{Map, Value, json};
 
 use super::advice::general;
-use super::{answer, told};
+use super::{told, verdict};
 use crate::args::compare::Compare;
 use crate::bar::Bar;
 use crate::console::{self, per_second, print, say_of, shown};
@@ -26,7 +26,7 @@ pub(crate) const TROUBLE: u8 = 2;
 /// Of a comparison up to the first difference.
 pub(crate) fn first(args: &Compare, report: &Report) -> ExitCode {
     warn(report);
-    answer::<Compare>(status(report), |out| {
+    verdict(args, status(report), |out| {
         if args.json.json {
             writeln!(out, "{}", console::json(&fields(args, report).into()))
         } else {

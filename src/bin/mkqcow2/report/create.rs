@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use super::regions::Because;
 use super::{WARNING, advice};
 use crate::args::create::Create;
-use crate::console::{print, say, say_of};
+use crate::console::{self, print, say, say_of, tell};
 use crate::verbs::Verb;
 use mkqcow2::allocation::Piece;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
@@ -20,6 +20,7 @@ pub(crate) const INCOMPLETE: &str = "is incomplete: what was written is no image
 
 /// What can be done if it cannot be found out whether something is in use.
 const UNKNOWN: &str = "/proc and /sys must be mounted and readable; or pass --force";
+const HOW_MUCH: &str = "mkqcow2 -n tells how much room is needed";
 
 /// Of a dry run.
 pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
@@ -33,7 +34,7 @@ pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
         print(|out| json::plan(out, args, plan))
     } else if args.is_stream() {
         // Whoever reads standard output expects an image.
-        text::plan(&mut io::stderr().lock(), args, plan).is_ok()
+        !console::is_closed(&io::stderr()) && text::plan(&mut io::stderr().lock(), args, plan).is_ok()
     } else {
         print(|out| text::plan(out, args, plan))
     };
@@ -109,7 +110,7 @@ fn closing(args: &Create, report: &Report) {
         if args.is_stream() {
             say(&line);
         } else {
-            print(|out| writeln!(out, "{line}"));
+            tell(|out| writeln!(out, "{line}"));
         }
     }
 }
@@ -132,7 +133,7 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             let advice = if args.is_stream() {
                 of_stream(*action, source)
             } else {
-                advice::of_new_file(*action, source)
+                advice::of_new_file(*action, source, HOW_MUCH)
             };
             advice.or_else(|| advice::general(error))
         }
@@ -169,6 +170,6 @@ fn of_stream(action: Action, source: &io::Error) -> Option<&'static str> {
     if action == Action::Scratch {
         Some("TMPDIR names the directory for it")
     } else {
-        advice::of_overwriting(source, "mkqcow2 -n tells how much room is needed")
+        advice::of_room(source, HOW_MUCH)
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use super::{WARNING, advice};
 use crate::args::restore::Restore;
-use crate::console::{print, say, say_of};
+use crate::console::{print, say, say_of, tell};
 use crate::verbs::Verb;
 use mkqcow2::Error;
 use mkqcow2::error::{Action, Corrupt, FileKind, InUse, Invalid, Side};
@@ -46,7 +46,7 @@ pub(crate) fn done(args: &Restore, report: &Report) -> ExitCode {
         if args.is_stream() && !args.shown.quiet {
             say(&text::line(args, report));
         } else if !args.shown.quiet {
-            print(|out| writeln!(out, "{}", text::line(args, report)));
+            tell(|out| writeln!(out, "{}", text::line(args, report)));
         }
         true
     };
@@ -87,10 +87,8 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
 fn of_target(action: Action, source: &io::Error) -> Option<&'static str> {
     if action == Action::Open && source.kind() == ErrorKind::PermissionDenied {
         Some("root can write to it")
-    } else if action == Action::Create || action == Action::Publish {
-        advice::of_new_file(action, source)
     } else {
-        advice::of_overwriting(source, "mkqcow2 restore -n tells how much room is needed")
+        advice::of_new_file(action, source, "mkqcow2 restore -n tells how much room is needed")
     }
 }
 

@@ -5,7 +5,7 @@ mod text;
 
 use std::process::ExitCode;
 
-use super::{FAILURE, answer};
+use super::{FAILURE, verdict};
 use crate::args::verify::Verify as Args;
 use crate::console::say_of;
 use mkqcow2::image::Freshness;
@@ -20,7 +20,7 @@ pub(crate) fn done(args: &Args, report: &Report) -> ExitCode {
         say_of(&args.image, &format!("warning: {warning}"));
     }
     let status = status(report);
-    answer::<Args>(status, |out| {
+    verdict(args, status, |out| {
         if args.json.json {
             json::report(out, args, report, status)
         } else {

@@ -11,7 +11,7 @@ use crate::args::shared::{place, shown_place};
 use crate::bar::{self, Bar};
 use crate::{report, signals};
 use mkqcow2::error::Side;
-use mkqcow2::sink::Left;
+use mkqcow2::sink::{Cleanup, Left};
 use mkqcow2::{Error, Imaging};
 
 impl Verb for Create {
@@ -65,6 +65,14 @@ impl Verb for Create {
 
     fn advice(&self, error: &Error) -> Option<&'static str> {
         report::create::advice(self, error)
+    }
+
+    fn cleanup(&self) -> Option<&Cleanup> {
+        Some(&self.cleanup)
+    }
+
+    fn outcome(&self) -> Option<&'static str> {
+        report::unchanged(&self.cleanup, self.is_stream())
     }
 
     fn aftermath(&self) -> Option<(&Path, &'static str)> {

@@ -11,7 +11,7 @@ use crate::args::shared::{place, shown_place};
 use crate::bar::{self, Bar};
 use crate::{report, signals};
 use mkqcow2::error::Side;
-use mkqcow2::sink::Left;
+use mkqcow2::sink::{Cleanup, Left};
 use mkqcow2::{Error, Restoring};
 
 impl Verb for Restore {
@@ -40,6 +40,14 @@ impl Verb for Restore {
 
     fn advice(&self, error: &Error) -> Option<&'static str> {
         report::restore::advice(error)
+    }
+
+    fn cleanup(&self) -> Option<&Cleanup> {
+        Some(&self.cleanup)
+    }
+
+    fn outcome(&self) -> Option<&'static str> {
+        report::unchanged(&self.cleanup, self.is_stream())
     }
 
     fn aftermath(&self) -> Option<(&Path, &'static str)> {
