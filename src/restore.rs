@@ -17,9 +17,9 @@ pub use options::Options;
 pub use report::{Bad, Kind, Plan, Report, Warning, Why};
 
 use crate::allocation::{self, Scan};
-use crate::error::{Corrupt, Invalid, Result};
+use crate::error::{Corrupt, Error, InUse, Invalid, Result};
 use crate::format::mapping::Mapping;
-use crate::image::{Checksums, Disk, Format, Freshness, Image, Record};
+use crate::image::{Access, Checksums, Disk, Format, Freshness, Image, Record};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -59,6 +59,9 @@ struct Origin {
     /// What the image records as free, if that is to be left as it is.
     free: Option<Record>,
     partitioning: Partitioning,
+    /// Why the image may be written to meanwhile, or the target be in use, where that could not be found out.
+    perhaps_written: Option<InUse>,
+    perhaps_used: Option<InUse>,
 }
 
 impl Restoring {
@@ -76,15 +79,16 @@ impl Restoring {
         if format == Format::Raw {
             return Err(Invalid::NoImage.into());
         }
-        let disk = Disk::open_as(image, format, &options.access)?;
+        let (disk, perhaps_written) = open(image, format, &options)?;
         let free = options.used_only.then(|| record_of(&disk)).transpose()?;
         let read: Vec<_> = disk.paths().map(Path::to_owned).collect();
-        let destination = Destination::resolve(
+        let (destination, perhaps_used) = Destination::resolve(
             &target.into(),
             &Demand {
                 size: disk.size(),
                 no_clobber: options.no_clobber,
                 read_back: options.verify,
+                force: options.force,
                 read: &read,
             },
         )?;
@@ -103,6 +107,8 @@ impl Restoring {
             before: before.map(|(state, path)| (path, state)).collect(),
             free: free.filter(|_| matches!(destination, Destination::Device(_))),
             partitioning,
+            perhaps_written,
+            perhaps_used,
             options,
         };
         Ok(Self {
@@ -241,6 +247,8 @@ impl Origin {
         let mut warnings: Vec<_> = is_noise
             .then_some(Warning::PerhapsNoise)
             .into_iter()
+            .chain(self.perhaps_written.clone().map(Warning::ImagePerhapsInUse))
+            .chain(self.perhaps_used.clone().map(Warning::TargetPerhapsInUse))
             .chain(remarks)
             .chain(self.partitioning.warnings())
             .collect();
@@ -320,6 +328,31 @@ pub fn restore(
     progress: &dyn Progress,
 ) -> Result<Report> {
     Restoring::prepare(image, target, options)?.run(progress)
+}
+
+/// Opens an image. If it cannot be found out whether it is in use, and it is to be restored all the same, that is told.
+fn open(path: &Path, format: Format, options: &Options) -> Result<(Disk, Option<InUse>)> {
+    let error = match Disk::open_as(path, format, &options.access) {
+        Ok(disk) => return Ok((disk, None)),
+        Err(error) => error,
+    };
+    let is_unknown = |in_use: &InUse| matches!(in_use, InUse::Unknown { .. });
+    if options.force
+        && let Error::Invalid(Invalid::SourceInUse(in_use)) = error.innermost().0
+        && is_unknown(in_use)
+    {
+        let access = Access {
+            force: true,
+            ..options.access.clone()
+        };
+        let disk = Disk::open_as(path, format, &access)?;
+        // Of another of its files more may be known.
+        let in_use = disk.in_use().map(|(_, in_use)| in_use.clone());
+        if in_use.as_ref().is_none_or(is_unknown) {
+            return Ok((disk, in_use));
+        }
+    }
+    Err(error)
 }
 
 /// What an image records of its source, where nothing less will do.

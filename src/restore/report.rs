@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::allocation::Flaw;
 use crate::devices::Unwritten;
-use crate::error::{Error, Side};
+use crate::error::{Error, InUse, Side};
 use crate::image::Remark;
 use crate::sink::{Memory, Remains};
 
@@ -23,6 +23,12 @@ pub enum Warning {
         /// What it says.
         remark: Remark,
     },
+    /// Whether a program may write to the image meanwhile could not be found out.
+    #[error("{0}")]
+    ImagePerhapsInUse(InUse),
+    /// Who uses the target could not be found out.
+    #[error("{0}")]
+    TargetPerhapsInUse(InUse),
     /// The image was decrypted, and looks like nothing that is known.
     #[error("nothing is recognised in what was decrypted: is the password right?")]
     PerhapsNoise,
@@ -95,6 +101,7 @@ impl Warning {
     pub fn side(&self) -> Side {
         match self {
             Self::Image { .. }
+            | Self::ImagePerhapsInUse(_)
             | Self::PerhapsNoise
             | Self::Changed
             | Self::NoChecksums(_)
@@ -104,7 +111,8 @@ impl Warning {
             | Self::Table(_)
             | Self::ChangedMeanwhile { .. }
             | Self::Unwritten(_) => Side::Source,
-            Self::TableOutOfReach(_)
+            Self::TargetPerhapsInUse(_)
+            | Self::TableOutOfReach(_)
             | Self::SectorSize { .. }
             | Self::OwnerNotKept
             | Self::InMemory(_)
@@ -121,6 +129,8 @@ impl Warning {
                 remark: Remark::Corrupt,
                 ..
             }
+            | Self::ImagePerhapsInUse(_)
+            | Self::TargetPerhapsInUse(_)
             | Self::NoChecksums(_)
             | Self::NoRecord(_)
             | Self::Unreadable { .. }

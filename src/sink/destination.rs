@@ -4,11 +4,12 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::conflict::forced;
 use super::{
     Cleanup, DeviceTarget, DiskSink, FileSink, Memory, StdoutSink, Target, conflict, ground, stdout,
 };
 use crate::devices::{DeviceNumber, FileId};
-use crate::error::{Invalid, Result};
+use crate::error::{InUse, Invalid, Result};
 
 /// What names a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Demand<'a> {
     pub no_clobber: bool,
     /// What was written will be read back.
     pub read_back: bool,
+    /// Go on if it cannot be found out who uses it.
+    pub force: bool,
     /// All files that are read, the image first.
     pub read: &'a [PathBuf],
 }
@@ -54,9 +57,16 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`](crate::Error::Invalid) if it is in use, too small, what is read or where that lies, or no place for a disk.
-    /// - [`Error::Io`](crate::Error::Io) if the system refuses to tell, or to let it be written to.
-    pub fn resolve(place: &Place, demand: &Demand<'_>) -> Result<Self> {
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is in use, too small, what is read or where that lies, or no place
+    ///   for a disk; or, unless forced, if that cannot be found out.
+    /// - [`Error::Io`](crate::Error::Io) if the system refuses to let it be written to.
+    pub fn resolve(place: &Place, demand: &Demand<'_>) -> Result<(Self, Option<InUse>)> {
+        let mut unknown = None;
+        let destination = Self::resolve_at(place, demand, &mut unknown)?;
+        Ok((destination, unknown))
+    }
+
+    fn resolve_at(place: &Place, demand: &Demand<'_>, unknown: &mut Option<InUse>) -> Result<Self> {
         let path = match place {
             Place::Stdout => return for_stream(demand),
             Place::Path(path) => path,
@@ -66,11 +76,11 @@ impl Destination {
             .map(|metadata| (metadata.file_type(), metadata.rdev()))
         {
             Ok((kind, rdev)) if kind.is_block_device() => {
-                for_device(path, DeviceNumber::from_raw(rdev), demand)
+                for_device(path, DeviceNumber::from_raw(rdev), demand, unknown)
             }
             Ok((kind, _)) if !kind.is_file() => Err(Invalid::DiskTargetKind(kind.into()).into()),
             // Why there is none, and whether there can be one, is found out on the way.
-            Ok(_) | Err(_) => for_file(path, demand),
+            Ok(_) | Err(_) => for_file(path, demand, unknown),
         }
     }
 
@@ -131,13 +141,19 @@ fn for_stream(demand: &Demand<'_>) -> Result<Destination> {
     Ok(Destination::Stdout)
 }
 
-fn for_device(path: &Path, number: DeviceNumber, demand: &Demand<'_>) -> Result<Destination> {
+fn for_device(
+    path: &Path,
+    number: DeviceNumber,
+    demand: &Demand<'_>,
+    unknown: &mut Option<InUse>,
+) -> Result<Destination> {
     if demand.no_clobber {
         return Err(Invalid::TargetExists.into());
     }
     // First of all: that a device is mounted can be helped, that it holds the image cannot.
-    conflict::refuse_device(number, demand.read)?;
-    let target = DeviceTarget::resolve(path, number)?;
+    let refused = conflict::refuse_device(number, demand.read);
+    forced(refused, demand.force, unknown)?;
+    let target = DeviceTarget::resolve(path, number, demand.force, unknown)?;
     let (found, expected) = (target.size(), demand.size);
     if found < expected {
         return Err(Invalid::TargetTooSmall { found, expected }.into());
@@ -145,13 +161,14 @@ fn for_device(path: &Path, number: DeviceNumber, demand: &Demand<'_>) -> Result<
     Ok(Destination::Device(target))
 }
 
-fn for_file(path: &Path, demand: &Demand<'_>) -> Result<Destination> {
+fn for_file(path: &Path, demand: &Demand<'_>, unknown: &mut Option<InUse>) -> Result<Destination> {
     let target = Target::resolve(path, demand.no_clobber)?;
     ground::examine(target.directory())?;
     if let Some(file) = target.file_id() {
         ground::refuse_append_only(target.directory())?;
-        conflict::refuse_file(file, demand.read)?;
+        forced(conflict::refuse_file(file, demand.read), demand.force, unknown)?;
     }
-    conflict::refuse_directory(target.directory(), demand.read)?;
+    let refused = conflict::refuse_directory(target.directory(), demand.read);
+    forced(refused, demand.force, unknown)?;
     Ok(Destination::File(target))
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
+use super::conflict::forced;
 use super::writeback::Writeback;
 use super::{Cleanup, DiskSink, Kept, Published, Unpublished, close_once};
 use crate::devices::usage::Users;
@@ -53,16 +54,23 @@ impl DeviceTarget {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if anybody uses it, even if only for reading, or that cannot be found out, or nobody may
-    ///   write to it.
+    /// - [`Error::Invalid`] if anybody uses it, even if only for reading, or nobody may write to it; or, unless `force`d, if
+    ///   that cannot be found out, which is kept in `unknown` else.
     /// - [`Error::Io`] if it cannot be opened or examined.
-    pub fn resolve(path: &Path, number: DeviceNumber) -> Result<Self> {
+    pub fn resolve(
+        path: &Path,
+        number: DeviceNumber,
+        force: bool,
+        unknown: &mut Option<InUse>,
+    ) -> Result<Self> {
+        let mut refuse = |user: Option<InUse>| {
+            let refused = user.map_or(Ok(()), |user| Err(Invalid::TargetInUse(user).into()));
+            forced(refused, force, unknown)
+        };
         let failed = |error: Errno| Error::target_io(Action::Open, error);
         let kernel = Kernel::running();
         let users = kernel.users(Subject::Device(number));
-        if let Some(user) = users.anybody() {
-            return Err(Invalid::TargetInUse(user).into());
-        }
+        refuse(users.anybody())?;
         if users.layers().get(number).is_some_and(|layer| layer.is_read_only) {
             return Err(Invalid::TargetReadOnly.into());
         }
@@ -70,9 +78,7 @@ impl DeviceTarget {
             .map_err(failed)?;
         let own = open_exclusively(path, OFlags::RDONLY, number)?;
         let others = claim::claim_others_for_writing(&kernel, &users, path);
-        if let Some(user) = others.refused {
-            return Err(Invalid::TargetInUse(user).into());
-        }
+        refuse(others.refused)?;
         let size = rustix::fs::seek(&own, SeekFrom::End(0))
             .map_err(|error| Error::target_io(Action::Examine, error))?;
         Ok(Self {

@@ -23,9 +23,10 @@ fn resolve(place: &Path, read: &[&Path]) -> mkqcow2::Result<Destination> {
         size: MIB,
         no_clobber: false,
         read_back: false,
+        force: false,
         read: &read,
     };
-    Destination::resolve(&Place::Path(place.into()), &demand)
+    Destination::resolve(&Place::Path(place.into()), &demand).map(|(destination, _)| destination)
 }
 
 /// Why a place is refused, which is about the target.

@@ -119,6 +119,20 @@ fn without_sys_or_proc_nothing_is_restored() {
     assert!(fs::read(dir.join("mounted.raw")).unwrap() == before);
     assert!(!dir.join("new.raw").exists());
     drop((mount, disk));
+    // What is not known can be forced, what is known cannot.
+    let target = Loop::over(&dir.sparse("target.raw", 8 * MIB, &[]));
+    for directory in ["/sys", "/proc"] {
+        for target in [target.path().display().to_string(), "new.raw".to_owned()] {
+            without(&dir, directory, &format!("restore --force image.qcow2 {target}"))
+                .exits(3)
+                .says("warning: perhaps in use: cannot read ");
+        }
+    }
+    let (mount, disk) = mounted(&dir);
+    dir.run(&format!("restore --force image.qcow2 {}", disk.path().display()))
+        .exits(1)
+        .says("mounted read-write");
+    drop((mount, disk));
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Restore {
     #[arg(long)]
     keep_going: bool,
 
-    /// Restore a partitioned disk to a device with sectors of another size, where its partitions are not found
+    /// Go on if it is not known who uses TARGET, or if its sectors are not those that the partition table counts in
     #[arg(short, long)]
     force: bool,
 

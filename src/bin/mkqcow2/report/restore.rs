@@ -107,7 +107,7 @@ fn is_of_a_part(corrupt: &Corrupt) -> bool {
 }
 
 /// What can be done if it cannot be found out whether something is in use.
-const UNKNOWN: &str = "/proc and /sys must be mounted and readable";
+const UNKNOWN: &str = "/proc and /sys must be mounted and readable; or pass --force";
 
 fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
     if let Invalid::Unrecorded(_) = invalid {
