@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 
-use rustix::fs::{AtFlags, CWD, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::room::Room;
@@ -19,6 +19,9 @@ use crate::units::{GuestOffset, HostOffset, to_u64};
 
 /// A shorter hole in a file costs more than the zeros it stands for: an extent of its own, and a write cut in two.
 const SMALLEST_HOLE: u64 = 32 << 10;
+
+/// The type that statfs(2) tells of FUSE.
+const FUSE: i64 = 0x6573_5546;
 
 /// An image file being written. Dropped before it is published, it leaves nothing behind.
 #[derive(Debug)]
@@ -154,42 +157,79 @@ impl FileSink {
             Errno::EXIST if no_clobber => Invalid::TargetExists.into(),
             other => Error::target_io(Action::Publish, other),
         };
-        match self.temporary.clone() {
-            Some(temporary) => self.rename(&temporary),
-            None => self.link(),
-        }
-        .map_err(failed)?;
+        let temporary = self.temporary().map_err(failed)?;
+        // A file without a name is nothing on the disk, whatever was synced: with a name it is something, and only
+        // then the name may go there.
+        self.sync()?;
+        self.rename(&temporary).map_err(failed)?;
         let id = |metadata: Metadata| FileId::of(&metadata);
         if self.target.directory().metadata().ok().map(id) != self.directory.metadata().ok().map(id) {
             return Ok(Published::Elsewhere);
         }
-        if !self.sync {
-            return Ok(Published::AsAsked);
-        }
-        // Not every filesystem can sync a directory; those that cannot have no more to offer.
-        match rustix::fs::fsync(&self.directory) {
-            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Published::AsAsked),
-            Err(error) => Ok(Published::Perhaps(error.into())),
-        }
+        Ok(match self.sync_names() {
+            Ok(()) => Published::AsAsked,
+            Err(error) => Published::Perhaps(error),
+        })
     }
 
-    /// Gives the unnamed file its name, by way of a temporary one if it replaces another.
-    fn link(&mut self) -> rustix::io::Result<()> {
+    /// Brings the file itself to stable storage, if that was asked for: not only its bytes, but owner, mode and the
+    /// number of its names.
+    fn sync(&self) -> Result<()> {
+        if self.sync {
+            self.file
+                .sync_all()
+                .map_err(|error| Error::target_io(Action::Sync, error))?;
+        }
+        Ok(())
+    }
+
+    /// The same of its name, of the directory that holds it, and of those above, which may be as new.
+    fn sync_names(&self) -> io::Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        match rustix::fs::fsync(&self.directory) {
+            // Not every filesystem can; those that cannot have no more to offer.
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if is_fuse(&self.directory) {
+            self.sync_by_another_name()?;
+        }
+        sync_parents(&self.directory);
+        Ok(())
+    }
+
+    /// Most FUSE servers do not sync directories, and the kernel says that all is well. But a file that was given a
+    /// new name takes its directory along when it is synced, on all common filesystems: so it gets one more, for that
+    /// moment.
+    fn sync_by_another_name(&self) -> io::Result<()> {
+        // Where there are no hard links, this filesystem has no more to offer.
+        let _ = self.link();
+        let result = self.file.sync_all();
+        self.cleanup.remove();
+        result
+    }
+
+    /// Its temporary name, which an unnamed file gets only now.
+    fn temporary(&mut self) -> rustix::io::Result<OsString> {
+        if let Some(name) = &self.temporary {
+            return Ok(name.clone());
+        }
+        let temporary = self.link()?;
+        self.temporary = Some(temporary.clone());
+        Ok(temporary)
+    }
+
+    /// Gives it one more name, a temporary one.
+    fn link(&self) -> rustix::io::Result<OsString> {
         let own = own_path(&self.file);
         let link =
             |name: &OsStr| rustix::fs::linkat(CWD, &own, &self.directory, name, AtFlags::SYMLINK_FOLLOW);
-        if self.target.existing().is_none() {
-            match self.cleanup.publish(|| link(self.target.name())) {
-                // Somebody else was faster: replace that one, if we may.
-                Err(Errno::EXIST) if !self.target.no_clobber() => {}
-                result => return result,
-            }
-        }
         let (temporary, ()) = with_temporary_name(self.target.name(), |name| {
             self.cleanup.create(&self.directory, name, || link(name))
         })?;
-        self.temporary = Some(temporary.clone());
-        self.rename(&temporary)
+        Ok(temporary)
     }
 
     fn rename(&mut self, temporary: &OsStr) -> rustix::io::Result<()> {
@@ -260,6 +300,31 @@ impl Unpublished for FileSink {
 
     fn publish(self: Box<Self>) -> Result<Published> {
         FileSink::publish(*self)
+    }
+}
+
+fn is_fuse(directory: &File) -> bool {
+    rustix::fs::fstatfs(directory).is_ok_and(|stat| stat.f_type == FUSE)
+}
+
+/// Brings the names of a directory and of those above it to stable storage, up to the root of its filesystem. What
+/// cannot be opened or synced was not made a moment ago by whoever runs this.
+fn sync_parents(directory: &File) {
+    let id = |file: &File| file.metadata().ok().map(|metadata| FileId::of(&metadata));
+    let device = |file: &File| file.metadata().ok().map(|metadata| metadata.dev());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let above = |file: &File| {
+        rustix::fs::openat(file, "..", flags, Mode::empty())
+            .ok()
+            .map(File::from)
+            .filter(|parent| id(parent) != id(file) && device(parent) == device(file))
+    };
+    let mut next = above(directory);
+    while let Some(parent) = next {
+        if parent.sync_all().is_err() {
+            break;
+        }
+        next = above(&parent);
     }
 }
 

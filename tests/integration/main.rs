@@ -19,6 +19,7 @@ mod damaged;
 mod dedupe;
 mod devices;
 mod disk;
+mod durable;
 mod elsewhere;
 mod failing;
 mod faults;
