@@ -5,6 +5,7 @@ mod conflict;
 mod destination;
 mod device;
 mod file;
+mod links;
 mod outlet;
 mod room;
 mod stdout;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Cleanup, DeviceTarget, DiskSink, FileSink, StdoutSink, Target, conflict, stdout};
+use super::{Cleanup, DeviceTarget, DiskSink, FileSink, StdoutSink, Target, conflict, links, stdout};
 use crate::devices::{DeviceNumber, FileId};
 use crate::error::{Action, Error, Invalid, Result};
 
@@ -59,6 +59,7 @@ impl Destination {
             Place::Stdout => return for_stream(demand),
             Place::Path(path) => path,
         };
+        links::refuse_untrusted(path)?;
         match path
             .metadata()
             .map(|metadata| (metadata.file_type(), metadata.rdev()))

@@ -10,7 +10,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::room::Room;
-use super::temporary::{named, remove_stale, scratch, unnamed, with_temporary_name};
+use super::target::Now;
+use super::temporary::{named, remove_stale, scratch, unnamed, with_name_to_keep, with_temporary_name};
 use super::writeback::Writeback;
 use super::{Cleanup, DiskSink, ImageSink, Sink, Target, Unpublished};
 use crate::devices::{FileId, own_path};
@@ -66,7 +67,7 @@ impl FileSink {
     /// [`Error::Io`] if no file can be created in the directory of the target.
     pub fn create(target: Target, cleanup: Cleanup, sync: bool) -> Result<Self> {
         let failed = |error: io::Error| Error::target_io(Action::Create, error);
-        let directory = File::open(target.directory()).map_err(failed)?;
+        let directory = target.held().try_clone().map_err(failed)?;
         remove_stale(&directory, &target);
         let (file, temporary) = match unnamed(&directory).map_err(failed)? {
             Some(file) => (file, None),
@@ -75,7 +76,7 @@ impl FileSink {
                 .map_err(|error| failed(error.into()))?,
         };
         let room = Room::of(&file);
-        Ok(Self {
+        let sink = Self {
             file,
             target,
             directory,
@@ -85,7 +86,9 @@ impl FileSink {
             kept: Kept::All,
             room,
             writeback: Writeback::new(sync),
-        })
+        };
+        sink.target.refuse_stranger(|| sink.file.metadata().ok())?;
+        Ok(sink)
     }
 
     /// Whatever is left out stays a hole, and takes no room.
@@ -97,12 +100,12 @@ impl FileSink {
 
     /// Gives the file the owner and the mode of the one it is to replace, as they are by now.
     fn keep_mode(&mut self) -> Result<()> {
-        let path = self.target.directory().join(self.target.name());
-        let now = path.symlink_metadata().ok().filter(Metadata::is_file);
-        let Some(old) = now.as_ref().or(self.target.existing()) else {
+        let failed = |error| Error::target_io(Action::KeepMode, error);
+        // What has the name meanwhile decides nothing.
+        let Some(old) = self.target.existing().filter(|_| self.target.now() != Now::Other) else {
             return Ok(());
         };
-        let failed = |error| Error::target_io(Action::KeepMode, error);
+        let old = old.metadata().map_err(failed)?;
         let own = self.file.metadata().map_err(failed)?;
         let mut mode = old.mode() & 0o777;
         if (own.uid(), own.gid()) != (old.uid(), old.gid())
@@ -149,19 +152,20 @@ impl FileSink {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if there is a file by that name by now which must be left alone.
+    /// - [`Error::Invalid`] if the name is by now that of something else: then the new image has another one.
     /// - [`Error::Io`] if the name cannot be given. In both cases the old image is as it was.
     pub fn publish(mut self) -> Result<Published> {
-        let no_clobber = self.target.no_clobber();
-        let failed = |error: Errno| match error {
-            Errno::EXIST if no_clobber => Invalid::TargetExists.into(),
-            other => Error::target_io(Action::Publish, other),
-        };
+        let failed = |error: Errno| Error::target_io(Action::Publish, error);
         let temporary = self.temporary().map_err(failed)?;
         // A file without a name is nothing on the disk, whatever was synced: with a name it is something, and only
         // then the name may go there.
         self.sync()?;
-        self.rename(&temporary).map_err(failed)?;
+        match self.rename(&temporary) {
+            Ok(()) => {}
+            Err(Errno::EXIST) if self.target.no_clobber() => return Err(Invalid::TargetExists.into()),
+            Err(Errno::EXIST) => return Err(self.keep(&temporary)),
+            Err(error) => return Err(failed(error)),
+        }
         let id = |metadata: Metadata| FileId::of(&metadata);
         if self.target.directory().metadata().ok().map(id) != self.directory.metadata().ok().map(id) {
             return Ok(Published::Elsewhere);
@@ -232,31 +236,56 @@ impl FileSink {
         Ok(temporary)
     }
 
+    /// Gives it the name of the target, if that is free or still that of the old image; else `EXIST`. Whoever may
+    /// change names in the directory can do so at the last moment: then what they put there is replaced, and
+    /// decides nothing about the new image.
     fn rename(&mut self, temporary: &OsStr) -> rustix::io::Result<()> {
         let (directory, name) = (&self.directory, self.target.name());
-        let replace = || rustix::fs::renameat(directory, temporary, directory, name);
-        let no_replace = || {
-            let flags = RenameFlags::NOREPLACE;
-            match rustix::fs::renameat_with(directory, temporary, directory, name, flags) {
-                // The filesystem knows no such flag. A link never replaces anything either.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    rustix::fs::linkat(directory, temporary, directory, name, AtFlags::empty())?;
-                    // The image is in place. A second name of it that stays is stale for the next run.
-                    let _ = rustix::fs::unlinkat(directory, temporary, AtFlags::empty());
-                    Ok(())
+        self.cleanup.publish(|| match self.target.now() {
+            Now::Same => rustix::fs::renameat(directory, temporary, directory, name),
+            Now::Other => Err(Errno::EXIST),
+            Now::Free => match move_to_free_name(directory, temporary, name) {
+                // The filesystem cannot make sure of it.
+                Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+                    if !self.target.no_clobber() =>
+                {
+                    rustix::fs::renameat(directory, temporary, directory, name)
                 }
                 result => result,
-            }
-        };
-        self.cleanup.publish(|| {
-            if self.target.no_clobber() {
-                no_replace()
-            } else {
-                replace()
-            }
+            },
         })?;
         self.temporary = None;
         Ok(())
+    }
+
+    /// Hours of work are not thrown away because something else has the name by now.
+    fn keep(mut self, temporary: &OsStr) -> Error {
+        let rename = |name: &OsStr| move_to_free_name(&self.directory, temporary, name);
+        let kept = self
+            .cleanup
+            .keep(|| with_name_to_keep(self.target.name(), rename));
+        // Where that fails it has a name all the same.
+        let name = kept.map_or(temporary.to_owned(), |(name, ())| name);
+        self.temporary = None;
+        Invalid::TargetTaken {
+            kept: self.target.directory().join(name),
+            is_synced: self.sync_names().is_ok(),
+        }
+        .into()
+    }
+}
+
+/// Renames a file, unless the name is that of another.
+fn move_to_free_name(directory: &File, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        // The filesystem knows no such flag. A link never replaces anything either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())?;
+            // The image is in place. A second name of it that stays is stale for the next run.
+            let _ = rustix::fs::unlinkat(directory, from, AtFlags::empty());
+            Ok(())
+        }
+        result => result,
     }
 }
 
