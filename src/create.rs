@@ -23,7 +23,7 @@ use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{FirstPass, Kept, Outlet, Place, Published, Sink};
+use crate::sink::{FirstPass, Outlet, Place, Published, Sink};
 use crate::source::rescue;
 use crate::units::{self, to_usize};
 
@@ -143,8 +143,12 @@ impl Imaging {
             let bytes = copied.unreadable.iter().map(units::length).sum();
             warnings.push(Warning::Unreadable { bytes });
         }
-        if sink.kept() == Kept::NotTheOwner {
+        let kept = sink.kept();
+        if !kept.owner {
             warnings.push(Warning::OwnerNotKept);
+        }
+        if !kept.rights {
+            warnings.push(Warning::RightsNotKept);
         }
         match sink.publish()? {
             Published::AsAsked => {}

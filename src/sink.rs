@@ -7,6 +7,7 @@ mod device;
 mod file;
 mod links;
 mod outlet;
+mod rights;
 mod room;
 mod stdout;
 mod target;
@@ -21,8 +22,9 @@ use std::ops::Range;
 pub use cleanup::{Cleanup, Left};
 pub use destination::{Demand, Destination, Place};
 pub use device::{DeviceSink, DeviceTarget};
-pub use file::{FileSink, Kept, Published};
+pub use file::{FileSink, Published};
 pub use outlet::Outlet;
+pub use rights::Kept;
 pub use stdout::StdoutSink;
 pub use target::Target;
 pub use two_pass::{FirstPass, SecondPass};
@@ -81,7 +83,7 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
 /// What was written, and is not yet what the name of the target names.
 pub trait Unpublished: Debug {
-    /// Whether the owner of what is replaced will own the new one.
+    /// What it has of the one that it replaces.
     fn kept(&self) -> Kept;
 
     /// Makes it what the name of the target names.

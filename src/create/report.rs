@@ -56,6 +56,11 @@ pub enum Warning {
     /// The image does not belong to the owner of the one it replaced.
     #[error("the image could not be given the owner of the one it replaced")]
     OwnerNotKept,
+    /// Not all who could read or write the old one can do so with the new one.
+    #[error(
+        "the image could not be given the ACL or the security label of the one it replaced: some users may be refused"
+    )]
+    RightsNotKept,
     /// The new name may not survive a power failure.
     #[error("the image is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
@@ -75,7 +80,7 @@ impl Warning {
             | Self::CopiedWhole { .. }
             | Self::SourceChanged(_)
             | Self::Unreadable { .. } => Side::Source,
-            Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
+            Self::OwnerNotKept | Self::RightsNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
         }
     }
 
@@ -98,7 +103,8 @@ impl Warning {
             | Self::SourceInUse(_)
             | Self::PerhapsNoise
             | Self::CopiedWhole { .. }
-            | Self::OwnerNotKept => false,
+            | Self::OwnerNotKept
+            | Self::RightsNotKept => false,
         }
     }
 

@@ -44,6 +44,11 @@ pub enum Warning {
     /// The target does not belong to the owner of the file it replaced.
     #[error("could not be given the owner of the file it replaced")]
     OwnerNotKept,
+    /// Not all who could read or write the old one can do so with the new one.
+    #[error(
+        "could not be given the ACL or the security label of the file it replaced: some users may be refused"
+    )]
+    RightsNotKept,
     /// The new name may not survive a power failure.
     #[error("is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
@@ -62,7 +67,7 @@ impl Warning {
             | Self::NoChecksums(_)
             | Self::Bad { .. }
             | Self::ChangedMeanwhile { .. } => Side::Source,
-            Self::OwnerNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
+            Self::OwnerNotKept | Self::RightsNotKept | Self::NotDurable(_) | Self::Elsewhere => Side::Target,
         }
     }
 
@@ -84,7 +89,8 @@ impl Warning {
             }
             | Self::PerhapsNoise
             | Self::Changed
-            | Self::OwnerNotKept => false,
+            | Self::OwnerNotKept
+            | Self::RightsNotKept => false,
         }
     }
 }

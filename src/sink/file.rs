@@ -1,10 +1,10 @@
 //! An image in a regular file, which has its name only once it is complete.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use super::room::Room;
 use super::target::Now;
 use super::temporary::{named, remove_stale, scratch, unnamed, with_name_to_keep, with_temporary_name};
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, ImageSink, Sink, Target, Unpublished};
+use super::{Cleanup, DiskSink, ImageSink, Kept, Sink, Target, Unpublished, rights};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{GuestOffset, HostOffset, to_u64};
@@ -37,15 +37,6 @@ pub struct FileSink {
     kept: Kept,
     room: Room,
     writeback: Writeback,
-}
-
-/// Whether the owner of the image that is replaced will own the new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// There was none, or it is kept.
-    All,
-    /// The system does not allow it.
-    NotTheOwner,
 }
 
 /// What became of the name of the image.
@@ -83,7 +74,7 @@ impl FileSink {
             temporary,
             cleanup,
             sync,
-            kept: Kept::All,
+            kept: Kept::ALL,
             room,
             writeback: Writeback::new(sync),
         };
@@ -98,48 +89,31 @@ impl FileSink {
         self
     }
 
-    /// Gives the file the owner and the mode of the one it is to replace, as they are by now.
-    fn keep_mode(&mut self) -> Result<()> {
-        let failed = |error| Error::target_io(Action::KeepMode, error);
+    /// Gives the file the rights of the one it is to replace, as they are by now.
+    fn keep_rights(&mut self) -> Result<()> {
         // What has the name meanwhile decides nothing.
-        let Some(old) = self.target.existing().filter(|_| self.target.now() != Now::Other) else {
-            return Ok(());
-        };
-        let old = old.metadata().map_err(failed)?;
-        let own = self.file.metadata().map_err(failed)?;
-        let mut mode = old.mode() & 0o777;
-        if (own.uid(), own.gid()) != (old.uid(), old.gid())
-            && fchown(&self.file, Some(old.uid()), Some(old.gid())).is_err()
+        if let Some(old) = self.target.existing()
+            && self.target.now() != Now::Other
         {
-            self.kept = Kept::NotTheOwner;
-            // The group alone, at least. Another group must not get its rights.
-            if fchown(&self.file, None, Some(old.gid())).is_err() {
-                mode &= !0o070;
-            }
+            let kept = rights::keep(old, &self.file);
+            self.kept = kept.map_err(|error| Error::target_io(Action::KeepMode, error))?;
         }
-        // A change of the owner may have cleared bits. FAT and its like have one mode for all, and allow nobody
-        // else to set it, not even to what it is.
-        if self.file.metadata().map_err(failed)?.mode() & 0o7777 == mode {
-            return Ok(());
-        }
-        self.file
-            .set_permissions(Permissions::from_mode(mode))
-            .map_err(failed)
+        Ok(())
     }
 
-    /// Whether owner and group are those of the file it replaces.
+    /// What it has of the file that it replaces.
     pub fn kept(&self) -> Kept {
         self.kept
     }
 
-    /// Gives the file the owner and the mode of the one it is to replace, and brings what was written to stable
+    /// Gives the file the rights of the one it is to replace, and brings what was written to stable
     /// storage, if that was asked for.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if that fails: then nothing that was written can be relied on.
     pub fn settle(&mut self) -> Result<()> {
-        self.keep_mode()?;
+        self.keep_rights()?;
         if self.sync {
             self.file
                 .sync_data()

@@ -43,6 +43,7 @@ mod refusals;
 mod regions;
 mod reports;
 mod restore;
+mod rights;
 mod shared;
 mod stale;
 mod stdout;

@@ -320,6 +320,11 @@ impl Fuse {
         Self::bindfs(&options, directory, point)
     }
 
+    /// The same, and extended attributes can be read, but not set.
+    pub fn without_attributes(directory: &Path, point: PathBuf) -> Self {
+        Self::bindfs(&["--xattr-ro"], directory, point)
+    }
+
     fn bindfs(options: &[&str], directory: &Path, point: PathBuf) -> Self {
         fs::create_dir_all(&point).unwrap();
         let mut command = Command::new("bindfs");
