@@ -24,7 +24,7 @@ use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{FirstPass, Kept, Memory, Outlet, Place, Published, Resolved, Rules, Sink, name_scratch};
+use crate::sink::{FirstPass, Memory, Outlet, Place, Published, Resolved, Rules, Sink, name_scratch};
 use crate::units::{self, to_usize};
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
@@ -169,8 +169,12 @@ impl Imaging {
             let bytes = copied.unreadable.iter().map(units::length).sum();
             warnings.push(Warning::Unreadable { bytes });
         }
-        if sink.kept() == Kept::NotTheOwner {
+        let kept = sink.kept();
+        if !kept.owner {
             warnings.push(Warning::OwnerNotKept);
+        }
+        if !kept.rights {
+            warnings.push(Warning::RightsNotKept);
         }
         match sink.publish()? {
             Published::AsAsked => {}

@@ -103,7 +103,7 @@ pub enum Action {
     /// Making a range read as zeros, from this byte offset on.
     #[error("make zeros from {0:#x} on")]
     Zero(u64),
-    /// Giving the new file the owner or mode of the old one.
+    /// Giving the new file the owner, the mode and other rights of the old one.
     #[error("keep the mode of the file it replaces")]
     KeepMode,
     /// Bringing it to stable storage.

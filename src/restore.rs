@@ -23,7 +23,7 @@ use crate::image::{Access, Checksums, Disk, Format, Freshness, Image, Record};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
-use crate::sink::{Demand, Destination, DiskSink, Kept, Memory, Place, Published};
+use crate::sink::{Demand, Destination, DiskSink, Memory, Place, Published};
 use crate::source::FileState;
 use crate::units::{GuestOffset, length, to_usize};
 use fill::{Filled, Filler, Piece, note, slice};
@@ -209,8 +209,12 @@ impl Restoring {
             let bytes = copied.bad.iter().map(|bad| length(&bad.range)).sum();
             warnings.push(Warning::Bad { bytes });
         }
-        if sink.kept() == Kept::NotTheOwner {
+        let kept = sink.kept();
+        if !kept.owner {
             warnings.push(Warning::OwnerNotKept);
+        }
+        if !kept.rights {
+            warnings.push(Warning::RightsNotKept);
         }
         match sink.publish()? {
             Published::AsAsked => {}

@@ -7,7 +7,9 @@ mod destination;
 mod device;
 mod file;
 mod ground;
+mod links;
 mod outlet;
+mod rights;
 mod room;
 mod stdout;
 mod target;
@@ -23,9 +25,10 @@ pub use cleanup::{Cleanup, Left, Remains};
 pub use close::close_once;
 pub use destination::{Demand, Destination, Place};
 pub use device::{DeviceSink, DeviceTarget};
-pub use file::{FileSink, Kept, Published};
+pub use file::{FileSink, Published};
 pub use ground::Memory;
 pub use outlet::{Outlet, Resolved, Rules};
+pub use rights::Kept;
 pub(crate) use stdout::name_scratch;
 pub use stdout::{StdoutSink, was_closed};
 pub use target::Target;
@@ -85,7 +88,7 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
 /// What was written, and is not yet what the name of the target names.
 pub trait Unpublished: Debug {
-    /// Whether the owner of what is replaced will own the new one.
+    /// What it has of the one that it replaces.
     fn kept(&self) -> Kept;
 
     /// Makes it what the name of the target names.

@@ -83,6 +83,11 @@ pub enum Warning {
     /// The image is in place, but a file with a temporary name could not be removed.
     #[error("{path} {0}", path = .0.path().display())]
     Remains(Remains),
+    /// Not all who could read or write the old one can do so with the new one.
+    #[error(
+        "the image could not be given the ACL or the security label of the one it replaced: some users may be refused"
+    )]
+    RightsNotKept,
     /// The new name may not survive a power failure.
     #[error("the image is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
@@ -107,6 +112,7 @@ impl Warning {
             | Self::Unreadable { .. } => Side::Source,
             Self::TargetPerhapsInUse(_)
             | Self::OwnerNotKept
+            | Self::RightsNotKept
             | Self::InMemory(_)
             | Self::Remains(_)
             | Self::NotDurable(_)
@@ -137,6 +143,7 @@ impl Warning {
             | Self::CopiedWhole { .. }
             | Self::Table(_)
             | Self::OwnerNotKept
+            | Self::RightsNotKept
             | Self::InMemory(_)
             | Self::Remains(_) => false,
             Self::SourceInUse(in_use) => match in_use {
@@ -172,6 +179,7 @@ impl Warning {
             | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. }
             | Self::OwnerNotKept
+            | Self::RightsNotKept
             | Self::InMemory(_)
             | Self::Remains(_)
             | Self::NotDurable(_)

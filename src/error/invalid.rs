@@ -64,6 +64,32 @@ pub enum Invalid {
     /// The image exists.
     #[error("exists already, expected a new name")]
     TargetExists,
+    /// A link on the way to the image may have been planted.
+    #[error("leads through {}, a link of user {uid} where others may write, expected one of your own or of root", link.display())]
+    TargetLink {
+        /// The link.
+        link: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
+    /// The image belongs to a user who would own the new one, or decide who may read it.
+    #[error("belongs to user {uid}, who could read the new one, expected your own or one of root")]
+    TargetOfOther {
+        /// Its owner.
+        uid: u32,
+    },
+    /// The name was given to something else while the image was made.
+    #[error(
+        "is not what it was when the run began, and left alone: the new one is complete{}, as {}",
+        if *is_synced { "" } else { ", but could not be synced" },
+        kept.display()
+    )]
+    TargetTaken {
+        /// The name that the new image has instead.
+        kept: PathBuf,
+        /// Whether that name is on stable storage, as far as that was asked for.
+        is_synced: bool,
+    },
     /// The image would overwrite the source.
     #[error("is the source itself ({0})")]
     TargetIsSource(SameAs),
@@ -236,6 +262,9 @@ impl Invalid {
             | Self::TargetName
             | Self::TargetExists
             | Self::TargetMounted
+            | Self::TargetLink { .. }
+            | Self::TargetOfOther { .. }
+            | Self::TargetTaken { .. }
             | Self::TargetIsSource(_)
             | Self::TargetOnSource
             | Self::TargetInUse(_)

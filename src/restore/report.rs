@@ -88,6 +88,11 @@ pub enum Warning {
     /// The target is in place, but a file with a temporary name could not be removed.
     #[error("{path} {0}", path = .0.path().display())]
     Remains(Remains),
+    /// Not all who could read or write the old one can do so with the new one.
+    #[error(
+        "could not be given the ACL or the security label of the file it replaced: some users may be refused"
+    )]
+    RightsNotKept,
     /// The new name may not survive a power failure.
     #[error("is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
@@ -115,6 +120,7 @@ impl Warning {
             | Self::TableOutOfReach(_)
             | Self::SectorSize { .. }
             | Self::OwnerNotKept
+            | Self::RightsNotKept
             | Self::InMemory(_)
             | Self::Remains(_)
             | Self::NotDurable(_)
@@ -149,6 +155,7 @@ impl Warning {
             | Self::Changed
             | Self::Table(_)
             | Self::OwnerNotKept
+            | Self::RightsNotKept
             | Self::InMemory(_)
             | Self::Remains(_) => false,
         }

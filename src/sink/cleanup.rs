@@ -122,6 +122,14 @@ impl Cleanup {
         Ok(())
     }
 
+    /// Gives what was created a name that stays, although it is not that of the target, and forgets it.
+    pub(super) fn keep<T>(&self, rename: impl FnOnce() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+        let mut state = self.lock();
+        let result = rename();
+        state.temporary = None;
+        result
+    }
+
     /// Removes what was created and not published.
     pub(super) fn remove(&self) {
         self.lock().remove();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::conflict::forced;
 use super::{
-    Cleanup, DeviceTarget, DiskSink, FileSink, Memory, StdoutSink, Target, conflict, ground, stdout,
+    Cleanup, DeviceTarget, DiskSink, FileSink, Memory, StdoutSink, Target, conflict, ground, links, stdout,
 };
 use crate::devices::{DeviceNumber, FileId};
 use crate::error::{InUse, Invalid, Result};
@@ -71,6 +71,7 @@ impl Destination {
             Place::Stdout => return for_stream(demand),
             Place::Path(path) => path,
         };
+        links::refuse_untrusted(path)?;
         match path
             .metadata()
             .map(|metadata| (metadata.file_type(), metadata.rdev()))

@@ -259,7 +259,7 @@ impl DeviceSink {
 
 impl Unpublished for DeviceSink {
     fn kept(&self) -> Kept {
-        Kept::All
+        Kept::ALL
     }
 
     fn publish(self: Box<Self>) -> Result<Published> {

@@ -1,24 +1,28 @@
 //! An image in a regular file, which has its name only once it is complete.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
-use rustix::fs::{AtFlags, CWD, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::room::Room;
-use super::temporary::{named, remove_stale, scratch, unnamed, with_temporary_name};
+use super::target::Now;
+use super::temporary::{named, remove_stale, scratch, unnamed, with_name_to_keep, with_temporary_name};
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, ImageSink, Sink, Target, Unpublished, close_once};
+use super::{Cleanup, DiskSink, ImageSink, Kept, Sink, Target, Unpublished, close_once, rights};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{GuestOffset, HostOffset, to_u64};
 
 /// A shorter hole in a file costs more than the zeros it stands for: an extent of its own, and a write cut in two.
 const SMALLEST_HOLE: u64 = 32 << 10;
+
+/// The type that statfs(2) tells of FUSE.
+const FUSE: i64 = 0x6573_5546;
 
 /// An image file being written. Dropped before it is published, it leaves nothing behind.
 #[derive(Debug)]
@@ -33,15 +37,6 @@ pub struct FileSink {
     kept: Kept,
     room: Room,
     writeback: Writeback,
-}
-
-/// Whether the owner of the image that is replaced will own the new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// There was none, or it is kept.
-    All,
-    /// The system does not allow it.
-    NotTheOwner,
 }
 
 /// What became of the name of the image.
@@ -63,7 +58,7 @@ impl FileSink {
     /// [`Error::Io`] if no file can be created in the directory of the target.
     pub fn create(target: Target, cleanup: Cleanup, sync: bool) -> Result<Self> {
         let failed = |error: io::Error| Error::target_io(Action::Create, error);
-        let directory = File::open(target.directory()).map_err(failed)?;
+        let directory = target.held().try_clone().map_err(failed)?;
         match remove_stale(&directory, &target) {
             // Some FUSE filesystems list nothing, and take a file all the same.
             Err(error) if error.kind() != io::ErrorKind::Unsupported => {
@@ -78,17 +73,19 @@ impl FileSink {
                 .map_err(|error| failed(error.into()))?,
         };
         let room = Room::of(&file);
-        Ok(Self {
+        let sink = Self {
             file,
             target,
             directory,
             temporary,
             cleanup,
             sync,
-            kept: Kept::All,
+            kept: Kept::ALL,
             room,
             writeback: Writeback::new(sync),
-        })
+        };
+        sink.target.refuse_stranger(|| sink.file.metadata().ok())?;
+        Ok(sink)
     }
 
     /// Whatever is left out stays a hole, and takes no room.
@@ -98,48 +95,31 @@ impl FileSink {
         self
     }
 
-    /// Gives the file the owner and the mode of the one it is to replace, as they are by now.
-    fn keep_mode(&mut self) -> Result<()> {
-        let path = self.target.directory().join(self.target.name());
-        let now = path.symlink_metadata().ok().filter(Metadata::is_file);
-        let Some(old) = now.as_ref().or(self.target.existing()) else {
-            return Ok(());
-        };
-        let failed = |error| Error::target_io(Action::KeepMode, error);
-        let own = self.file.metadata().map_err(failed)?;
-        let mut mode = old.mode() & 0o777;
-        if (own.uid(), own.gid()) != (old.uid(), old.gid())
-            && fchown(&self.file, Some(old.uid()), Some(old.gid())).is_err()
+    /// Gives the file the rights of the one it is to replace, as they are by now.
+    fn keep_rights(&mut self) -> Result<()> {
+        // What has the name meanwhile decides nothing.
+        if let Some(old) = self.target.existing()
+            && self.target.now() != Now::Other
         {
-            self.kept = Kept::NotTheOwner;
-            // The group alone, at least. Another group must not get its rights.
-            if fchown(&self.file, None, Some(old.gid())).is_err() {
-                mode &= !0o070;
-            }
+            let kept = rights::keep(old, &self.file);
+            self.kept = kept.map_err(|error| Error::target_io(Action::KeepMode, error))?;
         }
-        // A change of the owner may have cleared bits. FAT and its like have one mode for all, and allow nobody
-        // else to set it, not even to what it is.
-        if self.file.metadata().map_err(failed)?.mode() & 0o7777 == mode {
-            return Ok(());
-        }
-        self.file
-            .set_permissions(Permissions::from_mode(mode))
-            .map_err(failed)
+        Ok(())
     }
 
-    /// Whether owner and group are those of the file it replaces.
+    /// What it has of the file that it replaces.
     pub fn kept(&self) -> Kept {
         self.kept
     }
 
-    /// Gives the file the owner and the mode of the one it is to replace, and brings what was written to stable
-    /// storage, if that was asked for. Closes it once, in any case.
+    /// Gives the file the rights of the one it is to replace, and brings what was written to stable storage, if that was
+    /// asked for. Closes it once, in any case.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if that fails: then nothing that was written can be relied on.
     pub fn settle(&mut self) -> Result<()> {
-        self.keep_mode()?;
+        self.keep_rights()?;
         if self.sync {
             self.file
                 .sync_data()
@@ -152,69 +132,150 @@ impl FileSink {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if there is a file by that name by now which must be left alone.
+    /// - [`Error::Invalid`] if the name is by now that of something else: then the new image has another one.
     /// - [`Error::Io`] if the name cannot be given. In both cases the old image is as it was.
     pub fn publish(mut self) -> Result<Published> {
-        let no_clobber = self.target.no_clobber();
-        let failed = |error: Errno| match error {
-            Errno::EXIST if no_clobber => Invalid::TargetExists.into(),
-            other => Error::target_io(Action::Publish, other),
-        };
-        match self.temporary.clone() {
-            Some(temporary) => self.rename(&temporary),
-            None => self.link(),
+        let failed = |error: Errno| Error::target_io(Action::Publish, error);
+        let temporary = self.temporary().map_err(failed)?;
+        // A file without a name is nothing on the disk, whatever was synced: with a name it is something, and only
+        // then the name may go there.
+        self.sync()?;
+        match self.rename(&temporary) {
+            Ok(()) => {}
+            Err(Errno::EXIST) if self.target.no_clobber() => return Err(Invalid::TargetExists.into()),
+            Err(Errno::EXIST) => return Err(self.keep(&temporary)),
+            Err(error) => return Err(failed(error)),
         }
-        .map_err(failed)?;
         let id = |metadata: Metadata| FileId::of(&metadata);
         if self.target.directory().metadata().ok().map(id) != self.directory.metadata().ok().map(id) {
             return Ok(Published::Elsewhere);
         }
-        if !self.sync {
-            return Ok(Published::AsAsked);
-        }
-        // Not every filesystem can sync a directory; those that cannot have no more to offer.
-        match rustix::fs::fsync(&self.directory) {
-            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Published::AsAsked),
-            Err(error) => Ok(Published::Perhaps(error.into())),
-        }
+        Ok(match self.sync_names() {
+            Ok(()) => Published::AsAsked,
+            Err(error) => Published::Perhaps(error),
+        })
     }
 
-    /// Gives the unnamed file its name, by way of a temporary one if it replaces another.
-    fn link(&mut self) -> rustix::io::Result<()> {
+    /// Brings the file itself to stable storage, if that was asked for: not only its bytes, but owner, mode and the
+    /// number of its names.
+    fn sync(&self) -> Result<()> {
+        if self.sync {
+            self.file
+                .sync_all()
+                .map_err(|error| Error::target_io(Action::Sync, error))?;
+        }
+        Ok(())
+    }
+
+    /// The same of its name, of the directory that holds it, and of those above, which may be as new.
+    fn sync_names(&self) -> io::Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        match rustix::fs::fsync(&self.directory) {
+            // Not every filesystem can; those that cannot have no more to offer.
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if is_fuse(&self.directory) {
+            self.sync_by_another_name()?;
+        }
+        sync_parents(&self.directory);
+        Ok(())
+    }
+
+    /// Most FUSE servers do not sync directories, and the kernel says that all is well. But a file that was given a
+    /// new name takes its directory along when it is synced, on all common filesystems: so it gets one more, for that
+    /// moment.
+    fn sync_by_another_name(&self) -> io::Result<()> {
+        // Where there are no hard links, this filesystem has no more to offer.
+        let _ = self.link();
+        let result = self.file.sync_all();
+        self.cleanup.remove();
+        result
+    }
+
+    /// Its temporary name, which an unnamed file gets only now.
+    fn temporary(&mut self) -> rustix::io::Result<OsString> {
+        if let Some(name) = &self.temporary {
+            return Ok(name.clone());
+        }
+        let temporary = self.link()?;
+        self.temporary = Some(temporary.clone());
+        Ok(temporary)
+    }
+
+    /// Gives it one more name, a temporary one.
+    fn link(&self) -> rustix::io::Result<OsString> {
         let own = own_path(&self.file);
         let link =
             |name: &OsStr| rustix::fs::linkat(CWD, &own, &self.directory, name, AtFlags::SYMLINK_FOLLOW);
-        if self.target.existing().is_none() {
-            match self.cleanup.publish(|| link(self.target.name())) {
-                // Somebody else was faster: replace that one, if we may.
-                Err(Errno::EXIST) if !self.target.no_clobber() => {}
-                result => return result,
-            }
-        }
         let (temporary, ()) = with_temporary_name(self.target.name(), |name| {
             self.cleanup.create(&self.directory, name, || link(name))
         })?;
-        self.temporary = Some(temporary.clone());
-        self.rename(&temporary)
+        Ok(temporary)
     }
 
+    /// Gives it the name of the target, if that is free or still that of the old image; else `EXIST`. Whoever may
+    /// change names in the directory can do so at the last moment: then what they put there is replaced, and
+    /// decides nothing about the new image.
     fn rename(&mut self, temporary: &OsStr) -> rustix::io::Result<()> {
         let (directory, name) = (&self.directory, self.target.name());
         let replace = || rustix::fs::renameat(directory, temporary, directory, name);
         let no_replace =
             || rustix::fs::renameat_with(directory, temporary, directory, name, RenameFlags::NOREPLACE);
         let link = || rustix::fs::linkat(directory, temporary, directory, name, AtFlags::empty());
-        if self.target.no_clobber() {
-            match self.cleanup.publish(no_replace) {
+        match self.target.now() {
+            Now::Same => self.cleanup.publish(replace)?,
+            Now::Other => return Err(Errno::EXIST),
+            Now::Free => match self.cleanup.publish(no_replace) {
                 // The filesystem knows no such flag. A link never replaces anything either.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.cleanup.publish_link(link)?,
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    match self.cleanup.publish_link(link) {
+                        // It cannot make sure of it at all.
+                        Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+                            if !self.target.no_clobber() =>
+                        {
+                            self.cleanup.publish(replace)?;
+                        }
+                        result => result?,
+                    }
+                }
                 result => result?,
-            }
-        } else {
-            self.cleanup.publish(replace)?;
+            },
         }
         self.temporary = None;
         Ok(())
+    }
+
+    /// Hours of work are not thrown away because something else has the name by now.
+    fn keep(mut self, temporary: &OsStr) -> Error {
+        let rename = |name: &OsStr| move_to_free_name(&self.directory, temporary, name);
+        let kept = self
+            .cleanup
+            .keep(|| with_name_to_keep(self.target.name(), rename));
+        // Where that fails it has a name all the same.
+        let name = kept.map_or(temporary.to_owned(), |(name, ())| name);
+        self.temporary = None;
+        Invalid::TargetTaken {
+            kept: self.target.directory().join(name),
+            is_synced: self.sync_names().is_ok(),
+        }
+        .into()
+    }
+}
+
+/// Renames a file, unless the name is that of another.
+fn move_to_free_name(directory: &File, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        // The filesystem knows no such flag. A link never replaces anything either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())?;
+            // The image is in place. A second name of it that stays is stale for the next run.
+            let _ = rustix::fs::unlinkat(directory, from, AtFlags::empty());
+            Ok(())
+        }
+        result => result,
     }
 }
 
@@ -258,6 +319,31 @@ impl Unpublished for FileSink {
 
     fn publish(self: Box<Self>) -> Result<Published> {
         FileSink::publish(*self)
+    }
+}
+
+fn is_fuse(directory: &File) -> bool {
+    rustix::fs::fstatfs(directory).is_ok_and(|stat| stat.f_type == FUSE)
+}
+
+/// Brings the names of a directory and of those above it to stable storage, up to the root of its filesystem. What
+/// cannot be opened or synced was not made a moment ago by whoever runs this.
+fn sync_parents(directory: &File) {
+    let id = |file: &File| file.metadata().ok().map(|metadata| FileId::of(&metadata));
+    let device = |file: &File| file.metadata().ok().map(|metadata| metadata.dev());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let above = |file: &File| {
+        rustix::fs::openat(file, "..", flags, Mode::empty())
+            .ok()
+            .map(File::from)
+            .filter(|parent| id(parent) != id(file) && device(parent) == device(file))
+    };
+    let mut next = above(directory);
+    while let Some(parent) = next {
+        if parent.sync_all().is_err() {
+            break;
+        }
+        next = above(&parent);
     }
 }
 

@@ -214,7 +214,7 @@ impl DiskSink for StdoutSink {
 
 impl Unpublished for StdoutSink {
     fn kept(&self) -> Kept {
-        Kept::All
+        Kept::ALL
     }
 
     fn publish(self: Box<Self>) -> Result<Published> {

@@ -85,9 +85,36 @@ pub(super) fn with_temporary_name<T>(
     image: &OsStr,
     create: impl Fn(&OsStr) -> rustix::io::Result<T>,
 ) -> rustix::io::Result<(OsString, T)> {
+    let names = |attempt| format!("{}{}-{attempt}.tmp", prefix(image), std::process::id()).into();
+    with_free_name(names, create)
+}
+
+/// The same by a name that stays, of an image that cannot have its own.
+pub(super) fn with_name_to_keep<T>(
+    image: &OsStr,
+    create: impl Fn(&OsStr) -> rustix::io::Result<T>,
+) -> rustix::io::Result<(OsString, T)> {
+    let suffix = |attempt: u32| format!(".kept-{}-{attempt}", std::process::id());
+    let long = |attempt| {
+        let mut name = image.to_owned();
+        name.push(suffix(attempt));
+        name
+    };
+    match with_free_name(long, &create) {
+        Err(Errno::NAMETOOLONG) => {
+            with_free_name(|attempt| format!("mkqcow2{}", suffix(attempt)).into(), create)
+        }
+        result => result,
+    }
+}
+
+fn with_free_name<T>(
+    names: impl Fn(u32) -> OsString,
+    create: impl Fn(&OsStr) -> rustix::io::Result<T>,
+) -> rustix::io::Result<(OsString, T)> {
     let mut attempt = 0;
     loop {
-        let name = OsString::from(format!("{}{}-{attempt}.tmp", prefix(image), std::process::id()));
+        let name = names(attempt);
         match create(&name) {
             Ok(created) => return Ok((name, created)),
             Err(Errno::EXIST) if attempt < MAX_ATTEMPTS => attempt += 1,
@@ -109,17 +136,17 @@ fn prefix(image: &OsStr) -> String {
 pub(super) fn remove_stale(directory: &File, target: &Target) -> io::Result<()> {
     let prefix = prefix(target.name());
     for name in names(directory)? {
-        let name = name?;
+        let name = &name?;
         let is_ours = name.as_bytes().starts_with(prefix.as_bytes()) && name.as_bytes().ends_with(b".tmp");
         if !is_ours {
             continue;
         }
         // For writing, or NFS would not lock it.
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        if let Ok(file) = rustix::fs::openat(directory, &name, flags, Mode::empty())
+        if let Ok(file) = rustix::fs::openat(directory, name, flags, Mode::empty())
             && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         {
-            let _ = rustix::fs::unlinkat(directory, &name, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
         }
     }
     Ok(())

@@ -309,9 +309,20 @@ impl Fuse {
 
     /// The same with one owner and one mode for all files, which nobody can change: as FAT is.
     pub fn without_modes(directory: &Path, point: PathBuf) -> Self {
-        let options = "--force-user=root --force-group=root --perms=0777 --chmod-deny --chown-deny";
-        let options: Vec<_> = options.split(' ').collect();
+        Self::of_one_owner("root", directory, point)
+    }
+
+    /// The same of another user.
+    pub fn of_one_owner(owner: &str, directory: &Path, point: PathBuf) -> Self {
+        let owner = format!("--force-user={owner}");
+        let options = "--force-group=root --perms=0777 --chmod-deny --chown-deny";
+        let options: Vec<_> = options.split(' ').chain([owner.as_str()]).collect();
         Self::bindfs(&options, directory, point)
+    }
+
+    /// The same, and extended attributes can be read, but not set.
+    pub fn without_attributes(directory: &Path, point: PathBuf) -> Self {
+        Self::bindfs(&["--xattr-ro"], directory, point)
     }
 
     fn bindfs(options: &[&str], directory: &Path, point: PathBuf) -> Self {

@@ -46,6 +46,12 @@ fn of_usage(invalid: &Invalid) -> Option<&'static str> {
         Some("redirect it to a file of its own, with > and not >>")
     } else if *invalid == Invalid::TargetExists {
         Some("because of --no-clobber")
+    } else if let Invalid::TargetLink { .. } = invalid {
+        Some("name the file that it points to")
+    } else if let Invalid::TargetOfOther { .. } = invalid {
+        Some("remove it, chown it, or write to a directory that only you may write to")
+    } else if let Invalid::TargetTaken { .. } = invalid {
+        Some("look at both, and rename it")
     } else if *invalid == Invalid::TargetOnSource {
         Some("write it to another filesystem")
     } else if *invalid == Invalid::DirectoryAppendOnly {
