@@ -36,7 +36,7 @@ pub use doubt::Doubt;
 pub use map::{AllocationMap, Extent, Reason, State};
 pub use partitions::{Flaw, Tables, Which};
 pub use pieces::Piece;
-pub use region::{Region, Treatment};
+pub use region::{Missing, Region, Treatment};
 use survey::Survey;
 use view::View;
 

@@ -65,6 +65,14 @@ pub enum Doubt {
         /// The number that was found.
         counted: u64,
     },
+    /// A file cannot be followed to all of its blocks.
+    #[error("inode {inode}: {fault}")]
+    Inode {
+        /// The number of its inode.
+        inode: u32,
+        /// What is wrong.
+        fault: Box<Doubt>,
+    },
     /// There is more of something than is looked into.
     #[error("more than {limit} {what}")]
     TooMany {

@@ -1,14 +1,19 @@
-//! ext2, ext3 and ext4: what their block bitmaps say, and what they never do. Source: the kernel's documentation of
-//! ext4.
+//! ext2, ext3 and ext4: what their block bitmaps say, what they never do, and what files have in spite of them.
+//! Source: the kernel's documentation of ext4.
 
 mod bitmap;
 mod blocks;
 mod checksum;
+mod claims;
+mod extents;
 mod faults;
 mod features;
+mod file;
 mod fixed;
 mod geometry;
 mod groups;
+mod inode;
+mod inodes;
 mod journal;
 mod mmp;
 mod superblock;
@@ -47,9 +52,14 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         None => (superblock, blocks),
     };
     mmp::check(&superblock, &blocks)?;
+    let (map, groups) = bitmap::map(&superblock, &blocks)?;
+    let (map, missing) = inodes::join(&superblock, &blocks, &groups, map)?;
     Ok(Found {
         name: superblock.features.name(),
-        content: Content::Mapped(bitmap::map(&superblock, &blocks)?),
+        content: match missing {
+            None => Content::Mapped(map),
+            Some(missing) => Content::Corrected(map, missing.behind(view)),
+        },
         label: superblock.label,
     })
 }

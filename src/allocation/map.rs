@@ -118,7 +118,7 @@ impl AllocationMap {
     }
 
     /// What of a range is in use, ascending, and what that is.
-    fn within(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, State)> + '_ {
+    pub(super) fn within(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, State)> + '_ {
         let first = self
             .extents
             .partition_point(|extent| extent.range.end <= range.start);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::doubt::Doubt;
+use super::view::View;
 use crate::units::length;
 
 /// A stretch of the source, and what was recognised there.
@@ -36,14 +37,22 @@ impl Region {
     pub fn doubt(&self) -> Option<&Doubt> {
         match &self.treatment {
             Treatment::Doubted(doubt) => Some(doubt),
-            Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown => None,
+            Treatment::Partitioned | Treatment::Mapped | Treatment::Corrected(_) | Treatment::Unknown => None,
+        }
+    }
+
+    /// What its map leaves out, if anything.
+    pub fn missing(&self) -> Option<&Missing> {
+        match &self.treatment {
+            Treatment::Corrected(missing) => Some(missing),
+            Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown | Treatment::Doubted(_) => None,
         }
     }
 
     /// Why all of it is copied, if it is.
     pub fn why_whole(&self) -> Option<String> {
         match (&self.treatment, self.name) {
-            (Treatment::Partitioned | Treatment::Mapped, _) => None,
+            (Treatment::Partitioned | Treatment::Mapped | Treatment::Corrected(_), _) => None,
             (Treatment::Unknown, None) => Some("nothing recognised".to_owned()),
             (Treatment::Unknown, Some(_)) => Some("nothing tells what is free".to_owned()),
             (Treatment::Doubted(doubt), _) => Some(doubt.to_string()),
@@ -58,8 +67,30 @@ pub enum Treatment {
     Partitioned,
     /// What its map says is in use.
     Mapped,
+    /// The same, and what its files have all the same.
+    Corrected(Missing),
     /// Whole: nothing tells what of it is free.
     Unknown,
     /// Whole: what tells that cannot be trusted.
     Doubted(Doubt),
+}
+
+/// What files of a filesystem have although its map calls it free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("files have {bytes} bytes that it calls free, the first of them at {at:#x}, of inode {inode}")]
+pub struct Missing {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Where the first of them lie, in the underlying file or device.
+    pub at: u64,
+    /// The number of the inode that has these.
+    pub inode: u32,
+}
+
+impl Missing {
+    /// The same of a stretch, where it told an offset in that.
+    pub(super) fn behind(self, view: View<'_>) -> Self {
+        let at = view.position(self.at);
+        Self { at, ..self }
+    }
 }

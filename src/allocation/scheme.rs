@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::answer::{self, Answer};
 use super::doubt::Doubt;
 use super::map::AllocationMap;
+use super::region::Missing;
 use super::view::View;
 
 /// A format that can be recognised.
@@ -36,6 +37,8 @@ pub(super) enum Content {
     Parts(Vec<Part>),
     /// What this map says, and what lies behind its end.
     Mapped(AllocationMap),
+    /// The same, and what of this its own map leaves out.
+    Corrected(AllocationMap, Missing),
     /// All of it: what is free in this format is not known here.
     Opaque,
 }

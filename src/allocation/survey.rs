@@ -64,15 +64,14 @@ impl Survey {
         let before = self.map.used();
         let treatment = match content {
             Content::Opaque => return self.whole(view, Treatment::Unknown),
-            Content::Mapped(map) => {
-                if let Err(doubt) = self.trusts(view, map.size()) {
-                    return self.whole(view, Treatment::Doubted(doubt));
-                }
-                self.map.append(&map, view.range().start);
-                let end = view.range().start.saturating_add(map.size());
-                self.map.push(end..view.range().end, Reason::Behind);
-                Treatment::Mapped
-            }
+            Content::Mapped(map) => match self.mapped(view, &map) {
+                Err(doubt) => return self.whole(view, Treatment::Doubted(doubt)),
+                Ok(()) => Treatment::Mapped,
+            },
+            Content::Corrected(map, missing) => match self.mapped(view, &map) {
+                Err(doubt) => return self.whole(view, Treatment::Doubted(doubt)),
+                Ok(()) => Treatment::Corrected(missing),
+            },
             Content::Parts(parts) if parts.len() > MAX_PARTS => {
                 let (what, limit) = ("partitions", to_u64(MAX_PARTS));
                 return self.whole(view, Treatment::Doubted(Doubt::TooMany { what, limit }));
@@ -88,6 +87,15 @@ impl Survey {
             }
         };
         (self.map.used().saturating_sub(before), treatment)
+    }
+
+    /// Adds what a map says of a stretch, if that is all that tells of it, and what lies behind its end.
+    fn mapped(&mut self, view: View<'_>, map: &AllocationMap) -> Result<(), Doubt> {
+        self.trusts(view, map.size())?;
+        self.map.append(map, view.range().start);
+        let end = view.range().start.saturating_add(map.size());
+        self.map.push(end..view.range().end, Reason::Behind);
+        Ok(())
     }
 
     /// Makes sure that a map which speaks of the first `size` bytes is all that tells what of them is in use.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::allocation::{Allocation, Flaw, Region};
+use crate::allocation::{Allocation, Doubt, Flaw, Missing, Region};
 use crate::devices::Unwritten;
 use crate::error::{InUse, Side};
 use crate::image::Remark;
@@ -59,6 +59,16 @@ pub enum Warning {
     /// Something is wrong with the partition table of the source. All of it is in the image as it is.
     #[error("{0}")]
     Table(Flaw),
+    /// The map of a filesystem is wrong. Nothing is lost by it: what files have is copied.
+    #[error("{}{missing}: copied all the same (let its checker repair it)", place(*partition, *name))]
+    MapCorrected {
+        /// The number of the partition; none for all of the source.
+        partition: Option<u32>,
+        /// What it was recognised as.
+        name: Option<&'static str>,
+        /// What the map leaves out.
+        missing: Missing,
+    },
     /// The source changed while it was read.
     #[error("the source changed while it was read ({0}): the image is not of one moment")]
     SourceChanged(Change),
@@ -107,6 +117,7 @@ impl Warning {
             | Self::Image { .. }
             | Self::CopiedWhole { .. }
             | Self::Table(_)
+            | Self::MapCorrected { .. }
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
             | Self::Unreadable { .. } => Side::Source,
@@ -142,6 +153,7 @@ impl Warning {
             | Self::PerhapsNoise
             | Self::CopiedWhole { .. }
             | Self::Table(_)
+            | Self::MapCorrected { .. }
             | Self::OwnerNotKept
             | Self::RightsNotKept
             | Self::InMemory(_)
@@ -171,6 +183,14 @@ impl Warning {
             Self::CopiedWhole { partition, name, why } => {
                 format!("{}{why}: would be copied whole", place(*partition, *name))
             }
+            Self::MapCorrected {
+                partition,
+                name,
+                missing,
+            } => format!(
+                "{}{missing}: would be copied all the same (let its checker repair it)",
+                place(*partition, *name)
+            ),
             Self::SourceUnwritten(_)
             | Self::PerhapsNoise
             | Self::Image { .. }
@@ -187,14 +207,22 @@ impl Warning {
         }
     }
 
-    /// Of each region that is copied whole because what tells of it cannot be trusted.
+    /// Of each region that is copied whole because what tells of it cannot be trusted, or whose map is wrong.
     pub fn of_doubts(regions: &[Region]) -> impl Iterator<Item = Self> {
         regions.iter().filter_map(|region| {
-            region.doubt().map(|doubt| Self::CopiedWhole {
-                partition: region.part.as_ref().map(|(number, _)| *number),
-                name: region.name,
+            let (partition, name) = (region.part.as_ref().map(|(number, _)| *number), region.name);
+            let corrected = |missing: &Missing| Self::MapCorrected {
+                partition,
+                name,
+                missing: *missing,
+            };
+            let whole = |doubt: &Doubt| Self::CopiedWhole {
+                partition,
+                name,
                 why: doubt.to_string(),
-            })
+            };
+            let doubt = region.doubt().map(whole);
+            doubt.or_else(|| region.missing().map(corrected))
         })
     }
 }

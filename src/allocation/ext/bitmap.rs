@@ -18,12 +18,15 @@ use crate::units::{length, to_u64, to_usize};
 /// How much of bitmaps that stand side by side is read in one go, in bytes.
 const AT_ONCE: u64 = 1 << 20;
 
-/// What of a filesystem is in use.
+/// What of a filesystem is in use by its bitmaps, and its groups.
 ///
 /// # Errors
 ///
 /// A [`Doubt`] for the first bitmap, descriptor or count that does not fit the others.
-pub(super) fn map(superblock: &Superblock, blocks: &Blocks<'_>) -> Result<AllocationMap, Doubt> {
+pub(super) fn map(
+    superblock: &Superblock,
+    blocks: &Blocks<'_>,
+) -> Result<(AllocationMap, Vec<Group>), Doubt> {
     let mut groups = Vec::with_capacity(to_usize(superblock.groups_count));
     let mut fixed = Collector::default();
     groups::each(superblock, blocks, |group, state, tables| {
@@ -44,7 +47,7 @@ pub(super) fn map(superblock: &Superblock, blocks: &Blocks<'_>) -> Result<Alloca
         let counted = mapper.free_clusters.saturating_mul(superblock.cluster_blocks);
         same("free blocks", superblock.free_blocks_count, counted)?;
     }
-    Ok(mapper.map)
+    Ok((mapper.map, groups))
 }
 
 fn same(what: &'static str, recorded: u64, counted: u64) -> Result<(), Doubt> {

@@ -9,7 +9,7 @@ use crate::units::{to_u64, to_usize, within};
 use zerocopy::FromBytes;
 
 /// What the replay of a journal leads to, without being written anywhere.
-pub(in crate::allocation) trait Replay: Debug {
+pub(in crate::allocation) trait Replay: Debug + Sync {
     /// What a block will hold; none if the journal does not say anything of it.
     ///
     /// # Errors

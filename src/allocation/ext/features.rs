@@ -17,6 +17,7 @@ pub(in crate::allocation) struct Features {
 pub(in crate::allocation) mod compat {
     pub(in crate::allocation) const HAS_JOURNAL: u32 = 0x4;
     pub(in crate::allocation) const SPARSE_SUPER2: u32 = 0x200;
+    pub(in crate::allocation) const ORPHAN_FILE: u32 = 0x1000;
 
     /// Those and `dir_prealloc`, `imagic_inodes`, `ext_attr`, `resize_inode`, `dir_index`, `fast_commit`,
     /// `stable_inodes`, `orphan_file`. Not `lazy_bg`, in which groups without a bitmap are not protected by checksums, and not
@@ -33,7 +34,9 @@ pub(in crate::allocation) mod incompat {
     pub(in crate::allocation) const IS_64BIT: u32 = 0x80;
     pub(in crate::allocation) const MMP: u32 = 0x100;
     pub(in crate::allocation) const FLEX_BG: u32 = 0x200;
+    pub(in crate::allocation) const EA_INODE: u32 = 0x400;
     pub(in crate::allocation) const CSUM_SEED: u32 = 0x2000;
+    pub(in crate::allocation) const INLINE_DATA: u32 = 0x8000;
 
     /// Those and `extents`, `ea_inode`, `dirdata`, `large_dir`, `inline_data`, `encrypt`, `casefold`: they change
     /// what files and directories look like, and not what the bitmaps mean. Not `compression`.

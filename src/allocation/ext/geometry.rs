@@ -135,6 +135,7 @@ mod tests {
             uuid: [0; 16],
             label: None,
             journal: None,
+            may_have_orphans: false,
         }
     }
 

@@ -28,7 +28,7 @@ struct RawDescriptor {
     bg_inode_table_lo: U32<LE>,
     /// 0xc: zeros in the block bitmap: in clusters.
     bg_free_blocks_count_lo: U16<LE>,
-    /// 0xe: inodes.
+    /// 0xe: free inodes, directories.
     inodes: [u8; 4],
     /// 0x12: see [`BLOCK_UNINIT`].
     bg_flags: U16<LE>,
@@ -38,7 +38,7 @@ struct RawDescriptor {
     bg_block_bitmap_csum_lo: U16<LE>,
     /// 0x1a: that of the inode bitmap.
     bg_inode_bitmap_csum_lo: U16<LE>,
-    /// 0x1c.
+    /// 0x1c: how many inodes at the end of the table were never used.
     bg_itable_unused_lo: U16<LE>,
     /// 0x1e: the checksum of the descriptor.
     bg_checksum: U16<LE>,
@@ -50,8 +50,12 @@ struct RawDescriptor {
     bg_inode_table_hi: U32<LE>,
     /// 0x2c.
     bg_free_blocks_count_hi: U16<LE>,
-    /// 0x2e: inodes, snapshots.
-    others: [u8; 10],
+    /// 0x2e: free inodes, directories.
+    inodes_hi: [u8; 4],
+    /// 0x32.
+    bg_itable_unused_hi: U16<LE>,
+    /// 0x34: of snapshots.
+    bg_exclude_bitmap_hi: U32<LE>,
     /// 0x38.
     bg_block_bitmap_csum_hi: U16<LE>,
     /// 0x3a: that of the inode bitmap; the rest is reserved.
@@ -66,8 +70,14 @@ const CHECKSUM: Range<usize> = 0x1e..0x20;
 /// In `bg_flags`: the block bitmap was never written: what is in use is what the layout of the filesystem says.
 const BLOCK_UNINIT: u16 = 0x2;
 
-/// In `bg_flags`: those of the inode table, and the above.
-const FLAGS: u16 = 0x1 | BLOCK_UNINIT | 0x4;
+/// In `bg_flags`: neither the inode bitmap nor the inode table was ever written.
+const INODE_UNINIT: u16 = 0x1;
+
+/// In `bg_flags`: what was never used of the inode table holds zeros.
+const INODE_ZEROED: u16 = 0x4;
+
+/// All of them.
+const FLAGS: u16 = INODE_UNINIT | BLOCK_UNINIT | INODE_ZEROED;
 
 /// What the map needs to know of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +88,21 @@ pub(in crate::allocation) struct Group {
     pub(super) free_clusters: u32,
     /// Its checksum: only the lower half if descriptors have 32 bytes.
     pub(super) bitmap_checksum: u32,
+    /// Its inodes.
+    pub(super) inodes: Inodes,
+}
+
+/// Where the inodes of a group are, and which of them may be in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::allocation) struct Inodes {
+    /// The first block of the inode table.
+    pub(super) table: u64,
+    /// The block of the inode bitmap; none if that was never written.
+    pub(super) bitmap: Option<u64>,
+    /// How many, from the first on, may have been in use.
+    pub(super) used: u32,
+    /// Whether something tells inodes that are in use from what stands behind those: it is zeros, or has checksums.
+    pub(super) is_rest_told: bool,
 }
 
 /// The blocks of a group's own structures, wherever they lie.
@@ -220,10 +245,12 @@ impl<'a> Descriptor<'a> {
             length,
         )?;
         let halves = |lo: U16<LE>, hi: U16<LE>| u32::from(hi.get()) << 16 | u32::from(lo.get());
+        let inodes = self.inodes(inode_bitmap, inode_table);
         let group = Group {
             bitmap: (!is_unwritten).then_some(block_bitmap),
             free_clusters: halves(raw.bg_free_blocks_count_lo, raw.bg_free_blocks_count_hi),
             bitmap_checksum: halves(raw.bg_block_bitmap_csum_lo, raw.bg_block_bitmap_csum_hi),
+            inodes,
         };
         let tables = Tables {
             block_bitmap,
@@ -231,6 +258,32 @@ impl<'a> Descriptor<'a> {
             inode_table: inode_table..inode_table.saturating_add(length),
         };
         Ok((group, tables))
+    }
+
+    fn inodes(&self, bitmap: u64, table: u64) -> Inodes {
+        let features = self.superblock.features;
+        let all = u32::try_from(self.superblock.inodes_per_group).unwrap_or(u32::MAX);
+        // Without checksums, flags mean nothing, as in the kernel.
+        let flags = if features.has_descriptor_checksums() {
+            self.raw.bg_flags.get()
+        } else {
+            INODE_ZEROED
+        };
+        let (lo, hi) = (self.raw.bg_itable_unused_lo, self.raw.bg_itable_unused_hi);
+        let unused = u32::from(hi.get()) << 16 | u32::from(lo.get());
+        let used = if !features.has_descriptor_checksums() {
+            all
+        } else if flags & INODE_UNINIT != 0 {
+            0
+        } else {
+            all.saturating_sub(unused)
+        };
+        Inodes {
+            table,
+            bitmap: (flags & INODE_UNINIT == 0).then_some(bitmap),
+            used,
+            is_rest_told: features.ro_compat(ro_compat::METADATA_CSUM) || flags & INODE_ZEROED != 0,
+        }
     }
 
     /// A block that `length` blocks begin with: of the filesystem, and of the group itself unless `flex_bg` allows

@@ -87,12 +87,18 @@ pub(super) fn apply<'a>(on_disk: &Superblock, blocks: Blocks<'a>) -> Result<(Sup
         features: replayed.features,
         free_blocks_count: replayed.free_blocks_count,
         label: replayed.label.clone(),
+        may_have_orphans: replayed.may_have_orphans,
         ..on_disk.clone()
     };
     if settled != replayed || on_disk.features.lay_out() != replayed.features.lay_out() {
         return Err(Doubt::State("its journal changes its size or its layout"));
     }
-    Ok((replayed, blocks))
+    let may_have_orphans = on_disk.may_have_orphans || replayed.may_have_orphans;
+    let superblock = Superblock {
+        may_have_orphans,
+        ..replayed
+    };
+    Ok((superblock, blocks))
 }
 
 /// Where the inode of a journal is, and what it takes to follow it.

@@ -78,6 +78,8 @@ pub(in crate::allocation) struct Superblock {
     pub(in crate::allocation) label: Option<String>,
     /// Its journal, if it has one.
     pub(in crate::allocation) journal: Option<JournalPlace>,
+    /// Whether there may be inodes that were deleted while in use, which mounting it deletes: it reads their trees.
+    pub(in crate::allocation) may_have_orphans: bool,
 }
 
 /// Where the journal is.
@@ -205,6 +207,7 @@ impl Checked<'_> {
             uuid: raw.s_uuid,
             label: self.label(),
             journal: self.journal(features)?,
+            may_have_orphans: raw.s_last_orphan.get() != 0 || features.compat(compat::ORPHAN_FILE),
         };
         self.descriptors(&superblock)?;
         Ok(superblock)

@@ -2,9 +2,12 @@
 //! and nobody misses it. What does not fit together is copied whole.
 
 mod doubted;
+mod followed;
+mod forged;
 mod joined;
 mod layouts;
 mod proven;
+mod wrong;
 
 use std::fs;
 use std::ops::Range;

@@ -138,12 +138,13 @@ fn shut_down(root: &Path, flags: u32) {
     );
 }
 
-/// Why a disk is copied whole; nothing if its map is used.
+/// Why a disk is copied whole, or what its map leaves out; nothing if that is used as it is.
 fn doubt(disk: &Path) -> Option<String> {
     let source = source::open(disk, Open::default()).unwrap();
     let allocation = allocation::scan(&source, Scan::Auto).unwrap();
     match &allocation.regions.first().unwrap().treatment {
         Treatment::Doubted(doubt) => Some(doubt.to_string()),
+        Treatment::Corrected(missing) => Some(missing.to_string()),
         Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown => None,
     }
 }

@@ -152,19 +152,24 @@ impl<'a> Patched<'a> {
         u32::from_le_bytes(self.get(at)).into()
     }
 
-    /// `metadata_csum` of descriptors, block bitmaps and the superblock.
+    /// All of it.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.base.len()];
+        self.copy(&mut bytes, 0);
+        bytes
+    }
+
+    /// `metadata_csum` of descriptors, block bitmaps, the superblock, and inodes that were changed; `uninit_bg`, which
+    /// only descriptors have.
     fn sum_up_ext(&mut self) {
         let superblock = 1024;
         let has_sums = self.u32(superblock + 0x64) & 0x400 != 0;
+        let has_old_sums = self.u32(superblock + 0x64) & 0x10 != 0;
         let log = self.u32(superblock + 0x18);
-        if !has_sums || log > 6 {
+        if !(has_sums || has_old_sums) || log > 6 {
             return;
         }
-        let seed = if self.u32(superblock + 0x60) & 0x2000 == 0 {
-            crc32c(u32::MAX, &self.get::<16>(superblock + 0x68))
-        } else {
-            self.u32(superblock + 0x270) as u32
-        };
+        let seed = self.ext_seed();
         let block = 1024 << log;
         let is_64bit = self.u32(superblock + 0x60) & 0x80 != 0;
         let length = if is_64bit {
@@ -174,28 +179,101 @@ impl<'a> Patched<'a> {
         };
         let blocks_per_group = self.u32(superblock + 0x20).max(1);
         let bitmap_length = (self.u32(superblock + 0x24) / 8).min(block) as usize;
-        let groups = self.u32(superblock + 4).div_ceil(blocks_per_group).min(64);
+        let blocks = self
+            .u32(superblock + 4)
+            .saturating_sub(self.u32(superblock + 0x14));
+        let groups = blocks.div_ceil(blocks_per_group).min(256);
         // Behind the block of the superblock.
         let table = (superblock / block + 1) * block;
         for group in 0..groups {
             let at = table + group * length;
-            // BLOCK_UNINIT: there is none.
-            if self.u16(at + 0x12) & 2 == 0 {
-                let mut bitmap = vec![0; bitmap_length];
-                self.copy(&mut bitmap, self.u32(at) * block);
-                let sum = crc32c(seed, &bitmap).to_le_bytes();
-                self.put(at + 0x18, &sum[..2]);
-                if length >= 64 {
-                    self.put(at + 0x38, &sum[2..]);
+            if has_sums {
+                self.sum_up_inodes(group, self.u32(at + 8) * block, seed);
+                // BLOCK_UNINIT: there is none.
+                if self.u16(at + 0x12) & 2 == 0 {
+                    let mut bitmap = vec![0; bitmap_length];
+                    self.copy(&mut bitmap, self.u32(at) * block);
+                    let sum = crc32c(seed, &bitmap).to_le_bytes();
+                    self.put(at + 0x18, &sum[..2]);
+                    if length >= 64 {
+                        self.put(at + 0x38, &sum[2..]);
+                    }
                 }
             }
-            self.put(at + 0x1e, &[0, 0]);
-            let sum = crc32c(seed, &(group as u32).to_le_bytes());
-            let sum = crc32c(sum, &self.get::<64>(at)[..length as usize]);
-            self.put(at + 0x1e, &sum.to_le_bytes()[..2]);
+            self.sum_up_descriptor(at, group as u32, length as usize, has_sums.then_some(seed));
         }
-        let sum = crc32c(u32::MAX, &self.get::<1020>(superblock));
-        self.put(superblock + 1020, &sum.to_le_bytes());
+        if has_sums {
+            let sum = crc32c(u32::MAX, &self.get::<1020>(superblock));
+            self.put(superblock + 1020, &sum.to_le_bytes());
+        }
+    }
+
+    fn sum_up_descriptor(&mut self, at: u64, group: u32, length: usize, seed: Option<u32>) {
+        let bytes: [u8; 64] = self.get(at);
+        let sum = if let Some(seed) = seed {
+            let mut bytes = bytes;
+            bytes[0x1e..0x20].copy_from_slice(&[0, 0]);
+            crc32c(crc32c(seed, &group.to_le_bytes()), &bytes[..length])
+        } else {
+            let uuid: [u8; 16] = self.get(1024 + 0x68);
+            let parts = [
+                &uuid,
+                &group.to_le_bytes()[..],
+                &bytes[..0x1e],
+                &bytes[0x20..length],
+            ];
+            crc(0xa001, 0xffff, &parts.concat())
+        };
+        self.put(at + 0x1e, &sum.to_le_bytes()[..2]);
+    }
+
+    fn ext_seed(&self) -> u32 {
+        if self.u32(1024 + 0x60) & 0x2000 == 0 {
+            crc32c(u32::MAX, &self.get::<16>(1024 + 0x68))
+        } else {
+            self.u32(1024 + 0x270) as u32
+        }
+    }
+
+    /// Of those in sectors that were changed, unless all of an inode is zeros.
+    fn sum_up_inodes(&mut self, group: u64, table: u64, seed: u32) {
+        let (per_group, size) = (self.u32(1024 + 0x28).min(1 << 19), self.u16(1024 + 0x58));
+        if !(128..=SECTOR).contains(&size) || !size.is_power_of_two() {
+            return;
+        }
+        let changed = self.sectors.range(table..table.saturating_add(per_group * size));
+        let changed: Vec<u64> = changed.map(|(at, _)| *at).collect();
+        for at in changed
+            .into_iter()
+            .flat_map(|at| (at..at + SECTOR).step_by(size as usize))
+        {
+            let index = (at - table) / size;
+            let mut inode = vec![0; size as usize];
+            self.copy(&mut inode, at);
+            if index >= per_group || inode.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            inode[124..126].copy_from_slice(&[0, 0]);
+            let has_upper = size > 128 && u16::from_le_bytes([inode[128], inode[129]]) >= 4;
+            if has_upper {
+                inode[130..132].copy_from_slice(&[0, 0]);
+            }
+            let sum = crc32c(seed, &((group * per_group + index + 1) as u32).to_le_bytes());
+            let sum = crc32c(crc32c(sum, &inode[100..104]), &inode).to_le_bytes();
+            self.put(at + 124, &sum[..2]);
+            if has_upper {
+                self.put(at + 130, &sum[2..]);
+            }
+        }
+    }
+
+    /// Of a block of extents of an inode, whose `i_generation` that is.
+    pub fn sum_up_extents(&mut self, at: u64, inode: u32, generation: [u8; 4]) {
+        let length = 12 + 12 * self.u16(at + 4) as usize;
+        let mut node = vec![0; length.min(64 << 10)];
+        self.copy(&mut node, at);
+        let seed = crc32c(crc32c(self.ext_seed(), &inode.to_le_bytes()), &generation);
+        self.put(at + length as u64, &crc32c(seed, &node).to_le_bytes());
     }
 
     /// The checksum sectors of both boot regions.

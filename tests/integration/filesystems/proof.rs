@@ -508,6 +508,7 @@ impl Given {
 fn doubt_of(region: &Region) -> String {
     match &region.treatment {
         Treatment::Doubted(doubt) => doubt.to_string(),
+        Treatment::Corrected(missing) => missing.to_string(),
         Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown => String::new(),
     }
 }

@@ -52,9 +52,12 @@ fn words(region: &Region) -> String {
         0 => String::new(),
         holes => format!(" ({} of it holes)", BinaryBytes(holes)),
     };
+    let wrong = region
+        .missing()
+        .map_or_else(String::new, |missing| format!("; {missing}"));
     let how = match (&region.treatment, name) {
-        (Treatment::Partitioned | Treatment::Mapped, name) => format!(
-            "{}{} in use{holes}, {} free",
+        (Treatment::Partitioned | Treatment::Mapped | Treatment::Corrected(_), name) => format!(
+            "{}{} in use{holes}, {} free{wrong}",
             name.unwrap_or_default(),
             BinaryBytes(region.used),
             BinaryBytes(region.free())
@@ -101,9 +104,10 @@ fn object(region: &Region) -> Value {
         "treatment": match region.treatment {
             Treatment::Partitioned => "partitioned",
             Treatment::Mapped => "mapped",
+            Treatment::Corrected(_) => "corrected",
             Treatment::Unknown | Treatment::Doubted(_) => "whole",
         },
-        "why": region.why_whole(),
+        "why": region.missing().map_or_else(|| region.why_whole(), |missing| Some(missing.to_string())),
     })
 }
 
@@ -122,7 +126,7 @@ impl Display for Because<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mapped = self
             .region
-            .filter(|region| matches!(region.treatment, Treatment::Mapped));
+            .filter(|region| matches!(region.treatment, Treatment::Mapped | Treatment::Corrected(_)));
         let name = mapped.and_then(|region| region.name);
         if self.state == State::Zeros {
             let nothing_more = matches!(self.reason, Some(Reason::Data | Reason::Unknown));

@@ -9,7 +9,7 @@ use super::{
 use crate::support::tool;
 
 /// Options of mke2fs, one layout a line.
-const LAYOUTS: &str = "
+pub const LAYOUTS: &str = "
 -t ext2
 -t ext2 -r 0
 -t ext2 -b 4096
