@@ -13,7 +13,7 @@ use super::room::Room;
 use super::target::Now;
 use super::temporary::{named, remove_stale, scratch, unnamed, with_name_to_keep, with_temporary_name};
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, ImageSink, Kept, Sink, Target, Unpublished, close_once, rights};
+use super::{Cleanup, DiskSink, ImageSink, Kept, Sink, Target, Unpublished, close_once, ground, rights};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{GuestOffset, HostOffset, to_u64};
@@ -136,21 +136,34 @@ impl FileSink {
     /// - [`Error::Io`] if the name cannot be given. In both cases the old image is as it was.
     pub fn publish(mut self) -> Result<Published> {
         let failed = |error: Errno| Error::target_io(Action::Publish, error);
-        let temporary = self.temporary().map_err(failed)?;
-        // A file without a name is nothing on the disk, whatever was synced: with a name it is something, and only
-        // then the name may go there.
-        self.sync()?;
-        match self.rename(&temporary) {
+        let is_linked = self.must_be_linked();
+        let (temporary, result) = if is_linked {
+            (OsString::new(), self.link_as(self.target.name()))
+        } else {
+            let temporary = self.temporary().map_err(failed)?;
+            // A file without a name is nothing on the disk, whatever was synced: with a name it is something, and only
+            // then the name may go there.
+            self.sync()?;
+            let result = self.rename(&temporary);
+            (temporary, result)
+        };
+        match result {
             Ok(()) => {}
             Err(Errno::EXIST) if self.target.no_clobber() => return Err(Invalid::TargetExists.into()),
-            Err(Errno::EXIST) => return Err(self.keep(&temporary)),
+            Err(Errno::EXIST) if !is_linked => return Err(self.keep(&temporary)),
             Err(error) => return Err(failed(error)),
         }
         let id = |metadata: Metadata| FileId::of(&metadata);
         if self.target.directory().metadata().ok().map(id) != self.directory.metadata().ok().map(id) {
             return Ok(Published::Elsewhere);
         }
-        Ok(match self.sync_names() {
+        // What was linked has a name only now, which must go to the disk with it.
+        let synced = if is_linked && self.sync {
+            self.file.sync_all().and_then(|()| self.sync_names())
+        } else {
+            self.sync_names()
+        };
+        Ok(match synced {
             Ok(()) => Published::AsAsked,
             Err(error) => Published::Perhaps(error),
         })
@@ -177,7 +190,8 @@ impl FileSink {
             Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
         }
-        if is_fuse(&self.directory) {
+        // Where a name cannot be removed again, one that is left over is enough.
+        if is_fuse(&self.directory) && self.cleanup.remains().is_none() {
             self.sync_by_another_name()?;
         }
         sync_parents(&self.directory);
@@ -203,6 +217,18 @@ impl FileSink {
         let temporary = self.link()?;
         self.temporary = Some(temporary.clone());
         Ok(temporary)
+    }
+
+    /// Whether it can get no other name but that of the target: a temporary one could never be removed.
+    fn must_be_linked(&self) -> bool {
+        self.temporary.is_none() && ground::takes_names_for_ever(&self.directory)
+    }
+
+    /// Gives an unnamed file its first name.
+    fn link_as(&self, name: &OsStr) -> rustix::io::Result<()> {
+        let own = own_path(&self.file);
+        self.cleanup
+            .publish(|| rustix::fs::linkat(CWD, &own, &self.directory, name, AtFlags::SYMLINK_FOLLOW))
     }
 
     /// Gives it one more name, a temporary one.

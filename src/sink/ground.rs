@@ -1,11 +1,12 @@
 //! What a new file would lie on: not every directory keeps a file until it is needed, or lets it be replaced.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Statx, StatxAttributes, StatxFlags};
 
 use super::temporary;
 use crate::devices::{DeviceNumber, Kernel};
@@ -41,11 +42,22 @@ pub(super) fn examine(path: &Path) -> Result<Option<Memory>> {
 /// Refuses to replace a file in a directory that takes new names and lets none go.
 pub(super) fn refuse_append_only(directory: &Path) -> Result<()> {
     let stat = rustix::fs::statx(CWD, directory, AtFlags::empty(), StatxFlags::TYPE);
-    // A filesystem that does not know the attribute has no such directories.
-    if stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::APPEND)) {
+    if is_append_only(&stat) {
         return Err(Invalid::DirectoryAppendOnly.into());
     }
     Ok(())
+}
+
+/// Whether a directory that is open takes new names and lets none go.
+pub(super) fn takes_names_for_ever(directory: &File) -> bool {
+    let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE);
+    is_append_only(&stat)
+}
+
+/// A filesystem that does not know the attribute has no such directories.
+fn is_append_only(stat: &rustix::io::Result<Statx>) -> bool {
+    stat.as_ref()
+        .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::APPEND))
 }
 
 /// Whether a file there would lie where the system keeps its device nodes.

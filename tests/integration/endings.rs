@@ -185,11 +185,12 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
         (1, &kept),
     );
     let part = format!("{full} (mkqcow2 restore -n tells how much room is needed)\nmkqcow2: /dev/");
-    // Held twice, and from the second time on written to.
+    // What was written to is closed once by a duplicate, and then for good.
     let closed = closes(&dir, &to_device);
-    let mut of_device = (1..).zip(&closed).filter(|(_, line)| line.contains(&path));
-    let (second, _) = of_device.nth(1).unwrap();
-    let while_written = format!("close:error=ENOSPC:when={second}+");
+    let of_device = (1..).zip(&closed).filter(|(_, line)| line.contains(&path));
+    let of_device: Vec<_> = of_device.collect();
+    let (duplicate, _) = of_device[of_device.len() - 2];
+    let while_written = format!("close:error=ENOSPC:when={duplicate}+");
     fails(&dir, &while_written, &to_device, "", (1, &part));
     let part = "standard output: is incomplete";
     fails(&dir, fault, "--no-sync disk.raw -", ">stream", (1, part));

@@ -18,6 +18,9 @@ use super::{Dir, Run, to_install, tool};
 /// How long something may take that takes no time: longer on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a device that was detached may keep its file, if a mount or a program has it on purpose.
+const LET_GO: Duration = Duration::from_secs(2);
+
 /// Waits until it is so.
 #[track_caller]
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -52,6 +55,8 @@ fn try_tool(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
 #[derive(Debug)]
 pub struct Loop {
     path: PathBuf,
+    /// The file that it shows, as the kernel names it.
+    shown: Option<String>,
     is_partitioned: bool,
     /// Nodes that had to be made because nobody else made them.
     nodes: Vec<PathBuf>,
@@ -114,11 +119,19 @@ impl Loop {
         let options = options.iter().map(OsStr::new);
         let arguments = [OsStr::new("--find"), OsStr::new("--show"), file.as_os_str()];
         let path = tool("losetup", options.chain(arguments));
-        Self {
+        let mut device = Self {
             path: path.trim_end().into(),
+            shown: None,
             is_partitioned: false,
             nodes: Vec::new(),
-        }
+        };
+        device.shown = device.shows();
+        device
+    }
+
+    /// The file that it shows now.
+    fn shows(&self) -> Option<String> {
+        fs::read_to_string(self.sys().join("loop/backing_file")).ok()
     }
 
     /// Where no udev is, the kernel's devtmpfs makes the nodes; in a container nobody does.
@@ -165,6 +178,12 @@ impl Drop for Loop {
             try_tool("partx", [OsStr::new("--delete"), self.path.as_os_str()]);
         }
         try_tool("losetup", [OsStr::new("--detach"), self.path.as_os_str()]);
+        // A device that something still has open keeps its file, and what its cache holds, until that ends. Another test
+        // may have it by then.
+        let begun = Instant::now();
+        while self.shown.is_some() && self.shows() == self.shown && begun.elapsed() < LET_GO {
+            sleep(Duration::from_millis(2));
+        }
     }
 }
 
