@@ -15,7 +15,7 @@ use super::plain::{Parts, PlainHeader, PlainImage};
 use super::two_level::{Entries, Tables};
 use crate::error::{Expected, Result};
 use crate::format::mapping::{Mapping, Stream};
-use crate::units::HostOffset;
+use crate::units::{HostOffset, SECTOR};
 
 /// Bit 63 of an entry of the second level: the cluster is compressed.
 const COMPRESSED: u64 = 1 << 63;
@@ -59,7 +59,7 @@ pub(super) fn read(file: HostFile, tables: Tables) -> Result<PlainImage> {
     })
 }
 
-/// Offsets are bytes of the file, not aligned to anything.
+/// Offsets are bytes of the file; only those of clusters that are stored as they are have an alignment.
 #[derive(Debug)]
 struct QcowEntries {
     /// 9 to 16.
@@ -80,7 +80,12 @@ impl Entries for QcowEntries {
             return Ok(Mapping::Unallocated);
         }
         if entry & COMPRESSED == 0 {
-            return Ok(Mapping::Data(HostOffset(entry)));
+            // QEMU reads no other, and the header is shorter than a sector.
+            return if entry.is_multiple_of(SECTOR) {
+                Ok(Mapping::Data(HostOffset(entry)))
+            } else {
+                Err(Expected::MultipleOf(SECTOR))
+            };
         }
         let offset_bits = 63_u32.saturating_sub(self.cluster_bits);
         let length = (entry & !COMPRESSED).checked_shr(offset_bits).unwrap_or(0);
@@ -105,7 +110,10 @@ mod tests {
     fn entries_tell_where_and_how_long() {
         let entries = QcowEntries { cluster_bits: 12 };
         assert_eq!(entries.cluster(0), Ok(Mapping::Unallocated));
-        assert_eq!(entries.cluster(0x1234), Ok(Mapping::Data(HostOffset(0x1234))));
+        assert_eq!(entries.cluster(0x1200), Ok(Mapping::Data(HostOffset(0x1200))));
+        for inside in [1, 47, 511, 0x1234] {
+            assert_eq!(entries.cluster(inside), Err(Expected::MultipleOf(512)));
+        }
         let stream = Stream {
             at: HostOffset(0x1235),
             length: 4095,

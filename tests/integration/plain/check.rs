@@ -132,9 +132,9 @@ const QCOW: &[Row] = &[
         "data-overlap: 1: data where other data is: a write to the one destroys the other",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
-    ("a cluster that ends in a table", |p| p.put(p.l2(0, 1), p.get(p.l1(2)) - 1), 2, &[
-        "error: data cluster at 0x4fff (guest 0x1000 to 0x2000) lies where the data cluster at 0x4000 (guest 0x2000 to 0x3000) is [data-overlap]",
-        "error: data cluster at 0x4fff (guest 0x1000 to 0x2000) lies where the L2 table at 0x5000 (guest 0x400000 to 0x600000) is [l2-overlap]",
+    ("a cluster that ends in a table", |p| p.put(p.l2(0, 1), p.get(p.l1(2)) - 512), 2, &[
+        "error: data cluster at 0x4e00 (guest 0x1000 to 0x2000) lies where the data cluster at 0x4000 (guest 0x2000 to 0x3000) is [data-overlap]",
+        "error: data cluster at 0x4e00 (guest 0x1000 to 0x2000) lies where the L2 table at 0x5000 (guest 0x400000 to 0x600000) is [l2-overlap]",
         "l2-overlap: 1: data where a table is",
         "data-overlap: 1: data where other data is: a write to the one destroys the other",
         "disk.qcow: errors: 2, leaked clusters: 0",
@@ -160,8 +160,8 @@ const QCOW: &[Row] = &[
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a cluster in the header", |p| p.put(p.l2(0, 1), 40), 2, &[
-        "error: L2 table at 0x1000: entry 1 is 0x28, expected an offset outside the header (guest 0x1000 to 0x2000) [l2-overlap]",
-        "l2-overlap: 1: data where a table is",
+        "error: L2 table at 0x1000: entry 1 is 0x28, expected a multiple of 0x200 (guest 0x1000 to 0x2000) [l2-entry]",
+        "l2-entry: 1: an L2 entry that cannot be: reserved bits, or no multiple of the cluster size",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a table behind the end", |p| p.put(p.l1(1), 1 << 62), 2, &[

@@ -47,7 +47,7 @@ fn damage_is_told_by_ranges_of_the_disk() {
     let run = dir.run("verify -q disk.qcow").exits(2);
 
     let expected = [
-        "L2 table at 0x1000: entry 1 is 0x28, expected an offset outside the header (guest 0x1000 to 0x2000)",
+        "L2 table at 0x1000: entry 1 is 0x28, expected a multiple of 0x200 (guest 0x1000 to 0x2000)",
         &format!("compressed cluster at {at:#x}: the stream is damaged (guest 0x10000 to 0x11000)"),
         &format!(
             "L1 table at 0x30: entry 2 is 0x4000000000000, expected an offset within the file, which has {:#x} bytes \

@@ -254,27 +254,36 @@ pub(super) const ROWS: &[Line] = &[
     (
         "L2 entry at 2^63-1",
         |image| number(image, 0x408, (1 << 63) - 1),
-        "L2 table at 0x400: entry 1 is 0x7fffffffffffffff, expected an offset within the file",
+        "L2 table at 0x400: entry 1 is 0x7fffffffffffffff, expected a multiple of 0x200",
     ),
     (
         "L2 entry into the header",
         |image| number(image, 0x400, 40),
-        "L2 table at 0x400: entry 0 is 0x28, expected an offset outside the header",
+        "L2 table at 0x400: entry 0 is 0x28, expected a multiple of 0x200",
     ),
     (
         "L2 entry into the L1 table",
-        |image| number(image, 0x400, 0x208),
-        "L2 table at 0x400: entry 0 is 0x208, expected an offset outside the L1 table",
+        |image| number(image, 0x400, 0x200),
+        "L2 table at 0x400: entry 0 is 0x200, expected an offset outside the L1 table",
+    ),
+    (
+        "L2 entry between sectors",
+        |image| {
+            let at = image.clusters[0] as u64;
+            number(image, 0x400, at + 8);
+        },
+        "expected a multiple of 0x200 (guest 0x0 to 0x200)",
     ),
     (
         "L2 entry of 1",
         |image| number(image, 0x600, 1),
-        "L2 table at 0x600: entry 0 is 0x1, expected an offset outside the header (guest 0x8000 to 0x8200)",
+        "L2 table at 0x600: entry 0 is 0x1, expected a multiple of 0x200 (guest 0x8000 to 0x8200)",
     ),
     (
         "data cluster over the end",
         |image| {
-            let at = end(image) - 511;
+            let at = end(image).next_multiple_of(512);
+            image.bytes.resize(at as usize + 1, 0);
             number(image, 0x400, at);
         },
         "is cut off by the end of the file, ",
