@@ -38,7 +38,7 @@
 //!
 //! let (source, image) = (Path::new("/dev/sdb1"), Path::new("backup.qcow2"));
 //! let report = mkqcow2::create(source, image, mkqcow2::Options::default(), &mkqcow2::Silent)?;
-//! println!("{} bytes in use, {} in the image", report.used, report.written.image_size);
+//! println!("{} bytes of data, {} in the image", report.data, report.written.image_size);
 //!
 //! let disk = Disk::open(image, &Access::default())?;
 //! let mut boot_sector = [0; 512];

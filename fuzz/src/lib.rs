@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-pub use targets::{header, image, image_at, qcow, qed, tables};
+pub use targets::{header, image, image_at, qcow, qed, record, tables};
 
 /// Changes a disk of those that `fuzz/run --disks` made for this target, and looks into it.
 pub fn disk(target: &str, bytes: &[u8]) {

@@ -26,6 +26,38 @@ fn no_mutated_image_makes_the_reader_panic() {
     });
 }
 
+#[test]
+fn no_mutated_record_makes_the_reader_panic() {
+    // Free clusters 0, 3 to 48 and 51 to 99; unreadable bytes; a sector size; a kind of its own.
+    let section = |kind: u32, data: &[u8]| {
+        let mut section = kind.to_be_bytes().to_vec();
+        section.extend((data.len() as u64).to_be_bytes());
+        section.extend(data);
+        section
+    };
+    let runs = |count: u64, total: u64, numbers: &[u8]| {
+        let mut data = count.to_be_bytes().to_vec();
+        data.extend(total.to_be_bytes());
+        data.extend(numbers);
+        data
+    };
+    let good = [
+        section(1, &runs(3, 96, &[0, 1, 3, 46, 1, 49])),
+        section(2, &runs(2, 1024, &[0x80, 8, 0x80, 4, 0x80, 0x10, 0x80, 4])),
+        section(3, &[0, 0, 0x10, 0]),
+        section(77, b"something that is passed over"),
+    ]
+    .concat();
+    targets::record(&good);
+    let seeds: Vec<u64> = (0..IMAGES).collect();
+    in_parallel(&seeds, |seed| {
+        let mut dice = Dice::new(*seed);
+        let mut bytes = good.clone();
+        mutate(&mut bytes, &mut dice);
+        targets::record(&bytes);
+    });
+}
+
 /// One to four changes, most of them to metadata: these come first, and each takes the beginning of its cluster.
 fn mutate(bytes: &mut Vec<u8>, dice: &mut Dice) {
     for _ in 0..=dice.below(4) {

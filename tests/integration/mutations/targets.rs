@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use mkqcow2::format::extensions::Extensions;
 use mkqcow2::format::geometry::{ClusterSize, Geometry, L2Form};
@@ -129,6 +130,64 @@ pub fn qed(bytes: &[u8]) {
     in_memory(bytes, |path| other(path, Format::Qed));
 }
 
+/// The sections of a record, whose head and checksum are right.
+pub fn record(sections: &[u8]) {
+    static IMAGE: OnceLock<Vec<u8>> = OnceLock::new();
+    let image = IMAGE.get_or_init(image_of_a_hole);
+    let at = image.windows(8).position(|bytes| bytes == b"mkqrecrd");
+    let mut bytes = image[..at.expect("an image of ours has a record")].to_vec();
+    let start = bytes.len();
+    bytes.extend(&image[start..start + 24]);
+    bytes.extend((sections.len() as u64).to_be_bytes());
+    bytes.extend(sections);
+    let crc = crc32fast::hash(&bytes[start..]);
+    bytes.extend(crc.to_be_bytes());
+    in_memory(&bytes, |path| {
+        let image = Image::open(path).expect("its header is right");
+        let Ok(record) = image.record() else { return };
+        let record = record.expect("there is one");
+        let size = image.header().geometry().size();
+        assert!(record.free_bytes() <= size && record.unreadable_bytes() <= size);
+        assert!(record.unreadable.is_sorted_by(|a, b| a.end < b.start));
+        assert!(
+            record
+                .unreadable
+                .iter()
+                .all(|range| range.start < range.end && range.end <= size)
+        );
+        let (mut at, mut free) = (0, 0);
+        while at < size {
+            let (is_free, until) = record.free_at(at);
+            assert!(until > at, "what is free goes on");
+            if is_free {
+                free += until.min(size) - at;
+            }
+            at = until;
+        }
+        assert_eq!(free, record.free_bytes());
+    });
+}
+
+/// A disk of 1000 clusters of 512 bytes.
+fn image_of_a_hole() -> Vec<u8> {
+    let directory = std::env::temp_dir();
+    let name = |kind: &str| directory.join(format!("mkqcow2-record-{}-{kind}", std::process::id()));
+    let (source, image) = (name("source"), name("image"));
+    let file = std::fs::File::create(&source).expect("a temporary file");
+    file.set_len(512_000).expect("a hole takes no room");
+    let options = mkqcow2::Options {
+        cluster_size: ClusterSize::MIN,
+        sync: false,
+        ..mkqcow2::Options::default()
+    };
+    mkqcow2::create(&source, &image, options, &mkqcow2::Silent).expect("an image");
+    let bytes = std::fs::read(&image).expect("the image");
+    for path in [source, image] {
+        std::fs::remove_file(path).expect("a temporary file");
+    }
+    bytes
+}
+
 fn in_memory(bytes: &[u8], work: impl FnOnce(&Path)) {
     let memory = rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::CLOEXEC);
     let mut file = std::fs::File::from(memory.expect("a file in memory"));
@@ -169,6 +228,9 @@ pub fn image_at(path: &Path) {
     }
     // Told of one by one: there is no need to keep them.
     let _ = image.bitmaps().take_while(Result::is_ok).count();
+    if let Ok(Some(record)) = image.record() {
+        assert!(record.free_bytes() <= image.header().geometry().size());
+    }
     if let Ok(Some(checksums)) = image.checksums() {
         let _ = checksums.for_each(|_, _| ());
     }
