@@ -6,6 +6,7 @@ use crc32fast::Hasher;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::Image;
+use super::ours::exactly;
 use crate::error::{Corrupt, Error, Expected, Result};
 use crate::format::checksum::{MAGIC, MAX_RUN, RawRun, RawTable, TRAILER, VERSION};
 use crate::format::extension::ChecksumsAt;
@@ -50,21 +51,21 @@ impl<'a> Checksums<'a> {
         let mut head = RawTable::new_zeroed();
         image.file.read_exact(head.as_mut_bytes(), at.offset)?;
         let expected = RawTable::new(geometry, head.clusters.get());
-        let number = |magic| u64::from_be_bytes(magic);
-        for (field, found, expected) in [
-            ("magic", number(head.magic), number(MAGIC)),
-            ("version", head.version.get().into(), VERSION.into()),
-            (
-                "cluster_bits",
-                head.cluster_bits.get().into(),
-                expected.cluster_bits.get().into(),
-            ),
-            ("size", head.size.get(), expected.size.get()),
-        ] {
-            if found != expected {
-                return Err(wrong(at, field, found, Expected::Exactly(expected)));
-            }
-        }
+        let magic = u64::from_be_bytes;
+        exactly(
+            STRUCTURE,
+            at.offset,
+            &[
+                ("magic", magic(head.magic), magic(MAGIC)),
+                ("version", head.version.get().into(), VERSION.into()),
+                (
+                    "cluster_bits",
+                    head.cluster_bits.get().into(),
+                    expected.cluster_bits.get().into(),
+                ),
+                ("size", head.size.get(), expected.size.get()),
+            ],
+        )?;
         let table = Self {
             image,
             at,

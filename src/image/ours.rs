@@ -9,6 +9,24 @@ use crate::format::header::AUTOCLEAR_CHECKSUMS;
 use crate::format::record::RawFooter;
 use crate::units::{HostOffset, to_u64};
 
+/// Holds fields of a structure at `at` to what they must be: name, found, expected.
+pub(super) fn exactly(
+    structure: &'static str,
+    at: HostOffset,
+    fields: &[(&'static str, u64, u64)],
+) -> Result<()> {
+    match fields.iter().find(|(_, found, expected)| found != expected) {
+        Some((field, found, expected)) => Err(Error::field(
+            structure,
+            at,
+            field,
+            *found,
+            Expected::Exactly(*expected),
+        )),
+        None => Ok(()),
+    }
+}
+
 impl Image {
     /// Where the checksum table and the record are, if the image has any.
     ///

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crc32fast::Hasher;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use super::ours::exactly;
 use super::{Disk, HostFile, Image};
 use crate::error::{Corrupt, Error, Expected, Lost, Result, Unrecorded};
 use crate::format::geometry::Geometry;
@@ -199,21 +200,20 @@ impl Disk {
 fn validate_head(head: &RawRecord, geometry: Geometry, at: HostOffset) -> Result<()> {
     let expected = RawRecord::new(geometry, head.length.get());
     let magic = u64::from_be_bytes;
-    for (field, found, expected) in [
-        ("magic", magic(head.magic), magic(MAGIC)),
-        ("version", head.version.get().into(), VERSION.into()),
-        (
-            "cluster_bits",
-            head.cluster_bits.get().into(),
-            expected.cluster_bits.get().into(),
-        ),
-        ("size", head.size.get(), expected.size.get()),
-    ] {
-        if found != expected {
-            return Err(wrong(at, field, found, Expected::Exactly(expected)));
-        }
-    }
-    Ok(())
+    exactly(
+        STRUCTURE,
+        at,
+        &[
+            ("magic", magic(head.magic), magic(MAGIC)),
+            ("version", head.version.get().into(), VERSION.into()),
+            (
+                "cluster_bits",
+                head.cluster_bits.get().into(),
+                expected.cluster_bits.get().into(),
+            ),
+            ("size", head.size.get(), expected.size.get()),
+        ],
+    )
 }
 
 /// Holds all of the record up to `end` to the checksum there.
