@@ -9,7 +9,7 @@ use super::Side;
 #[non_exhaustive]
 pub enum Invalid {
     /// Which clusters of an image are free is not known.
-    #[error("cannot tell what may be left as it is, because the image does not tell what is free: {0}")]
+    #[error("does not tell what is free, which --used-only would leave as it is: {0}")]
     Unrecorded(Unrecorded),
     /// The source is not something that holds a disk.
     #[error("is a {0}, expected a regular file or a block device")]
@@ -241,13 +241,13 @@ pub enum Invalid {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unrecorded {
     /// There is no record.
-    #[error("it has no record of that (another program made it, or --no-checksums)")]
+    #[error("another program made it, or it was made with --no-checksums")]
     Nothing,
     /// The record is of an earlier state.
-    #[error("another program wrote to it since it recorded that")]
+    #[error("another program wrote to it since it was made")]
     Changed,
     /// The record is of the active state.
-    #[error("it records that of the active disk, not of a snapshot")]
+    #[error("what it records is of the active disk, not of a snapshot")]
     Snapshot,
     /// What is not allocated may be in another file.
     #[error("it has a backing file")]

@@ -255,23 +255,29 @@ fn images_that_do_not_record_what_is_free_are_refused() {
     let device = Loop::over(&dir.join("target.raw"));
     let advice = "(restore without --used-only: what is not in the image becomes zeros then)";
     for (image, why) in [
-        ("theirs.qcow2", "it has no record of that"),
-        ("theirs.qcow", "it has no record of that"),
-        ("theirs.qed", "it has no record of that"),
-        ("bare.qcow2", "it has no record of that"),
-        ("--follow overlay.qcow2", "it has no record of that"),
         (
-            "changed.qcow2",
-            "another program wrote to it since it recorded that",
+            "theirs.qcow2",
+            "another program made it, or it was made with --no-checksums",
         ),
         (
-            "discarded.qcow2",
-            "another program wrote to it since it recorded that",
+            "theirs.qcow",
+            "another program made it, or it was made with --no-checksums",
         ),
         (
-            "zeroed.qcow2",
-            "another program wrote to it since it recorded that",
+            "theirs.qed",
+            "another program made it, or it was made with --no-checksums",
         ),
+        (
+            "bare.qcow2",
+            "another program made it, or it was made with --no-checksums",
+        ),
+        (
+            "--follow overlay.qcow2",
+            "another program made it, or it was made with --no-checksums",
+        ),
+        ("changed.qcow2", "another program wrote to it since it was made"),
+        ("discarded.qcow2", "another program wrote to it since it was made"),
+        ("zeroed.qcow2", "another program wrote to it since it was made"),
         ("--snapshot before snapshot.qcow2", "another program wrote to it"),
     ] {
         for target in [device.path().display().to_string(), "new.raw".to_owned()] {
