@@ -301,6 +301,7 @@ impl Copying<'_> {
             map: self.map,
             unreadable,
             sector_size: self.sector_size,
+            compat: self.options.compat,
         }
     }
 

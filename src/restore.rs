@@ -17,7 +17,7 @@ pub use options::Options;
 pub use report::{Bad, Kind, Plan, Report, Warning, Why};
 
 use crate::allocation::{self, Scan};
-use crate::error::{Corrupt, Error, InUse, Invalid, Result};
+use crate::error::{Corrupt, Error, InUse, Invalid, Result, Unrecorded};
 use crate::format::mapping::Mapping;
 use crate::image::{Access, Checksums, Disk, Format, Freshness, Image, Record};
 use crate::pipeline;
@@ -80,7 +80,10 @@ impl Restoring {
             return Err(Invalid::NoImage.into());
         }
         let (disk, perhaps_written) = open(image, format, &options)?;
-        let free = options.used_only.then(|| record_of(&disk)).transpose()?;
+        let free = options
+            .used_only
+            .then(|| record_of(&disk, &options))
+            .transpose()?;
         let read: Vec<_> = disk.paths().map(Path::to_owned).collect();
         let (destination, perhaps_used) = Destination::resolve(
             &target.into(),
@@ -360,7 +363,14 @@ fn open(path: &Path, format: Format, options: &Options) -> Result<(Disk, Option<
 }
 
 /// What an image records of its source, where nothing less will do.
-fn record_of(disk: &Disk) -> Result<Record> {
+fn record_of(disk: &Disk, options: &Options) -> Result<Record> {
+    // In version 2, only checksums that are right tell that nothing was changed since.
+    let cannot_tell = disk
+        .image()
+        .is_some_and(|image| image.freshness() == Freshness::Unknown);
+    if cannot_tell && options.keep_going {
+        return Err(Invalid::Unrecorded(Unrecorded::Unproven).into());
+    }
     Ok(disk.record()?.map_err(Invalid::Unrecorded)?)
 }
 

@@ -249,6 +249,11 @@ pub enum Unrecorded {
     /// The record is of the active state.
     #[error("what it records is of the active disk, not of a snapshot")]
     Snapshot,
+    /// Version 2, and checksums need not be right.
+    #[error(
+        "it has version 2, where only right checksums show that nobody wrote to it since; --keep-going goes on without them"
+    )]
+    Unproven,
     /// What is not allocated may be in another file.
     #[error("it has a backing file")]
     Backing,

@@ -16,6 +16,7 @@
 //! kind 1, free clusters      number of runs (8), of clusters in all of them (8), runs
 //! kind 2, unreadable bytes   number of runs (8), of bytes in all of them (8), runs
 //! kind 3, sector size        of the source, in bytes (4)
+//! kind 4, version            of the image when it was made, 2 or 3 (4)
 //! ```
 //!
 //! A run is two numbers: how far behind the end of the last run it begins (for the first one: behind 0), and how long
@@ -62,6 +63,10 @@ pub const UNREADABLE: u32 = 2;
 
 /// The kind of the section of the sector size.
 pub const SECTOR_SIZE: u32 = 3;
+
+/// The kind of the section of the version of the image: one that another program made version 2 has lost the bit that
+/// tells of changes.
+pub const IMAGE_VERSION: u32 = 4;
 
 /// The CRC-32 at the end of the record, in bytes.
 pub const TRAILER: u64 = 4;

@@ -10,8 +10,8 @@ use super::{Disk, HostFile, Image};
 use crate::error::{Corrupt, Error, Expected, Lost, Result, Unrecorded};
 use crate::format::geometry::Geometry;
 use crate::format::record::{
-    FREE, LONGEST_NUMBER, MAGIC, MAX_FREE_RUNS, MAX_UNREADABLE, RawFooter, RawRecord, RawRuns, RawSection,
-    SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
+    FREE, IMAGE_VERSION, LONGEST_NUMBER, MAGIC, MAX_FREE_RUNS, MAX_UNREADABLE, RawFooter, RawRecord, RawRuns,
+    RawSection, SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
 };
 use crate::units::{HostOffset, SECTOR, length, to_u64, to_usize};
 
@@ -38,6 +38,8 @@ pub struct Record {
     pub unreadable: Vec<Range<u64>>,
     /// The size of a sector of the source in bytes, if it was known.
     pub sector_size: Option<u32>,
+    /// The version of the image when it was made, if that is recorded.
+    image_version: Option<u32>,
 }
 
 impl Record {
@@ -132,7 +134,7 @@ impl Record {
             }
             record.read_section(geometry, &section, &mut pieces)?;
             // Unknown kinds may be many.
-            if [FREE, UNREADABLE, SECTOR_SIZE].contains(&kind) {
+            if [FREE, UNREADABLE, SECTOR_SIZE, IMAGE_VERSION].contains(&kind) {
                 seen.push(kind);
             }
         }
@@ -152,6 +154,7 @@ impl Record {
                 self.unreadable = pieces.runs("unreadable bytes", MAX_UNREADABLE, geometry.size(), end)?;
             }
             SECTOR_SIZE => self.sector_size = Some(pieces.sector_size(end)?),
+            IMAGE_VERSION => self.image_version = Some(pieces.word("length of the version", end)?),
             _ => {}
         }
         pieces.skip_to(end)
@@ -187,6 +190,11 @@ impl Disk {
         let Some(record) = image.record()? else {
             return Ok(Err(Unrecorded::Nothing));
         };
+        // Version 2 has no bit that tells of changes: the program that made it version 2 may have made others.
+        let version = image.header().compat().version();
+        if record.image_version != Some(version) {
+            return Ok(Err(Unrecorded::Changed));
+        }
         if !self.is_active() {
             return Ok(Err(Unrecorded::Snapshot));
         }
@@ -343,13 +351,18 @@ impl<'a> Pieces<'a> {
         Ok(value)
     }
 
-    fn sector_size(&mut self, end: u64) -> Result<u32> {
+    /// A section of 4 bytes.
+    fn word(&mut self, field: &'static str, end: u64) -> Result<u32> {
         let length = end.saturating_sub(self.position());
         if length != to_u64(size_of::<u32>()) {
             let expected = Expected::Exactly(to_u64(size_of::<u32>()));
-            return Err(wrong(self.record, "length of the sector size", length, expected));
+            return Err(wrong(self.record, field, length, expected));
         }
-        let size = u32::from_be_bytes(self.structure()?);
+        Ok(u32::from_be_bytes(self.structure()?))
+    }
+
+    fn sector_size(&mut self, end: u64) -> Result<u32> {
+        let size = self.word("length of the sector size", end)?;
         let is_sane = size.is_power_of_two() && (SECTOR..=MAX_SECTOR_SIZE).contains(&size.into());
         if !is_sane {
             let expected = Expected::That("a power of two from 512 to 65536");

@@ -215,6 +215,7 @@ impl Case {
             map: &map,
             unreadable: &[],
             sector_size: None,
+            compat: self.compat,
         };
         let written = layout.finish(&record).unwrap();
         assert!(written.image_size <= design.image_size(), "larger than was said");

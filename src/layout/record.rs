@@ -11,9 +11,10 @@ use crate::clusters::free_runs;
 use crate::error::Result;
 use crate::format::extension::OursAt;
 use crate::format::geometry::Geometry;
+use crate::format::header::Compat;
 use crate::format::record::{
-    FREE, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, UNREADABLE, append_number, file_end,
-    gap_and_length, measure, record_length,
+    FREE, IMAGE_VERSION, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, UNREADABLE, append_number,
+    file_end, gap_and_length, measure, record_length,
 };
 use crate::sink::Sink;
 use crate::units::{HostOffset, to_u64, to_usize};
@@ -27,6 +28,8 @@ pub struct Record<'a> {
     pub unreadable: &'a [Range<u64>],
     /// The size of a sector of the source in bytes, if it is known.
     pub sector_size: Option<u32>,
+    /// The version of the image.
+    pub compat: Compat,
 }
 
 /// A section, ready to be written.
@@ -72,6 +75,8 @@ pub(crate) fn length(map: &AllocationMap, geometry: Geometry, sector_size: Optio
         map,
         unreadable: &[],
         sector_size,
+        // All are as long.
+        compat: Compat::default(),
     };
     record_length(record.lengths(geometry))
 }
@@ -89,7 +94,8 @@ impl<'a> Record<'a> {
     fn lengths(&self, geometry: Geometry) -> impl Iterator<Item = u64> {
         let unreadable = (!self.unreadable.is_empty()).then(|| self.unreadable().length);
         let sector_size = self.sector_size.map(|size| to_u64(size.as_bytes().len()));
-        [Some(self.free(geometry).length), unreadable, sector_size]
+        let version = Some(to_u64(size_of::<u32>()));
+        [Some(self.free(geometry).length), unreadable, sector_size, version]
             .into_iter()
             .flatten()
     }
@@ -118,6 +124,9 @@ impl<'a> Record<'a> {
             out.begin(SECTOR_SIZE, to_u64(bytes.len()));
             out.bytes.extend(bytes);
         }
+        let version = self.compat.version().to_be_bytes();
+        out.begin(IMAGE_VERSION, to_u64(version.len()));
+        out.bytes.extend(version);
         out.flush()?;
         let crc = out.hasher.clone().finalize().to_be_bytes();
         out.bytes.extend(crc);
@@ -187,6 +196,7 @@ mod tests {
             map: &map,
             unreadable: &unreadable,
             sector_size: Some(4096),
+            compat: Compat::V1_1,
         };
 
         let end = record.write(&mut sink, geometry, at).unwrap();
@@ -207,6 +217,7 @@ mod tests {
         // 1024, 512; 998464, 512.
         expected.extend([0x80, 8, 0x80, 4, 0xc0, 0xf8, 0x3c, 0x80, 4]);
         expected.extend([0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0x10, 0]);
+        expected.extend([0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 3]);
         assert_eq!(bytes[24..32], to_u64(expected.len()).to_be_bytes());
         assert_eq!(bytes[32..32 + expected.len()], expected);
         let crc_at = 32 + expected.len();

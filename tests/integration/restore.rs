@@ -89,7 +89,8 @@ fn a_disk_comes_back_as_it_was() {
                 "-j 1",
                 "-j 7 --verify",
                 "--no-sync",
-                "--used-only --keep-going",
+                "--used-only",
+                "--keep-going",
             ] {
                 let run = dir.run(&format!("restore {options} image.qcow2 copy.raw"));
                 assert_eq!(run.exits(0).stderr(), "");

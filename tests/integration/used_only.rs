@@ -314,6 +314,39 @@ fn a_guest_that_writes_to_version_2_leaves_nothing_free_that_it_used() {
 }
 
 #[test]
+fn an_image_that_lost_what_tells_of_changes_is_not_believed() {
+    let dir = Dir::new("used-only-amended");
+    let disk = ext4(&dir, "-t ext4");
+    let free = free(&disk);
+    let largest = free.iter().max_by_key(|range| range.end - range.start).unwrap();
+    // Zeros that a guest needs, where nothing was in use before.
+    let zeros = format!("write -z {} 64k", largest.start.next_multiple_of(65536));
+    dir.run("-q disk.raw image.qcow2").exits(0);
+    dir.run("-q --compat 0.10 disk.raw old.qcow2").exits(0);
+    let image = dir.join("image.qcow2");
+    let image = image.to_str().unwrap();
+    tool("qemu-io", ["-f", "qcow2", "-c", &zeros, image]);
+    tool("qemu-img", ["amend", "-f", "qcow2", "-o", "compat=0.10", image]);
+    let before = vec![0xff; 24 << 20];
+    fs::write(dir.join("target.raw"), &before).unwrap();
+    let device = Loop::over(&dir.join("target.raw"));
+    let target = device.path().display();
+    dir.run(&format!("restore --used-only image.qcow2 {target}"))
+        .exits(1)
+        .says("another program wrote to it since it was made");
+    dir.run(&format!("restore --used-only --keep-going old.qcow2 {target}"))
+        .exits(1)
+        .says("--keep-going goes on without them");
+    drop(device);
+    assert!(fs::read(dir.join("target.raw")).unwrap() == before);
+    // Version 3 tells of changes by a bit.
+    dir.run("-q disk.raw new.qcow2").exits(0);
+    dir.run("restore --used-only --keep-going new.qcow2 copy.raw")
+        .exits(0);
+    dir.run("compare new.qcow2 copy.raw").exits(0);
+}
+
+#[test]
 fn a_damaged_record_is_told_and_never_believed() {
     let dir = Dir::new("used-only-damaged");
     ext4(&dir, "-t ext4");

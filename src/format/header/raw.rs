@@ -23,6 +23,14 @@ pub enum Compat {
 }
 
 impl Compat {
+    /// Its number, as the header has it.
+    pub fn version(self) -> u32 {
+        match self {
+            Self::V0_10 => 2,
+            Self::V1_1 => 3,
+        }
+    }
+
     /// How many bytes of the header come before the first extension.
     pub fn header_length(self) -> usize {
         match self {

@@ -38,6 +38,7 @@ pub(super) fn read(bytes: &[u8], start: u64, cluster_bits: u32, size: u64) -> (R
             1 => record.free = runs(data),
             2 => record.unreadable = runs(data),
             3 => record.sector_size = Some(u32_at(data, 0)),
+            4 => assert_eq!(u32_at(data, 0), u32_at(bytes, 4), "version of the image"),
             other => panic!("section {other} of the record"),
         }
         kinds.push(kind);
