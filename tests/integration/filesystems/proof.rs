@@ -336,7 +336,7 @@ impl Given {
     }
 
     /// The same from a sparse file: what is in use and zeros is a hole of it, and so is some of what is free. A hole is no
-    /// less in use for that.
+    /// less in use for that, whatever the format.
     #[track_caller]
     fn assert_intact_from_holes(&self, source: &[u8], used: &[Range<u64>], expected: &[u8]) {
         // Every other stretch of what is free is zeros.
@@ -347,17 +347,23 @@ impl Given {
             .collect();
         fs::write(&self.disk, only(source, used, &half)).unwrap();
         tool("fallocate", ["--dig-holes", self.disk.to_str().unwrap()]);
-        let image = self.image_of(&self.disk);
-        for options in ["", "--used-only"] {
-            let restored = self.restored_with(options);
-            let found = fs::read(&restored).unwrap();
-            match options {
-                "" => assert_same_bytes(&found, expected),
-                _ => assert_same_bytes(&only(&found, used, expected), expected),
+        for (format, restores) in [
+            ("", &["", "--used-only"][..]),
+            ("-c zstd", &["--used-only"]),
+            ("-c zlib --compat 0.10", &["--used-only"]),
+        ] {
+            let image = self.image_of(&self.disk, format);
+            for options in restores {
+                let restored = self.restored_with(options);
+                let found = fs::read(&restored).unwrap();
+                match *options {
+                    "" => assert_same_bytes(&found, expected),
+                    _ => assert_same_bytes(&only(&found, used, expected), expected),
+                }
+                self.assert_intact(&restored);
             }
-            self.assert_intact(&restored);
+            fs::remove_file(image).unwrap();
         }
-        fs::remove_file(image).unwrap();
         fs::write(&self.disk, source).unwrap();
     }
 
@@ -421,16 +427,20 @@ impl Given {
     #[track_caller]
     fn image(&self) -> PathBuf {
         let device = self.is_device.then(|| Loop::read_only(&self.disk));
-        let image = self.image_of(device.as_ref().map_or(&*self.disk, Loop::path));
+        let image = self.image_of(device.as_ref().map_or(&*self.disk, Loop::path), "");
         drop(device);
         until_let_go(&self.disk);
         image
     }
 
-    /// Images the file or device that the disk is.
+    /// Images the file or device that the disk is, with more options.
     #[track_caller]
-    fn image_of(&self, source: &Path) -> PathBuf {
-        let run = format!("--no-sync {} {} image.qcow2", self.options, source.display());
+    fn image_of(&self, source: &Path, format: &str) -> PathBuf {
+        let run = format!(
+            "--no-sync {} {format} {} image.qcow2",
+            self.options,
+            source.display()
+        );
         let run = self.place.dir.run(&run).exits(0);
         if let Some(words) = self.whole_because {
             run.says(words);
