@@ -9,7 +9,7 @@
 //!   compare      refcounts as they are against those that were counted
 //! ```
 //!
-//! Images of the simpler formats have no refcounts: there, [`check_plain`] looks for what lies in one place.
+//! Images of the simpler formats have no refcounts: there, [`check_legacy`] looks for what lies in one place.
 //!
 //! What is found has a [`Code`] in a table of all there is to find.
 
@@ -23,7 +23,7 @@ mod counts;
 mod encryption;
 mod findings;
 mod header;
-mod plain;
+mod legacy;
 mod snapshots;
 mod structures;
 mod table;
@@ -38,10 +38,11 @@ use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 pub use findings::{Code, Fault, Finding, Severity, TOLD, Tally, What};
-pub use plain::check_plain;
+pub use legacy::check_legacy;
 
 use crate::error::{Error, Result};
-use crate::image::{Decoders, Format, Image, Remark};
+use crate::formats::qcow2::Image;
+use crate::formats::{Decoders, Format, Remark};
 use crate::pipeline::{in_order, readers};
 use crate::progress::{Phase, Progress};
 use crate::units::{HostOffset, to_u64, to_usize};
@@ -347,7 +348,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
-    use crate::format::geometry::ClusterSize;
+    use crate::formats::qcow2::structures::geometry::ClusterSize;
     use crate::{Silent, create};
 
     /// What is found with so much memory, in some order of its own.
@@ -364,7 +365,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("mkqcow2-check-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let (source, path) = (dir.join("raw"), dir.join("image"));
-        fs::write(&source, crate::image::tests::noise(1 << 20)).unwrap();
+        fs::write(&source, crate::noise::noise(1 << 20)).unwrap();
         let options = create::Options {
             cluster_size: ClusterSize::MIN,
             sync: false,

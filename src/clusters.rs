@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::allocation::{AllocationMap, Extent};
-use crate::format::checksum::MAX_RUN;
-use crate::format::geometry::{Content, Geometry};
+use crate::formats::qcow2::structures::checksum::MAX_RUN;
+use crate::formats::qcow2::structures::geometry::{Content, Geometry};
 use crate::units::{GuestCluster, GuestOffset};
+use crate::volumes::{AllocationMap, Extent};
 
 /// Consecutive clusters of the virtual disk, each of them data at least in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,9 +151,9 @@ fn end_of(geometry: Geometry, range: &Range<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::allocation::Reason;
-    use crate::format::geometry::ClusterSize;
+    use crate::formats::qcow2::structures::geometry::ClusterSize;
     use crate::units::to_u64;
+    use crate::volumes::Reason;
 
     fn map(size: u64, ranges: &[Range<u64>]) -> (AllocationMap, Geometry) {
         let mut map = AllocationMap::new(size);

@@ -14,7 +14,7 @@ use std::time::Instant;
 pub use report::{Report, Warning};
 
 use crate::error::Result;
-use crate::image::{Access, Format};
+use crate::formats::{Access, Format};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -52,7 +52,7 @@ pub struct Options {
     /// Whether disks of different sizes differ even if all that one of them has more is zeros. Sizes count in
     /// sectors of 512 bytes.
     pub strict: bool,
-    /// Whether what is [free](crate::allocation) of a raw file or device counts as zeros, as in an image of it.
+    /// Whether what is [free](crate::volumes) of a raw file or device counts as zeros, as in an image of it.
     pub used: bool,
     /// Whether to compare a raw file or device that is in use.
     pub force: bool,
@@ -85,8 +85,8 @@ impl Comparison {
     ///
     /// Those that are about the second name [it](crate::Error::Elsewhere).
     ///
-    /// - Those of [`allocation::scan`](crate::allocation::scan), if that is asked for.
-    /// - Those of [`source::open`](crate::source::open) and [`Disk::open`](crate::image::Disk::open).
+    /// - Those of [`allocation::scan`](crate::volumes::scan), if that is asked for.
+    /// - Those of [`source::open`](crate::disk::open) and [`Disk::open`](crate::formats::Disk::open).
     /// - [`Error::Invalid`](crate::Error::Invalid) if a snapshot, backing file or data file is asked for of what is
     ///   no image.
     pub fn open(a: &Path, b: &Path, options: Options) -> Result<Self> {

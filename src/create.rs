@@ -13,19 +13,19 @@ pub use options::Options;
 use origin::Origin;
 pub use report::{Plan, Report, Warning};
 
-use crate::allocation::{self, Allocation, AllocationMap, State};
 use crate::clusters;
 use crate::error::{Corrupt, InUse, Invalid, Result, TooLarge};
-use crate::format::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
-use crate::format::mapping;
-use crate::layout::{self, Design, Layout, Record, Streamed, Written};
+use crate::formats::qcow2::layout::{self, Design, Layout, Record, Streamed, Written};
+use crate::formats::qcow2::structures::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
+use crate::formats::qcow2::structures::mapping;
+use crate::output::{FirstPass, Memory, Outlet, Place, Published, Resolved, Rules, Sink, name_scratch};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::sink::{FirstPass, Memory, Outlet, Place, Published, Resolved, Rules, Sink, name_scratch};
 use crate::units::{self, to_usize};
+use crate::volumes::{self, Allocation, AllocationMap, State};
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
 /// kernel take large folios.
@@ -77,7 +77,7 @@ impl Imaging {
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
         })?;
-        let allocation = allocation::scan(source, options.scan)?;
+        let allocation = volumes::scan(source, options.scan)?;
         let (lost_before, recorded) = origin.recorded()?;
         let told = allocation.sector_size.and_then(|size| u32::try_from(size).ok());
         let sector_size = told.or(recorded);
@@ -125,7 +125,7 @@ impl Imaging {
     }
 
     /// Does it. Until the last moment an image in a file has no name, or the name still belongs to the old one. A
-    /// stream that was begun and not completed is [incomplete](crate::sink::Left::Part), which the cleanup of the
+    /// stream that was begun and not completed is [incomplete](crate::output::Left::Part), which the cleanup of the
     /// options knows.
     ///
     /// # Errors
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn an_image_too_large_for_the_entries_of_compressed_clusters_is_refused() {
         let mut map = AllocationMap::new(600 << 40);
-        map.push(0..map.size(), allocation::Reason::Data);
+        map.push(0..map.size(), volumes::Reason::Data);
         let mut options = Options {
             cluster_size: ClusterSize::MAX,
             ..Options::default()

@@ -3,18 +3,19 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod allocation;
-mod plain;
+mod legacy;
 mod sharing;
 
 use std::path::Path;
 
 pub use allocation::Allocation;
-pub use plain::PlainInfo;
+pub use legacy::LegacyInfo;
 pub use sharing::Sharing;
 
 use crate::error::{Error, Result};
-use crate::format::features::{self, FeatureKind};
-use crate::image::{Freshness, Image, PlainHeader, Record};
+use crate::formats::legacy::LegacyHeader;
+use crate::formats::qcow2::structures::features::{self, FeatureKind};
+use crate::formats::qcow2::{Freshness, Image, Record};
 
 /// What an image says of itself.
 #[derive(Debug)]
@@ -161,7 +162,7 @@ impl Info {
     }
 }
 
-impl PlainHeader {
+impl LegacyHeader {
     /// The feature bits that are set, of QED.
     pub fn features(&self) -> impl Iterator<Item = Feature> {
         let bits = match self {

@@ -1,30 +1,30 @@
 //! Copies a block device, a filesystem or a raw file into a packed qcow2 image.
 //!
 //! ```text
-//! source -> allocation -> clusters -> pipeline -> layout -> sink
-//!   |           |            |           |          |         a file without a name, synced, then named; or a stream
-//!   |           |            |           |          L1, L2 tables, refcounts, checksums: where everything goes;
-//!   |           |            |           |          equal clusters may share a compressed stream
-//!   |           |            |           batches in order through the workers: read, zero test, CRC-32, compression
-//!   |           |            the map cut into batches of clusters, ascending
-//!   |           which byte ranges are in use, and why: holes, and what partition tables and filesystems tell; what is
-//!   |           in doubt is in use
-//!   block device, raw file: refused if in use
+//! disk -> volumes -> clusters -> pipeline -> layout -> output
+//!   |        |           |          |          |         a file without a name, synced, then named; or a stream
+//!   |        |           |          |          L1, L2 tables, refcounts, checksums: where everything goes;
+//!   |        |           |          |          equal clusters may share a compressed stream
+//!   |        |           |          batches in order through the workers: read, zero test, CRC-32, compression
+//!   |        |           the map cut into batches of clusters, ascending
+//!   |        which byte ranges are in use, and why: holes, and what partition tables and filesystems tell; what is
+//!   |        in doubt is in use
+//!   block device, raw file, or the disk in an image: refused if in use
 //! ```
 //!
 //! [`create()`] is all of that in one call, [`Imaging`] the same in two steps with a look at the plan in between. An
-//! image goes to a path, or to standard output: [`Place`](sink::Place).
+//! image goes to a path, or to standard output: [`Place`](output::Place).
 //! [`restore()`] and [`Restoring`] are the way back, to a file, a block device or standard output:
 //!
 //! ```text
-//! image -> restore (walk along its tables) -> pipeline -> sink
+//! image -> restore (walk along its tables) -> pipeline -> output
 //!                                               batches in order: read, decompress, compare checksums, zero test
 //! ```
 //!
 //! An [`Image`] is an image file that is looked into, a [`Disk`] an image with all the files that it takes to read
 //! it: qcow2 of any kind, not only what this crate writes. [`compare()`] tells whether two disks hold the same bytes.
 //!
-//! [`allocation::scan`] tells what of a source is in use and what was recognised in it, [`Map`](map::Map) the same
+//! [`volumes::scan`] tells what of a source is in use and what was recognised in it, [`Map`](map::Map) the same
 //! range by range, of an image too.
 //!
 //! [`check()`] counts how often each cluster of an image is used, and holds its tables to the specification.
@@ -54,27 +54,26 @@ pub mod units;
 
 pub mod error;
 
+pub mod progress;
+
+#[cfg(test)]
+mod noise;
+
+mod smallest;
+
 pub mod devices;
 
-pub mod source;
+pub mod disk;
 
-pub mod allocation;
+pub mod volumes;
 
-pub mod format;
+pub mod formats;
 
 pub mod clusters;
 
 pub mod pipeline;
 
-pub mod layout;
-
-pub mod sink;
-
-pub mod image;
-
-pub mod progress;
-
-mod smallest;
+pub mod output;
 
 pub mod verify;
 
@@ -94,6 +93,7 @@ pub use check::check;
 pub use compare::{Comparison, compare};
 pub use create::{Imaging, Options, Plan, Report, Warning, create};
 pub use error::{Error, Result};
-pub use image::{Access, Disk, Image};
+pub use formats::qcow2::Image;
+pub use formats::{Access, Disk};
 pub use progress::{Progress, Silent};
 pub use restore::{Restoring, restore};

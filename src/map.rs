@@ -8,12 +8,13 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::allocation::{self, Allocation, AllocationMap, Piece, Reason, Scan, State};
+use crate::disk::{self, Kind, Open, Source};
 use crate::error::{Action, Error, InUse, Invalid, Result};
-use crate::format::mapping::Mapping;
-use crate::image::{Access, Disk, DiskRun, Format, Record};
-use crate::source::{self, Kind, Open, Source};
+use crate::formats::qcow2::Record;
+use crate::formats::qcow2::structures::mapping::Mapping;
+use crate::formats::{Access, Disk, DiskRun, Format};
 use crate::units::{GuestOffset, HostOffset, SECTOR, length};
+use crate::volumes::{self, Allocation, AllocationMap, Piece, Reason, Scan, State};
 use preallocated::is_preallocated;
 
 /// What is asked for.
@@ -98,7 +99,7 @@ impl Map {
     /// # Errors
     ///
     /// - Those of [`Disk::open`] for an image.
-    /// - Those of [`source::open`] and [`allocation::scan`] for a raw file or device; it may be in use.
+    /// - Those of [`disk::open`] and [`volumes::scan`] for a raw file or device; it may be in use.
     /// - [`Error::Invalid`] if [`Access`] asks for what a raw disk does not have.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
         let format = match Format::of(path, options.format) {
@@ -137,10 +138,10 @@ impl Map {
             is_for_a_look: true,
             ..Open::default()
         };
-        match source::open(path, open) {
+        match disk::open(path, open) {
             Ok(source) => Ok(Self::Raw(RawMap {
                 kind: source.kind(),
-                allocation: allocation::scan(&source, Scan::Auto)?,
+                allocation: volumes::scan(&source, Scan::Auto)?,
                 in_use: source.writer().cloned(),
             })),
             Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(Self::Raw(RawMap::of_nothing())),
@@ -174,7 +175,7 @@ impl ImageMap {
     ///
     /// Those of [`Disk::run_at`].
     pub fn recognise(&self) -> Result<Allocation> {
-        allocation::scan(&self.disk, Scan::Auto)
+        volumes::scan(&self.disk, Scan::Auto)
     }
 
     fn pieces(&self) -> impl Iterator<Item = Result<Region>> {

@@ -16,16 +16,17 @@ use rayon::ThreadPool;
 pub use options::Options;
 pub use report::{Bad, Kind, Plan, Report, Warning, Why};
 
-use crate::allocation::{self, Scan};
+use crate::disk::FileState;
 use crate::error::{Corrupt, Error, InUse, Invalid, Result, Unrecorded};
-use crate::format::mapping::Mapping;
-use crate::image::{Access, Checksums, Disk, Format, Freshness, Image, Record};
+use crate::formats::qcow2::structures::mapping::Mapping;
+use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
+use crate::formats::{Access, Disk, Format};
+use crate::output::{Demand, Destination, DiskSink, Memory, Place, Published};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
-use crate::sink::{Demand, Destination, DiskSink, Memory, Place, Published};
-use crate::source::FileState;
 use crate::units::{GuestOffset, length, to_usize};
+use crate::volumes::{self, Scan};
 use fill::{Filled, Filler, Piece, note, slice};
 use partitions::Partitioning;
 use readback::{Ledger, written};
@@ -95,7 +96,7 @@ impl Restoring {
                 read: &read,
             },
         )?;
-        let tables = allocation::tables(&disk);
+        let tables = volumes::tables(&disk);
         let partitioning = Partitioning::on(
             &destination,
             disk.size(),
@@ -170,7 +171,7 @@ impl Restoring {
     }
 
     /// Does it. A file has no name until the last moment, or the name still belongs to the old one. A device or a
-    /// stream that was begun and not completed is [incomplete](crate::sink::Left::Part), which the cleanup of the
+    /// stream that was begun and not completed is [incomplete](crate::output::Left::Part), which the cleanup of the
     /// options knows.
     ///
     /// # Errors
@@ -249,8 +250,7 @@ impl Origin {
             path: (Some(path) != own).then(|| path.to_owned()),
             remark,
         });
-        let is_noise =
-            self.disk.is_encrypted() && allocation::scan(&self.disk, Scan::Auto)?.is_unrecognised();
+        let is_noise = self.disk.is_encrypted() && volumes::scan(&self.disk, Scan::Auto)?.is_unrecognised();
         let mut warnings: Vec<_> = is_noise
             .then_some(Warning::PerhapsNoise)
             .into_iter()

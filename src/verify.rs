@@ -5,8 +5,8 @@
 
 mod active;
 mod findings;
+mod legacy;
 mod metadata;
-mod plain;
 mod snapshots;
 mod sums;
 
@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 pub use findings::{Fault, Finding, Findings};
 
 use crate::error::{Error, Result, Role};
-use crate::format::features;
-use crate::image::{Checksums, Format, Freshness, Image, Record, Remark, Single};
+use crate::formats::qcow2::structures::features;
+use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
+use crate::formats::{Format, Remark, Single};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -100,7 +101,7 @@ struct Done {
 pub fn verify(path: &Path, options: Options, progress: &dyn Progress) -> Result<Report> {
     match Single::open(path, options.format)? {
         Single::Qcow2(image) => verify_qcow2(&image, options, progress),
-        Single::Plain(image) => plain::verify(&image, options, progress),
+        Single::Legacy(image) => legacy::verify(&image, options, progress),
     }
 }
 

@@ -6,12 +6,12 @@ use super::structures::Structures;
 use super::tables::Entries;
 use super::window::Window;
 use crate::error::{Corrupt, Error, Expected, Lost, Result};
-use crate::format::bitmap::Bitmap;
-use crate::format::extensions::BitmapsAt;
-use crate::format::features;
-use crate::format::geometry::{ENTRY, Geometry};
-use crate::format::header::TableAt;
-use crate::image::Image;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::bitmap::Bitmap;
+use crate::formats::qcow2::structures::extensions::BitmapsAt;
+use crate::formats::qcow2::structures::features;
+use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry};
+use crate::formats::qcow2::structures::header::TableAt;
 use crate::units::HostOffset;
 
 /// The one kind of bitmap there is: it tracks what was written.

@@ -5,10 +5,11 @@ use std::ops::Range;
 use super::findings::{Code, Fault, Finding, Log};
 use super::tables::Entries;
 use crate::error::{Corrupt, Expected, Lost, Result};
-use crate::format::geometry::Geometry;
-use crate::format::header::TableAt;
-use crate::format::refcount::{self, Width};
-use crate::image::{HostFile, Image};
+use crate::formats::HostFile;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::geometry::Geometry;
+use crate::formats::qcow2::structures::header::TableAt;
+use crate::formats::qcow2::structures::refcount::{self, Width};
 use crate::units::{HostOffset, to_u64, to_usize};
 
 const TABLE: &str = "refcount table";

@@ -6,9 +6,10 @@ use super::findings::{Code, Fault, Finding, Findings};
 use super::tables::{Entries, L2, numbers};
 use super::window::{Spot, Window};
 use crate::error::{Corrupt, Expected, Lost, Result};
-use crate::format::geometry::{ENTRY, Geometry, L2Form};
-use crate::format::mapping::{self, Cluster, L2Rules, Stream, Wrong};
-use crate::image::{HostFile, Image};
+use crate::formats::HostFile;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, L2Form};
+use crate::formats::qcow2::structures::mapping::{self, Cluster, L2Rules, Stream, Wrong};
 use crate::units::{HostOffset, to_u64};
 
 const TABLE: &str = "L2 table";

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::format::refcount::Width;
+use crate::formats::qcow2::structures::refcount::Width;
 use crate::units::{to_u64, to_usize};
 
 /// Counters that stay at their largest value once they are there.

@@ -6,10 +6,10 @@ use super::blocks::cut_off;
 use super::findings::{Code, Fault, Finding, Log};
 use super::structures::Structures;
 use crate::error::{Corrupt, Expected, Result};
-use crate::format::extension::{ENCRYPTION, RawEncryption, RawExtension};
-use crate::format::extensions::Extension;
-use crate::format::header::Encryption;
-use crate::image::Image;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::extension::{ENCRYPTION, RawEncryption, RawExtension};
+use crate::formats::qcow2::structures::extensions::Extension;
+use crate::formats::qcow2::structures::header::Encryption;
 use crate::units::{HostOffset, to_u64};
 
 /// Finds it, if there should be one.

@@ -4,9 +4,9 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::findings::{Code, Finding, Log};
 use crate::error::{Corrupt, Expected, Result};
-use crate::format::features;
-use crate::format::header::RawHeader;
-use crate::image::Image;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::features;
+use crate::formats::qcow2::structures::header::RawHeader;
 use crate::units::HostOffset;
 
 /// QEMU counts offsets with a sign.

@@ -4,11 +4,11 @@ use super::findings::{Code, Fault, Finding, Log};
 use super::structures::Structures;
 use super::tables::L1;
 use crate::error::{Corrupt, Error, Expected, Result};
-use crate::format::features;
-use crate::format::geometry::{ENTRY, Geometry, MAX_L1_BYTES};
-use crate::format::header::{Compat, TableAt};
-use crate::format::snapshot::Snapshot;
-use crate::image::Image;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::features;
+use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, MAX_L1_BYTES};
+use crate::formats::qcow2::structures::header::{Compat, TableAt};
+use crate::formats::qcow2::structures::snapshot::Snapshot;
 use crate::units::HostOffset;
 
 /// Reads the snapshot table as far as that can be done.

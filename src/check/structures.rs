@@ -6,9 +6,9 @@ use super::findings::{Code, Fault, Finding, Findings, Log, What};
 use super::tables::L1;
 use super::window::Window;
 use crate::error::Result;
-use crate::format::geometry::ENTRY;
-use crate::format::header::TableAt;
-use crate::image::Image;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::geometry::ENTRY;
+use crate::formats::qcow2::structures::header::TableAt;
 use crate::units::HostOffset;
 
 /// All of them but refcount blocks and L2 tables.

@@ -6,10 +6,11 @@ use super::blocks::cut_off;
 use super::findings::{Code, Fault, Finding, Findings};
 use super::window::Window;
 use crate::error::{Corrupt, Expected, Lost, Result};
-use crate::format::geometry::{ENTRY, Geometry};
-use crate::format::header::TableAt;
-use crate::format::mapping;
-use crate::image::{HostFile, Image};
+use crate::formats::HostFile;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry};
+use crate::formats::qcow2::structures::header::TableAt;
+use crate::formats::qcow2::structures::mapping;
 use crate::units::{HostOffset, to_usize};
 
 const TABLE: &str = "L1 table";

@@ -7,7 +7,7 @@ use super::blocks::{Blocks, Where};
 use super::counts::{Counts, Marks};
 use super::findings::{Code, Fault, Finding, Findings};
 use crate::error::Result;
-use crate::image::HostFile;
+use crate::formats::HostFile;
 use crate::units::{HostOffset, to_usize};
 
 /// Some refcount blocks, and all that is counted and marked of the clusters that they count.

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Mode;
 use super::side::Side;
 use super::walk::{Batch, Holds};
+use crate::disk::rescue;
 use crate::error::{Error, Result};
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::zero::is_zero;
-use crate::source::rescue;
 use crate::units::{SECTOR, length, to_u64, to_usize};
 
 /// A sector of zeros.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::difference::Compared;
 use crate::devices::Unwritten;
+use crate::disk::Change;
 use crate::error::InUse;
-use crate::image::Remark;
-use crate::source::Change;
+use crate::formats::Remark;
 use crate::units::length;
 
 /// Something that whoever compared should know.

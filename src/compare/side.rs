@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::{Opening, Options, Warning};
-use crate::allocation::{self, AllocationMap, Scan};
+use crate::disk::{self, FileSource, Open, Source};
 use crate::error::{Error, InUse, Invalid, Result};
-use crate::image::{Access, Disk, Format};
-use crate::source::{self, FileSource, Open, Source};
+use crate::formats::{Access, Disk, Format};
 use crate::units::{SECTOR, length, to_u64, to_usize};
+use crate::volumes::{self, AllocationMap, Scan};
 
 /// One of the two disks.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Side {
             Content::Image(Box::new(disk))
         };
         let used = match &content {
-            Content::Raw(source) if options.used => Some(allocation::scan(source.as_ref(), Scan::Auto)?.map),
+            Content::Raw(source) if options.used => Some(volumes::scan(source.as_ref(), Scan::Auto)?.map),
             Content::Raw(_) | Content::Empty | Content::Image(_) => None,
         };
         Ok(Self {
@@ -215,7 +215,7 @@ fn open_raw(path: &Path, force: bool) -> Result<Content> {
         force,
         ..Open::default()
     };
-    match source::open(path, open) {
+    match disk::open(path, open) {
         Ok(source) => Ok(Content::Raw(Box::new(source))),
         // Nothing equals zeros; but a device of no size is one that has no medium.
         Err(Error::Invalid(Invalid::SourceEmpty)) if path.is_file() => Ok(Content::Empty),

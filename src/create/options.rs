@@ -2,15 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use crate::allocation::Scan;
+use crate::disk::Part;
+use crate::disk::rescue::OnReadError;
 use crate::error::Invalid;
-use crate::format::geometry::ClusterSize;
-use crate::format::header::{Compat, Compression};
-use crate::image::{Access, Format};
+use crate::formats::qcow2::structures::geometry::ClusterSize;
+use crate::formats::qcow2::structures::header::{Compat, Compression};
+use crate::formats::{Access, Format};
+use crate::output::{Cleanup, Place};
 use crate::pipeline::compress::Codec;
-use crate::sink::{Cleanup, Place};
-use crate::source::Part;
-use crate::source::rescue::OnReadError;
+use crate::volumes::Scan;
 
 /// How an image is made.
 #[derive(Clone, Debug)]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::Options;
 use crate::devices::{Subject, Unwritten};
+use crate::disk::{self, Change, FileSource, Open, Source};
 use crate::error::{Invalid, Result};
-use crate::image::{Access, Disk, DiskPart, Format, LUKS, Looks, Remark};
-use crate::source::{self, Change, FileSource, Open, Source};
+use crate::formats::{Access, Disk, DiskPart, Format, LUKS, Looks, Remark};
 use crate::units::SECTOR;
 
 /// What is read.
@@ -26,7 +26,7 @@ impl Origin {
     ///
     /// - [`Error::Invalid`] if it is no disk, is in use (unless forced), or begins like an image and nobody said
     ///   whether it is one.
-    /// - Those of [`source::open`] and [`Disk::open_as`].
+    /// - Those of [`disk::open`] and [`Disk::open_as`].
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
         let (part, is_for_a_look) = (options.part, options.plan_only);
         let force = options.force || is_for_a_look;
@@ -41,7 +41,7 @@ impl Origin {
                 force,
                 is_for_a_look,
             };
-            return Ok(Self::Raw(Box::new(source::open(path, open)?)));
+            return Ok(Self::Raw(Box::new(disk::open(path, open)?)));
         }
         let access = Access {
             force,

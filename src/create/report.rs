@@ -5,14 +5,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::allocation::{Allocation, Doubt, Flaw, Missing, Region};
 use crate::devices::Unwritten;
+use crate::disk::{Change, Kind};
 use crate::error::{InUse, Side};
-use crate::image::Remark;
-use crate::layout::Written;
-use crate::sink::{Memory, Remains};
-use crate::source::{Change, Kind};
+use crate::formats::Remark;
+use crate::formats::qcow2::layout::Written;
+use crate::output::{Memory, Remains};
 use crate::units::length;
+use crate::volumes::{Allocation, Doubt, Flaw, Missing, Region};
 
 /// Something that whoever made the image should know.
 #[derive(Debug, thiserror::Error)]

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use crate::disk::rescue;
 use crate::error::Corrupt;
-use crate::format::record::MAX_UNREADABLE;
-use crate::source::rescue;
+use crate::formats::qcow2::structures::record::MAX_UNREADABLE;
 
 /// Adds a range that begins at or behind the end of the last one.
 ///

@@ -1,8 +1,8 @@
 //! How many clusters of a disk are what.
 
 use crate::error::Result;
-use crate::format::mapping::Mapping;
-use crate::image::Image;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::units::GuestOffset;
 
 /// How many clusters of a disk are what, the last one perhaps in part.

@@ -2,8 +2,8 @@
 
 use super::Allocation;
 use crate::error::Result;
-use crate::format::mapping::Stream;
-use crate::image::Image;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::mapping::Stream;
 use crate::smallest::Smallest;
 use crate::units::{HostOffset, SECTOR, to_usize};
 

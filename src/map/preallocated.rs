@@ -2,9 +2,9 @@
 
 use crate::devices::Subject;
 use crate::error::Result;
-use crate::format::geometry::ENTRY;
-use crate::format::refcount;
-use crate::image::Image;
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::geometry::ENTRY;
+use crate::formats::qcow2::structures::refcount;
 use crate::units::{HostOffset, to_usize};
 
 /// Whether so many clusters are referenced that they cannot all be on the disk, by the rule of QEMU: one in ten

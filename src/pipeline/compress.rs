@@ -8,7 +8,7 @@ use zstd_safe::{CCtx, CParameter};
 
 use super::idle::Idle;
 use crate::error::{Action, Error, Result};
-use crate::format::header::Compression;
+use crate::formats::qcow2::structures::header::Compression;
 use crate::units::{SECTOR, to_u64, to_usize};
 
 /// log2 of the window of deflate: strict readers have room for no more, and QEMU writes no larger one.

@@ -7,9 +7,9 @@ use super::compress::Compressors;
 use super::stroke::strokes;
 use super::zero::is_zero;
 use crate::clusters::Batch;
+use crate::disk::Source;
+use crate::disk::rescue::{self, OnReadError};
 use crate::error::Result;
-use crate::source::Source;
-use crate::source::rescue::{self, OnReadError};
 use crate::units::{GuestCluster, length, to_usize};
 
 /// A batch that was read.

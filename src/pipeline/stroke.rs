@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use crate::disk::Source;
+use crate::disk::rescue::{self, OnReadError};
 use crate::error::Result;
-use crate::source::Source;
-use crate::source::rescue::{self, OnReadError};
 use crate::units::{length, to_usize};
 
 /// How much is read in one go at most, in bytes: it should still be in the processor's cache when it is hashed.
@@ -97,8 +97,8 @@ impl Stroke {
 )]
 mod tests {
     use super::*;
+    use crate::disk::Kind;
     use crate::error::{Action, Error, InUse};
-    use crate::source::Kind;
     use crate::units::to_u64;
 
     fn parts(used: &[Range<u64>]) -> Vec<Vec<Range<u64>>> {

@@ -2,8 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use crate::image::{Access, Format};
-use crate::sink::Cleanup;
+use crate::formats::{Access, Format};
+use crate::output::Cleanup;
 
 /// How a disk is restored.
 #[derive(Clone, Debug)]

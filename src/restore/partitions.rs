@@ -1,9 +1,9 @@
 //! What becomes of the partition table of a disk where it is put.
 
 use super::report::Warning;
-use crate::allocation::{Flaw, Tables};
 use crate::error::Invalid;
-use crate::sink::Destination;
+use crate::output::Destination;
+use crate::volumes::{Flaw, Tables};
 
 /// What is known of the partition table of a disk, and of the place it is put to.
 #[derive(Debug)]

@@ -249,8 +249,8 @@ pub(super) fn written(pieces: &[(Range<u64>, Piece)]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::mapping::Mapping;
-    use crate::image::DiskRun;
+    use crate::formats::DiskRun;
+    use crate::formats::qcow2::structures::mapping::Mapping;
     use crate::progress::Silent;
     use crate::restore::walk::{Part, Window};
     use crate::units::HostOffset;

@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::allocation::Flaw;
 use crate::devices::Unwritten;
 use crate::error::{Error, InUse, Side};
-use crate::image::Remark;
-use crate::sink::{Memory, Remains};
+use crate::formats::Remark;
+use crate::output::{Memory, Remains};
+use crate::volumes::Flaw;
 
 /// Something that whoever restored a disk should know.
 #[derive(Debug, thiserror::Error)]

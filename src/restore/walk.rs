@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use crate::error::{Action, Corrupt, Error, Result};
-use crate::format::mapping::Mapping;
-use crate::image::{ChecksumsInOrder, Disk, DiskRun, Record};
+use crate::formats::qcow2::structures::mapping::Mapping;
+use crate::formats::qcow2::{ChecksumsInOrder, Record};
+use crate::formats::{Disk, DiskRun};
 use crate::units::{GuestCluster, GuestOffset, HostOffset};
 
 /// How much is made zeros or left in one job, in bytes: of a huge disk more, so that it is a few thousand jobs.

@@ -6,9 +6,10 @@ use super::findings::{Fault, Findings, Found};
 use super::sums::{self, Bytes, Sums};
 use super::{Done, Verifier};
 use crate::error::{Error, Result};
-use crate::format::features;
-use crate::format::mapping::{Mapping, Stream};
-use crate::image::{Checksums, ChecksumsInOrder, Decoders, Run, View};
+use crate::formats::qcow2::structures::features;
+use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
+use crate::formats::qcow2::{Checksums, ChecksumsInOrder, View};
+use crate::formats::{Decoders, Run};
 use crate::pipeline;
 use crate::units::{GuestCluster, GuestOffset, HostOffset, length, to_usize, within};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::check;
 use crate::error::Error;
-use crate::image::Remark;
+use crate::formats::Remark;
 use crate::units::{HostOffset, length};
 
 /// How many findings are listed; the others are counted.

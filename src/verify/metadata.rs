@@ -4,10 +4,11 @@ use super::Verifier;
 use super::findings::{Fault, Findings};
 use crate::check::{self, Code, Severity};
 use crate::error::{Error, Result};
-use crate::format::checksum;
-use crate::format::features;
-use crate::format::header::AUTOCLEAR_CHECKSUMS;
-use crate::image::{Freshness, Remark};
+use crate::formats::Remark;
+use crate::formats::qcow2::Freshness;
+use crate::formats::qcow2::structures::checksum;
+use crate::formats::qcow2::structures::features;
+use crate::formats::qcow2::structures::header::AUTOCLEAR_CHECKSUMS;
 use crate::units::{HostOffset, to_u64};
 
 impl Verifier<'_> {

@@ -7,9 +7,10 @@ use super::active::end_of_lost;
 use super::findings::{Fault, Findings, Found};
 use super::{Done, Verifier};
 use crate::error::{Error, Result};
-use crate::format::mapping::{Mapping, Stream};
-use crate::format::snapshot::Snapshot;
-use crate::image::{Decoders, View};
+use crate::formats::Decoders;
+use crate::formats::qcow2::View;
+use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
+use crate::formats::qcow2::structures::snapshot::Snapshot;
 use crate::pipeline;
 use crate::units::{GuestOffset, to_usize};
 

@@ -2,8 +2,8 @@
 
 mod verbs;
 
-use mkqcow2::format::mapping::Mapping;
-use mkqcow2::image::{Access, Disk};
+use mkqcow2::formats::qcow2::structures::mapping::Mapping;
+use mkqcow2::formats::{Access, Disk};
 use mkqcow2::units::GuestOffset;
 
 use crate::corpus::{Corpus, Range, Specimen, first_difference};

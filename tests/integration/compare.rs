@@ -12,7 +12,7 @@ use serde_json::json;
 
 use mkqcow2::Silent;
 use mkqcow2::compare::{Opening, Options};
-use mkqcow2::image::Access;
+use mkqcow2::formats::Access;
 
 use crate::corpus::Corpus;
 use crate::disk::Disk;

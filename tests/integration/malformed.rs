@@ -16,7 +16,7 @@ mod verbs;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::image::{Access, Disk};
+use mkqcow2::formats::{Access, Disk};
 use mkqcow2::units::GuestOffset;
 
 use crate::corpus::{first_difference, in_parallel};

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
 use mkqcow2::error::Side;
-use mkqcow2::sink::{Cleanup, Demand, Destination, Left, Place};
+use mkqcow2::output::{Cleanup, Demand, Destination, Left, Place};
 use mkqcow2::units::GuestOffset;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 

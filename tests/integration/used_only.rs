@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::allocation::{self, Scan, State};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Scan, State};
 use serde_json::json;
 
 use crate::disk::Disk;
@@ -38,8 +38,8 @@ fn ext4(dir: &Dir, options: &str) -> PathBuf {
 
 /// What of a disk is free, in bytes, as the library tells it.
 fn free(disk: &Path) -> Vec<Range<u64>> {
-    let source = source::open(disk, Open::default()).unwrap();
-    let allocation = allocation::scan(&source, Scan::Auto).unwrap();
+    let source = disk::open(disk, Open::default()).unwrap();
+    let allocation = volumes::scan(&source, Scan::Auto).unwrap();
     let free = allocation.map.parts();
     free.filter_map(|(range, state, _)| (state == State::Free).then_some(range))
         .collect()

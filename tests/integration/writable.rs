@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mkqcow2::Image;
-use mkqcow2::format::extension::ChecksumsAt;
-use mkqcow2::image::Freshness;
+use mkqcow2::formats::qcow2::Freshness;
+use mkqcow2::formats::qcow2::structures::extension::ChecksumsAt;
 
 use crate::disk::Disk;
 use crate::format::{Format, assert_clean};

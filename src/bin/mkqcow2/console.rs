@@ -11,7 +11,7 @@ use indicatif::BinaryBytes;
 use serde_json::Value;
 
 use mkqcow2::error::Invalid;
-use mkqcow2::sink::close_once;
+use mkqcow2::output::close_once;
 
 /// A path as a terminal can bear it.
 pub(crate) fn shown(path: &Path) -> String {
@@ -89,7 +89,7 @@ pub(crate) fn tell(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> bool
 
 /// Whether standard output, or error, is closed.
 pub(crate) fn is_closed(output: &impl AsFd) -> bool {
-    mkqcow2::sink::was_closed(output).unwrap_or(false)
+    mkqcow2::output::was_closed(output).unwrap_or(false)
 }
 
 /// Standard output from the first byte on. That of std takes words for written that it could not write.
@@ -111,7 +111,7 @@ impl Write for Out {
             return file.write(bytes);
         }
         let stdout = io::stdout();
-        if mkqcow2::sink::was_closed(&stdout)? {
+        if mkqcow2::output::was_closed(&stdout)? {
             return Err(io::Error::other(Invalid::StdoutClosed.to_string()));
         }
         let file = File::from(stdout.as_fd().try_clone_to_owned()?);

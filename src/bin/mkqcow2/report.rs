@@ -21,7 +21,7 @@ use crate::console::{json, print, say_of, tell};
 use crate::verbs::Verb;
 use mkqcow2::Error;
 use mkqcow2::error::Invalid;
-use mkqcow2::sink::{Cleanup, Left};
+use mkqcow2::output::{Cleanup, Left};
 use mkqcow2::units::length;
 
 /// What was asked for could not be done.

@@ -12,7 +12,7 @@ use signal_hook::low_level::signal_name;
 
 use crate::bar::Bar;
 use crate::console;
-use mkqcow2::sink::{Cleanup, Left};
+use mkqcow2::output::{Cleanup, Left};
 
 /// The signals that kill a program which does nothing about them, but for those that the kernel sends because of a fault
 /// in it. A shell sends SIGQUIT for Ctrl-\, limits and batch systems the others. Source: signal(7).

@@ -27,7 +27,7 @@ use crate::console;
 use crate::report::{self, USAGE, advice};
 use mkqcow2::Error;
 use mkqcow2::error::Side;
-use mkqcow2::sink::Cleanup;
+use mkqcow2::output::Cleanup;
 
 /// The words that are commands if they come first, in the order of the help.
 pub(crate) const ALL: [Word; 6] = [

@@ -5,7 +5,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use mkqcow2::allocation::{AllocationMap, Treatment};
+use mkqcow2::volumes::{AllocationMap, Treatment};
 
 use super::patched::{Bases, Patched};
 use super::proof::exfat::Exfat;

@@ -6,8 +6,8 @@ mod naive;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::allocation::{self, Region, Scan, Treatment};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Region, Scan, Treatment};
 use naive::{Volume, is_set, set};
 
 use super::proof::exfat::Exfat;
@@ -69,8 +69,8 @@ fn filled(name: &str) -> (Place, PathBuf) {
 }
 
 fn region(file: &Path) -> Region {
-    let source = source::open(file, Open::default()).unwrap();
-    let mut regions = allocation::scan(&source, Scan::Auto).unwrap().regions;
+    let source = disk::open(file, Open::default()).unwrap();
+    let mut regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
     assert_eq!(regions.len(), 1, "{regions:?}");
     regions.remove(0)
 }
@@ -90,8 +90,8 @@ fn assert_used(file: &Path, bits: &[u8]) {
     let volume = Volume::of(file);
     // Without holes, which are free whatever the bits are.
     fs::write(file, &volume.bytes).unwrap();
-    let source = source::open(file, Open::default()).unwrap();
-    let map = allocation::scan(&source, Scan::Auto).unwrap().map;
+    let source = disk::open(file, Open::default()).unwrap();
+    let map = volumes::scan(&source, Scan::Auto).unwrap().map;
     let mut used = vec![false; volume.bytes.len() / 512];
     for extent in map.extents() {
         used[extent.range.start as usize / 512..extent.range.end as usize / 512].fill(true);

@@ -13,8 +13,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::allocation::{self, Scan, State};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Scan, State};
 
 use super::proof::{MIB, Marker, Place};
 use crate::support::tool;
@@ -46,8 +46,8 @@ fn debugfs(disk: &Path, commands: &str) {
 
 /// What of a disk without holes is free, in bytes.
 fn free(disk: &Path) -> Vec<Range<u64>> {
-    let source = source::open(disk, Open::default()).unwrap();
-    let allocation = allocation::scan(&source, Scan::Auto).unwrap();
+    let source = disk::open(disk, Open::default()).unwrap();
+    let allocation = volumes::scan(&source, Scan::Auto).unwrap();
     let parts = allocation.map.parts();
     let free = parts.filter_map(|(range, state, _)| (state == State::Free).then_some(range));
     free.collect()
@@ -56,8 +56,8 @@ fn free(disk: &Path) -> Vec<Range<u64>> {
 /// Why a disk is copied whole, which it is.
 #[track_caller]
 fn doubt(disk: &Path) -> String {
-    let source = source::open(disk, Open::default()).unwrap();
-    let allocation = allocation::scan(&source, Scan::Auto).unwrap();
+    let source = disk::open(disk, Open::default()).unwrap();
+    let allocation = volumes::scan(&source, Scan::Auto).unwrap();
     let doubts: Vec<_> = allocation
         .regions
         .iter()

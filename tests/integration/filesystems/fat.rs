@@ -9,8 +9,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use mkqcow2::allocation::{self, Region, Scan, Treatment};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Region, Scan, Treatment};
 use naive::Fat32;
 
 use super::proof::fat::{Fat, Told, fill_up, mtool, scatter};
@@ -77,8 +77,8 @@ fn large_sectors_of_fat32() {
     assert_eq!(region.name, Some("FAT32"));
     assert_eq!(Some(region.used), Fat::new("").used(&file));
 
-    let source = source::open(&file, Open::default()).unwrap();
-    let map = allocation::scan(&source, Scan::Auto).unwrap().map;
+    let source = disk::open(&file, Open::default()).unwrap();
+    let map = volumes::scan(&source, Scan::Auto).unwrap().map;
     let copy = dir.sparse("copy.raw", 270 * MIB, &[]);
     for extent in map.extents() {
         let mut bytes = vec![0; (extent.range.end - extent.range.start) as usize];
@@ -129,8 +129,8 @@ fn a_volume_in_a_whole_disk_that_looks_like_a_partition_table() {
 
 /// All regions that are recognised in a file.
 fn regions(file: &Path) -> Vec<Region> {
-    let source = source::open(file, Open::default()).unwrap();
-    allocation::scan(&source, Scan::Auto).unwrap().regions
+    let source = disk::open(file, Open::default()).unwrap();
+    volumes::scan(&source, Scan::Auto).unwrap().regions
 }
 
 fn region(file: &Path) -> Region {

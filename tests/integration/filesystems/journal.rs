@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::path::Path;
 
-use mkqcow2::allocation::{self, Scan, Treatment};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Scan, Treatment};
 
 use super::proof::ext::Ext;
 use super::proof::{Filesystem, Given, Listing, MIB, Marker, Proof, Volume, mounted};
@@ -140,8 +140,8 @@ fn shut_down(root: &Path, flags: u32) {
 
 /// Why a disk is copied whole, or what its map leaves out; nothing if that is used as it is.
 fn doubt(disk: &Path) -> Option<String> {
-    let source = source::open(disk, Open::default()).unwrap();
-    let allocation = allocation::scan(&source, Scan::Auto).unwrap();
+    let source = disk::open(disk, Open::default()).unwrap();
+    let allocation = volumes::scan(&source, Scan::Auto).unwrap();
     match &allocation.regions.first().unwrap().treatment {
         Treatment::Doubted(doubt) => Some(doubt.to_string()),
         Treatment::Corrected(missing) => Some(missing.to_string()),

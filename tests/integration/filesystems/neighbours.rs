@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::allocation::{self, Region, Scan};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Region, Scan};
 
 use super::proof::MIB;
 use crate::support::{Dir, tool};
@@ -34,8 +34,8 @@ fn table() -> Vec<u8> {
 }
 
 fn regions(path: &Path) -> Vec<Region> {
-    let source = source::open(path, Open::default()).unwrap();
-    allocation::scan(&source, Scan::Auto).unwrap().regions
+    let source = disk::open(path, Open::default()).unwrap();
+    volumes::scan(&source, Scan::Auto).unwrap().regions
 }
 
 fn why(path: &Path) -> Option<String> {

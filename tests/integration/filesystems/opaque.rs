@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use mkqcow2::allocation::{self, Region, Scan};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Region, Scan};
 
 use super::proof::{Filesystem, MIB};
 use super::swap::Swap;
@@ -58,8 +58,8 @@ fn over_swap(dir: &Dir, pieces: &[(u64, &[u8])]) -> Region {
     for (at, bytes) in pieces {
         file.write_all_at(bytes, *at).unwrap();
     }
-    let source = source::open(&path, Open::default()).unwrap();
-    let mut regions = allocation::scan(&source, Scan::Auto).unwrap().regions;
+    let source = disk::open(&path, Open::default()).unwrap();
+    let mut regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
     regions.remove(0)
 }
 
@@ -123,8 +123,8 @@ fn a_signature_that_is_not_where_it_belongs_is_none() {
 fn what_has_a_signature_and_looks_like_nothing_else_is_told_by_name() {
     let dir = Dir::new("opaque-alone");
     let path = dir.sparse("disk.raw", MIB, &[(0, b"LUKS\xba\xbe\0\x02")]);
-    let source = source::open(&path, Open::default()).unwrap();
-    let regions = allocation::scan(&source, Scan::Auto).unwrap().regions;
+    let source = disk::open(&path, Open::default()).unwrap();
+    let regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
     assert_eq!(regions[0].name, Some("LUKS"));
     assert_eq!(regions[0].why_whole().unwrap(), "nothing tells what is free");
     let run = dir.run("disk.raw image.qcow2").exits(0);

@@ -8,7 +8,7 @@ mod flaws;
 mod sectors;
 mod targets;
 
-use mkqcow2::allocation::Region;
+use mkqcow2::volumes::Region;
 
 use super::proof::ext::Ext;
 use super::proof::{MIB, Proof};

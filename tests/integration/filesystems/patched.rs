@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use mkqcow2::Result;
-use mkqcow2::allocation::{self, Allocation, Scan, State, Treatment};
+use mkqcow2::disk::{Kind, Source};
 use mkqcow2::error::{Action, Error, InUse, Side};
-use mkqcow2::source::{Kind, Source};
+use mkqcow2::volumes::{self, Allocation, Scan, State, Treatment};
 
 /// In bytes.
 const SECTOR: u64 = 512;
@@ -100,7 +100,7 @@ impl<'a> Patched<'a> {
 
     /// Looks into it, and holds what is told to what it promises.
     pub fn scan(&self) -> Allocation {
-        let allocation = allocation::scan(self, Scan::Auto).expect("a doubt is no error");
+        let allocation = volumes::scan(self, Scan::Auto).expect("a doubt is no error");
         let reads = self.reads.lock().expect("no read panics").clone();
         let read: u64 = reads.iter().map(|range| range.end - range.start).sum();
         // Each of a few schemes reads what it knows once or twice.

@@ -25,8 +25,8 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::allocation::{self, Region, Scan, Treatment};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Region, Scan, Treatment};
 
 use crate::support::loops::{Loop, Mount, until};
 use crate::support::{Dir, tool};
@@ -401,8 +401,8 @@ impl Given {
     /// What is recognised, and how much of it is said to be in use, is what the tools of the filesystem say.
     #[track_caller]
     fn assert_told(&self) {
-        let source = source::open(&self.disk, Open::default()).unwrap();
-        let allocation = allocation::scan(&source, Scan::Auto).unwrap();
+        let source = disk::open(&self.disk, Open::default()).unwrap();
+        let allocation = volumes::scan(&source, Scan::Auto).unwrap();
         for volume in &self.volumes {
             let region = allocation
                 .regions

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use mkqcow2::allocation::{self, Region, Scan, Treatment};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Region, Scan, Treatment};
 
 use super::proof::{Filesystem, MIB, Marker, Proof};
 use crate::support::loops::{Loop, Swap as Swapping};
@@ -58,8 +58,8 @@ fn changed(dir: &Dir, page: u64, pieces: &[(u64, &[u8])]) -> Region {
     for (at, bytes) in pieces {
         file.write_all_at(bytes, *at).unwrap();
     }
-    let source = source::open(&path, Open::default()).unwrap();
-    let mut regions = allocation::scan(&source, Scan::Auto).unwrap().regions;
+    let source = disk::open(&path, Open::default()).unwrap();
+    let mut regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
     assert_eq!(regions.len(), 1);
     regions.remove(0)
 }
@@ -180,8 +180,8 @@ fn an_area_that_does_not_begin_where_its_partition_does_is_nothing_that_is_known
     let inner = Loop::part(&path, 64 << 10, MIB);
     Swap::new().make(inner.path());
     drop(inner);
-    let source = source::open(&path, Open::default()).unwrap();
-    let regions = allocation::scan(&source, Scan::Auto).unwrap().regions;
+    let source = disk::open(&path, Open::default()).unwrap();
+    let regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
     assert_eq!(regions[0].name, None);
     assert_eq!(regions[0].used, 2 * MIB);
 }
@@ -201,8 +201,8 @@ fn an_area_that_is_swapped_to_is_refused_and_by_force_all_of_it_is_in_use() {
         force: true,
         ..Open::default()
     };
-    let source = source::open(device.path(), open).unwrap();
-    let allocation = allocation::scan(&source, Scan::Auto).unwrap();
+    let source = disk::open(device.path(), open).unwrap();
+    let allocation = volumes::scan(&source, Scan::Auto).unwrap();
     assert_eq!(allocation.map.used(), 4 * MIB);
     assert!(allocation.regions.is_empty(), "{:?}", allocation.regions);
 }

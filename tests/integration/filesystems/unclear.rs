@@ -3,7 +3,7 @@
 use std::fs;
 use std::ops::Range;
 
-use mkqcow2::allocation::{Allocation, Doubt, State, Treatment};
+use mkqcow2::volumes::{Allocation, Doubt, State, Treatment};
 
 use super::opaque::{SIGNATURES, SIZE};
 use super::patched::Patched;
@@ -209,9 +209,8 @@ fn a_gpt_whose_first_header_cannot_be_read_is_taken_from_the_other_if_the_entrie
         damaged.fail(at..at + 512);
         let found = damaged.scan();
         assert_eq!(found.map.used() == 8 * MIB, is_whole, "{:?}", found.regions);
-        let is_named = |flaw: &mkqcow2::allocation::Flaw| {
-            flaw.to_string().contains("(GPT entries at 0x400 cannot be read")
-        };
+        let is_named =
+            |flaw: &mkqcow2::volumes::Flaw| flaw.to_string().contains("(GPT entries at 0x400 cannot be read");
         assert!(found.flaws.iter().any(is_named), "{:?}", found.flaws);
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mkqcow2::image::{Access, Disk, Format, Password};
+use mkqcow2::formats::{Access, Disk, Format, Password};
 use mkqcow2::units::GuestOffset;
 
 use super::{MIB, assert_holds, noisy, qemu, qemu_img};

@@ -6,13 +6,14 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use mkqcow2::format::extensions::Extensions;
-use mkqcow2::format::geometry::{ClusterSize, Geometry, L2Form};
-use mkqcow2::format::header::{Compat, Header};
-use mkqcow2::format::mapping::{self, L2Rules, Mapping};
-use mkqcow2::format::refcount::{self, Width};
-use mkqcow2::format::snapshot::{self, RawSnapshot, Snapshot};
-use mkqcow2::image::{Access, Disk, Format, Image, Password, View};
+use mkqcow2::formats::qcow2::structures::extensions::Extensions;
+use mkqcow2::formats::qcow2::structures::geometry::{ClusterSize, Geometry, L2Form};
+use mkqcow2::formats::qcow2::structures::header::{Compat, Header};
+use mkqcow2::formats::qcow2::structures::mapping::{self, L2Rules, Mapping};
+use mkqcow2::formats::qcow2::structures::refcount::{self, Width};
+use mkqcow2::formats::qcow2::structures::snapshot::{self, RawSnapshot, Snapshot};
+use mkqcow2::formats::qcow2::{Image, View};
+use mkqcow2::formats::{Access, Disk, Format, Password};
 use mkqcow2::units::GuestOffset;
 use zerocopy::FromBytes;
 

@@ -89,7 +89,7 @@ impl Compare {
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> Options {
         let a = self.access.files();
-        let b = mkqcow2::image::Access {
+        let b = mkqcow2::formats::Access {
             follow: a.follow,
             ..Default::default()
         };

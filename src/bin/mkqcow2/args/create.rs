@@ -10,13 +10,13 @@ use super::values::{
     Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size, parse_threads,
 };
 use mkqcow2::Options;
-use mkqcow2::allocation::Scan;
-use mkqcow2::format::geometry::ClusterSize;
-use mkqcow2::format::header::{Compat, Compression};
+use mkqcow2::disk::Part;
+use mkqcow2::disk::rescue::OnReadError;
+use mkqcow2::formats::qcow2::structures::geometry::ClusterSize;
+use mkqcow2::formats::qcow2::structures::header::{Compat, Compression};
+use mkqcow2::output::Cleanup;
 use mkqcow2::pipeline::compress::Codec;
-use mkqcow2::sink::Cleanup;
-use mkqcow2::source::Part;
-use mkqcow2::source::rescue::OnReadError;
+use mkqcow2::volumes::Scan;
 
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\

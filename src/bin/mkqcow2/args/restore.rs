@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use super::shared::{Access, ImageFormat, Json, Shown, Workers, is_dash};
+use mkqcow2::output::Cleanup;
 use mkqcow2::restore::Options;
-use mkqcow2::sink::Cleanup;
 
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\

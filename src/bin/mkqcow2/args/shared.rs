@@ -10,8 +10,8 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::values::{parse_threads, read_password};
 use crate::bar;
-use mkqcow2::image::{Format, Password};
-use mkqcow2::sink::Place;
+use mkqcow2::formats::{Format, Password};
+use mkqcow2::output::Place;
 
 /// Whether it is no name of a file, but stands for standard input or output.
 pub(crate) fn is_dash(path: &Path) -> bool {
@@ -116,8 +116,8 @@ impl Access {
     }
 
     /// What the library is asked to open.
-    pub(crate) fn files(&self) -> mkqcow2::image::Access {
-        mkqcow2::image::Access {
+    pub(crate) fn files(&self) -> mkqcow2::formats::Access {
+        mkqcow2::formats::Access {
             backing: self.backing.clone(),
             data_file: self.data_file.clone(),
             follow: self.follow,

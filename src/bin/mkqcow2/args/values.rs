@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use mkqcow2::format::geometry::ClusterSize;
-use mkqcow2::image::Password;
+use mkqcow2::formats::Password;
+use mkqcow2::formats::qcow2::structures::geometry::ClusterSize;
 use mkqcow2::pipeline::compress::Codec;
 use mkqcow2::units::to_u64;
 

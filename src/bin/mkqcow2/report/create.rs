@@ -11,8 +11,8 @@ use super::{WARNING, advice};
 use crate::args::create::Create;
 use crate::console::{self, print, say, say_of, tell};
 use crate::verbs::Verb;
-use mkqcow2::allocation::Piece;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
+use mkqcow2::volumes::Piece;
 use mkqcow2::{Error, Plan, Report, Warning};
 
 /// What an image is called that was begun and not completed.

@@ -2,7 +2,7 @@
 
 mod date;
 mod json;
-mod plain;
+mod legacy;
 mod text;
 
 use std::process::ExitCode;
@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use super::{FAILURE, answer, with_causes};
 use crate::args::info::Info as Args;
 use crate::console::say_of;
-use mkqcow2::format::features::FeatureKind;
-use mkqcow2::format::header::Encryption;
-use mkqcow2::image::{Freshness, Image};
-use mkqcow2::info::{ChecksumTable, Info, PlainInfo};
+use mkqcow2::formats::qcow2::structures::features::FeatureKind;
+use mkqcow2::formats::qcow2::structures::header::Encryption;
+use mkqcow2::formats::qcow2::{Freshness, Image};
+use mkqcow2::info::{ChecksumTable, Info, LegacyInfo};
 
 /// All of it; what could not be read on standard error.
 pub(crate) fn info(args: &Args, info: &Info) -> ExitCode {
@@ -34,8 +34,8 @@ pub(crate) fn info(args: &Args, info: &Info) -> ExitCode {
 }
 
 /// The same of QCOW version 1 and QED.
-pub(crate) fn plain(args: &Args, info: &PlainInfo) -> ExitCode {
-    if let Some(remark) = plain::warning(info) {
+pub(crate) fn plain(args: &Args, info: &LegacyInfo) -> ExitCode {
+    if let Some(remark) = legacy::warning(info) {
         say_of(&args.image, &format!("warning: {remark}"));
     }
     if let Some(fault) = &info.fault {
@@ -44,9 +44,9 @@ pub(crate) fn plain(args: &Args, info: &PlainInfo) -> ExitCode {
     let status = if info.fault.is_none() { 0 } else { FAILURE };
     answer::<Args>(status, |out| {
         if args.json.json {
-            plain::json(out, args, info, status)
+            legacy::json(out, args, info, status)
         } else {
-            plain::text(out, args, info)
+            legacy::text(out, args, info)
         }
     })
 }

@@ -6,9 +6,9 @@ use super::answer;
 use super::regions::{self, Because};
 use crate::args::map::Map as Args;
 use crate::console::{json, say_of};
-use mkqcow2::allocation::{self, Flaw, Reason, State};
 use mkqcow2::map::{Content, Map, Region};
 use mkqcow2::units::{HostOffset, length};
+use mkqcow2::volumes::{self, Flaw, Reason, State};
 use mkqcow2::{Result, Warning};
 
 /// All ranges, one by one: there may be millions.
@@ -93,7 +93,7 @@ fn warn(args: &Args, map: &Map) {
 }
 
 /// What was recognised, and no ranges.
-fn only_regions(args: &Args, recognised: &[allocation::Region], flaws: &[Flaw]) -> ExitCode {
+fn only_regions(args: &Args, recognised: &[volumes::Region], flaws: &[Flaw]) -> ExitCode {
     answer::<Args>(0, |out| {
         if !args.json {
             return regions::lines(out, recognised, flaws);

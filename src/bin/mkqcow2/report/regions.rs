@@ -7,8 +7,8 @@ use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
 use crate::console::escaped;
-use mkqcow2::allocation::{Flaw, Reason, Region, State, Treatment};
 use mkqcow2::units::length;
+use mkqcow2::volumes::{Flaw, Reason, Region, State, Treatment};
 
 /// For people: the regions and an empty line, in front of ranges; nothing if there are none.
 pub(super) fn heading(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::{FAILURE, verdict};
 use crate::args::verify::Verify as Args;
 use crate::console::say_of;
-use mkqcow2::image::Freshness;
+use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::verify::Report;
 
 /// The image is not what was written.

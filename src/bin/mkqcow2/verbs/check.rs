@@ -7,9 +7,9 @@ use super::Verb;
 use crate::args::check::Check;
 use crate::bar::Bar;
 use crate::report;
-use mkqcow2::check::{Finding, check_plain};
+use mkqcow2::check::{Finding, check_legacy};
 use mkqcow2::error::Side;
-use mkqcow2::image::Single;
+use mkqcow2::formats::Single;
 
 impl Verb for Check {
     fn files(&self) -> Vec<(&'static str, &Path)> {
@@ -27,9 +27,9 @@ impl Verb for Check {
     fn run(&self) -> mkqcow2::Result<ExitCode> {
         let image = match Single::open(&self.image, self.format.given())? {
             Single::Qcow2(image) => Single::Qcow2(Box::new(image.with_data_file(&self.access())?)),
-            Single::Plain(image) => {
-                self.access().refuse_of_plain()?;
-                Single::Plain(image)
+            Single::Legacy(image) => {
+                self.access().refuse_of_legacy()?;
+                Single::Legacy(image)
             }
         };
         let bar = Bar::new(self.shown.bar());
@@ -37,7 +37,7 @@ impl Verb for Check {
         let mut tell = |finding: &Finding| findings.push(finding.clone());
         let report = match &image {
             Single::Qcow2(image) => mkqcow2::check(image, &self.options(), &bar, &mut tell),
-            Single::Plain(image) => check_plain(image, &self.options(), &bar, &mut tell),
+            Single::Legacy(image) => check_legacy(image, &self.options(), &bar, &mut tell),
         };
         bar.end();
         Ok(report::check::done(self, &report?, &findings))

@@ -7,8 +7,8 @@ use super::Verb;
 use crate::args::info::Info as Args;
 use crate::report;
 use mkqcow2::error::Side;
-use mkqcow2::image::Single;
-use mkqcow2::info::{Info, PlainInfo};
+use mkqcow2::formats::Single;
+use mkqcow2::info::{Info, LegacyInfo};
 
 impl Verb for Args {
     fn files(&self) -> Vec<(&'static str, &Path)> {
@@ -26,7 +26,7 @@ impl Verb for Args {
     fn run(&self) -> mkqcow2::Result<ExitCode> {
         match Single::open(&self.image, self.format.given())? {
             Single::Qcow2(image) => Ok(report::info::info(self, &Info::of(*image)?)),
-            Single::Plain(image) => Ok(report::info::plain(self, &PlainInfo::of(*image)?)),
+            Single::Legacy(image) => Ok(report::info::plain(self, &LegacyInfo::of(*image)?)),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::args::shared::{place, shown_place};
 use crate::bar::{self, Bar};
 use crate::{report, signals};
 use mkqcow2::error::Side;
-use mkqcow2::sink::{Cleanup, Left};
+use mkqcow2::output::{Cleanup, Left};
 use mkqcow2::{Error, Restoring};
 
 impl Verb for Restore {

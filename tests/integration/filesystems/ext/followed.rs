@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use mkqcow2::allocation::{AllocationMap, Treatment};
+use mkqcow2::volumes::{AllocationMap, Treatment};
 
 use super::super::patched::Patched;
 use super::super::proof::{Given, MIB, mounted};

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use mkqcow2::allocation::{self, Region, Scan, Treatment};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Region, Scan, Treatment};
 use rustix::fs::XattrFlags;
 
 use super::super::proof::ext::Ext;
@@ -67,8 +67,8 @@ pub fn given(name: &str, size: u64, options: &'static str, extended: &'static st
 
 /// What was recognised.
 pub fn region(given: &Given) -> Region {
-    let source = source::open(&given.disk, Open::default()).unwrap();
-    let mut allocation = allocation::scan(&source, Scan::Auto).unwrap();
+    let source = disk::open(&given.disk, Open::default()).unwrap();
+    let mut allocation = volumes::scan(&source, Scan::Auto).unwrap();
     allocation.regions.remove(0)
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mkqcow2::allocation::Treatment;
+use mkqcow2::volumes::Treatment;
 
 use super::{FAT32, assert_doubted, bare, get, put, region};
 use crate::filesystems::proof::MIB;

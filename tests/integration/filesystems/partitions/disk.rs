@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mkqcow2::allocation::{self, Region, Scan};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Region, Scan};
 
 use super::edits::Edits;
 use crate::filesystems::proof::{Filesystem, MIB, Marker, Place};
@@ -255,8 +255,8 @@ impl Disk {
 
 #[track_caller]
 fn regions(path: &Path) -> Vec<Region> {
-    let source = source::open(path, Open::default()).unwrap();
-    allocation::scan(&source, Scan::Auto).unwrap().regions
+    let source = disk::open(path, Open::default()).unwrap();
+    volumes::scan(&source, Scan::Auto).unwrap().regions
 }
 
 fn parts(regions: &[Region]) -> Vec<(u32, Range<u64>)> {

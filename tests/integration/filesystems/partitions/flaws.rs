@@ -4,8 +4,8 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use mkqcow2::allocation::{self, Tables};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Tables};
 use serde_json::json;
 
 use super::THREE;
@@ -18,7 +18,7 @@ use crate::support::tool;
 const END: u64 = 16 * MIB;
 
 fn tables(path: &Path) -> Tables {
-    allocation::tables(&source::open(path, Open::default()).unwrap())
+    volumes::tables(&disk::open(path, Open::default()).unwrap())
 }
 
 /// A disk of 16 MiB with three swap areas.

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use mkqcow2::allocation::{self, Scan};
-use mkqcow2::source::{self, Open};
+use mkqcow2::disk::{self, Open};
+use mkqcow2::volumes::{self, Scan};
 
 use super::disk::Disk;
 use super::{MBR_16, THREE};
@@ -151,8 +151,8 @@ fn a_target_that_is_mounted_is_refused_even_if_forced() {
 #[test]
 fn the_size_of_sectors_is_that_of_the_device_or_what_the_table_of_a_file_counts_in() {
     let sector_size = |path: &Path| {
-        let source = source::open(path, Open::default()).unwrap();
-        let scans = [Scan::Auto, Scan::Sparse].map(|scan| allocation::scan(&source, scan).unwrap());
+        let source = disk::open(path, Open::default()).unwrap();
+        let scans = [Scan::Auto, Scan::Sparse].map(|scan| volumes::scan(&source, scan).unwrap());
         assert_eq!(scans[0].sector_size, scans[1].sector_size);
         scans[0].sector_size
     };

@@ -7,10 +7,10 @@ use serde_json::json;
 use crate::args::create::Create;
 use crate::console;
 use crate::report::{ranges, regions};
-use mkqcow2::allocation::State;
+use mkqcow2::disk::Kind;
 use mkqcow2::pipeline::compress::Codec;
-use mkqcow2::source::Kind;
 use mkqcow2::units::length;
+use mkqcow2::volumes::State;
 use mkqcow2::{Plan, Report, Warning};
 
 /// Of a run that was completed.

@@ -8,9 +8,9 @@ use indicatif::BinaryBytes;
 use crate::args::create::Create;
 use crate::console::{per_second, shown};
 use crate::report::regions;
-use mkqcow2::allocation::State;
-use mkqcow2::source::Kind;
+use mkqcow2::disk::Kind;
 use mkqcow2::units::length;
+use mkqcow2::volumes::State;
 use mkqcow2::{Plan, Report};
 
 /// How many ranges a plan shows unless all are asked for.

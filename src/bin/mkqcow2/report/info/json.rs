@@ -8,13 +8,13 @@ use super::{encryption, kind, warnings};
 use crate::args::info::Info as Args;
 use crate::console;
 use crate::report::{ranges, with_causes};
-use mkqcow2::format::bitmap::Bitmap;
-use mkqcow2::format::extensions::Extension;
-use mkqcow2::format::features::{self, FeatureKind};
-use mkqcow2::format::geometry::L2Form;
-use mkqcow2::format::header::Compat;
-use mkqcow2::format::snapshot::Snapshot;
-use mkqcow2::image::{Freshness, Image};
+use mkqcow2::formats::qcow2::structures::bitmap::Bitmap;
+use mkqcow2::formats::qcow2::structures::extensions::Extension;
+use mkqcow2::formats::qcow2::structures::features::{self, FeatureKind};
+use mkqcow2::formats::qcow2::structures::geometry::L2Form;
+use mkqcow2::formats::qcow2::structures::header::Compat;
+use mkqcow2::formats::qcow2::structures::snapshot::Snapshot;
+use mkqcow2::formats::qcow2::{Freshness, Image};
 use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState};
 
 /// All that there is. Of snapshots and bitmaps there may be more than fit in memory: they are written one by one.

@@ -8,7 +8,7 @@ use super::{text, warnings};
 use crate::args::verify::Verify as Args;
 use crate::console;
 use crate::report::ranges;
-use mkqcow2::image::Freshness;
+use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::verify::{Fault, Finding, Report};
 

@@ -7,7 +7,7 @@ use indicatif::BinaryBytes;
 use crate::args::verify::Verify as Args;
 use crate::console::{escaped, per_second, shown};
 use crate::report::with_causes;
-use mkqcow2::image::Freshness;
+use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::verify::{Fault, Finding, Report};
 

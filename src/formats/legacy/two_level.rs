@@ -1,0 +1,203 @@
+//! Images that are two levels of tables with entries of 8 bytes, and clusters: QCOW version 1 and QED.
+
+mod entries;
+mod references;
+mod walk;
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::Change;
+use crate::error::{Expected, Result};
+use crate::formats::cipher::Cipher;
+use crate::formats::decompress::Decoder;
+use crate::formats::layer::Layer;
+use crate::formats::qcow2::structures::geometry::ENTRY;
+use crate::formats::qcow2::structures::header::{Compression, TableAt};
+use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
+use crate::formats::windows::{Window, Windows};
+use crate::formats::{HostFile, Remark, Run, truncated};
+use crate::units::{GuestOffset, HostOffset};
+use walk::Cursor;
+
+pub(crate) use references::{Examiner, Extent, Found};
+
+/// An image of that kind, as one of the files of a disk.
+#[derive(Debug)]
+pub(crate) struct TwoLevel {
+    pub(super) file: HostFile,
+    pub(super) tables: Tables,
+    pub(super) shape: Shape,
+    pub(super) entries: Box<dyn Entries>,
+    pub(super) cipher: Option<Cipher>,
+    pub(super) remark: Option<Remark>,
+}
+
+/// What all tables have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// The size of the disk, in bytes.
+    pub(crate) size: u64,
+    /// In bytes: a power of two.
+    pub(crate) cluster_size: u64,
+    /// The table of the first level, which has an entry for all of the disk.
+    pub(crate) l1: TableAt,
+    /// How many entries a table of the second level has.
+    pub(crate) l2_entries: u64,
+    /// Where nothing else lies: the header, in bytes of the file from the begin on.
+    pub(crate) header: u64,
+    /// Whether all is whole clusters of the file, so that it can be told which of them nothing uses.
+    pub(crate) is_aligned: bool,
+}
+
+impl Shape {
+    /// How much of the disk a table of the second level speaks of, in bytes.
+    pub(crate) fn reach(&self) -> u64 {
+        self.cluster_size.saturating_mul(self.l2_entries)
+    }
+
+    /// The length of a table of the second level, in bytes.
+    pub(crate) fn l2_length(&self) -> u64 {
+        self.l2_entries.saturating_mul(ENTRY)
+    }
+
+    /// Where the table of the first level is, in bytes of the file.
+    fn l1_bytes(&self) -> Range<u64> {
+        let length = self.l1.entries.saturating_mul(ENTRY);
+        self.l1.at.0..self.l1.at.0.saturating_add(length)
+    }
+}
+
+/// How entries are to be understood. What is wrong with one: what should have been there instead.
+pub(crate) trait Entries: Debug + Send + Sync {
+    /// An entry as it is in the file.
+    fn number(&self, bytes: [u8; 8]) -> u64;
+
+    /// Where a table of the second level is, if there is one.
+    fn table(&self, entry: u64) -> Result<Option<HostOffset>, Expected>;
+
+    /// Where a cluster is: never [`Mapping::ZeroAllocated`].
+    fn cluster(&self, entry: u64) -> Result<Mapping, Expected>;
+}
+
+/// The pieces of tables that are kept in memory.
+#[derive(Debug)]
+pub(in crate::formats) struct Tables {
+    /// Which of the files of a disk it is.
+    pub(in crate::formats) number: u32,
+    pub(in crate::formats) windows: Arc<Windows>,
+}
+
+impl TwoLevel {
+    /// Makes sure that the table of the first level lies behind the header and in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`](crate::Error::Corrupt) if it does not.
+    pub(super) fn validate(&self) -> Result<()> {
+        let l1 = self.shape.l1_bytes();
+        if l1.start < self.shape.header {
+            let (at, expected) = (HostOffset(0), Expected::Outside("header"));
+            return Err(crate::Error::field(
+                "header",
+                at,
+                "l1_table_offset",
+                l1.start,
+                expected,
+            ));
+        }
+        let needed = l1.end.saturating_sub(l1.start);
+        if self.file.holds(self.shape.l1.at, needed) {
+            return Ok(());
+        }
+        let found = self.file.length().saturating_sub(l1.start);
+        Err(truncated("L1 table", self.shape.l1.at, found, needed))
+    }
+
+    /// The entry at `at`, through the window that was used last; none behind the end of the file.
+    fn entry(&self, last: &mut Option<Arc<Window>>, at: HostOffset) -> Result<Option<u64>> {
+        let number = |window: &Arc<Window>| window.bytes_at(at).map(|bytes| self.entries.number(bytes));
+        if let Some(number) = last.as_ref().and_then(number) {
+            return Ok(Some(number));
+        }
+        let window = self.tables.windows.get(self.tables.number, &self.file, at)?;
+        if let Some(number) = number(&window) {
+            *last = Some(window);
+            return Ok(Some(number));
+        }
+        // Tables need not be aligned: an entry may lie in two windows.
+        let mut bytes = [0; 8];
+        let read = self.file.read(&mut bytes, at)?;
+        Ok((read == bytes.len()).then(|| self.entries.number(bytes)))
+    }
+
+    /// Nothing else lies where the header or the table of the first level does.
+    fn outside_metadata(&self, range: &Range<u64>) -> Result<(), Expected> {
+        for (name, taken) in [
+            ("header", 0..self.shape.header),
+            ("L1 table", self.shape.l1_bytes()),
+        ] {
+            if range.start < taken.end && taken.start < range.end {
+                return Err(Expected::Outside(name));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Layer for TwoLevel {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn size(&self) -> u64 {
+        self.shape.size
+    }
+
+    fn cluster_size(&self) -> u64 {
+        self.shape.cluster_size
+    }
+
+    fn table_reach(&self) -> u64 {
+        self.shape.reach()
+    }
+
+    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
+        Cursor::new(self).run(at, limit)
+    }
+
+    fn read(&self, host: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        match &self.cipher {
+            None => self.file.read_exact(buf, host),
+            Some(cipher) => cipher.read(host, at, buf, |host, buf| self.file.read_exact(buf, host)),
+        }
+    }
+
+    fn decode(
+        &self,
+        decoder: &mut Decoder,
+        stream: Stream,
+        guest: Range<u64>,
+        cluster: &mut [u8],
+    ) -> Result<()> {
+        decoder.read(&self.file, stream, Compression::Zlib, guest, cluster)
+    }
+
+    fn change(&self) -> Result<Option<(&Path, Change)>> {
+        Ok(self.file.change()?.map(|change| (self.path(), change)))
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.cipher.is_some()
+    }
+
+    fn file(&self) -> Option<&HostFile> {
+        Some(&self.file)
+    }
+
+    fn remarks(&self) -> Vec<Remark> {
+        self.remark.into_iter().collect()
+    }
+}

@@ -1,0 +1,281 @@
+//! The checksum table of an image, read in pieces of bounded size.
+
+use std::ops::Range;
+
+use crc32fast::Hasher;
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::ours::exactly;
+use crate::error::{Corrupt, Error, Expected, Result};
+use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::checksum::{MAGIC, MAX_RUN, RawRun, RawTable, TRAILER, VERSION};
+use crate::formats::qcow2::structures::extension::ChecksumsAt;
+use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
+
+const STRUCTURE: &str = "checksum table";
+
+/// A checksum table that was found whole: its own checksum is right, its runs are ascending and within the
+/// disk, and they list as many clusters as its head says.
+#[derive(Debug)]
+pub struct Checksums<'a> {
+    image: &'a Image,
+    at: ChecksumsAt,
+    clusters: u64,
+}
+
+/// A run, read from the file and validated.
+#[derive(Debug, Default)]
+struct Run {
+    first: u64,
+    checksums: Vec<[u8; 4]>,
+}
+
+impl<'a> Checksums<'a> {
+    pub(super) fn load(image: &'a Image, at: ChecksumsAt) -> Result<Self> {
+        let found = image.file.length().saturating_sub(at.offset.0);
+        if found < at.length {
+            let (at, expected) = (at.offset, at.length);
+            return Err(Corrupt::Truncated {
+                structure: STRUCTURE,
+                at,
+                found,
+                expected,
+            }
+            .into());
+        }
+        let geometry = image.header.geometry();
+        let shortest = to_u64(size_of::<RawTable>()).saturating_add(TRAILER);
+        if at.length < shortest {
+            return Err(wrong(at, "length", at.length, Expected::AtLeast(shortest)));
+        }
+        let mut head = RawTable::new_zeroed();
+        image.file.read_exact(head.as_mut_bytes(), at.offset)?;
+        let expected = RawTable::new(geometry, head.clusters.get());
+        let magic = u64::from_be_bytes;
+        exactly(
+            STRUCTURE,
+            at.offset,
+            &[
+                ("magic", magic(head.magic), magic(MAGIC)),
+                ("version", head.version.get().into(), VERSION.into()),
+                (
+                    "cluster_bits",
+                    head.cluster_bits.get().into(),
+                    expected.cluster_bits.get().into(),
+                ),
+                ("size", head.size.get(), expected.size.get()),
+            ],
+        )?;
+        let table = Self {
+            image,
+            at,
+            clusters: head.clusters.get(),
+        };
+        table.validate(&head)?;
+        Ok(table)
+    }
+
+    /// That the file ends before the cluster does in which the table ends, if so. Nothing is lost by it yet, but
+    /// somebody cut it off: it was padded when it was written.
+    pub(crate) fn cut_off(&self) -> Option<Error> {
+        let (at, length) = (self.at.offset, self.image.file.length());
+        let cluster_size = self.image.header.geometry().cluster_size();
+        let end = at.0.saturating_add(self.at.length);
+        let expected = end.checked_next_multiple_of(cluster_size)?.saturating_sub(at.0);
+        let found = length.saturating_sub(at.0);
+        (found < expected).then(|| {
+            Corrupt::Truncated {
+                structure: STRUCTURE,
+                at,
+                found,
+                expected,
+            }
+            .into()
+        })
+    }
+
+    /// How many clusters are listed; all others read as zeros.
+    pub fn clusters(&self) -> u64 {
+        self.clusters
+    }
+
+    /// Calls `each` for every cluster that is listed, ascending, with its CRC-32.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the table cannot be read, [`Error::Corrupt`] if it was changed since it was loaded.
+    pub fn for_each(&self, mut each: impl FnMut(GuestCluster, u32)) -> Result<()> {
+        let mut at = self.runs_at();
+        let mut next = 0;
+        while at.0 < self.trailer_at().0 {
+            let run = self.read_run(&mut at, &mut next, &mut Hasher::new())?;
+            for (cluster, crc) in (run.first..).zip(run.checksums) {
+                each(GuestCluster(cluster), u32::from_be_bytes(crc));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for whoever asks for one range of clusters after the other.
+    pub fn in_order(&self) -> ChecksumsInOrder<'_> {
+        ChecksumsInOrder {
+            table: self,
+            run: Run::default(),
+            at: self.runs_at(),
+            next: 0,
+        }
+    }
+
+    fn runs_at(&self) -> HostOffset {
+        HostOffset(self.at.offset.0.saturating_add(to_u64(size_of::<RawTable>())))
+    }
+
+    fn trailer_at(&self) -> HostOffset {
+        HostOffset(
+            self.at
+                .offset
+                .0
+                .saturating_add(self.at.length)
+                .saturating_sub(TRAILER),
+        )
+    }
+
+    fn validate(&self, head: &RawTable) -> Result<()> {
+        let mut hasher = Hasher::new();
+        hasher.update(head.as_bytes());
+        let (mut at, mut next, mut clusters) = (self.runs_at(), 0, 0_u64);
+        while at.0 < self.trailer_at().0 {
+            let run = self.read_run(&mut at, &mut next, &mut hasher)?;
+            clusters = clusters.saturating_add(to_u64(run.checksums.len()));
+        }
+        let mut trailer = [0; 4];
+        self.image.file.read_exact(&mut trailer, self.trailer_at())?;
+        let (stored, computed) = (u32::from_be_bytes(trailer), hasher.finalize());
+        if stored != computed {
+            return Err(wrong(
+                self.at,
+                "CRC-32",
+                stored.into(),
+                Expected::Exactly(computed.into()),
+            ));
+        }
+        if self.clusters != clusters {
+            return Err(wrong(
+                self.at,
+                "number of clusters",
+                self.clusters,
+                Expected::Exactly(clusters),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Reads the run at `at`, which must not begin before cluster `next`, and steps behind it.
+    fn read_run(&self, at: &mut HostOffset, next: &mut u64, hasher: &mut Hasher) -> Result<Run> {
+        let start = *at;
+        let wrong = |field, found, expected| -> Error {
+            Error::field("run of the checksum table", start, field, found, expected)
+        };
+        let mut raw = RawRun::new_zeroed();
+        self.read_piece(at, raw.as_mut_bytes(), hasher)?;
+        let (first, clusters) = (raw.first.get(), u64::from(raw.clusters.get()));
+        if first < *next {
+            return Err(wrong("first cluster", first, Expected::AtLeast(*next)));
+        }
+        if clusters == 0 {
+            return Err(wrong("number of clusters", clusters, Expected::AtLeast(1)));
+        }
+        let limit = self
+            .image
+            .header
+            .geometry()
+            .clusters()
+            .saturating_sub(first)
+            .min(MAX_RUN.into());
+        if clusters > limit {
+            return Err(wrong("number of clusters", clusters, Expected::AtMost(limit)));
+        }
+        // At most 256 KiB.
+        let mut checksums = vec![[0; 4]; to_usize(clusters)];
+        self.read_piece(at, checksums.as_flattened_mut(), hasher)?;
+        *next = first.saturating_add(clusters);
+        Ok(Run { first, checksums })
+    }
+
+    fn read_piece(&self, at: &mut HostOffset, buf: &mut [u8], hasher: &mut Hasher) -> Result<()> {
+        let (found, expected) = (self.trailer_at().0.saturating_sub(at.0), to_u64(buf.len()));
+        if found < expected {
+            return Err(Corrupt::Truncated {
+                structure: STRUCTURE,
+                at: *at,
+                found,
+                expected,
+            }
+            .into());
+        }
+        self.image.file.read_exact(buf, *at)?;
+        hasher.update(buf);
+        *at = HostOffset(at.0.saturating_add(expected));
+        Ok(())
+    }
+}
+
+/// The checksums of a table, asked for in ascending order.
+#[derive(Debug)]
+pub struct ChecksumsInOrder<'a> {
+    table: &'a Checksums<'a>,
+    /// The run that was read last.
+    run: Run,
+    /// Where the next one begins, and before which cluster it must not.
+    at: HostOffset,
+    next: u64,
+}
+
+impl ChecksumsInOrder<'_> {
+    /// The checksum of every cluster of a range, which begins behind all that were asked for before; `None` for
+    /// one that is not listed, and so must read as zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the table cannot be read, [`Error::Corrupt`] if it was changed since it was loaded.
+    pub fn of(&mut self, clusters: Range<GuestCluster>) -> Result<Vec<Option<u32>>> {
+        (clusters.start.0..clusters.end.0)
+            .map(|cluster| self.one(cluster))
+            .collect()
+    }
+
+    /// The first cluster that is listed, from `from` on, which is not in front of any that was asked for before.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn next_listed(&mut self, from: GuestCluster) -> Result<Option<GuestCluster>> {
+        while self.next <= from.0 {
+            if self.at.0 >= self.table.trailer_at().0 {
+                return Ok(None);
+            }
+            self.advance()?;
+        }
+        Ok(Some(GuestCluster(from.0.max(self.run.first))))
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.run = self
+            .table
+            .read_run(&mut self.at, &mut self.next, &mut Hasher::new())?;
+        Ok(())
+    }
+
+    fn one(&mut self, cluster: u64) -> Result<Option<u32>> {
+        while self.next <= cluster && self.at.0 < self.table.trailer_at().0 {
+            self.advance()?;
+        }
+        let within = cluster.checked_sub(self.run.first).map(to_usize);
+        let crc = within.and_then(|within| self.run.checksums.get(within));
+        Ok(crc.map(|crc| u32::from_be_bytes(*crc)))
+    }
+}
+
+fn wrong(at: ChecksumsAt, field: &'static str, found: u64, expected: Expected) -> Error {
+    Error::field(STRUCTURE, at.offset, field, found, expected)
+}

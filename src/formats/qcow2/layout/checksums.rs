@@ -1,0 +1,224 @@
+//! The checksum table while the image grows: in memory, and past a limit in a scratch file.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+
+use crc32fast::Hasher;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use zerocopy::IntoBytes;
+
+use crate::error::{Action, Error, Result};
+use crate::formats::qcow2::structures::checksum::{MAX_RUN, RawRun, RawTable};
+use crate::formats::qcow2::structures::geometry::Geometry;
+use crate::output::Sink;
+use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
+
+/// How much of the table is kept in memory, in bytes: enough for 128 GiB in clusters of 64 KiB.
+pub(super) const IN_MEMORY_BYTES: u64 = 8 << 20;
+
+/// The longest run with its head, in bytes.
+const LONGEST_RUN: usize = 12 + 4 * (1 << 16);
+
+/// A checksum table under construction; clusters are added in ascending order.
+#[derive(Debug)]
+pub(super) struct Checksums {
+    geometry: Geometry,
+    /// The first cluster of the run that is not complete yet.
+    first: GuestCluster,
+    /// The checksums of that run.
+    run: Vec<[u8; 4]>,
+    /// Complete runs that are not in the scratch file.
+    bytes: Vec<u8>,
+    scratch: Option<File>,
+    /// Bytes in the scratch file.
+    spilled: u64,
+    in_memory: usize,
+    clusters: u64,
+    /// Of all complete runs.
+    hasher: Hasher,
+}
+
+impl Checksums {
+    pub(super) fn new(geometry: Geometry) -> Self {
+        Self::bounded(geometry, to_usize(IN_MEMORY_BYTES))
+    }
+
+    fn bounded(geometry: Geometry, in_memory: usize) -> Self {
+        Self {
+            geometry,
+            first: GuestCluster(0),
+            run: Vec::new(),
+            // Not more when it is full: no reallocation doubles it.
+            bytes: Vec::with_capacity(in_memory.saturating_add(LONGEST_RUN)),
+            scratch: None,
+            spilled: 0,
+            in_memory,
+            clusters: 0,
+            hasher: Hasher::new(),
+        }
+    }
+
+    /// Makes sure of a scratch file with room for it if a table of `length` bytes needs one: before anything is
+    /// written, not after hours of it.
+    pub(super) fn expect(&mut self, length: u64, sink: &impl Sink) -> Result<()> {
+        if length > to_u64(self.in_memory) && self.scratch.is_none() {
+            let scratch = sink.scratch()?;
+            match rustix::fs::fallocate(&scratch, FallocateFlags::KEEP_SIZE, 0, length) {
+                // Not every filesystem can.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.scratch = Some(scratch),
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a cluster.
+    pub(super) fn push(&mut self, cluster: GuestCluster, crc: u32, sink: &impl Sink) -> Result<()> {
+        let length = to_u64(self.run.len());
+        if self.first.0.saturating_add(length) != cluster.0 || length == u64::from(MAX_RUN) {
+            self.end_run(sink)?;
+            self.first = cluster;
+        }
+        self.run.push(crc.to_be_bytes());
+        self.clusters = self.clusters.saturating_add(1);
+        Ok(())
+    }
+
+    fn end_run(&mut self, sink: &impl Sink) -> Result<()> {
+        let clusters = u32::try_from(self.run.len()).expect("a run has at most MAX_RUN clusters");
+        if clusters == 0 {
+            return Ok(());
+        }
+        let start = self.bytes.len();
+        self.bytes.extend(
+            RawRun {
+                first: self.first.0.into(),
+                clusters: clusters.into(),
+            }
+            .as_bytes(),
+        );
+        self.bytes.extend(self.run.as_flattened());
+        self.run.clear();
+        let (_, run) = self.bytes.split_at(start);
+        self.hasher.update(run);
+        if self.bytes.len() >= self.in_memory {
+            self.spill(sink)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn spill(&mut self, sink: &impl Sink) -> Result<()> {
+        let mut scratch = match self.scratch.take() {
+            Some(scratch) => scratch,
+            None => sink.scratch()?,
+        };
+        scratch.write_all(&self.bytes).map_err(failed)?;
+        self.spilled = self.spilled.saturating_add(to_u64(self.bytes.len()));
+        self.bytes.clear();
+        self.scratch = Some(scratch);
+        Ok(())
+    }
+
+    /// Writes the table to `at`. Returns its length in bytes.
+    pub(super) fn finish(mut self, sink: &mut impl Sink, at: HostOffset) -> Result<u64> {
+        self.end_run(sink)?;
+        let head = RawTable::new(self.geometry, self.clusters);
+        let mut hasher = Hasher::new();
+        hasher.update(head.as_bytes());
+        hasher.combine(&self.hasher);
+        self.bytes.extend(hasher.finalize().to_be_bytes());
+
+        let mut host = at;
+        let mut write = |bytes: &[u8]| {
+            sink.write_at(bytes, host)?;
+            host = HostOffset(host.0.saturating_add(to_u64(bytes.len())));
+            Ok::<_, Error>(())
+        };
+        write(head.as_bytes())?;
+        if let Some(mut scratch) = self.scratch {
+            scratch.rewind().map_err(failed)?;
+            let mut piece = vec![0; self.in_memory];
+            let mut left = self.spilled;
+            while left > 0 {
+                let length = piece.len().min(to_usize(left));
+                let (bytes, _) = piece.split_at_mut(length);
+                scratch.read_exact(bytes).map_err(failed)?;
+                write(bytes)?;
+                left = left.saturating_sub(to_u64(length));
+            }
+        }
+        write(&self.bytes)?;
+        Ok(host.0.saturating_sub(at.0))
+    }
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::target_io(Action::Scratch, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::qcow2::structures::checksum::table_length;
+    use crate::formats::qcow2::structures::geometry::{ClusterSize, Content};
+    use crate::output::MemorySink;
+
+    const IN_MEMORY: usize = 8 << 20;
+
+    fn table(in_memory: usize, clusters: &[u64]) -> Vec<u8> {
+        let geometry = Geometry::new(ClusterSize::DEFAULT, 1 << 40).unwrap();
+        let mut checksums = Checksums::bounded(geometry, in_memory);
+        let mut sink = MemorySink::default();
+        for cluster in clusters {
+            let crc = crc32fast::hash(&cluster.to_be_bytes());
+            checksums.push(GuestCluster(*cluster), crc, &sink).unwrap();
+        }
+        let length = checksums.finish(&mut sink, HostOffset(512)).unwrap();
+        assert_eq!(length, to_u64(sink.bytes.len()) - 512);
+        sink.bytes.split_off(512)
+    }
+
+    #[test]
+    fn a_table_is_as_its_description_says() {
+        let table = table(IN_MEMORY, &[3, 4, 9]);
+        assert_eq!(table.len(), 32 + 12 + 8 + 12 + 4 + 4);
+        assert_eq!(&table[..8], b"mkqcrc32");
+        assert_eq!(
+            table[8..32],
+            [
+                0, 0, 0, 1, 0, 0, 0, 16, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3
+            ]
+        );
+        assert_eq!(table[32..44], [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 2]);
+        assert_eq!(table[48..52], crc32fast::hash(&4_u64.to_be_bytes()).to_be_bytes());
+        assert_eq!(table[52..64], [0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1]);
+        let (before, crc) = table.split_last_chunk::<4>().unwrap();
+        assert_eq!(crc32fast::hash(before).to_be_bytes(), *crc);
+    }
+
+    #[test]
+    fn a_table_that_went_through_the_scratch_file_is_the_same() {
+        let clusters: Vec<_> = (0..5000).filter(|cluster| cluster % 7 != 0).collect();
+        let content = Content {
+            clusters: 4285,
+            l2_tables: 1,
+            runs: 715,
+        };
+        let expected = table(IN_MEMORY, &clusters);
+        assert_eq!(to_u64(expected.len()), table_length(content));
+        for in_memory in [1, 100, 4096] {
+            assert!(
+                table(in_memory, &clusters) == expected,
+                "{in_memory} bytes in memory"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_run_is_cut() {
+        let clusters: Vec<_> = (0..=u64::from(MAX_RUN)).collect();
+        assert_eq!(table(IN_MEMORY, &clusters).len(), 32 + 2 * 12 + 65537 * 4 + 4);
+    }
+}

@@ -1,0 +1,239 @@
+//! The record behind the checksum table, and the footer.
+
+use std::ops::Range;
+
+use crc32fast::Hasher;
+use zerocopy::IntoBytes;
+
+use super::PIECE;
+use crate::clusters::free_runs;
+use crate::error::Result;
+use crate::formats::qcow2::structures::extension::OursAt;
+use crate::formats::qcow2::structures::geometry::Geometry;
+use crate::formats::qcow2::structures::header::Compat;
+use crate::formats::qcow2::structures::record::{
+    FREE, IMAGE_VERSION, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, UNREADABLE, append_number,
+    file_end, gap_and_length, measure, record_length,
+};
+use crate::output::Sink;
+use crate::units::{HostOffset, to_u64, to_usize};
+use crate::volumes::AllocationMap;
+
+/// What an image records of its source.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// What is free.
+    pub map: &'a AllocationMap,
+    /// What could not be read, in bytes of the virtual disk: ascending and apart.
+    pub unreadable: &'a [Range<u64>],
+    /// The size of a sector of the source in bytes, if it is known.
+    pub sector_size: Option<u32>,
+    /// The version of the image.
+    pub compat: Compat,
+}
+
+/// A section, ready to be written.
+struct Section<R> {
+    kind: u32,
+    head: RawRuns,
+    runs: R,
+    /// The length of its data in bytes.
+    length: u64,
+}
+
+impl<R: Iterator<Item = Range<u64>> + Clone> Section<R> {
+    fn new(kind: u32, runs: R) -> Self {
+        let (head, length) = measure(runs.clone());
+        Self {
+            kind,
+            head,
+            runs,
+            length: length.saturating_add(to_u64(size_of::<RawRuns>())),
+        }
+    }
+
+    fn write(self, out: &mut Out<'_, impl Sink>) -> Result<()> {
+        out.begin(self.kind, self.length);
+        out.bytes.extend(self.head.as_bytes());
+        let mut end = 0;
+        for run in self.runs {
+            let (gap, length) = gap_and_length(end, &run);
+            append_number(&mut out.bytes, gap);
+            append_number(&mut out.bytes, length);
+            end = run.end;
+            if out.bytes.len() >= to_usize(PIECE) {
+                out.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The length in bytes of the record of a source that could be read.
+pub(crate) fn length(map: &AllocationMap, geometry: Geometry, sector_size: Option<u32>) -> u64 {
+    let record = Record {
+        map,
+        unreadable: &[],
+        sector_size,
+        // All are as long.
+        compat: Compat::default(),
+    };
+    record_length(record.lengths(geometry))
+}
+
+impl<'a> Record<'a> {
+    fn free(&self, geometry: Geometry) -> Section<impl Iterator<Item = Range<u64>> + Clone + 'a> {
+        Section::new(FREE, free_runs(self.map, geometry))
+    }
+
+    fn unreadable(&self) -> Section<impl Iterator<Item = Range<u64>> + Clone + 'a> {
+        Section::new(UNREADABLE, self.unreadable.iter().cloned())
+    }
+
+    /// The lengths of all sections.
+    fn lengths(&self, geometry: Geometry) -> impl Iterator<Item = u64> {
+        let unreadable = (!self.unreadable.is_empty()).then(|| self.unreadable().length);
+        let sector_size = self.sector_size.map(|size| to_u64(size.as_bytes().len()));
+        let version = Some(to_u64(size_of::<u32>()));
+        [Some(self.free(geometry).length), unreadable, sector_size, version]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Writes the record, then the footer. Returns where the file ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sink.
+    pub(super) fn write(&self, sink: &mut impl Sink, geometry: Geometry, at: OursAt) -> Result<u64> {
+        let checksums_end = at.checksums.offset.0.saturating_add(at.checksums.length);
+        let start = at.record.map_or(checksums_end, |record| record.0);
+        let sections = record_length(self.lengths(geometry)).saturating_sub(record_length([]));
+        let mut out = Out {
+            sink,
+            host: HostOffset(start),
+            bytes: RawRecord::new(geometry, sections).as_bytes().to_vec(),
+            hasher: Hasher::new(),
+        };
+        self.free(geometry).write(&mut out)?;
+        if !self.unreadable.is_empty() {
+            self.unreadable().write(&mut out)?;
+        }
+        if let Some(size) = self.sector_size {
+            let bytes = size.to_be_bytes();
+            out.begin(SECTOR_SIZE, to_u64(bytes.len()));
+            out.bytes.extend(bytes);
+        }
+        let version = self.compat.version().to_be_bytes();
+        out.begin(IMAGE_VERSION, to_u64(version.len()));
+        out.bytes.extend(version);
+        out.flush()?;
+        let crc = out.hasher.clone().finalize().to_be_bytes();
+        out.bytes.extend(crc);
+        out.flush()?;
+        let end = file_end(out.host.0, geometry.cluster_size());
+        let footer = RawFooter::new(at);
+        let footer_at = end.saturating_sub(to_u64(size_of::<RawFooter>()));
+        sink.write_at(footer.as_bytes(), HostOffset(footer_at))?;
+        Ok(end)
+    }
+}
+
+/// What is written piece by piece.
+struct Out<'s, S> {
+    sink: &'s mut S,
+    /// Where the next piece goes.
+    host: HostOffset,
+    /// What is still to be written.
+    bytes: Vec<u8>,
+    /// Of what was written.
+    hasher: Hasher,
+}
+
+impl<S: Sink> Out<'_, S> {
+    fn begin(&mut self, kind: u32, length: u64) {
+        let head = RawSection {
+            kind: kind.into(),
+            length: length.into(),
+        };
+        self.bytes.extend(head.as_bytes());
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.hasher.update(&self.bytes);
+        self.sink.write_at(&self.bytes, self.host)?;
+        self.host = HostOffset(self.host.0.saturating_add(to_u64(self.bytes.len())));
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::qcow2::structures::extension::ChecksumsAt;
+    use crate::formats::qcow2::structures::geometry::ClusterSize;
+    use crate::output::MemorySink;
+    use crate::volumes::Reason;
+
+    #[test]
+    fn a_record_is_as_its_description_says() {
+        let geometry = Geometry::new(ClusterSize::MIN, 100 * 512).unwrap();
+        let mut map = AllocationMap::new(100 * 512);
+        // Clusters 1 to 3 and 50: of what is used in part nothing is free.
+        map.push(1000..2000, Reason::Data);
+        map.push(50 * 512 + 7..50 * 512 + 9, Reason::Data);
+        let at = OursAt {
+            checksums: ChecksumsAt {
+                offset: HostOffset(512),
+                length: 77,
+            },
+            record: Some(HostOffset(600)),
+        };
+        let mut sink = MemorySink::default();
+        let unreadable = [1024..1536, 1_000_000..1_000_512];
+        let record = Record {
+            map: &map,
+            unreadable: &unreadable,
+            sector_size: Some(4096),
+            compat: Compat::V1_1,
+        };
+
+        let end = record.write(&mut sink, geometry, at).unwrap();
+        sink.set_len(end).unwrap();
+
+        assert_eq!(end, 1024);
+        let bytes = &sink.bytes[600..];
+        assert_eq!(&bytes[..8], b"mkqrecrd");
+        assert_eq!(bytes[8..16], [0, 0, 0, 1, 0, 0, 0, 9]);
+        assert_eq!(bytes[16..24], (100_u64 * 512).to_be_bytes());
+        let mut expected = vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 16 + 6];
+        expected.extend(3_u64.to_be_bytes());
+        expected.extend(96_u64.to_be_bytes());
+        expected.extend([0, 1, 3, 46, 1, 49]);
+        expected.extend([0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 16 + 9]);
+        expected.extend(2_u64.to_be_bytes());
+        expected.extend(1024_u64.to_be_bytes());
+        // 1024, 512; 998464, 512.
+        expected.extend([0x80, 8, 0x80, 4, 0xc0, 0xf8, 0x3c, 0x80, 4]);
+        expected.extend([0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0x10, 0]);
+        expected.extend([0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 3]);
+        assert_eq!(bytes[24..32], to_u64(expected.len()).to_be_bytes());
+        assert_eq!(bytes[32..32 + expected.len()], expected);
+        let crc_at = 32 + expected.len();
+        let crc = crc32fast::hash(&bytes[..crc_at]);
+        assert_eq!(bytes[crc_at..crc_at + 4], crc.to_be_bytes());
+        assert_eq!(
+            to_u64(crc_at) + 4,
+            record_length(record.lengths(geometry)),
+            "the length that was promised"
+        );
+        let footer = &sink.bytes[1024 - 40..];
+        assert_eq!(&footer[..8], b"mkqfootr");
+        assert_eq!(footer[8..16], 512_u64.to_be_bytes());
+        assert_eq!(footer[16..24], 77_u64.to_be_bytes());
+        assert_eq!(footer[24..32], 600_u64.to_be_bytes());
+        assert_eq!(footer[32..36], [0, 0, 0, 1]);
+        assert_eq!(footer[36..], crc32fast::hash(&footer[..36]).to_be_bytes());
+    }
+}

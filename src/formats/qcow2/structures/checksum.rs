@@ -1,0 +1,84 @@
+//! The checksum table: the CRC-32 of every cluster that holds data.
+//!
+//! It lies behind the last cluster that has a refcount, where other tools neither look nor write until the
+//! image grows. All integers are big-endian; a CRC-32 is that of ISO 3309 (zlib, Ethernet).
+//!
+//! ```text
+//!  0   8  magic, "mkqcrc32"
+//!  8   4  version, 1
+//! 12   4  cluster_bits of the image
+//! 16   8  size of the virtual disk in bytes
+//! 24   8  number of clusters listed
+//! 32      runs, ascending and apart: first cluster (8), number of clusters n (4), n CRC-32 (4 each)
+//!         CRC-32 of all the bytes before it (4)
+//! ```
+//!
+//! Every cluster that is not listed reads as zeros. So the table states the whole content of the disk, and
+//! a mapping that lost an entry is found as surely as a damaged cluster.
+
+use zerocopy::byteorder::big_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::formats::qcow2::structures::geometry::{Content, Geometry};
+use crate::units::to_u64;
+
+/// The first 8 bytes of the table.
+pub const MAGIC: [u8; 8] = *b"mkqcrc32";
+
+/// The version described here.
+pub const VERSION: u32 = 1;
+
+/// A run has no more clusters than this, so that it can be written and read in one piece of 256 KiB.
+pub const MAX_RUN: u32 = 1 << 16;
+
+/// The CRC-32 at the end of the table, in bytes.
+pub const TRAILER: u64 = 4;
+
+/// The first 32 bytes of the table.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct RawTable {
+    /// 0: [`MAGIC`].
+    pub magic: [u8; 8],
+    /// 8: [`VERSION`].
+    pub version: U32,
+    /// 12: log2 of the cluster size, as in the header.
+    pub cluster_bits: U32,
+    /// 16: size of the virtual disk in bytes, as in the header.
+    pub size: U64,
+    /// 24: number of clusters listed.
+    pub clusters: U64,
+}
+const _: () = assert!(size_of::<RawTable>() == 32);
+
+/// The 12 bytes in front of the checksums of a run.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct RawRun {
+    /// 0: number of its first cluster.
+    pub first: U64,
+    /// 8: number of clusters, 1 to [`MAX_RUN`].
+    pub clusters: U32,
+}
+const _: () = assert!(size_of::<RawRun>() == 12);
+
+impl RawTable {
+    /// The head of a table that lists `clusters` clusters of a disk.
+    pub fn new(geometry: Geometry, clusters: u64) -> Self {
+        Self {
+            magic: MAGIC,
+            version: VERSION.into(),
+            cluster_bits: geometry.cluster().bits().into(),
+            size: geometry.size().into(),
+            clusters: clusters.into(),
+        }
+    }
+}
+
+/// The length in bytes of a table for this content.
+pub fn table_length(content: Content) -> u64 {
+    let head = to_u64(size_of::<RawTable>()).saturating_add(TRAILER);
+    let runs = to_u64(size_of::<RawRun>()).saturating_mul(content.runs);
+    head.saturating_add(runs)
+        .saturating_add(content.clusters.saturating_mul(4))
+}

@@ -1,0 +1,314 @@
+//! A disk or an image as a stream: every byte of it, in order.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::temporary::{self, scratch};
+use super::{Cleanup, DiskSink, ImageSink, Kept, Memory, Published, Sink, Unpublished, close_once, ground};
+use crate::devices::{DeviceNumber, FileId, own_path};
+use crate::error::{Action, Error, Invalid, Result, SameAs};
+use crate::units::{GuestOffset, HostOffset, length, to_u64, to_usize};
+
+/// As much as is written in one go.
+static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
+
+/// The device that keeps nothing. Source: null(4).
+const NULL: DeviceNumber = DeviceNumber { major: 1, minor: 3 };
+
+/// A disk or an image that is written to standard output.
+#[derive(Debug)]
+pub struct StdoutSink {
+    file: File,
+    /// How many bytes were written.
+    position: u64,
+    sync: bool,
+    cleanup: Cleanup,
+}
+
+/// Refuses what standard output should not be: a device of which nothing was checked, or one of the files that are
+/// read. Returns the regular file that it is, if it is one.
+pub(super) fn refuse(stdout: &impl AsFd, read: &[FileId]) -> Result<Option<File>> {
+    let examine = |error: io::Error| Error::target_io(Action::Examine, error);
+    let owned = stdout.as_fd().try_clone_to_owned().map_err(examine)?;
+    let file = File::from(owned);
+    let metadata = file.metadata().map_err(examine)?;
+    if metadata.file_type().is_block_device() {
+        return Err(Invalid::StdoutIsDevice.into());
+    }
+    if metadata.is_file() && read.contains(&FileId::of(&metadata)) {
+        return Err(Invalid::TargetIsSource(SameAs::File).into());
+    }
+    if metadata.is_file() {
+        ground::examine(&own_path(&file))?;
+        return Ok(Some(file));
+    }
+    Ok(None)
+}
+
+/// The filesystem of the file that standard output is, if it is one and that is in memory.
+pub(super) fn memory(stdout: &impl AsFd) -> Result<Option<Memory>> {
+    let failed = |error| Error::target_io(Action::Examine, error);
+    let file = File::from(stdout.as_fd().try_clone_to_owned().map_err(failed)?);
+    if file.metadata().map_err(failed)?.is_file() {
+        ground::examine(&own_path(&file))
+    } else {
+        Ok(None)
+    }
+}
+
+/// Whether there is no standard output, or error. Rust's runtime then opens the null device in its place, and for
+/// reading too, which no shell does for a `>`: everything would be lost without an error.
+///
+/// # Errors
+///
+/// If the system does not tell.
+pub fn was_closed(output: &impl AsFd) -> io::Result<bool> {
+    let file = File::from(output.as_fd().try_clone_to_owned()?);
+    let metadata = file.metadata()?;
+    let is_null = metadata.file_type().is_char_device() && DeviceNumber::from_raw(metadata.rdev()) == NULL;
+    Ok(is_null && rustix::fs::fcntl_getfl(file)?.contains(OFlags::RDWR))
+}
+
+/// Names the directory for temporary files in an error that is about the scratch file of a stream.
+pub(crate) fn name_scratch(error: Error) -> Error {
+    let is_scratch = matches!(
+        &error,
+        Error::Io {
+            action: Action::Scratch,
+            ..
+        }
+    );
+    if is_scratch {
+        error.elsewhere(&temporary::directory())
+    } else {
+        error
+    }
+}
+
+impl StdoutSink {
+    /// Begins a stream on `stdout`. If `sync`, and it turns out to be a file, that is brought to stable storage.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if it is somebody's screen, or was closed.
+    /// - [`Error::Io`] if there is no standard output.
+    pub fn new(stdout: impl AsFd, cleanup: Cleanup, sync: bool) -> Result<Self> {
+        let failed = |error| Error::target_io(Action::Open, error);
+        let file = File::from(stdout.as_fd().try_clone_to_owned().map_err(failed)?);
+        if file.is_terminal() {
+            return Err(Invalid::StdoutIsTerminal.into());
+        }
+        if was_closed(&file).map_err(failed)? {
+            return Err(Invalid::StdoutClosed.into());
+        }
+        Ok(Self {
+            file,
+            position: 0,
+            sync,
+            cleanup,
+        })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.position == 0 {
+            self.cleanup.begin_in_place();
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = self.put_some(rest).map_err(|error| {
+                if self.position == 0 {
+                    self.cleanup.nothing_written();
+                }
+                Error::target_io(Action::Write(self.position), error)
+            })?;
+            (_, rest) = rest.split_at(written);
+            self.position = self.position.saturating_add(to_u64(written));
+        }
+        Ok(())
+    }
+
+    /// Writes at least a byte. Waits for it where somebody made standard output one that does not wait.
+    fn put_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    match rustix::event::poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None) {
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes `bytes` where the stream has got to, or behind zeros.
+    fn put_at(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        self.fill(at)?;
+        assert_eq!(self.position, at, "a stream cannot go back");
+        self.put(bytes)
+    }
+
+    fn bring_to_storage(&self) -> Result<()> {
+        if self.sync {
+            match rustix::fs::fdatasync(&self.file) {
+                // A pipe has nothing to sync.
+                Ok(()) | Err(Errno::INVAL | Errno::ROFS) => {}
+                Err(error) => return Err(Error::target_io(Action::Sync, error)),
+            }
+        }
+        close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
+    }
+
+    /// Writes zeros up to a place in the stream.
+    fn fill(&mut self, end: u64) -> Result<()> {
+        while self.position < end {
+            let missing = to_usize(end.saturating_sub(self.position));
+            let (zeros, _) = ZEROS.split_at(missing.min(ZEROS.len()));
+            self.put(zeros)?;
+        }
+        Ok(())
+    }
+}
+
+impl DiskSink for StdoutSink {
+    fn smallest_hole(&self) -> u64 {
+        // They are written like anything else: here, or as part of what was read.
+        u64::MAX
+    }
+
+    fn write(&mut self, bytes: &[u8], at: GuestOffset) -> Result<()> {
+        self.put_at(bytes, at.0)
+    }
+
+    fn zero(&mut self, range: Range<u64>) -> Result<()> {
+        assert!(
+            length(&range) == 0 || self.position <= range.start,
+            "a stream cannot go back"
+        );
+        self.fill(range.end)
+    }
+
+    fn leave(&mut self, range: Range<u64>) -> Result<()> {
+        self.zero(range)
+    }
+
+    fn settle(&mut self, size: u64) -> Result<()> {
+        self.fill(size)?;
+        self.bring_to_storage()
+    }
+
+    fn written(&self) -> Option<&File> {
+        None
+    }
+}
+
+impl Unpublished for StdoutSink {
+    fn kept(&self) -> Kept {
+        Kept::ALL
+    }
+
+    fn publish(self: Box<Self>) -> Result<Published> {
+        self.cleanup.publish(|| Ok::<_, Error>(()))?;
+        Ok(Published::AsAsked)
+    }
+}
+
+/// An image that is written in the order of its bytes.
+impl Sink for StdoutSink {
+    /// What was left out before is zeros.
+    ///
+    /// # Panics
+    ///
+    /// If there is something by now.
+    fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
+        self.put_at(bytes, at.0)
+    }
+
+    fn read_at(&self, _: &mut [u8], _: HostOffset) -> Result<()> {
+        Err(Invalid::StdoutUnverifiable.into())
+    }
+
+    fn set_len(&mut self, length: u64) -> Result<()> {
+        self.fill(length)
+    }
+
+    fn scratch(&self) -> Result<File> {
+        File::open(temporary::directory())
+            .map_err(|error| Error::target_io(Action::Scratch, error))
+            .and_then(|directory| scratch(&directory, "standard output".as_ref(), &self.cleanup))
+            .map_err(name_scratch)
+    }
+}
+
+impl ImageSink for StdoutSink {
+    fn sync(&mut self) -> Result<()> {
+        self.bring_to_storage()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::output::Left;
+
+    #[test]
+    fn a_stream_has_zeros_where_nothing_is_written() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let cleanup = Cleanup::default();
+        let mut sink = Box::new(StdoutSink::new(&writer, cleanup.clone(), true).unwrap());
+        drop(writer);
+        let read = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).map(|_| bytes)
+        });
+
+        sink.write(b"one", GuestOffset(5)).unwrap();
+        sink.zero(8..700_000).unwrap();
+        sink.leave(700_000..700_001).unwrap();
+        sink.write(b"two", GuestOffset(700_003)).unwrap();
+        sink.settle(700_010).unwrap();
+        assert_eq!(cleanup.left(), Left::Part);
+        sink.publish().unwrap();
+
+        assert_eq!(cleanup.left(), Left::New);
+        let mut expected = vec![0; 700_010];
+        expected[5..8].copy_from_slice(b"one");
+        expected[700_003..700_006].copy_from_slice(b"two");
+        assert!(read.join().unwrap().unwrap() == expected);
+    }
+
+    #[test]
+    fn a_reader_that_has_had_enough_is_an_error() {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut sink = StdoutSink::new(&writer, Cleanup::default(), false).unwrap();
+        drop((reader, writer));
+
+        let error = sink.write(b"one", GuestOffset(0)).unwrap_err();
+
+        assert_eq!(error.to_string(), "cannot write at 0x0");
+        assert!(matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    #[should_panic(expected = "a stream cannot go back")]
+    fn an_image_that_goes_back_is_no_stream() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let mut sink = StdoutSink::new(&writer, Cleanup::default(), false).unwrap();
+        sink.write_at(b"one", HostOffset(512)).unwrap();
+        sink.set_len(600).unwrap();
+
+        sink.write_at(b"two", HostOffset(599)).unwrap();
+    }
+}

@@ -1,0 +1,124 @@
+//! Which byte ranges of a source are data, zeros or free, and why.
+//!
+//! A range is free only if something proves it; everything else is in use. A hole proves nothing: what is in use there
+//! is zeros.
+//!
+//! ```text
+//! source -> holes  -> what is no hole          \
+//!        -> survey -> a table -> its partitions -> in use and no hole: data; in use and a hole: zeros; free
+//!                     each: schemes -> a filesystem -> its map
+//! ```
+
+#![warn(clippy::arithmetic_side_effects)]
+
+mod answer;
+mod containers;
+mod doubt;
+mod filesystems;
+mod holes;
+mod map;
+mod opaque;
+mod pieces;
+mod region;
+mod registry;
+mod scheme;
+mod survey;
+mod view;
+
+use crate::disk::Source;
+use crate::error::Result;
+pub use containers::partitions::{Flaw, Tables, Which};
+pub use doubt::Doubt;
+pub use map::{AllocationMap, Extent, Reason, State};
+pub use pieces::Piece;
+pub use region::{Missing, Region, Treatment};
+use survey::Survey;
+use view::View;
+
+/// How to find out what is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scan {
+    /// The maps of filesystems as far as they can be trusted, and holes of sparse files.
+    #[default]
+    Auto,
+    /// Holes of sparse files only.
+    Sparse,
+}
+
+/// What of a source is in use, and how that was found out.
+#[derive(Debug)]
+pub struct Allocation {
+    /// What is in use, data or zeros; all else is free.
+    pub map: AllocationMap,
+    /// All of the source first, then what it holds, in the order of the disk. None if it was not looked into: then
+    /// nothing is free.
+    pub regions: Vec<Region>,
+    /// The size of a sector of the disk, in bytes: of a device its own, of a file that which partition tables count in;
+    /// none if it cannot be told.
+    pub sector_size: Option<u64>,
+    /// What is wrong with partition tables.
+    pub flaws: Vec<Flaw>,
+}
+
+impl Allocation {
+    /// All of the source, ascending, in pieces that lie in one region each.
+    pub fn pieces(&self) -> impl Iterator<Item = Piece> {
+        pieces::pieces(&self.map, &self.regions)
+    }
+
+    /// How many bytes are in a state.
+    pub fn bytes(&self, state: State) -> u64 {
+        self.map.bytes(state)
+    }
+
+    /// Whether it was looked into, holds something, and that is nothing with a name.
+    pub(crate) fn is_unrecognised(&self) -> bool {
+        let whole = self.regions.first();
+        self.bytes(State::Data) > 0
+            && whole.is_some_and(|whole| whole.name.is_none() && whole.doubt().is_none())
+    }
+
+    /// What is copied whole because what tells of it cannot be trusted, and why.
+    pub fn doubts(&self) -> impl Iterator<Item = (&Region, &Doubt)> {
+        self.regions
+            .iter()
+            .filter_map(|region| region.doubt().map(|doubt| (region, doubt)))
+    }
+}
+
+/// Finds out what of a source is in use.
+///
+/// A source that somebody may write to meanwhile is not looked into: what its maps call free may be in use when it
+/// is read.
+///
+/// # Errors
+///
+/// [`Error::Io`](crate::Error::Io) if the source cannot be asked for holes. A map that cannot be read is a
+/// [`Doubt`].
+pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
+    let data = holes::scan(source)?;
+    let Tables {
+        sector_size, flaws, ..
+    } = tables(source);
+    let (used, mut regions) = if scan == Scan::Sparse || source.writer().is_some() {
+        (holes::whole(source), Vec::new())
+    } else {
+        let Survey { map, regions, .. } = Survey::of(View::of(source));
+        (map, regions)
+    };
+    let map = used.with_holes(&data);
+    for region in &mut regions {
+        region.copied = map.bytes_in(State::Data, &region.range);
+    }
+    Ok(Allocation {
+        map,
+        regions,
+        sector_size,
+        flaws,
+    })
+}
+
+/// What the partition tables of a disk say of themselves. Takes a few reads, however large the disk is.
+pub fn tables(source: &dyn Source) -> Tables {
+    containers::partitions::tables(View::of(source), registry::is_anything)
+}

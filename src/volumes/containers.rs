@@ -1,0 +1,3 @@
+//! What holds volumes: partition tables.
+
+pub(super) mod partitions;

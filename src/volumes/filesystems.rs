@@ -1,0 +1,9 @@
+//! What tells which of its blocks are in use. Filesystems know nothing of each other.
+
+mod bits;
+mod directories;
+pub(super) mod exfat;
+pub(super) mod ext;
+pub(super) mod fat;
+mod heap;
+pub(super) mod swap;

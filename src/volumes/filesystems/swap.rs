@@ -1,0 +1,158 @@
+//! Linux swap areas. Source: include/linux/swap.h, `union swap_header`; mkswap(8); systemd's and uswsusp's signatures
+//! of images of hibernation.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned};
+
+use crate::error::Expected;
+use crate::units::to_u64;
+use crate::volumes::answer::{self, Answer};
+use crate::volumes::doubt::Doubt;
+use crate::volumes::map::{AllocationMap, Reason};
+use crate::volumes::scheme::{Content, Found, Read, Scheme};
+use crate::volumes::view::View;
+
+pub(in crate::volumes) const SCHEME: Scheme = Scheme {
+    name: "swap",
+    is,
+    read: Read::Alone(read),
+};
+
+/// The sizes that pages have on machines that Linux runs on, in bytes.
+const PAGE_SIZES: [u64; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
+
+/// What stands at the end of the first page.
+const MAGIC: &[u8; 10] = b"SWAPSPACE2";
+
+/// What stood there until Linux 2.4, behind a map of pages.
+const OLD_MAGIC: &[u8; 10] = b"SWAP-SPACE";
+
+/// What stands there instead while a hibernated system sleeps in the area.
+const SLEEPING: [&[u8]; 4] = [b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
+
+/// The same, at the beginning of the first page, whose end looks as ever then.
+const TUX_ON_ICE: &[u8] = &[0xed, 0xc3, 0x02, 0xe9, 0x98, 0x56, 0xe5, 0x0c];
+
+/// Where the header begins, behind room for boot code.
+const HEADER: u64 = 1024;
+
+/// Where the list of bad pages begins. It ends before the signature.
+const BAD_PAGES: u64 = 1536;
+
+/// What the first page says, from byte 1024 on.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawHeader {
+    /// 1024: 1, the only version there is.
+    version: U32<LE>,
+    /// 1028: the number of the last page.
+    last_page: U32<LE>,
+    /// 1032: how many pages are bad.
+    nr_badpages: U32<LE>,
+    /// 1036.
+    uuid: [u8; 16],
+    /// 1052: zeros behind it.
+    volume_name: [u8; 16],
+    /// 1068: zeros, up to the list of bad pages.
+    padding: [u8; 468],
+}
+
+const _: () = assert!(size_of::<RawHeader>() == 512);
+
+/// Whether a page of that size ends with a word.
+fn ends_so(view: View<'_>, page_size: u64, word: &[u8]) -> Answer {
+    view.has(page_size.saturating_sub(to_u64(MAGIC.len())), word)
+}
+
+/// Whether a page of any size does.
+fn is_signed(view: View<'_>, word: &[u8]) -> Answer {
+    answer::any(PAGE_SIZES.map(|size| ends_so(view, size, word)))
+}
+
+/// Whether a hibernated system sleeps in it.
+pub(in crate::volumes) fn is_sleeping(view: View<'_>) -> Answer {
+    let words = SLEEPING.iter().map(|word| is_signed(view, word));
+    answer::any(words.chain([view.has(0, TUX_ON_ICE)]))
+}
+
+fn is(view: View<'_>) -> Answer {
+    answer::any([
+        is_signed(view, MAGIC),
+        is_signed(view, OLD_MAGIC),
+        is_sleeping(view),
+    ])
+}
+
+/// The first page is in use, with the list of bad pages in it; what was swapped out is of no use once nobody uses
+/// the area.
+fn read(view: View<'_>) -> Result<Found, Doubt> {
+    if is_sleeping(view)? {
+        return Err(Doubt::State("a hibernated system sleeps in it"));
+    }
+    let mut sizes = Vec::new();
+    for size in PAGE_SIZES {
+        if ends_so(view, size, MAGIC)? {
+            sizes.push(size);
+        }
+    }
+    let page_size = match *sizes {
+        [size] => size,
+        [_, _, ..] => return Err(Doubt::State("it is signed for pages of two sizes")),
+        [] => {
+            return Ok(Found {
+                name: "swap (version 0)",
+                label: None,
+                content: Content::Opaque,
+            });
+        }
+    };
+    let header: RawHeader = view.structure("swap header", HEADER)?;
+    check(view, &header, page_size)?;
+    let pages = u64::from(header.last_page.get()).saturating_add(1);
+    let size = pages.saturating_mul(page_size);
+    view.holds("swap area", 0, size)?;
+    let mut map = AllocationMap::new(size);
+    map.push(0..page_size, Reason::Mapped);
+    let label = String::from_utf8_lossy(&header.volume_name);
+    let label = label.trim_end_matches('\0');
+    Ok(Found {
+        name: "swap",
+        label: (!label.is_empty()).then(|| label.to_owned()),
+        content: Content::Mapped(map),
+    })
+}
+
+/// What Linux demands of the first page, and what mkswap makes of it: something else there may be the beginning of a
+/// format that left the header as it was.
+fn check(view: View<'_>, header: &RawHeader, page_size: u64) -> Result<(), Doubt> {
+    let field = |field, found: u32, expected| {
+        Err(Doubt::Field {
+            structure: "swap header",
+            at: view.position(HEADER),
+            field,
+            found: found.into(),
+            expected,
+        })
+    };
+    let room = page_size
+        .saturating_sub(BAD_PAGES)
+        .saturating_sub(to_u64(MAGIC.len()));
+    let (version, last_page, bad) = (
+        header.version.get(),
+        header.last_page.get(),
+        header.nr_badpages.get(),
+    );
+    if version != 1 {
+        return field("version", version, Expected::Exactly(1));
+    }
+    if last_page == 0 {
+        return field("last_page", last_page, Expected::AtLeast(1));
+    }
+    if u64::from(bad) > room / 4 {
+        return field("nr_badpages", bad, Expected::AtMost(room / 4));
+    }
+    let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    if !is_blank(&header.padding) || !is_blank(&view.bytes("boot code", 0, HEADER)?) {
+        return Err(Doubt::State("something lies around its header"));
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! Holes of sparse files: lseek(2), `SEEK_DATA` and `SEEK_HOLE`.
+
+use super::map::{AllocationMap, Reason};
+use crate::disk::{Kind, Source};
+use crate::error::Result;
+
+/// Marks as used what is no hole; all of a source that has none.
+pub(super) fn scan(source: &dyn Source) -> Result<AllocationMap> {
+    let mut map = AllocationMap::new(source.len());
+    let mut at = 0;
+    while let Some(range) = source.next_data(at)? {
+        at = range.end;
+        map.push(range, reason(source));
+    }
+    Ok(map)
+}
+
+/// Marks all of a source as used: nothing was asked that could tell what is free.
+pub(super) fn whole(source: &dyn Source) -> AllocationMap {
+    let mut map = AllocationMap::new(source.len());
+    map.push(0..source.len(), reason(source));
+    map
+}
+
+fn reason(source: &dyn Source) -> Reason {
+    match source.kind() {
+        Kind::RegularFile | Kind::Image => Reason::Data,
+        Kind::BlockDevice => Reason::Unknown,
+    }
+}

@@ -1,0 +1,269 @@
+//! The formats that are recognised by some bytes in some place. Source: libblkid's probes, dmraid, Linux, and the
+//! formats' own specifications.
+
+use super::edges::Edges;
+use crate::volumes::answer::{self, Answer};
+
+/// A format.
+#[derive(Debug)]
+pub(super) struct Format {
+    pub(super) name: &'static str,
+    /// One of these is in it, or more.
+    marks: &'static [Mark],
+}
+
+/// Bytes in a place.
+#[derive(Debug)]
+enum Mark {
+    /// So many bytes from the beginning.
+    At(u64, &'static [u8]),
+    /// So many bytes before the end, which is that of the last whole sector of 512 bytes.
+    Back(u64, &'static [u8]),
+}
+
+use Mark::{At, Back};
+
+impl Format {
+    pub(super) fn is_in(&self, edges: &Edges<'_>) -> Answer {
+        answer::any(self.marks.iter().map(|mark| match mark {
+            At(at, bytes) => edges.has(*at, bytes),
+            Back(back, bytes) => edges.has_at(edges.before_end(*back, 512), bytes),
+        }))
+    }
+
+    /// Its name and its signatures, with the places where they are on a disk of `size` bytes.
+    #[cfg(test)]
+    pub(super) fn places(&self, size: u64) -> impl Iterator<Item = (&'static str, u64, &'static [u8])> {
+        self.marks.iter().map(move |mark| match *mark {
+            At(at, bytes) => (self.name, at, bytes),
+            Back(back, bytes) => (self.name, size.saturating_sub(back), bytes),
+        })
+    }
+}
+
+const fn format(name: &'static str, marks: &'static [Mark]) -> Format {
+    Format { name, marks }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+const BCACHE: &[u8] = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81";
+const BCACHEFS: &[u8] = b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef";
+/// Of the second header of LUKS2, which stays in use when the first one is damaged.
+const LUKS2: &[u8] = b"SKUL\xba\xbe";
+const STRATIS: &[u8] = b"!Stra0tis\x86\xff\x02^\x41rh";
+const INTEL: &[u8] = b"Intel Raid ISM Cfg Sig. ";
+/// In each of the four copies of what Medley writes, from the beginning of its sector on.
+const MEDLEY: &[u8] = b"\0\0\0\x2f";
+const RIGID_DISK: &[u8] = b"RDSK";
+/// In a boot sector like that of FAT.
+const BITLOCKER_TO_GO: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
+
+/// Whatever holds other things comes first, then filesystems, other partition tables, and images of disks.
+pub(super) const FORMATS: &[Format] = &[
+    format(
+        "LUKS",
+        &[
+            At(0, b"LUKS\xba\xbe"),
+            At(16 * KIB, LUKS2),
+            At(32 * KIB, LUKS2),
+            At(64 * KIB, LUKS2),
+            At(128 * KIB, LUKS2),
+            At(256 * KIB, LUKS2),
+            At(512 * KIB, LUKS2),
+            At(MIB, LUKS2),
+            At(2 * MIB, LUKS2),
+            At(4 * MIB, LUKS2),
+        ],
+    ),
+    format(
+        "BitLocker",
+        &[
+            At(3, b"-FVE-FS-"),
+            At(160, BITLOCKER_TO_GO),
+            At(424, BITLOCKER_TO_GO),
+        ],
+    ),
+    format(
+        "LVM2",
+        &[
+            At(0, b"LABELONE"),
+            At(512, b"LABELONE"),
+            At(1024, b"LABELONE"),
+            At(1536, b"LABELONE"),
+        ],
+    ),
+    format("LVM1", &[At(0, b"HM\x01\0"), At(0, b"HM\x02\0")]),
+    format("device-mapper snapshot", &[At(0, b"SnAp")]),
+    format("dm-verity", &[At(0, b"verity\0\0")]),
+    format("dm-integrity", &[At(0, b"integrt\0")]),
+    format("VDO", &[At(0, b"dmvdo001")]),
+    format("Stratis", &[At(512 + 4, STRATIS), At(9 * 512 + 4, STRATIS)]),
+    format("bcache", &[At(4 * KIB + 24, BCACHE)]),
+    format(
+        "bcachefs",
+        &[
+            At(4 * KIB + 24, BCACHEFS),
+            At(2 * MIB + 24, BCACHEFS),
+            Back(MIB - 24, BCACHEFS),
+        ],
+    ),
+    format(
+        "DRBD",
+        &[
+            Back(4 * KIB - 60, b"\x83\x74\x02\x6b"),
+            Back(4 * KIB - 60, b"\x83\x74\x02\x6c"),
+            Back(4 * KIB - 60, b"\x83\x74\x02\x6d"),
+            At(0, b"$DRBDmgr=q"),
+            At(0, b"DRBDdlh*"),
+        ],
+    ),
+    format("Ceph BlueStore", &[At(0, b"bluestore block device")]),
+    format("Oracle ASM", &[At(32, b"ORCLDISK")]),
+    format("OpenBSD softraid", &[At(8 * KIB, b"marcCRAM")]),
+    format("FreeBSD GEOM", &[Back(512, b"GEOM::"), Back(4096, b"GEOM::")]),
+    format("Intel RAID", &[Back(2 * 512, INTEL), Back(2 * 4096, INTEL)]),
+    format(
+        "DDF RAID",
+        &[
+            Back(512, b"\xde\x11\xde\x11"),
+            Back(257 * 512, b"\xde\x11\xde\x11"),
+        ],
+    ),
+    format("LSI RAID", &[Back(512, b"$XIDE$")]),
+    format("NVIDIA RAID", &[Back(2 * 512, b"NVIDIA  ")]),
+    format("Adaptec RAID", &[Back(512, b"\x37\xfc\x4d\x1e")]),
+    format(
+        "HighPoint RAID",
+        &[
+            At(9 * 512 + 32, b"\xf0\x16\x78\x5a"),
+            At(9 * 512 + 32, b"\xfd\x16\x78\x5a"),
+            Back(11 * 512, b"\xf3\x16\x78\x5a"),
+            Back(11 * 512, b"\xfd\x16\x78\x5a"),
+        ],
+    ),
+    format(
+        "Silicon Image RAID",
+        &[
+            Back(512 - 96, MEDLEY),
+            Back(513 * 512 - 96, MEDLEY),
+            Back(1025 * 512 - 96, MEDLEY),
+            Back(1537 * 512 - 96, MEDLEY),
+        ],
+    ),
+    format("Storage Spaces", &[At(0, b"SPACEDB")]),
+    format(
+        "VMFS",
+        &[At(MIB, b"\x0d\xd0\x01\xc0"), At(2 * MIB, b"\x5e\xf1\xab\x2f")],
+    ),
+    format("NTFS", &[At(3, b"NTFS    ")]),
+    format("ReFS", &[At(0, b"\0\0\0ReFS\0")]),
+    format("XFS", &[At(0, b"XFSB")]),
+    format("btrfs", &[At(64 * KIB + 64, b"_BHRfS_M")]),
+    format("F2FS", &[At(KIB, b"\x10\x20\xf5\xf2")]),
+    format("NILFS2", &[At(KIB, b"\x02\0\0\0\0\0\x34\x34")]),
+    format("JFS", &[At(32 * KIB, b"JFS1")]),
+    format(
+        "ReiserFS",
+        &[
+            At(64 * KIB + 52, b"ReIsErFs"),
+            At(64 * KIB + 52, b"ReIsEr2Fs"),
+            At(64 * KIB + 52, b"ReIsEr3Fs"),
+            At(8 * KIB + 52, b"ReIsErFs"),
+            At(8 * KIB + 20, b"ReIsErFs"),
+        ],
+    ),
+    format("Reiser4", &[At(64 * KIB, b"ReIsEr4")]),
+    format(
+        "ISO 9660",
+        &[At(32 * KIB + 1, b"CD001"), At(32 * KIB + 9, b"CDROM")],
+    ),
+    format("UDF", &[At(32 * KIB + 1, b"BEA01")]),
+    format("squashfs", &[At(0, b"hsqs"), At(0, b"sqsh")]),
+    format("EROFS", &[At(KIB, b"\xe2\xe1\xf5\xe0")]),
+    format(
+        "cramfs",
+        &[At(0, b"\x45\x3d\xcd\x28"), At(0, b"\x28\xcd\x3d\x45")],
+    ),
+    format("romfs", &[At(0, b"-rom1fs-")]),
+    format("APFS", &[At(32, b"NXSB")]),
+    format("HFS+", &[At(KIB, b"H+\0\x04"), At(KIB, b"HX\0\x05")]),
+    format("HFS", &[At(KIB, b"BD")]),
+    format(
+        "UFS",
+        &[
+            // Version 1 at 8 KiB, version 2 at 64 KiB, and both in either byte order.
+            At(8 * KIB + 1372, b"\x54\x19\x01\0"),
+            At(8 * KIB + 1372, b"\0\x01\x19\x54"),
+            At(64 * KIB + 1372, b"\x19\x01\x54\x19"),
+            At(64 * KIB + 1372, b"\x19\x54\x01\x19"),
+            At(8 * KIB + 1372, b"\x19\x01\x54\x19"),
+            At(8 * KIB + 1372, b"\x19\x54\x01\x19"),
+            At(256 * KIB + 1372, b"\x19\x01\x54\x19"),
+            At(256 * KIB + 1372, b"\x19\x54\x01\x19"),
+        ],
+    ),
+    format("GFS2", &[At(64 * KIB, b"\x01\x16\x19\x70")]),
+    format(
+        "OCFS2",
+        &[
+            At(KIB, b"OCFSV2"),
+            At(2 * KIB, b"OCFSV2"),
+            At(4 * KIB, b"OCFSV2"),
+            At(8 * KIB, b"OCFSV2"),
+        ],
+    ),
+    format(
+        "VxFS",
+        &[At(KIB, b"\xf5\xfc\x01\xa5"), At(8 * KIB, b"\xa5\x01\xfc\xf5")],
+    ),
+    format(
+        "QNX6",
+        &[
+            // Behind what starts the system, or at the beginning, and in either byte order.
+            At(8 * KIB, b"\x22\x11\x19\x68"),
+            At(8 * KIB, b"\x68\x19\x11\x22"),
+            At(0, b"\x22\x11\x19\x68"),
+            At(0, b"\x68\x19\x11\x22"),
+        ],
+    ),
+    format("HPFS", &[At(8 * KIB, b"\x49\xe8\x95\xf9")]),
+    format(
+        "BFS",
+        &[
+            At(32, b"BFS1"),
+            At(32, b"1SFB"),
+            At(512 + 32, b"BFS1"),
+            At(512 + 32, b"1SFB"),
+        ],
+    ),
+    format("UBI", &[At(0, b"UBI#")]),
+    format("zonefs", &[At(0, b"SFOZ")]),
+    format(
+        "BSD disk label",
+        &[
+            At(64, b"\x57\x45\x56\x82"),
+            At(128, b"\x57\x45\x56\x82"),
+            At(512, b"\x57\x45\x56\x82"),
+        ],
+    ),
+    format("Solaris disk label", &[At(512 + 12, b"\xee\xde\x0d\x60")]),
+    format("SGI disk label", &[At(0, b"\x0b\xe5\xa9\x41")]),
+    format("AIX disk label", &[At(0, b"\xc9\xc2\xd4\xc1")]),
+    format(
+        "Amiga partition table",
+        &[
+            At(0, RIGID_DISK),
+            At(512, RIGID_DISK),
+            At(2 * 512, RIGID_DISK),
+            At(3 * 512, RIGID_DISK),
+        ],
+    ),
+    format("dynamic disk", &[At(6 * 512, b"PRIVHEAD")]),
+    format("qcow", &[At(0, b"QFI\xfb")]),
+    format("VMDK", &[At(0, b"KDMV"), At(0, b"COWD")]),
+    format("VHD", &[At(0, b"conectix")]),
+    format("VHDX", &[At(0, b"vhdxfile")]),
+    format("VDI", &[At(64, b"\x7f\x10\xda\xbe")]),
+];
