@@ -153,14 +153,14 @@ mod tests {
     use super::*;
     use crate::formats::qcow2::structures::geometry::ClusterSize;
     use crate::units::to_u64;
-    use crate::volumes::Reason;
+    use crate::volumes::{MapBuilder, Reason};
 
     fn map(size: u64, ranges: &[Range<u64>]) -> (AllocationMap, Geometry) {
-        let mut map = AllocationMap::new(size);
+        let mut map = MapBuilder::all_free(size);
         for range in ranges {
-            map.push(range.clone(), Reason::Data);
+            map.used(range.clone(), Reason::Data);
         }
-        (map, Geometry::new(ClusterSize::MIN, size).unwrap())
+        (map.build(), Geometry::new(ClusterSize::MIN, size).unwrap())
     }
 
     #[test]

@@ -387,8 +387,9 @@ mod tests {
 
     #[test]
     fn an_image_too_large_for_the_entries_of_compressed_clusters_is_refused() {
-        let mut map = AllocationMap::new(600 << 40);
-        map.push(0..map.size(), volumes::Reason::Data);
+        let mut map = volumes::MapBuilder::all_free(600 << 40);
+        map.used(0..600 << 40, volumes::Reason::Data);
+        let map = map.build();
         let mut options = Options {
             cluster_size: ClusterSize::MAX,
             ..Options::default()

@@ -1,6 +1,8 @@
 //! Where the bytes of the virtual disk come from.
 
 mod file;
+#[cfg(test)]
+mod memory;
 mod pieces;
 pub mod rescue;
 mod settle;
@@ -21,6 +23,8 @@ use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::units::SECTOR;
 pub use file::FileSource;
 use file::Guard;
+#[cfg(test)]
+pub(crate) use memory::MemoryDisk;
 pub use pieces::{Piece, pieces};
 pub(crate) use settle::{Watch, settle};
 pub use state::{Change, FileState, State};

@@ -14,7 +14,7 @@ use crate::formats::qcow2::Record;
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::{Access, Disk, DiskRun, Format};
 use crate::units::{GuestOffset, HostOffset, SECTOR, length};
-use crate::volumes::{self, Allocation, AllocationMap, Piece, Reason, Scan, State};
+use crate::volumes::{self, Allocation, MapBuilder, Piece, Reason, Scan, State};
 use preallocated::is_preallocated;
 
 /// What is asked for.
@@ -281,7 +281,7 @@ impl RawMap {
         Self {
             kind: Kind::RegularFile,
             allocation: Allocation {
-                map: AllocationMap::new(0),
+                map: MapBuilder::new(0).build(),
                 regions: Vec::new(),
                 sector_size: None,
                 flaws: Vec::new(),

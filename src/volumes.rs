@@ -12,6 +12,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod answer;
+mod builder;
 mod containers;
 mod doubt;
 mod filesystems;
@@ -19,19 +20,25 @@ mod holes;
 mod map;
 mod opaque;
 mod pieces;
+mod ranges;
+mod recognised;
 mod region;
 mod registry;
+mod scattered;
 mod scheme;
+mod segments;
 mod survey;
 mod view;
 
 use crate::disk::Source;
 use crate::error::Result;
+pub use builder::MapBuilder;
 pub use containers::partitions::{Flaw, Tables, Which};
 pub use doubt::Doubt;
 pub use map::{AllocationMap, Extent, Reason, State};
 pub use pieces::Piece;
 pub use region::{Missing, Region, Treatment};
+pub use segments::Segments;
 use survey::Survey;
 use view::View;
 
@@ -108,7 +115,8 @@ pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
     };
     let map = used.with_holes(&data);
     for region in &mut regions {
-        region.copied = map.bytes_in(State::Data, &region.range);
+        let copied = region.segments.ranges();
+        region.copied = copied.map(|range| map.bytes_in(State::Data, range)).sum();
     }
     Ok(Allocation {
         map,

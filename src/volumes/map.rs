@@ -5,21 +5,21 @@ use std::ops::Range;
 use crate::units::length;
 
 /// How many extents a map holds at most: 24 MiB of them. Past it, the shortest gaps count as used.
-const MAX_EXTENTS: usize = 1 << 20;
+pub(super) const MAX_EXTENTS: usize = 1 << 20;
 
-/// Why a range is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a range is in use. Where there are two reasons, the first of them is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// It lies in a file that was not looked into.
-    Data,
-    /// Nothing tells what is free there, or nothing that can be trusted.
-    Unknown,
-    /// It lies outside of all partitions: tables, boot code, gaps.
-    Unpartitioned,
     /// The map of the filesystem, or other format, that it belongs to says so.
     Mapped,
     /// It lies behind the end of the filesystem.
     Behind,
+    /// It lies outside of all partitions: tables, boot code, gaps.
+    Unpartitioned,
+    /// It lies in a file that was not looked into.
+    Data,
+    /// Nothing tells what is free there, or nothing that can be trusted.
+    Unknown,
 }
 
 /// What a range is.
@@ -64,11 +64,7 @@ pub struct AllocationMap {
 
 impl AllocationMap {
     /// A map of `size` bytes, of which none is in use.
-    pub fn new(size: u64) -> Self {
-        Self::bounded(size, MAX_EXTENTS)
-    }
-
-    fn bounded(size: u64, max_extents: usize) -> Self {
+    pub(super) fn bounded(size: u64, max_extents: usize) -> Self {
         Self {
             size,
             extents: Vec::new(),
@@ -152,13 +148,17 @@ impl AllocationMap {
     }
 
     /// How many bytes of a range are in use, data or zeros.
-    fn used_in(&self, range: &Range<u64>) -> u64 {
+    pub(super) fn used_in(&self, range: &Range<u64>) -> u64 {
         let parts = self.within(range.clone());
         parts.fold(0, |sum, (part, _)| sum.saturating_add(length(&part)))
     }
 
     /// Marks a range as used that begins at or behind the end of the last one.
-    pub fn push(&mut self, range: Range<u64>, reason: Reason) {
+    ///
+    /// # Panics
+    ///
+    /// If it does not: then a byte in use could pass for free.
+    pub(super) fn push(&mut self, range: Range<u64>, reason: Reason) {
         self.push_extent(Extent {
             range,
             reason,
@@ -177,14 +177,6 @@ impl AllocationMap {
                 return;
             }
             self.thin_out();
-        }
-    }
-
-    /// Appends what another map says of the bytes from `at` on, which is at or behind the end of the last extent.
-    pub(super) fn append(&mut self, other: &Self, at: u64) {
-        for extent in &other.extents {
-            let range = extent.range.start.saturating_add(at)..extent.range.end.saturating_add(at);
-            self.push_extent(Extent { range, ..*extent });
         }
     }
 
@@ -228,9 +220,9 @@ impl AllocationMap {
         let Some(last) = self.extents.last_mut() else {
             return false;
         };
-        debug_assert!(
+        assert!(
             last.range.end <= next.range.start,
-            "extents are pushed in ascending order"
+            "extents come in ascending order"
         );
         let is_same = (last.reason, last.is_zeros) == (next.reason, next.is_zeros);
         let goes_on = last.range.end == next.range.start && is_same;
@@ -275,9 +267,13 @@ mod tests {
 
     use super::*;
 
+    fn empty(size: u64) -> AllocationMap {
+        AllocationMap::bounded(size, MAX_EXTENTS)
+    }
+
     #[test]
     fn touching_extents_are_one() {
-        let mut map = AllocationMap::new(100);
+        let mut map = empty(100);
         map.push(0..10, Reason::Data);
         map.push(10..20, Reason::Data);
         map.push(30..200, Reason::Data);
@@ -288,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_is_used_in_a_range_is_counted_to_its_borders() {
-        let mut map = AllocationMap::new(100);
+        let mut map = empty(100);
         map.push(0..10, Reason::Data);
         map.push(20..30, Reason::Data);
         map.push(50..60, Reason::Data);
@@ -320,7 +316,7 @@ mod tests {
     /// Of pairs of ascending cuts, each pair a range.
     fn map_of(cuts: &BTreeSet<u64>, reason: Reason) -> AllocationMap {
         let cuts: Vec<_> = cuts.iter().copied().collect();
-        let mut map = AllocationMap::new(500);
+        let mut map = empty(500);
         for pair in cuts.chunks_exact(2) {
             map.push(pair[0]..pair[1], reason);
         }
@@ -334,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_hole_in_use_is_zeros_and_a_hole_that_is_free_is_free() {
-        let (mut used, mut data) = (AllocationMap::new(100), AllocationMap::new(100));
+        let (mut used, mut data) = (empty(100), empty(100));
         used.push(10..40, Reason::Mapped);
         used.push(40..60, Reason::Unknown);
         data.push(0..20, Reason::Data);

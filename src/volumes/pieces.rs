@@ -1,5 +1,6 @@
 //! All of a source in pieces, each in one region: two ascending lists walked in step.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::map::{AllocationMap, Reason, State};
@@ -50,41 +51,54 @@ pub(super) fn pieces(map: &AllocationMap, regions: &[Region]) -> impl Iterator<I
 
 /// Which region is the innermost one where, ascending and without gaps: the first region is all of the source.
 fn innermost(regions: &[Region]) -> Vec<Stretch> {
-    let mut borders: Vec<_> = regions
-        .iter()
-        .flat_map(|region| [region.range.start, region.range.end])
+    // Of volumes that overlap, the one that begins last.
+    let ranks = regions.iter().enumerate();
+    let ranks = ranks.map(|(number, region)| (region.depth, number));
+    let mut borders: Vec<_> = ranks
+        .zip(regions)
+        .flat_map(|(rank, region)| region.segments.ranges().map(move |range| (rank, range)))
+        .filter(|(_, range)| !range.is_empty())
+        .flat_map(|(rank, range)| [(range.start, true, rank), (range.end, false, rank)])
         .collect();
     borders.sort_unstable();
-    borders.dedup();
-    let ends = borders.iter().skip(1);
-    let at_each = borders.iter().zip(ends).filter_map(|(start, end)| {
-        let holding = regions
-            .iter()
-            .enumerate()
-            .filter(|(_, region)| region.range.contains(start));
-        // Of partitions that overlap, the one that begins last.
-        let (region, _) = holding.max_by_key(|(number, region)| (region.depth, *number))?;
-        Some(Stretch { end: *end, region })
-    });
-    let mut stretches: Vec<_> = at_each.collect();
-    stretches.dedup_by(|next, kept| {
-        let goes_on = next.region == kept.region;
-        if goes_on {
-            kept.end = next.end;
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut here = BTreeMap::<_, usize>::new();
+    let mut borders = borders.into_iter().peekable();
+    while let Some((at, begins, rank)) = borders.next() {
+        let count = here.entry(rank).or_default();
+        *count = if begins {
+            count.saturating_add(1)
+        } else {
+            count.saturating_sub(1)
+        };
+        if *count == 0 {
+            here.remove(&rank);
         }
-        goes_on
-    });
+        let Some(end) = borders.peek().map(|(end, ..)| *end).filter(|end| *end > at) else {
+            continue;
+        };
+        let Some(((_, region), _)) = here.last_key_value() else {
+            continue;
+        };
+        match stretches.last_mut() {
+            Some(last) if last.region == *region => last.end = end,
+            Some(_) | None => stretches.push(Stretch { end, region: *region }),
+        }
+    }
     stretches
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::builder::MapBuilder;
     use super::super::region::Treatment;
+    use super::super::segments::Segments;
     use super::*;
 
     fn region(depth: usize, range: Range<u64>) -> Region {
         Region {
-            range,
+            segments: Segments::one(range),
+            parent: None,
             depth,
             part: None,
             name: None,
@@ -106,8 +120,9 @@ mod tests {
 
     #[test]
     fn a_range_in_two_regions_is_two_pieces() {
-        let mut map = AllocationMap::new(100);
-        map.push(5..45, Reason::Data);
+        let mut map = MapBuilder::all_free(100);
+        map.used(5..45, Reason::Data);
+        let map = map.build();
         let regions = [region(0, 0..100), region(1, 10..40), region(1, 40..60)];
         assert_eq!(
             told(&map, &regions),
@@ -124,8 +139,9 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_into_is_in_no_region() {
-        let mut map = AllocationMap::new(100);
-        map.push(5..45, Reason::Data);
+        let mut map = MapBuilder::all_free(100);
+        map.used(5..45, Reason::Data);
+        let map = map.build();
         assert_eq!(
             told(&map, &[]),
             [(0, 5, false, None), (5, 45, true, None), (45, 100, false, None)]
@@ -134,8 +150,9 @@ mod tests {
 
     #[test]
     fn where_regions_overlap_it_is_the_one_that_begins_last() {
-        let mut map = AllocationMap::new(100);
-        map.push(0..100, Reason::Unknown);
+        let mut map = MapBuilder::all_free(100);
+        map.used(0..100, Reason::Unknown);
+        let map = map.build();
         let regions = [region(0, 0..100), region(1, 0..50), region(1, 20..80)];
         assert_eq!(
             told(&map, &regions),

@@ -1,17 +1,17 @@
 //! What was recognised where, as those are told who want to know why something was copied.
 
-use std::ops::Range;
-
 use super::doubt::Doubt;
+use super::segments::Segments;
 use super::view::View;
-use crate::units::length;
 
-/// A stretch of the source, and what was recognised there.
+/// A volume of the source, or all of it, and what was recognised there.
 #[derive(Debug)]
 pub struct Region {
-    /// Its bytes.
-    pub range: Range<u64>,
-    /// 0 for all of the source, 1 for a partition of it.
+    /// Its bytes, as those of the source.
+    pub segments: Segments,
+    /// The number of the region that it is a volume of; none of all of the source.
+    pub parent: Option<usize>,
+    /// 0 for all of the source, 1 for a partition of it, and so on.
     pub depth: usize,
     /// The number of the partition, and the label that the table gives it.
     pub part: Option<(u32, Option<String>)>,
@@ -28,9 +28,19 @@ pub struct Region {
 }
 
 impl Region {
+    /// Where it begins in the source, in bytes.
+    pub fn start(&self) -> u64 {
+        self.segments.start()
+    }
+
+    /// Its length, in bytes.
+    pub fn size(&self) -> u64 {
+        self.segments.size()
+    }
+
     /// How many of its bytes are free, whether they are holes or not.
     pub fn free(&self) -> u64 {
-        length(&self.range).saturating_sub(self.used)
+        self.size().saturating_sub(self.used)
     }
 
     /// What about it cannot be trusted, if anything.

@@ -1,11 +1,10 @@
 //! What tells which bytes are in use: a partition table, a filesystem.
 
-use std::ops::Range;
-
 use super::answer::Answer;
 use super::doubt::Doubt;
 use super::map::AllocationMap;
 use super::region::Missing;
+use super::segments::Segments;
 use super::view::View;
 
 /// A format that can be recognised.
@@ -45,8 +44,8 @@ pub(super) struct Found {
 /// What of a stretch is in use.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// What lies outside of these parts, and what of them turns out to be. They may come in any order.
-    Parts(Vec<Part>),
+    /// What lies outside of these volumes, and what of them turns out to be. They may come in any order.
+    Volumes(Vec<Volume>),
     /// What this map says, and what lies behind its end.
     Mapped(AllocationMap),
     /// The same, and what of this its own map leaves out.
@@ -55,11 +54,11 @@ pub(super) enum Content {
     Opaque,
 }
 
-/// A partition.
+/// A partition, or another part of what holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    /// Its bytes, as offsets in the stretch that the table is about.
-    pub(super) range: Range<u64>,
+pub(super) struct Volume {
+    /// Its bytes, as those of what holds it.
+    pub(super) segments: Segments,
     /// The number that the kernel gives it.
     pub(super) number: u32,
     /// The name that its owner gave it.

@@ -1,101 +1,154 @@
-//! From the whole source to its partitions and what they hold: the regions, and the map that they come to.
+//! From the whole source to its volumes and what they hold: the regions, and the map that they come to.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::answer;
-use super::containers::partitions;
+use super::builder::MapBuilder;
 use super::doubt::Doubt;
 use super::filesystems::swap;
 use super::map::{AllocationMap, Reason};
 use super::opaque;
+use super::recognised::Recognised;
 use super::region::{Region, Treatment};
-use super::registry::{FILESYSTEMS, TABLES, is_anything};
-use super::scheme::{Content, Found, Part, Read, Scheme};
+use super::scattered::Scattered;
+use super::scheme::{Content, Volume};
+use super::segments::Segments;
 use super::view::View;
-use crate::units::to_u64;
+use crate::units::{length, to_u64};
 
-/// How many partitions a table may have.
-const MAX_PARTS: usize = 1024;
+/// How many volumes are looked into.
+const MAX_VOLUMES: usize = 1024;
+
+/// How deep volumes may lie in volumes.
+const MAX_DEPTH: usize = 8;
 
 /// What was found out about a source, whatever its holes.
 #[derive(Debug)]
 pub(super) struct Survey {
     pub(super) map: AllocationMap,
     pub(super) regions: Vec<Region>,
+}
+
+/// What looks into a volume, and into what it holds.
+#[derive(Debug)]
+struct Surveyor {
+    map: MapBuilder,
+    regions: Vec<Region>,
     /// Why no map of this disk can be trusted, however right it is.
     held: Option<&'static str>,
+    is_any_trusted: bool,
+    /// A map was trusted before that was known.
+    is_held_late: bool,
+}
+
+/// A volume where it lies.
+#[derive(Clone, Copy, Debug)]
+struct Placed<'a> {
+    view: View<'a>,
+    /// Its bytes as those of the source.
+    segments: &'a Segments,
+    /// The number of its region.
+    region: usize,
+    depth: usize,
 }
 
 impl Survey {
     /// Looks into all of a source.
     pub(super) fn of(view: View<'_>) -> Self {
-        let mut survey = Self {
-            map: AllocationMap::new(view.len()),
+        let mut surveyor = Surveyor::of(view, None);
+        if surveyor.is_held_late {
+            surveyor = Surveyor::of(view, surveyor.held);
+        }
+        let (map, mut regions) = (surveyor.map.build(), surveyor.regions);
+        for region in &mut regions {
+            let used = region.segments.ranges().map(|range| map.used_in(range));
+            region.used = used.sum();
+        }
+        Self { map, regions }
+    }
+}
+
+impl Surveyor {
+    /// Looks into all of a source, of which it may be known why no map can be trusted.
+    fn of(view: View<'_>, held: Option<&'static str>) -> Self {
+        let mut surveyor = Self {
+            map: MapBuilder::new(view.len()),
             regions: Vec::new(),
-            held: None,
+            held,
+            is_any_trusted: false,
+            is_held_late: false,
         };
-        survey.add(view, 0, None, Recognised::of_disk(view));
-        survey
+        let segments = Segments::one(0..view.len());
+        surveyor.add(view, &segments, None, Recognised::of_disk(view));
+        surveyor
     }
 
-    /// Adds a stretch that begins at or behind the end of what is known to be in use so far.
-    fn add(&mut self, view: View<'_>, depth: usize, part: Option<&Part>, recognised: Recognised) {
-        let index = self.regions.len();
+    /// Adds a volume of a region: where it lies in the source, and what it was recognised as.
+    fn add(
+        &mut self,
+        view: View<'_>,
+        segments: &Segments,
+        volume: Option<(usize, &Volume)>,
+        recognised: Recognised,
+    ) {
+        let region = self.regions.len();
+        let parent = volume.map(|(parent, _)| parent);
+        let above = parent.and_then(|parent| self.regions.get(parent));
+        let depth = above.map_or(0, |above| above.depth.saturating_add(1));
         self.regions.push(Region {
-            range: view.range(),
+            segments: segments.clone(),
+            parent,
             depth,
-            part: part.map(|part| (part.number, part.label.clone())),
+            part: volume.map(|(_, volume)| (volume.number, volume.label.clone())),
             name: recognised.name,
             label: recognised.label,
             used: 0,
             copied: 0,
             treatment: Treatment::Unknown,
         });
-        let (used, treatment) = match recognised.content {
-            Ok(content) => self.content(view, depth, content),
-            Err(doubt) => self.whole(view, Treatment::Doubted(doubt)),
+        let placed = Placed {
+            view,
+            segments,
+            region,
+            depth,
         };
-        if let Some(region) = self.regions.get_mut(index) {
-            (region.used, region.treatment) = (used, treatment);
+        let treatment = recognised
+            .content
+            .and_then(|content| self.content(placed, content))
+            .unwrap_or_else(Treatment::Doubted);
+        if matches!(treatment, Treatment::Unknown | Treatment::Doubted(_)) {
+            self.used(placed, 0..view.len(), Reason::Unknown);
+        }
+        if let Some(region) = self.regions.get_mut(region) {
+            region.treatment = treatment;
         }
     }
 
-    /// Adds what is in use of a stretch. Returns how many bytes that is.
-    fn content(&mut self, view: View<'_>, depth: usize, content: Content) -> (u64, Treatment) {
-        let before = self.map.used();
-        let treatment = match content {
-            Content::Opaque => return self.whole(view, Treatment::Unknown),
-            Content::Mapped(map) => match self.mapped(view, &map) {
-                Err(doubt) => return self.whole(view, Treatment::Doubted(doubt)),
-                Ok(()) => Treatment::Mapped,
-            },
-            Content::Corrected(map, missing) => match self.mapped(view, &map) {
-                Err(doubt) => return self.whole(view, Treatment::Doubted(doubt)),
-                Ok(()) => Treatment::Corrected(missing),
-            },
-            Content::Parts(parts) if parts.len() > MAX_PARTS => {
-                let (what, limit) = ("partitions", to_u64(MAX_PARTS));
-                return self.whole(view, Treatment::Doubted(Doubt::TooMany { what, limit }));
+    /// Adds what is in use of a volume, unless that is all of it.
+    fn content(&mut self, placed: Placed<'_>, content: Content) -> Result<Treatment, Doubt> {
+        match content {
+            Content::Opaque => Ok(Treatment::Unknown),
+            Content::Mapped(map) => {
+                self.mapped(placed, &map)?;
+                Ok(Treatment::Mapped)
             }
-            Content::Parts(parts) => {
-                let end = parts.iter().map(|part| part.range.end.min(view.len())).max();
-                if let Err(doubt) = ends_before_raid(view, end.unwrap_or(0)) {
-                    return self.whole(view, Treatment::Doubted(doubt));
-                }
-                self.held = parts.iter().find_map(|part| holds_disk(view, part));
-                self.parts(view, depth, parts);
-                Treatment::Partitioned
+            Content::Corrected(map, missing) => {
+                self.mapped(placed, &map)?;
+                Ok(Treatment::Corrected(missing))
             }
-        };
-        (self.map.used().saturating_sub(before), treatment)
+            Content::Volumes(volumes) => {
+                self.volumes(placed, volumes)?;
+                Ok(Treatment::Partitioned)
+            }
+        }
     }
 
-    /// Adds what a map says of a stretch, if that is all that tells of it, and what lies behind its end.
-    fn mapped(&mut self, view: View<'_>, map: &AllocationMap) -> Result<(), Doubt> {
-        self.trusts(view, map.size())?;
-        self.map.append(map, view.range().start);
-        let end = view.range().start.saturating_add(map.size());
-        self.map.push(end..view.range().end, Reason::Behind);
+    /// Adds what a map says of a volume, if that is all that tells of it, and what lies behind its end.
+    fn mapped(&mut self, placed: Placed<'_>, map: &AllocationMap) -> Result<(), Doubt> {
+        self.trusts(placed.view, map.size())?;
+        self.is_any_trusted = true;
+        self.map.volume(map, placed.segments);
+        self.used(placed, map.size()..placed.view.len(), Reason::Behind);
         Ok(())
     }
 
@@ -109,49 +162,103 @@ impl Survey {
         self.held.map_or(Ok(()), |why| Err(Doubt::State(why)))
     }
 
-    /// Adds all of a stretch, as far as it lies behind what is known to be in use.
-    fn whole(&mut self, view: View<'_>, treatment: Treatment) -> (u64, Treatment) {
-        let range = view.range();
-        let known = self.map.extents().last().map_or(0, |last| last.range.end);
-        self.map.push(range.start.max(known)..range.end, Reason::Unknown);
-        (view.len(), treatment)
+    /// Adds bytes of a volume that are in use.
+    fn used(&mut self, placed: Placed<'_>, range: Range<u64>, reason: Reason) {
+        for range in placed.segments.resolve(&range) {
+            self.map.used(range, reason);
+        }
     }
 
-    /// Adds partitions and what lies between them. Of those that overlap all is in use.
-    fn parts(&mut self, view: View<'_>, depth: usize, mut parts: Vec<Part>) {
-        parts.sort_by_key(|part| (part.range.start, part.range.end));
+    /// Adds volumes and what lies between them. Of those that overlap all is in use.
+    fn volumes(&mut self, placed: Placed<'_>, mut volumes: Vec<Volume>) -> Result<(), Doubt> {
+        let view = placed.view;
+        if volumes.len() > MAX_VOLUMES.saturating_sub(placed.region) {
+            let (what, limit) = ("partitions", to_u64(MAX_VOLUMES));
+            return Err(Doubt::TooMany { what, limit });
+        }
+        if placed.depth >= MAX_DEPTH {
+            let (what, limit) = ("volumes in each other", to_u64(MAX_DEPTH));
+            return Err(Doubt::TooMany { what, limit });
+        }
+        let ends = volumes.iter().flat_map(|volume| volume.segments.ranges());
+        let end = ends.map(|range| range.end.min(view.len())).max();
+        ends_before_raid(view, end.unwrap_or(0))?;
+        if self.held.is_none() {
+            let of = |volume: &Volume| with_volume(view, &volume.segments, holds_disk).ok()?;
+            self.held = volumes.iter().find_map(of);
+            self.is_held_late |= self.held.is_some() && self.is_any_trusted;
+        }
+        volumes.sort_by_key(|volume| (volume.segments.start(), volume.segments.size()));
         // Two tables, or two entries of one, that mean the same.
-        parts.dedup_by(|next, kept| next.range == kept.range);
-        let mut end = 0;
-        let mut parts = parts.into_iter().peekable();
-        while let Some(part) = parts.next() {
-            let overlaps =
-                part.range.start < end || parts.peek().is_some_and(|next| next.range.start < part.range.end);
-            self.unpartitioned(view, end..part.range.start);
-            end = end.max(part.range.end);
-            // What there is of it.
-            let there = part.range.start.min(view.len())..part.range.end.min(view.len());
-            let Ok(inner) = view.part("partition", &there) else {
-                continue;
-            };
-            let recognised = match view.part("partition", &part.range) {
-                Err(doubt) => Recognised::doubted(None, doubt),
-                Ok(_) if overlaps => Recognised::doubted(None, Doubt::Overlaps),
-                Ok(_) => Recognised::of_part(inner),
-            };
-            self.add(inner, depth.saturating_add(1), Some(&part), recognised);
+        volumes.dedup_by(|next, kept| next.segments == kept.segments);
+        let (gaps, overlapping) = between(&volumes, view.len());
+        for gap in gaps {
+            self.used(placed, gap, Reason::Unpartitioned);
         }
-        self.unpartitioned(view, end..view.len());
+        for (number, volume) in volumes.iter().enumerate() {
+            self.volume(placed, volume, overlapping.contains(&number));
+        }
+        Ok(())
     }
 
-    fn unpartitioned(&mut self, view: View<'_>, range: Range<u64>) {
-        let end = range.end.min(view.len());
+    /// Adds a volume: what there is of it.
+    fn volume(&mut self, placed: Placed<'_>, volume: &Volume, overlaps: bool) {
+        let view = placed.view;
+        let mut ranges = volume.segments.ranges();
+        let outside = ranges.find_map(|range| view.holds("partition", range.start, length(range)).err());
+        let doubt = outside.or_else(|| overlaps.then_some(Doubt::Overlaps));
+        let there = Segments::one(0..view.len()).within(&volume.segments);
+        let segments = placed.segments.within(&there);
+        // What there is lies inside.
+        let _ = with_volume(view, &there, |view| {
+            let recognised = match doubt {
+                Some(doubt) => Recognised::doubted(None, doubt),
+                None => Recognised::of_volume(view),
+            };
+            self.add(view, &segments, Some((placed.region, volume)), recognised);
+        });
+    }
+}
+
+/// Looks into a volume of a stretch.
+///
+/// # Errors
+///
+/// A [`Doubt`] if not all of it lies inside.
+fn with_volume<T>(view: View<'_>, segments: &Segments, look: impl FnOnce(View<'_>) -> T) -> Result<T, Doubt> {
+    let mut ranges = segments.ranges();
+    if let (Some(range), None) = (ranges.next(), ranges.next()) {
+        return Ok(look(view.part("partition", range)?));
+    }
+    for range in segments.ranges() {
+        view.holds("volume", range.start, length(range))?;
+    }
+    let segments = Segments::one(view.range()).within(segments);
+    Ok(look(View::of(&Scattered::new(view.disk(), segments))))
+}
+
+/// What of the first `size` bytes lies in none of some volumes, and the numbers of those that share bytes.
+fn between(volumes: &[Volume], size: u64) -> (Vec<Range<u64>>, BTreeSet<usize>) {
+    let numbered = volumes.iter().enumerate();
+    let mut ranges: Vec<_> = numbered
+        .flat_map(|(number, volume)| volume.segments.ranges().map(move |range| (range, number)))
+        .collect();
+    ranges.sort_by_key(|(range, _)| (range.start, range.end));
+    let (mut gaps, mut overlapping) = (Vec::new(), BTreeSet::new());
+    // Where those end that were looked at, and which of them does.
+    let (mut end, mut last) = (0, None);
+    for (range, number) in ranges {
         if range.start < end {
-            let from = view.range().start;
-            let range = from.saturating_add(range.start)..from.saturating_add(end);
-            self.map.push(range, Reason::Unpartitioned);
+            overlapping.extend(last.into_iter().chain([number]));
+        }
+        gaps.push(end.min(size)..range.start.min(size));
+        if range.end > end {
+            (end, last) = (range.end, Some(number));
         }
     }
+    gaps.push(end.min(size)..size);
+    gaps.retain(|gap| !gap.is_empty());
+    (gaps, overlapping)
 }
 
 /// Why a map says nothing about what dm-verity protects.
@@ -169,9 +276,8 @@ fn ends_before_raid(view: View<'_>, end: u64) -> Result<(), Doubt> {
     Ok(())
 }
 
-/// Why a partition lets no map of its neighbours be trusted, if it does.
-fn holds_disk(disk: View<'_>, part: &Part) -> Option<&'static str> {
-    let view = disk.part("partition", &part.range).ok()?;
+/// Why a volume lets no map of its neighbours be trusted, if it does.
+fn holds_disk(view: View<'_>) -> Option<&'static str> {
     match (swap::is_sleeping(view), opaque::is_hash_tree(view)) {
         (Ok(true), _) => Some("a hibernated system, which may know more of it, sleeps on this disk"),
         (_, Ok(true)) => Some(PROTECTED),
@@ -180,98 +286,106 @@ fn holds_disk(disk: View<'_>, part: &Part) -> Option<&'static str> {
     }
 }
 
-/// What a scheme says of a stretch.
-fn read(scheme: &Scheme, view: View<'_>) -> Result<Found, Doubt> {
-    match scheme.read {
-        Read::Alone(read) => read(view),
-        Read::Among(read) => read(view, is_anything),
-    }
-}
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
+mod tests {
+    use std::path::Path;
 
-/// What a stretch was recognised as, if anything.
-#[derive(Debug)]
-struct Recognised {
-    name: Option<&'static str>,
-    label: Option<String>,
-    content: Result<Content, Doubt>,
-}
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::units::to_usize;
+    use crate::volumes::map::State;
 
-impl Recognised {
-    /// Of all of a source.
-    fn of_disk(view: View<'_>) -> Self {
-        let schemes = TABLES.iter().chain(FILESYSTEMS);
-        Self::among(
-            schemes,
-            view,
-            opaque::name(view).or_else(|doubt| {
-                // What a table proves to be its own is the signature of nothing else.
-                match partitions::proven(view) {
-                    Some(own) => opaque::name_but(view, own),
-                    None => Err(doubt),
-                }
-            }),
-        )
+    const PIECE: u64 = 64 << 10;
+
+    fn ext4() -> MemoryDisk {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ext4.raw");
+        let (bytes, bad) = (std::fs::read(path).unwrap(), None);
+        MemoryDisk { bytes, bad }
     }
 
-    /// Of a partition. A table in it is not followed, but may be what is in use rather than a filesystem.
-    fn of_part(view: View<'_>) -> Self {
-        let table = answer::first(TABLES, |scheme| (scheme.is)(view));
-        let recognised = Self::among(FILESYSTEMS.iter(), view, opaque::name(view));
-        match (table, recognised.name) {
-            // Where a table cannot be read, much else cannot either: that is in doubt already, or known for sure.
-            (Ok(None) | Err(_), _) => recognised,
-            (Ok(Some(table)), Some(name)) => Self::doubted(None, Doubt::Ambiguous(table.name, name)),
-            (Ok(Some(table)), None) => Self {
-                name: Some(table.name),
-                ..recognised
-            },
+    /// The same bytes in pieces that lie elsewhere, with as much between them, and where they lie.
+    fn scattered(disk: &MemoryDisk) -> (MemoryDisk, Segments) {
+        let count = to_u64(disk.bytes.len()) / PIECE;
+        let mut other = MemoryDisk::new(2 * count * PIECE);
+        other.bytes.fill(0xa5);
+        // A step that shares no factor with the count.
+        let step = (count / 3..count).find(|step| step % 2 == 1 && !count.is_multiple_of(*step));
+        let step = step.unwrap();
+        let place = |number: u64| 2 * (number * step % count) * PIECE;
+        for number in 0..count {
+            let from = to_usize(number * PIECE);
+            other.put(place(number), &disk.bytes[from..from + to_usize(PIECE)]);
+        }
+        let ranges = (0..count).map(|number| place(number)..place(number) + PIECE);
+        (other, Segments::new(ranges).unwrap())
+    }
+
+    fn surveyed(disk: &MemoryDisk, volumes: Vec<Volume>) -> (AllocationMap, Vec<Region>) {
+        let (view, segments) = (View::of(disk), Segments::one(0..to_u64(disk.bytes.len())));
+        let mut surveyor = Surveyor {
+            map: MapBuilder::new(view.len()),
+            regions: Vec::new(),
+            held: None,
+            is_any_trusted: false,
+            is_held_late: false,
+        };
+        let recognised = Recognised {
+            name: Some("volume group"),
+            label: None,
+            content: Ok(Content::Volumes(volumes)),
+        };
+        surveyor.add(view, &segments, None, recognised);
+        (surveyor.map.build(), surveyor.regions)
+    }
+
+    fn volume(segments: Segments) -> Volume {
+        Volume {
+            segments,
+            number: 1,
+            label: None,
         }
     }
 
-    /// By which of some schemes, or as what else.
-    fn among(
-        schemes: impl Iterator<Item = &'static Scheme>,
-        view: View<'_>,
-        opaque: Result<Option<&'static str>, Doubt>,
-    ) -> Self {
-        let (mut found, mut unclear) = (Vec::new(), None);
-        for scheme in schemes {
-            match (scheme.is)(view) {
-                Ok(true) => found.push(scheme),
-                Ok(false) => {}
-                Err(doubt) => unclear = unclear.or(Some(doubt)),
+    #[test]
+    fn a_filesystem_on_a_scattered_volume_is_read_and_mapped_as_any_other() {
+        let disk = ext4();
+        let whole = Survey::of(View::of(&disk)).map;
+        let (other, segments) = scattered(&disk);
+        assert!(segments.ranges().len() > 10);
+        let (map, regions) = surveyed(&other, vec![volume(segments.clone())]);
+
+        assert_eq!((regions[1].name, regions[1].parent), (Some("ext4"), Some(0)));
+        assert!(
+            matches!(regions[1].treatment, Treatment::Mapped),
+            "{:?}",
+            regions[1]
+        );
+        assert!(whole.bytes(State::Free) > 0);
+        assert_eq!(map.bytes(State::Free), whole.bytes(State::Free));
+        for (range, state, reason) in whole.parts() {
+            for range in segments.resolve(&range) {
+                assert_eq!(
+                    map.bytes_in(state, &range),
+                    length(&range),
+                    "{range:?}: {reason:?}"
+                );
             }
         }
-        let opaque = opaque.unwrap_or_else(|doubt| {
-            unclear = unclear.take().or(Some(doubt));
-            None
-        });
-        match (&*found, opaque, unclear) {
-            ([], None, Some(doubt)) => Self::doubted(None, doubt),
-            ([], name, _) => Self {
-                name,
-                label: None,
-                content: Ok(Content::Opaque),
-            },
-            ([one, other, ..], ..) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
-            ([scheme], Some(name), _) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),
-            ([scheme], None, Some(doubt)) => Self::doubted(Some(scheme.name), doubt),
-            ([scheme], None, None) => match read(scheme, view) {
-                Ok(Found { name, label, content }) => Self {
-                    name: Some(name),
-                    label,
-                    content: Ok(content),
-                },
-                Err(doubt) => Self::doubted(Some(scheme.name), doubt),
-            },
-        }
     }
 
-    fn doubted(name: Option<&'static str>, doubt: Doubt) -> Self {
-        Self {
-            name,
-            label: None,
-            content: Err(doubt),
-        }
+    #[test]
+    fn of_volumes_that_share_a_byte_all_is_in_use() {
+        let disk = ext4();
+        let (other, segments) = scattered(&disk);
+        let last = segments.ranges().last().unwrap().end;
+        let intruder = Segments::one(last - 1..last + 1);
+        let (map, regions) = surveyed(&other, vec![volume(segments), volume(intruder)]);
+        assert!(
+            regions[1..]
+                .iter()
+                .all(|region| matches!(region.doubt(), Some(Doubt::Overlaps)))
+        );
+        assert_eq!(map.bytes(State::Free), 0);
     }
 }

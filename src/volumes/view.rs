@@ -50,7 +50,12 @@ impl<'a> View<'a> {
         self.length
     }
 
-    /// Its bytes as those of the source.
+    /// The disk that it is a stretch of.
+    pub(super) fn disk(self) -> &'a dyn Source {
+        self.source
+    }
+
+    /// Its bytes as those of the disk.
     pub(super) fn range(self) -> Range<u64> {
         self.start..self.start.saturating_add(self.length)
     }

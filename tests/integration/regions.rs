@@ -42,6 +42,7 @@ fn object() -> Value {
         "start": 0,
         "length": MIB,
         "depth": 0,
+        "parent": null,
         "partition": null,
         "partition-label": null,
         "name": "swap",

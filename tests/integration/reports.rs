@@ -26,6 +26,7 @@ fn nothing_recognised(size: u64) -> Value {
         "start": 0,
         "length": size,
         "depth": 0,
+        "parent": null,
         "partition": null,
         "partition-label": null,
         "name": null,

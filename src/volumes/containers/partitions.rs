@@ -6,6 +6,7 @@
 
 mod gpt;
 mod mbr;
+mod partition;
 mod tables;
 
 use std::ops::Range;
@@ -13,9 +14,10 @@ use std::ops::Range;
 use crate::units::to_u64;
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
-use crate::volumes::scheme::{Content, Found, Part, Read, Recognise, Scheme};
+use crate::volumes::scheme::{Content, Found, Read, Recognise, Scheme};
 use crate::volumes::view::View;
 use mbr::RawMbr;
+use partition::Partition;
 pub(in crate::volumes) use tables::tables;
 pub use tables::{Flaw, Tables, Which};
 
@@ -31,7 +33,7 @@ const SECTOR_SIZES: [u64; 4] = [512, 1024, 2048, 4096];
 /// What one or more tables say.
 #[derive(Debug, Default)]
 struct Table {
-    parts: Vec<Part>,
+    parts: Vec<Partition>,
     /// What they lie in themselves.
     own: Vec<Range<u64>>,
 }
@@ -45,8 +47,8 @@ impl Table {
     /// The partitions, each range once; of two that have the same, the first is kept.
     ///
     /// No table may be in a partition: what the partition calls free would be missing in the image.
-    fn into_parts(mut self) -> Result<Vec<Part>, Doubt> {
-        let is_within = |part: &Part| {
+    fn into_parts(mut self) -> Result<Vec<Partition>, Doubt> {
+        let is_within = |part: &Partition| {
             let overlaps = |own: &Range<u64>| own.start < part.range.end && part.range.start < own.end;
             self.own.iter().any(overlaps)
         };
@@ -104,7 +106,7 @@ fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
     Ok(Found {
         name,
         label: None,
-        content: Content::Parts(table.into_parts()?),
+        content: Content::Volumes(table.into_parts()?.into_iter().map(Into::into).collect()),
     })
 }
 
@@ -134,7 +136,7 @@ fn mbr_alone(view: View<'_>, mbr: &RawMbr, recognise: Recognise) -> Result<Table
 }
 
 /// Whether anything is recognised in one of the partitions.
-fn holds_anything(view: View<'_>, parts: &[Part], recognise: Recognise) -> Answer {
+fn holds_anything(view: View<'_>, parts: &[Partition], recognise: Recognise) -> Answer {
     answer::any(
         parts
             .iter()

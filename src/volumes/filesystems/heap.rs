@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::bits;
 use crate::pipeline::zero::is_zero;
 use crate::units::{length, to_usize};
+use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::{AllocationMap, Reason};
 use crate::volumes::view::View;
@@ -64,14 +65,14 @@ impl Heap {
 
     /// The map of a volume of `size` bytes: what lies before the clusters and behind them is in use.
     pub(super) fn map(self, used: &ClusterSet, size: u64) -> AllocationMap {
-        let mut map = AllocationMap::new(size);
-        map.push(0..self.start, Reason::Mapped);
+        let mut map = MapBuilder::all_free(size);
+        map.used(0..self.start, Reason::Mapped);
         let offset = |index: u64| self.offset(index.saturating_add(FIRST));
         for run in bits::runs(&used.bits, self.count) {
-            map.push(offset(run.start)..offset(run.end), Reason::Mapped);
+            map.used(offset(run.start)..offset(run.end), Reason::Mapped);
         }
-        map.push(self.end()..size, Reason::Mapped);
-        map
+        map.used(self.end()..size, Reason::Mapped);
+        map.build()
     }
 }
 

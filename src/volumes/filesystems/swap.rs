@@ -6,8 +6,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned}
 use crate::error::Expected;
 use crate::units::to_u64;
 use crate::volumes::answer::{self, Answer};
+use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
-use crate::volumes::map::{AllocationMap, Reason};
+use crate::volumes::map::Reason;
 use crate::volumes::scheme::{Content, Found, Read, Scheme};
 use crate::volumes::view::View;
 
@@ -110,14 +111,14 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     let pages = u64::from(header.last_page.get()).saturating_add(1);
     let size = pages.saturating_mul(page_size);
     view.holds("swap area", 0, size)?;
-    let mut map = AllocationMap::new(size);
-    map.push(0..page_size, Reason::Mapped);
+    let mut map = MapBuilder::all_free(size);
+    map.used(0..page_size, Reason::Mapped);
     let label = String::from_utf8_lossy(&header.volume_name);
     let label = label.trim_end_matches('\0');
     Ok(Found {
         name: "swap",
         label: (!label.is_empty()).then(|| label.to_owned()),
-        content: Content::Mapped(map),
+        content: Content::Mapped(map.build()),
     })
 }
 

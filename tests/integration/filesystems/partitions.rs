@@ -8,7 +8,7 @@ mod flaws;
 mod sectors;
 mod targets;
 
-use mkqcow2::volumes::Region;
+use mkqcow2::volumes::{Region, Segments};
 
 use super::proof::ext::Ext;
 use super::proof::{MIB, Proof};
@@ -152,17 +152,16 @@ fn a_hybrid_mbr_adds_its_partitions() {
     disk.edit(|edit| edit.mbr_entry(0, 3, 0x82, 10 * 2048, 4096));
     disk.swap_at(10 * MIB..12 * MIB);
     let regions = disk.regions();
-    let added = regions.iter().find(|region| region.range == (10 * MIB..12 * MIB));
+    let added = regions
+        .iter()
+        .find(|region| region.segments == Segments::one(10 * MIB..12 * MIB));
     assert_eq!(added.unwrap().used, 4096);
     assert_eq!(regions.len(), 5);
 
     // One that overlaps with another, and one that covers the GPT.
     disk.edit(|edit| edit.mbr_entry(0, 3, 0x82, 8 * 2048, 4096));
     let regions = disk.regions();
-    let overlap = regions
-        .iter()
-        .find(|region| region.range.start == 8 * MIB)
-        .unwrap();
+    let overlap = regions.iter().find(|region| region.start() == 8 * MIB).unwrap();
     assert_eq!(overlap.why_whole().unwrap(), "it overlaps with another partition");
     disk.edit(|edit| edit.mbr_entry(0, 3, 0x82, 33, 128));
     disk.assert_whole("a partition covers a partition table");
@@ -369,7 +368,7 @@ fn a_protective_mbr_that_is_not_as_it_should_be_is_not_believed() {
     disk.edit(|edit| edit.mbr_entry(0, 0, 0x83, 1, 32766));
     let regions = disk.regions();
     assert_eq!((regions[0].name, regions.len()), (Some("MBR"), 2));
-    assert_eq!(regions[1].range, 512..512 + 32766 * 512);
+    assert_eq!(regions[1].segments, Segments::one(512..512 + 32766 * 512));
 }
 
 #[test]

@@ -114,7 +114,10 @@ impl<'a> Patched<'a> {
         assert!(extents.last().is_none_or(|last| last.range.end <= self.len()));
         assert_eq!(allocation.bytes(State::Free) + map.used(), self.len());
         for region in &allocation.regions {
-            let Range { start, end } = region.range;
+            let mut ranges = region.segments.ranges();
+            let (Some(&Range { start, end }), None) = (ranges.next(), ranges.next()) else {
+                panic!("scattered: {region:?}");
+            };
             assert!(start <= end && end <= self.len(), "{region:?}");
             let is_whole = matches!(region.treatment, Treatment::Unknown | Treatment::Doubted(_));
             let used: u64 = extents

@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use mkqcow2::disk::{self, Open};
-use mkqcow2::volumes::{self, Region, Scan, Treatment};
+use mkqcow2::volumes::{self, Region, Scan, Segments, Treatment};
 
 use crate::support::loops::{Loop, Mount, until};
 use crate::support::{Dir, tool};
@@ -407,7 +407,7 @@ impl Given {
             let region = allocation
                 .regions
                 .iter()
-                .rfind(|region| region.range == volume.range);
+                .rfind(|region| region.segments == Segments::one(volume.range.clone()));
             let region = region.unwrap_or_else(|| panic!("no region is {:?}", volume.range));
             if let Some(words) = self.whole_because {
                 assert_eq!(doubt_of(region).is_empty(), words.is_empty(), "{region:?}");

@@ -7,7 +7,6 @@ use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
 use crate::console::escaped;
-use mkqcow2::units::length;
 use mkqcow2::volumes::{Flaw, Reason, Region, State, Treatment};
 
 /// For people: the regions and an empty line, in front of ranges; nothing if there are none.
@@ -21,11 +20,7 @@ pub(super) fn heading(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -
 pub(super) fn lines(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -> io::Result<()> {
     let mut flaws = flaws.iter();
     for region in regions {
-        let (start, length, indent) = (
-            region.range.start,
-            length(&region.range),
-            region.depth.saturating_mul(2),
-        );
+        let (start, length, indent) = (region.start(), region.size(), region.depth.saturating_mul(2));
         writeln!(out, "{start:#014x} {length:>16}  {:indent$}{}", "", words(region))?;
         for flaw in flaws.by_ref() {
             writeln!(out, "{:33}{}", "", escaped(&flaw.to_string()))?;
@@ -91,9 +86,10 @@ fn object(region: &Region) -> Value {
         None => (None, None),
     };
     json!({
-        "start": region.range.start,
-        "length": length(&region.range),
+        "start": region.start(),
+        "length": region.size(),
         "depth": region.depth,
+        "parent": region.parent,
         "partition": number,
         "partition-label": label,
         "name": region.name,

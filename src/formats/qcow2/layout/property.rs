@@ -10,7 +10,7 @@ use super::*;
 use crate::formats::qcow2::structures::geometry::ClusterSize;
 use crate::output::MemorySink;
 use crate::pipeline::compress::longest;
-use crate::volumes::{AllocationMap, Reason};
+use crate::volumes::{AllocationMap, MapBuilder, Reason};
 
 /// What is at a place of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,14 +148,14 @@ impl Case {
     /// What of the disk is in use; holes are free.
     fn map(&self) -> AllocationMap {
         let geometry = self.geometry();
-        let mut map = AllocationMap::new(geometry.size());
+        let mut map = MapBuilder::all_free(geometry.size());
         for (number, cluster) in (0..).zip(&self.clusters) {
             if *cluster != Cluster::Hole {
                 let start = geometry.start_of(GuestCluster(number)).0;
-                map.push(start..start + geometry.cluster_size(), Reason::Data);
+                map.used(start..start + geometry.cluster_size(), Reason::Data);
             }
         }
-        map
+        map.build()
     }
 
     /// What the workers make of the disk.

@@ -174,15 +174,16 @@ mod tests {
     use crate::formats::qcow2::structures::extension::ChecksumsAt;
     use crate::formats::qcow2::structures::geometry::ClusterSize;
     use crate::output::MemorySink;
-    use crate::volumes::Reason;
+    use crate::volumes::{MapBuilder, Reason};
 
     #[test]
     fn a_record_is_as_its_description_says() {
         let geometry = Geometry::new(ClusterSize::MIN, 100 * 512).unwrap();
-        let mut map = AllocationMap::new(100 * 512);
+        let mut map = MapBuilder::all_free(100 * 512);
         // Clusters 1 to 3 and 50: of what is used in part nothing is free.
-        map.push(1000..2000, Reason::Data);
-        map.push(50 * 512 + 7..50 * 512 + 9, Reason::Data);
+        map.used(1000..2000, Reason::Data);
+        map.used(50 * 512 + 7..50 * 512 + 9, Reason::Data);
+        let map = map.build();
         let at = OursAt {
             checksums: ChecksumsAt {
                 offset: HostOffset(512),

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64, Unaligned};
 
+use super::partition::Partition;
 use super::{Table, sectors, structure};
 use crate::error::Expected;
 use crate::units::{to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
-use crate::volumes::scheme::Part;
 use crate::volumes::view::View;
 
 /// Where the primary header is: the sector behind the MBR.
@@ -246,7 +246,7 @@ impl Gpt {
             if let Some(entry) = RawEntry::used(bytes) {
                 let range = entry.range(view, &header, sector_size);
                 gpt.volumes = gpt.volumes.or_else(|| entry.volumes());
-                gpt.table.parts.push(Part {
+                gpt.table.parts.push(Partition {
                     range: range.map_err(Refused::Odd)?,
                     number,
                     label: entry.label(),

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned};
 
+use super::partition::Partition;
 use super::{Table, sectors};
 use crate::units::{length, to_u64};
 use crate::volumes::doubt::Doubt;
-use crate::volumes::scheme::Part;
 use crate::volumes::view::View;
 
 /// How many sectors of a chain of logical partitions are followed.
@@ -144,7 +144,7 @@ impl RawMbr {
             if entry.is_extended() {
                 chains.push(range);
             } else {
-                table.parts.push(Part {
+                table.parts.push(Partition {
                     range,
                     number,
                     label: None,
@@ -217,11 +217,13 @@ impl Logical<'_> {
     }
 
     fn table(self) -> Table {
-        let parts = (FIRST_LOGICAL..).zip(self.parts).map(|(number, range)| Part {
-            range,
-            number: number.try_into().unwrap_or(u32::MAX),
-            label: None,
-        });
+        let parts = (FIRST_LOGICAL..)
+            .zip(self.parts)
+            .map(|(number, range)| Partition {
+                range,
+                number: number.try_into().unwrap_or(u32::MAX),
+                label: None,
+            });
         let own = |link: &u64| *link..link.saturating_add(self.sector_size);
         Table {
             parts: parts.collect(),

@@ -11,6 +11,7 @@ use super::fixed::{Collector, Fixed};
 use super::groups::{self, Group};
 use super::superblock::Superblock;
 use crate::units::{length, to_u64, to_usize};
+use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::bits;
 use crate::volumes::map::{AllocationMap, Reason};
@@ -37,7 +38,7 @@ pub(super) fn map(
         superblock,
         blocks,
         fixed: fixed.finish(superblock.mmp_block)?,
-        map: AllocationMap::new(superblock.size()),
+        map: MapBuilder::all_free(superblock.size()),
         free_clusters: 0,
     };
     mapper.push(0..superblock.first_data_block);
@@ -47,7 +48,7 @@ pub(super) fn map(
         let counted = mapper.free_clusters.saturating_mul(superblock.cluster_blocks);
         same("free blocks", superblock.free_blocks_count, counted)?;
     }
-    Ok((mapper.map, groups))
+    Ok((mapper.map.build(), groups))
 }
 
 fn same(what: &'static str, recorded: u64, counted: u64) -> Result<(), Doubt> {
@@ -66,7 +67,7 @@ struct Mapper<'a> {
     superblock: &'a Superblock,
     blocks: &'a Blocks<'a>,
     fixed: Fixed,
-    map: AllocationMap,
+    map: MapBuilder,
     free_clusters: u64,
 }
 
@@ -199,7 +200,7 @@ impl Mapper<'_> {
     fn push(&mut self, blocks: Range<u64>) {
         let byte = |block: u64| block.saturating_mul(self.superblock.block_size);
         self.map
-            .push(byte(blocks.start)..byte(blocks.end), Reason::Mapped);
+            .used(byte(blocks.start)..byte(blocks.end), Reason::Mapped);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::superblock::Superblock;
 use crate::units::{length, to_u64, within};
+use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::{AllocationMap, Reason};
 use crate::volumes::region::Missing;
@@ -142,18 +143,14 @@ fn apart(mut pieces: Vec<Piece>) -> Vec<Piece> {
     pieces
 }
 
-/// A map with what it calls free, ascending, in use.
+/// A map with some of what it calls free in use.
 fn joined(map: &AllocationMap, free: &[Piece]) -> AllocationMap {
-    let mut joined = AllocationMap::new(map.size());
-    let mut free = free.iter().map(|piece| piece.range.clone()).peekable();
+    let mut joined = MapBuilder::all_free(map.size());
     for extent in map.extents() {
-        while let Some(range) = free.next_if(|range| range.start < extent.range.start) {
-            joined.push(range, Reason::Mapped);
-        }
-        joined.push(extent.range.clone(), extent.reason);
+        joined.used(extent.range.clone(), extent.reason);
     }
-    for range in free {
-        joined.push(range, Reason::Mapped);
+    for piece in free {
+        joined.used(piece.range.clone(), Reason::Mapped);
     }
-    joined
+    joined.build()
 }

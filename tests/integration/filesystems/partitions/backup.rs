@@ -45,7 +45,7 @@ fn tables_that_disagree_are_both_believed() {
     disk.edit(|edit| edit.splice(&other.bytes(), 16 * MIB - 33 * 512..16 * MIB));
     let told: Vec<_> = disk.regions()[1..]
         .iter()
-        .map(|region| (region.range.start / MIB, region.used))
+        .map(|region| (region.start() / MIB, region.used))
         .collect();
     // Where they overlap, all of it is in use.
     let expected = [(1, 4096), (4, 2 * MIB), (5, 2 * MIB), (7, 4096), (10, 4096)];

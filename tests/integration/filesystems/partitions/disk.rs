@@ -261,6 +261,11 @@ fn regions(path: &Path) -> Vec<Region> {
 
 fn parts(regions: &[Region]) -> Vec<(u32, Range<u64>)> {
     let parts = regions.iter().filter(|region| region.depth == 1);
-    let parts = parts.map(|region| (region.part.as_ref().unwrap().0, region.range.clone()));
+    let parts = parts.map(|region| {
+        (
+            region.part.as_ref().unwrap().0,
+            region.segments.ranges().next().unwrap().clone(),
+        )
+    });
     parts.collect()
 }

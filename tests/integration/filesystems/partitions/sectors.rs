@@ -54,7 +54,7 @@ fn what_a_table_for_smaller_sectors_left_in_a_file_is_not_believed() {
     disk.swap_in(1);
     disk.assert_whole(ELSEWHERE);
     let regions = disk.assert_device_agreed("MBR");
-    assert_eq!((regions[1].range.start, regions[1].used), (MIB, 4096));
+    assert_eq!((regions[1].start(), regions[1].used), (MIB, 4096));
     // Sectors of 1024 and 2048 bytes exist, too; what lies there is known by its name only.
     for start in [256 * KIB, 512 * KIB, MIB] {
         disk.edit(|edit| {

@@ -1,0 +1,27 @@
+//! A partition, as a table tells of it.
+
+use std::ops::Range;
+
+use crate::volumes::scheme::Volume;
+use crate::volumes::segments::Segments;
+
+/// A partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Partition {
+    /// Its bytes, as offsets in the disk that the table is about. It may reach past the end of that.
+    pub(super) range: Range<u64>,
+    /// The number that the kernel gives it.
+    pub(super) number: u32,
+    /// The name that its owner gave it.
+    pub(super) label: Option<String>,
+}
+
+impl From<Partition> for Volume {
+    fn from(partition: Partition) -> Self {
+        Self {
+            segments: Segments::one(partition.range),
+            number: partition.number,
+            label: partition.label,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! By what a volume is recognised.
+
+use super::answer;
+use super::containers::partitions;
+use super::doubt::Doubt;
+use super::opaque;
+use super::registry::{FILESYSTEMS, TABLES, is_anything};
+use super::scheme::{Content, Found, Read, Scheme};
+use super::view::View;
+
+/// What a scheme says of a stretch.
+fn read(scheme: &Scheme, view: View<'_>) -> Result<Found, Doubt> {
+    match scheme.read {
+        Read::Alone(read) => read(view),
+        Read::Among(read) => read(view, is_anything),
+    }
+}
+
+/// What a stretch was recognised as, if anything.
+#[derive(Debug)]
+pub(super) struct Recognised {
+    pub(super) name: Option<&'static str>,
+    pub(super) label: Option<String>,
+    pub(super) content: Result<Content, Doubt>,
+}
+
+impl Recognised {
+    /// Of all of a source.
+    pub(super) fn of_disk(view: View<'_>) -> Self {
+        let schemes = TABLES.iter().chain(FILESYSTEMS);
+        Self::among(
+            schemes,
+            view,
+            opaque::name(view).or_else(|doubt| {
+                // What a table proves to be its own is the signature of nothing else.
+                match partitions::proven(view) {
+                    Some(own) => opaque::name_but(view, own),
+                    None => Err(doubt),
+                }
+            }),
+        )
+    }
+
+    /// Of a volume of it. A table in it is not followed, but may be what is in use rather than a filesystem.
+    pub(super) fn of_volume(view: View<'_>) -> Self {
+        let table = answer::first(TABLES, |scheme| (scheme.is)(view));
+        let recognised = Self::among(FILESYSTEMS.iter(), view, opaque::name(view));
+        match (table, recognised.name) {
+            // Where a table cannot be read, much else cannot either: that is in doubt already, or known for sure.
+            (Ok(None) | Err(_), _) => recognised,
+            (Ok(Some(table)), Some(name)) => Self::doubted(None, Doubt::Ambiguous(table.name, name)),
+            (Ok(Some(table)), None) => Self {
+                name: Some(table.name),
+                ..recognised
+            },
+        }
+    }
+
+    /// By which of some schemes, or as what else.
+    fn among(
+        schemes: impl Iterator<Item = &'static Scheme>,
+        view: View<'_>,
+        opaque: Result<Option<&'static str>, Doubt>,
+    ) -> Self {
+        let (mut found, mut unclear) = (Vec::new(), None);
+        for scheme in schemes {
+            match (scheme.is)(view) {
+                Ok(true) => found.push(scheme),
+                Ok(false) => {}
+                Err(doubt) => unclear = unclear.or(Some(doubt)),
+            }
+        }
+        let opaque = opaque.unwrap_or_else(|doubt| {
+            unclear = unclear.take().or(Some(doubt));
+            None
+        });
+        match (&*found, opaque, unclear) {
+            ([], None, Some(doubt)) => Self::doubted(None, doubt),
+            ([], name, _) => Self {
+                name,
+                label: None,
+                content: Ok(Content::Opaque),
+            },
+            ([one, other, ..], ..) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
+            ([scheme], Some(name), _) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),
+            ([scheme], None, Some(doubt)) => Self::doubted(Some(scheme.name), doubt),
+            ([scheme], None, None) => match read(scheme, view) {
+                Ok(Found { name, label, content }) => Self {
+                    name: Some(name),
+                    label,
+                    content: Ok(content),
+                },
+                Err(doubt) => Self::doubted(Some(scheme.name), doubt),
+            },
+        }
+    }
+
+    pub(super) fn doubted(name: Option<&'static str>, doubt: Doubt) -> Self {
+        Self {
+            name,
+            label: None,
+            content: Err(doubt),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A volume that lies in several stretches, as a disk of its own.
+
+use std::ops::Range;
+
+use super::segments::Segments;
+use crate::disk::{Kind, Source};
+use crate::error::{InUse, Result};
+use crate::units::{length, to_u64, to_usize};
+
+/// The bytes of some stretches of a disk, one behind the other.
+#[derive(Debug)]
+pub(super) struct Scattered<'a> {
+    disk: &'a dyn Source,
+    segments: Segments,
+}
+
+impl<'a> Scattered<'a> {
+    /// A volume whose segments lie inside of the disk.
+    pub(super) fn new(disk: &'a dyn Source, segments: Segments) -> Self {
+        Self { disk, segments }
+    }
+
+    /// Hands out the parts of a buffer for the bytes from `at` on, each with the place in the disk.
+    fn each(
+        &self,
+        buf: &mut [u8],
+        at: u64,
+        mut read: impl FnMut(&mut [u8], u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut rest = buf;
+        let wanted = at..at.saturating_add(to_u64(rest.len()));
+        for range in self.segments.resolve(&wanted) {
+            // No longer than what is wanted.
+            let (here, behind) = rest.split_at_mut(to_usize(length(&range)));
+            read(here, range.start)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
+impl Source for Scattered<'_> {
+    fn kind(&self) -> Kind {
+        self.disk.kind()
+    }
+
+    fn len(&self) -> u64 {
+        self.segments.size()
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        self.each(buf, at, |here, place| self.disk.read_at(here, place))
+    }
+
+    fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        self.each(buf, at, |here, place| self.disk.read_sector_at(here, place))
+    }
+
+    fn position(&self, at: u64) -> u64 {
+        self.disk.position(self.segments.place(at))
+    }
+
+    fn sector_size(&self) -> u64 {
+        self.disk.sector_size()
+    }
+
+    fn writer(&self) -> Option<&InUse> {
+        self.disk.writer()
+    }
+
+    fn is_present(&self) -> bool {
+        self.disk.is_present()
+    }
+
+    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
+        let mut at = from;
+        for range in self.segments.resolve(&(from..self.len())) {
+            let data = self.disk.next_data(range.start)?;
+            if let Some(data) = data.filter(|data| data.start < range.end) {
+                let offset = |place: u64| at.saturating_add(place.saturating_sub(range.start));
+                let end = data.end.min(range.end);
+                return Ok(Some(offset(data.start.max(range.start))..offset(end)));
+            }
+            at = at.saturating_add(length(&range));
+        }
+        Ok(None)
+    }
+}

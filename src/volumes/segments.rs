@@ -1,0 +1,137 @@
+//! Where the bytes of a volume lie: in one stretch, as those of a partition do, or in many.
+
+use std::ops::Range;
+
+use crate::units::length;
+
+/// Where the bytes of a volume lie in what holds it, in the order of the volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segments(Vec<Segment>);
+
+/// A stretch of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Segment {
+    /// Where it begins in the volume, in bytes.
+    at: u64,
+    /// Where it lies, in bytes.
+    range: Range<u64>,
+}
+
+impl Segment {
+    /// Where it ends in the volume: no more than what was added up in [`Segments::new`].
+    fn end(&self) -> u64 {
+        self.at.saturating_add(length(&self.range))
+    }
+}
+
+impl Segments {
+    /// All of a range, which tells a place even if it is empty.
+    pub fn one(range: Range<u64>) -> Self {
+        Self(vec![Segment { at: 0, range }])
+    }
+
+    /// Of ranges in the order of the volume; none if they are longer together than anything can be.
+    pub fn new(ranges: impl IntoIterator<Item = Range<u64>>) -> Option<Self> {
+        let (mut segments, mut at) = (Vec::<Segment>::new(), 0_u64);
+        for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+            let end = at.checked_add(length(&range))?;
+            match segments.last_mut() {
+                Some(last) if last.range.end == range.start => last.range.end = range.end,
+                Some(_) | None => segments.push(Segment { at, range }),
+            }
+            at = end;
+        }
+        Some(Self(segments))
+    }
+
+    /// The length of the volume, in bytes.
+    pub fn size(&self) -> u64 {
+        self.0.last().map_or(0, Segment::end)
+    }
+
+    /// Where its bytes lie, in the order of the volume.
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = &Range<u64>> {
+        self.0.iter().map(|segment| &segment.range)
+    }
+
+    /// Whether a byte of what holds it is one of its own.
+    pub fn has(&self, at: u64) -> bool {
+        self.ranges().any(|range| range.contains(&at))
+    }
+
+    /// Where the bytes of a range of the volume lie, as far as it reaches.
+    pub fn resolve(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<'_> {
+        let (start, end) = (range.start, range.end);
+        let first = self.0.partition_point(|segment| segment.end() <= start);
+        let segments = self.0.get(first..).unwrap_or_default().iter();
+        segments
+            .take_while(move |segment| segment.at < end)
+            .map(move |segment| {
+                let place = |at: u64| {
+                    let within = at.clamp(segment.at, segment.end()).saturating_sub(segment.at);
+                    segment.range.start.saturating_add(within)
+                };
+                place(start)..place(end)
+            })
+    }
+
+    /// Where the bytes of a volume of this volume lie, as far as this reaches.
+    #[must_use]
+    pub fn within(&self, inner: &Self) -> Self {
+        let ranges = inner.ranges().flat_map(|range| self.resolve(range));
+        // No longer than `inner`, so that there is one.
+        let segments = Self::new(ranges).filter(|segments| segments.size() > 0);
+        segments.unwrap_or_else(|| {
+            let place = self.place(inner.start());
+            Self::one(place..place)
+        })
+    }
+
+    /// Where it begins, in bytes of what holds it.
+    pub fn start(&self) -> u64 {
+        self.ranges().next().map_or(0, |range| range.start)
+    }
+
+    /// Where a byte of the volume lies; of those behind its end, the end of its last segment.
+    pub fn place(&self, at: u64) -> u64 {
+        let here = self.resolve(&(at..at.saturating_add(1))).next();
+        let end = || self.ranges().last().map_or(0, |last| last.end);
+        here.map_or_else(end, |range| range.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(segments: &Segments, range: Range<u64>) -> Vec<(u64, u64)> {
+        let ranges = segments.resolve(&range);
+        ranges.map(|range| (range.start, range.end)).collect()
+    }
+
+    #[test]
+    fn a_range_of_a_volume_lies_in_as_many_places_as_the_volume_does_there() {
+        let segments = Segments::new([100..110, 110..120, 50..60, 7..7, 200..210]).unwrap();
+        assert_eq!((segments.size(), segments.ranges().len()), (40, 3));
+        assert_eq!(resolved(&segments, 0..5), [(100, 105)]);
+        assert_eq!(resolved(&segments, 5..35), [(105, 120), (50, 60), (200, 205)]);
+        assert_eq!(resolved(&segments, 20..30), [(50, 60)]);
+        assert_eq!(resolved(&segments, 35..99), [(205, 210)]);
+        assert_eq!(resolved(&segments, 40..50), []);
+        assert!(segments.has(55) && !segments.has(60));
+    }
+
+    #[test]
+    fn a_volume_in_a_volume_lies_where_both_say() {
+        let outer = Segments::new([100..110, 50..60]).unwrap();
+        let inner = Segments::new([15..20, 5..12]).unwrap();
+        let ranges: Vec<_> = outer.within(&inner).ranges().cloned().collect();
+        assert_eq!(ranges, [55..60, 105..110, 50..52]);
+    }
+
+    #[test]
+    fn what_would_be_longer_than_anything_is_no_volume() {
+        assert_eq!(Segments::new([0..u64::MAX, 0..u64::MAX]), None);
+        assert_eq!((Segments::one(5..5).size(), Segments::one(5..5).start()), (0, 5));
+    }
+}
