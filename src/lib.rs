@@ -59,6 +59,8 @@ pub mod progress;
 #[cfg(test)]
 mod noise;
 
+mod signatures;
+
 mod smallest;
 
 pub mod devices;

@@ -6,7 +6,6 @@ mod header;
 use std::sync::Arc;
 
 use header::Header;
-pub(super) use header::MAGIC;
 
 use super::HostFile;
 use super::cipher::Cipher;

@@ -5,7 +5,6 @@ mod header;
 use std::sync::Arc;
 
 use header::Header;
-pub(super) use header::MAGIC;
 
 use super::format::Format;
 use super::legacy::two_level::{Entries, Tables};

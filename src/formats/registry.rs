@@ -10,52 +10,34 @@ use super::opening::{Opened, Opening};
 use super::qcow2::{self, Image};
 use super::{HostFile, qcow1, qed};
 use crate::error::{Invalid, Result, Unsupported};
-use crate::units::HostOffset;
+use crate::signatures::{self, Mark};
+use crate::units::{HostOffset, to_usize};
 
 /// A format of images.
 #[derive(Debug)]
 struct Known {
     format: Format,
-    /// How its files begin.
-    magic: &'static [u8],
     open: fn(HostFile, &Opening<'_>) -> Result<Opened>,
 }
 
-/// All of them. The first is meant whose magic it is.
+/// All of them.
 const KNOWN: [Known; 3] = [
     Known {
         format: Format::Qcow,
-        magic: &qcow1::MAGIC,
         open: qcow1::open,
     },
     Known {
         format: Format::Qcow2,
-        magic: &qcow2::structures::header::MAGIC,
         open: qcow2::open,
     },
     Known {
         format: Format::Qed,
-        magic: &qed::MAGIC,
         open: qed::open,
     },
 ];
 
 /// What a disk is, too, that is encrypted as a whole.
 pub(crate) const LUKS: &str = "luks";
-
-/// Formats that are not read: where their magic is, that, and the name. Source: the probes of QEMU, `block/*.c`.
-const FOREIGN: [(usize, &[u8], &str); 10] = [
-    (0, b"KDMV", "vmdk"),
-    (0, b"COWD", "vmdk"),
-    (0, b"# Disk DescriptorFile", "vmdk"),
-    (0x40, &0xbeda_107f_u32.to_le_bytes(), "vdi"),
-    (0, b"vhdxfile", "vhdx"),
-    (0, b"conectix", "vpc"),
-    (0, b"WithoutFreeSpace", "parallels"),
-    (0, b"WithouFreSpacExt", "parallels"),
-    (0, b"Bochs Virtual HD Image", "bochs"),
-    (0, b"LUKS\xba\xbe", LUKS),
-];
 
 /// An image by itself: no other file is opened.
 #[derive(Debug)]
@@ -107,14 +89,22 @@ impl Looks {
         let mut bytes = [0; 512];
         let read = HostFile::open(path)?.read(&mut bytes, HostOffset(0))?;
         let begin = bytes.get(..read).unwrap_or_default();
-        let is_it = |(at, magic, _): &&(usize, &[u8], &str)| {
-            begin.get(*at..).is_some_and(|begin| begin.starts_with(magic))
+        let has = |mark: &Mark| match mark {
+            Mark::At(at, magic) => begin
+                .get(to_usize(*at)..)
+                .is_some_and(|begin| begin.starts_with(magic)),
+            Mark::Back(..) => false,
         };
-        if let Some((_, _, name)) = FOREIGN.iter().find(is_it) {
-            return Ok(Self::Foreign(name));
+        if has(&signatures::LUKS) {
+            return Ok(Self::Foreign(LUKS));
         }
-        let known = KNOWN.iter().find(|known| begin.starts_with(known.magic));
-        Ok(Self::Like(known.map_or(Format::Raw, |known| known.format)))
+        let image = signatures::IMAGES
+            .iter()
+            .find(|image| image.signature.marks.iter().any(has));
+        Ok(match image {
+            None => Self::Like(Format::Raw),
+            Some(image) => Format::named(image.driver).map_or(Self::Foreign(image.driver), Self::Like),
+        })
     }
 }
 

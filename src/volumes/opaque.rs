@@ -5,7 +5,6 @@
 //! free what is in use. What looks like one of these and like something else is copied whole.
 
 mod edges;
-mod formats;
 mod raid;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
@@ -16,8 +15,8 @@ use std::ops::Range;
 use super::answer::{self, Answer};
 use super::doubt::Doubt;
 use super::view::View;
+use crate::signatures::{CONTENT, IMAGES, Mark, Signature};
 use edges::Edges;
-use formats::FORMATS;
 
 /// The name of the format that a stretch carries the signature of, if it is one of these.
 ///
@@ -34,7 +33,7 @@ pub(super) fn name_but(view: View<'_>, excused: Range<u64>) -> Result<Option<&'s
 }
 
 fn name_in(edges: &Edges<'_>) -> Result<Option<&'static str>, Doubt> {
-    let of_table = answer::first(FORMATS, |format| format.is_in(edges));
+    let of_table = answer::first(known(), |format| is_in(format, edges));
     if let Ok(Some(format)) = of_table {
         return Ok(Some(format.name));
     }
@@ -43,6 +42,19 @@ fn name_in(edges: &Edges<'_>) -> Result<Option<&'static str>, Doubt> {
         Ok(None) => of_table.map(|_| None),
         Err(doubt) => of_table.and(Err(doubt)),
     }
+}
+
+/// Whatever holds other things comes first, then filesystems, other partition tables, and images of disks.
+fn known() -> impl Iterator<Item = &'static Signature> {
+    CONTENT.iter().chain(IMAGES.iter().map(|image| &image.signature))
+}
+
+/// Whether a stretch has one of the marks of a format.
+fn is_in(format: &Signature, edges: &Edges<'_>) -> Answer {
+    answer::any(format.marks.iter().map(|mark| match mark {
+        Mark::At(at, bytes) => edges.has(*at, bytes),
+        Mark::Back(back, bytes) => edges.has_at(edges.before_end(*back, 512), bytes),
+    }))
 }
 
 /// Where the superblock of a mirror begins that has all of its content in front of it, as it is.

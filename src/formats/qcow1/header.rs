@@ -11,10 +11,10 @@ use crate::formats::legacy::two_level::Shape;
 use crate::formats::legacy::{raw_header, wrong_field as field};
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
+use crate::signatures::QCOW1;
 use crate::units::{HostOffset, to_u64};
 
 /// The first 8 bytes: the magic, and version 1.
-pub(in crate::formats) const MAGIC: [u8; 8] = *b"QFI\xfb\0\0\0\x01";
 
 /// The longest name of a backing file, in bytes.
 const MAX_NAME: u64 = 1023;
@@ -74,12 +74,12 @@ impl Header {
     /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
     pub(crate) fn read(file: &HostFile) -> Result<Self> {
         let raw: RawHeader = raw_header(file)?;
-        if raw.magic != MAGIC {
+        if raw.magic != QCOW1 {
             let found = u64::from_be_bytes(raw.magic);
             return Err(field(
                 "magic",
                 found,
-                Expected::Exactly(u64::from_be_bytes(MAGIC)),
+                Expected::Exactly(u64::from_be_bytes(QCOW1)),
             ));
         }
         Self::of(&raw, file.length())

@@ -11,10 +11,10 @@ use crate::formats::legacy::{raw_header, wrong_field as field};
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::{HostFile, truncated};
+use crate::signatures::QED;
 use crate::units::{HostOffset, SECTOR};
 
 /// The first 4 bytes.
-pub(in crate::formats) const MAGIC: [u8; 4] = *b"QED\0";
 
 /// Feature bit 0: there is a backing file.
 const BACKING_FILE: u64 = 1 << 0;
@@ -92,9 +92,9 @@ impl Header {
     /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
     pub(crate) fn read(file: &HostFile) -> Result<Self> {
         let raw: RawHeader = raw_header(file)?;
-        if raw.magic != MAGIC {
+        if raw.magic != QED {
             let found = u64::from(u32::from_be_bytes(raw.magic));
-            let expected = Expected::Exactly(u64::from(u32::from_be_bytes(MAGIC)));
+            let expected = Expected::Exactly(u64::from(u32::from_be_bytes(QED)));
             return Err(field("magic", found, expected));
         }
         Self::of(&raw, file.length())

@@ -15,6 +15,7 @@ use table::Table;
 
 use super::heap::{ClusterSet, Heap};
 use crate::error::Expected;
+use crate::signatures::{LIKE_FAT, Mark};
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::scheme::{Content, Found, Read, Scheme};
@@ -25,20 +26,6 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Alone(read),
 };
-
-/// What others put into boot sectors that look like those of FAT, and where: NTFS, exFAT, `BitLocker` on fixed disks
-/// and on removable ones, HPFS by its boot sector and by its superblock.
-const OTHERS: &[(u64, &[u8])] = &[
-    (3, b"NTFS    "),
-    (3, b"EXFAT   "),
-    (3, b"-FVE-FS-"),
-    (160, BITLOCKER_TO_GO),
-    (424, BITLOCKER_TO_GO),
-    (54, b"HPFS    "),
-    (16 * 512, b"\x49\xe8\x95\xf9\xc5\xe9\x53\xfa"),
-];
-
-const BITLOCKER_TO_GO: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
 
 /// The signature at the end of the sector is not asked for: disks of other machines than PCs do without it.
 fn is(view: View<'_>) -> Answer {
@@ -54,7 +41,10 @@ fn is(view: View<'_>) -> Answer {
             && (boot.media == 0xf0 || boot.media >= 0xf8)
             && (boot.tot_sec_16.get() != 0 || boot.tot_sec_32.get() != 0)
     });
-    let others = OTHERS.iter().map(|(at, bytes)| view.has(*at, bytes));
+    let others = LIKE_FAT.iter().map(|mark| match mark {
+        Mark::At(at, bytes) => view.has(*at, bytes),
+        Mark::Back(..) => Ok(false),
+    });
     let is_no_other = answer::any(others).map(|is_other| !is_other);
     answer::all([begins_so, is_no_other])
 }

@@ -1,7 +1,8 @@
 //! A bad sector in each of the places where something has a signature.
 
-use super::formats::FORMATS;
+use super::known;
 use crate::disk::MemoryDisk;
+use crate::signatures::Mark;
 use crate::volumes::{Doubt, Scan, scan};
 
 const SIZE: u64 = 8 << 20;
@@ -29,7 +30,11 @@ fn assert_unclear(name: &str, at: u64, bytes: &[u8]) {
 fn each_signature_of_each_format_that_cannot_be_read_makes_a_doubt() {
     let plain = scan(&swap_with(0, &[], None), Scan::Auto).unwrap();
     assert_eq!(plain.map.used(), 4096, "{:?}", plain.regions);
-    let places = FORMATS.iter().flat_map(|format| format.places(SIZE));
+    let marks = known().flat_map(|format| format.marks.iter().map(|mark| (format.name, *mark)));
+    let places = marks.map(|(name, mark)| match mark {
+        Mark::At(at, bytes) => (name, at, bytes),
+        Mark::Back(back, bytes) => (name, SIZE - back, bytes),
+    });
     let mut count = 0;
     for (name, at, bytes) in places {
         assert_unclear(name, at, bytes);

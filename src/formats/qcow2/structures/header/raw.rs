@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::formats::qcow2::structures::refcount;
 
 /// The first four bytes of every image.
-pub const MAGIC: [u8; 4] = *b"QFI\xfb";
+pub const MAGIC: [u8; 4] = crate::signatures::QCOW2;
 
 /// The autoclear bit that says the checksum table describes the disk as it is: QEMU clears bits it does not
 /// know as soon as it opens an image for writing. 63, far from those that QEMU assigns from 0 on.

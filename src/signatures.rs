@@ -1,20 +1,20 @@
-//! The formats that are recognised by some bytes in some place. Source: libblkid's probes, dmraid, Linux, and the
-//! formats' own specifications.
+//! What a disk or a volume can begin, or end, with: every signature stands here, and only here. Source: libblkid's
+//! probes, dmraid, Linux, QEMU's `block/*.c`, and the formats' own specifications.
+//!
+//! What it takes more than a few bytes to recognise, a filesystem that is read here for example, is known to those that
+//! read it.
 
-use super::edges::Edges;
-use crate::volumes::answer::{self, Answer};
-
-/// A format.
+/// A format that is recognised by some bytes in some place.
 #[derive(Debug)]
-pub(super) struct Format {
-    pub(super) name: &'static str,
+pub(crate) struct Signature {
+    pub(crate) name: &'static str,
     /// One of these is in it, or more.
-    marks: &'static [Mark],
+    pub(crate) marks: &'static [Mark],
 }
 
 /// Bytes in a place.
-#[derive(Debug)]
-enum Mark {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mark {
     /// So many bytes from the beginning.
     At(u64, &'static [u8]),
     /// So many bytes before the end, which is that of the last whole sector of 512 bytes.
@@ -23,26 +23,62 @@ enum Mark {
 
 use Mark::{At, Back};
 
-impl Format {
-    pub(super) fn is_in(&self, edges: &Edges<'_>) -> Answer {
-        answer::any(self.marks.iter().map(|mark| match mark {
-            At(at, bytes) => edges.has(*at, bytes),
-            Back(back, bytes) => edges.has_at(edges.before_end(*back, 512), bytes),
-        }))
-    }
+/// A format of images of disks.
+#[derive(Debug)]
+pub(crate) struct ImageFormat {
+    /// The name that QEMU has for it.
+    pub(crate) driver: &'static str,
+    pub(crate) signature: Signature,
+}
 
-    /// Its name and its signatures, with the places where they are on a disk of `size` bytes.
-    #[cfg(test)]
-    pub(super) fn places(&self, size: u64) -> impl Iterator<Item = (&'static str, u64, &'static [u8])> {
-        self.marks.iter().map(move |mark| match *mark {
-            At(at, bytes) => (self.name, at, bytes),
-            Back(back, bytes) => (self.name, size.saturating_sub(back), bytes),
-        })
+/// Images of disks. The first is meant whose mark it is.
+pub(crate) const IMAGES: &[ImageFormat] = &[
+    image("qcow", "qcow", &[At(0, &QCOW1)]),
+    image("qcow2", "qcow", &[At(0, &QCOW2)]),
+    image("qed", "QED", &[At(0, &QED)]),
+    image(
+        "vmdk",
+        "VMDK",
+        &[At(0, b"KDMV"), At(0, b"COWD"), At(0, b"# Disk DescriptorFile")],
+    ),
+    image("vdi", "VDI", &[At(64, b"\x7f\x10\xda\xbe")]),
+    image("vhdx", "VHDX", &[At(0, b"vhdxfile")]),
+    image("vpc", "VHD", &[At(0, b"conectix")]),
+    image(
+        "parallels",
+        "Parallels",
+        &[At(0, b"WithoutFreeSpace"), At(0, b"WithouFreSpacExt")],
+    ),
+    image("bochs", "Bochs", &[At(0, b"Bochs Virtual HD Image")]),
+];
+
+const fn image(driver: &'static str, name: &'static str, marks: &'static [Mark]) -> ImageFormat {
+    ImageFormat {
+        driver,
+        signature: Signature { name, marks },
     }
 }
 
-const fn format(name: &'static str, marks: &'static [Mark]) -> Format {
-    Format { name, marks }
+/// The magic of QCOW version 1, and the version.
+pub(crate) const QCOW1: [u8; 8] = *b"QFI\xfb\0\0\0\x01";
+/// The magic of qcow2.
+pub(crate) const QCOW2: [u8; 4] = *b"QFI\xfb";
+/// The magic of QED.
+pub(crate) const QED: [u8; 4] = *b"QED\0";
+
+/// What others put into boot sectors that look like those of FAT, and HPFS into its superblock, too.
+pub(crate) const LIKE_FAT: &[Mark] = &[
+    NTFS,
+    At(3, b"EXFAT   "),
+    BITLOCKER,
+    BITLOCKER_TO_GO,
+    BITLOCKER_TO_GO_32,
+    At(54, b"HPFS    "),
+    HPFS,
+];
+
+const fn format(name: &'static str, marks: &'static [Mark]) -> Signature {
+    Signature { name, marks }
 }
 
 const KIB: u64 = 1 << 10;
@@ -56,16 +92,24 @@ const STRATIS: &[u8] = b"!Stra0tis\x86\xff\x02^\x41rh";
 const INTEL: &[u8] = b"Intel Raid ISM Cfg Sig. ";
 /// In each of the four copies of what Medley writes, from the beginning of its sector on.
 const MEDLEY: &[u8] = b"\0\0\0\x2f";
+/// Of LUKS1, and the first header of LUKS2.
+pub(crate) const LUKS: Mark = At(0, b"LUKS\xba\xbe");
+const NTFS: Mark = At(3, b"NTFS    ");
+const BITLOCKER: Mark = At(3, b"-FVE-FS-");
+/// On removable disks, in a boot sector like that of FAT16 and in one like that of FAT32.
+const BITLOCKER_TO_GO: Mark = At(160, BITLOCKER_GUID);
+const BITLOCKER_TO_GO_32: Mark = At(424, BITLOCKER_GUID);
+const BITLOCKER_GUID: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
+/// Of its superblock.
+const HPFS: Mark = At(8 * KIB, b"\x49\xe8\x95\xf9");
 const RIGID_DISK: &[u8] = b"RDSK";
-/// In a boot sector like that of FAT.
-const BITLOCKER_TO_GO: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01";
 
 /// Whatever holds other things comes first, then filesystems, other partition tables, and images of disks.
-pub(super) const FORMATS: &[Format] = &[
+pub(crate) const CONTENT: &[Signature] = &[
     format(
         "LUKS",
         &[
-            At(0, b"LUKS\xba\xbe"),
+            LUKS,
             At(16 * KIB, LUKS2),
             At(32 * KIB, LUKS2),
             At(64 * KIB, LUKS2),
@@ -77,14 +121,7 @@ pub(super) const FORMATS: &[Format] = &[
             At(4 * MIB, LUKS2),
         ],
     ),
-    format(
-        "BitLocker",
-        &[
-            At(3, b"-FVE-FS-"),
-            At(160, BITLOCKER_TO_GO),
-            At(424, BITLOCKER_TO_GO),
-        ],
-    ),
+    format("BitLocker", &[BITLOCKER, BITLOCKER_TO_GO, BITLOCKER_TO_GO_32]),
     format(
         "LVM2",
         &[
@@ -157,7 +194,7 @@ pub(super) const FORMATS: &[Format] = &[
         "VMFS",
         &[At(MIB, b"\x0d\xd0\x01\xc0"), At(2 * MIB, b"\x5e\xf1\xab\x2f")],
     ),
-    format("NTFS", &[At(3, b"NTFS    ")]),
+    format("NTFS", &[NTFS]),
     format("ReFS", &[At(0, b"\0\0\0ReFS\0")]),
     format("XFS", &[At(0, b"XFSB")]),
     format("btrfs", &[At(64 * KIB + 64, b"_BHRfS_M")]),
@@ -228,7 +265,7 @@ pub(super) const FORMATS: &[Format] = &[
             At(0, b"\x68\x19\x11\x22"),
         ],
     ),
-    format("HPFS", &[At(8 * KIB, b"\x49\xe8\x95\xf9")]),
+    format("HPFS", &[HPFS]),
     format(
         "BFS",
         &[
@@ -261,9 +298,4 @@ pub(super) const FORMATS: &[Format] = &[
         ],
     ),
     format("dynamic disk", &[At(6 * 512, b"PRIVHEAD")]),
-    format("qcow", &[At(0, b"QFI\xfb")]),
-    format("VMDK", &[At(0, b"KDMV"), At(0, b"COWD")]),
-    format("VHD", &[At(0, b"conectix")]),
-    format("VHDX", &[At(0, b"vhdxfile")]),
-    format("VDI", &[At(64, b"\x7f\x10\xda\xbe")]),
 ];
