@@ -9,8 +9,9 @@ use super::walk::{Batch, Holds};
 use crate::disk::rescue;
 use crate::error::{Error, Result};
 use crate::pipeline::buffers::Buffers;
-use crate::pipeline::zero::is_zero;
+
 use crate::units::{SECTOR, length, to_u64, to_usize};
+use crate::zero::is_zero;
 
 /// A sector of zeros.
 const ZEROS: [u8; to_usize(SECTOR)] = [0; to_usize(SECTOR)];
