@@ -6,6 +6,6 @@ pub mod structures;
 
 pub use image::checksums::{Checksums, ChecksumsInOrder};
 pub use image::record::Record;
-pub use image::runs::View;
+pub use image::view::View;
 pub use image::{Freshness, Image};
 pub(in crate::formats) use layer::open;
