@@ -1,32 +1,34 @@
 //! Checks an image: whether its tables can be what they are, and fit each other. Nothing is written.
 //!
 //! ```text
-//! structures   header, L1 tables, snapshots, bitmaps, encryption: where they are, whether they overlap
+//! metadata     header, L1 tables, snapshots, bitmaps, encryption: where they are, whether they overlap
 //! blocks       the refcount table: which refcounts there are, cut into windows that fit into memory
 //! for each window:
 //!   tables       L1 entries: how often each L2 table is used
 //!   clusters     L2 entries: how often each cluster is used, by all workers at once
-//!   compare      refcounts as they are against those that were counted
+//!   refcounts    as they are against those that were counted
 //! ```
 //!
 //! Images of the simpler formats have no refcounts: there, [`check_legacy`] looks for what lies in one place.
 //!
-//! What is found has a [`Code`] in a table of all there is to find.
+//! What is found has a [`Code`] in the catalogue of all there is to find.
 
 #![warn(clippy::arithmetic_side_effects)]
 
 mod bitmaps;
 mod blocks;
+mod catalogue;
 mod clusters;
-mod compare;
 mod counts;
 mod encryption;
+mod entries;
 mod findings;
 mod header;
 mod legacy;
+mod metadata;
+mod refcounts;
 mod snapshots;
 mod structures;
-mod table;
 mod tables;
 mod window;
 
@@ -37,7 +39,8 @@ use std::time::{Duration, Instant};
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-pub use findings::{Code, Fault, Finding, Severity, TOLD, Tally, What};
+pub use catalogue::{Code, Severity};
+pub use findings::{Fault, Finding, TOLD, Tally, What};
 pub use legacy::check_legacy;
 
 use crate::error::{Error, Result};
@@ -48,9 +51,10 @@ use crate::progress::{Phase, Progress};
 use crate::units::{HostOffset, to_u64, to_usize};
 use blocks::Blocks;
 use clusters::{Compressed, Figures, Reader};
+use entries::{Entries, WORTH_ASKING};
 use findings::{Findings, Log};
 use structures::Structures;
-use tables::{Entries, L2, WORTH_ASKING};
+use tables::L2;
 use window::Window;
 
 /// How much memory the refcounts may take that are dealt with at a time, in bytes, unless a single block needs more.
@@ -141,7 +145,7 @@ fn check_within(
     let mut log = Log::new(tell);
     remarks(image, &mut log);
     header::read(image, &mut log)?;
-    let structures = Structures::read(image, &mut log)?;
+    let structures = metadata::find(image, &mut log)?;
     let blocks = Blocks::read(image, budget, &mut log)?;
     let mut seen = Seen::default();
     for numbers in blocks.windows() {
@@ -207,11 +211,11 @@ impl Checker<'_> {
         self.progress
             .begin(Phase::Checking, total.saturating_mul(cluster_size));
         tables::each_l2(image, l1s, window, |l2s| self.read(l2s, window, seen, log))?;
-        let compare = |range| Ok(compare::compare(window, range));
+        let compare = |range| Ok(refcounts::compare(window, range));
         in_order(
             self.pool,
             self.in_flight(),
-            compare::jobs(window),
+            refcounts::jobs(window),
             compare,
             |compared| {
                 seen.end = seen.end.max(compared.end);

@@ -1,25 +1,27 @@
 //! Whether two disks hold the same bytes.
 
 mod difference;
+mod options;
 mod report;
 mod side;
 mod walk;
+mod warning;
 
-use std::num::NonZeroUsize;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use report::{Report, Warning};
+pub use options::{Opening, Options};
+pub use report::Report;
+pub use warning::Warning;
 
 use crate::error::Result;
-use crate::formats::{Access, Format};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
 use crate::units::{SECTOR, length};
-use difference::{Compared, Comparer};
+use difference::{Compared, Comparer, Mode};
 use side::Side;
 use walk::{Batch, Walk};
 
@@ -32,33 +34,6 @@ const SLICE: u64 = 128 << 10;
 
 /// What is a hole in smaller pieces is read all the same: looking for more would cost more.
 const GRANULE: u64 = 64 << 10;
-
-/// How one of the two is opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opening {
-    /// What it is; it [tells itself](Format::of) if that is not given.
-    pub format: Option<Format>,
-    /// If it is an image: what of it is read, and which other files may be opened for that.
-    pub access: Access,
-}
-
-/// How two disks are compared.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// How the first is opened.
-    pub a: Opening,
-    /// How the second is opened.
-    pub b: Opening,
-    /// Whether disks of different sizes differ even if all that one of them has more is zeros. Sizes count in
-    /// sectors of 512 bytes.
-    pub strict: bool,
-    /// Whether what is [free](crate::volumes) of a raw file or device counts as zeros, as in an image of it.
-    pub used: bool,
-    /// Whether to compare a raw file or device that is in use.
-    pub force: bool,
-    /// How many workers read and compare; as many as there are processors if not given, and at most 8.
-    pub threads: Option<NonZeroUsize>,
-}
 
 /// Two disks that were opened.
 #[derive(Debug)]
@@ -232,15 +207,6 @@ impl Comparison {
         report.duration = self.begun.elapsed();
         Ok(report)
     }
-}
-
-/// What is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// The first difference.
-    First,
-    /// All of them.
-    All,
 }
 
 /// Lets the last range go on if the next one touches it. Otherwise that takes its place, and it is complete; so it

@@ -15,9 +15,9 @@ pub use report::{Plan, Report, Warning};
 
 use crate::clusters;
 use crate::error::{Corrupt, InUse, Invalid, Result, TooLarge};
-use crate::formats::qcow2::layout::{self, Design, Layout, Record, Streamed, Written};
 use crate::formats::qcow2::structures::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
 use crate::formats::qcow2::structures::mapping;
+use crate::layout::{self, Design, Layout, Record, Streamed, Written};
 use crate::output::{FirstPass, Memory, Outlet, Place, Published, Resolved, Rules, Sink, name_scratch};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;

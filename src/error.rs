@@ -5,6 +5,7 @@
 
 mod corrupt;
 mod invalid;
+mod side;
 mod unsupported;
 
 use std::io;
@@ -14,19 +15,11 @@ use std::path::{Path, PathBuf};
 use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
 pub use invalid::{FileKind, InUse, Invalid, Role, SameAs, Unrecorded};
+pub use side::Side;
 pub use unsupported::{Features, TooLarge, Unsupported};
 
 /// The outcome of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Which of the two files an error is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// What is read.
-    Source,
-    /// What is written.
-    Target,
-}
 
 /// Everything that can go wrong.
 #[derive(Debug, thiserror::Error)]

@@ -21,6 +21,8 @@
 //!                                               batches in order: read, decompress, compare checksums, zero test
 //! ```
 //!
+//! The modules are declared in the order in which they need each other: none takes anything from one below it.
+//!
 //! An [`Image`] is an image file that is looked into, a [`Disk`] an image with all the files that it takes to read
 //! it: qcow2 of any kind, not only what this crate writes. [`compare()`] tells whether two disks hold the same bytes.
 //!
@@ -63,6 +65,10 @@ mod signatures;
 
 mod smallest;
 
+mod idle;
+
+pub mod zero;
+
 pub mod devices;
 
 pub mod disk;
@@ -77,19 +83,21 @@ pub mod pipeline;
 
 pub mod output;
 
-pub mod verify;
+pub mod layout;
+
+pub mod map;
 
 pub mod info;
 
-pub mod map;
+pub mod check;
+
+pub mod verify;
+
+pub mod compare;
 
 pub mod create;
 
 pub mod restore;
-
-pub mod check;
-
-pub mod compare;
 
 pub use check::check;
 pub use compare::{Comparison, compare};

@@ -4,9 +4,7 @@
 pub mod buffers;
 pub mod compress;
 pub mod encode;
-pub(crate) mod idle;
 mod stroke;
-pub mod zero;
 
 use std::collections::VecDeque;
 use std::io;

@@ -7,87 +7,27 @@ mod active;
 mod findings;
 mod legacy;
 mod metadata;
+mod options;
+mod report;
 mod snapshots;
 mod sums;
+mod verifier;
 
-use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use findings::{Fault, Finding, Findings};
+pub use options::Options;
+pub use report::Report;
 
 use crate::error::{Error, Result, Role};
+use crate::formats::Single;
 use crate::formats::qcow2::structures::features;
-use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
-use crate::formats::{Format, Remark, Single};
+use crate::formats::qcow2::{Checksums, Image, Record};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
-use crate::units::to_usize;
-
-/// How much a worker does in one go, in bytes, unless a cluster is larger.
-const BATCH: u64 = 1 << 20;
-
-/// How much is under way at the same time, in bytes at most.
-const IN_FLIGHT: u64 = 32 << 20;
-
-/// How it is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// What the image is; if not given, what it begins like.
-    pub format: Option<Format>,
-    /// How many workers there are; one a processor, at most 8, if not given.
-    pub threads: Option<NonZeroUsize>,
-}
-
-/// What came out.
-#[derive(Debug)]
-pub struct Report {
-    /// The size of the disk in bytes.
-    pub size: u64,
-    /// How many bytes of clusters were read from the image.
-    pub read: u64,
-    /// How many compressed clusters were decompressed.
-    pub streams: u64,
-    /// How many clusters were compared with their checksums; none if the image has no checksums, or they are
-    /// damaged.
-    pub compared: Option<u64>,
-    /// Whether differences can be changes.
-    pub freshness: Freshness,
-    /// The files that hold the rest of the disk, and were not read.
-    pub elsewhere: Vec<Role>,
-    /// What the image says of itself.
-    pub remarks: Vec<Remark>,
-    /// How many clusters of the file are counted as used but are not, in an image that has no checksums.
-    pub leaks: u64,
-    /// What of the disk could not be read when the image was made, and is zeros in it: in bytes, ascending.
-    pub unreadable: Vec<Range<u64>>,
-    /// What is wrong.
-    pub findings: Findings,
-    /// How long it took.
-    pub duration: Duration,
-}
-
-/// What all parts of the work need.
-struct Verifier<'a> {
-    image: &'a Image,
-    options: Options,
-    pool: rayon::ThreadPool,
-    in_flight: usize,
-    /// In bytes; whole clusters.
-    batch: u64,
-    buffers: Buffers,
-    progress: &'a dyn Progress,
-}
-
-/// How much was done.
-#[derive(Clone, Copy, Debug, Default)]
-struct Done {
-    read: u64,
-    streams: u64,
-    compared: u64,
-}
+use verifier::{BATCH, Verifier, in_flight};
 
 /// Verifies an image: its checksums, all compressed streams of the disk and of its snapshots, all tables. No
 /// other file is opened: what lies in a backing or data file is none of this image. QCOW version 1 and QED have
@@ -142,13 +82,6 @@ fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Res
     })
 }
 
-/// How many batches of so many bytes are under way at the same time.
-fn in_flight(pool: &rayon::ThreadPool, batch: u64) -> usize {
-    to_usize(IN_FLIGHT.checked_div(batch).unwrap_or(0))
-        .min(pool.current_num_threads().saturating_mul(4))
-        .max(2)
-}
-
 fn elsewhere(image: &Image) -> Vec<Role> {
     let backing = image.backing_name().map(|_| Role::Backing);
     let data = image.header().needs(features::DATA_FILE).then_some(Role::Data);
@@ -195,13 +128,5 @@ fn or_finding<T>(result: Result<T>, findings: &mut Findings) -> Result<Option<T>
             Ok(None)
         }
         Err(error) => Err(error),
-    }
-}
-
-impl Done {
-    fn add(&mut self, other: Self) {
-        self.read = self.read.saturating_add(other.read);
-        self.streams = self.streams.saturating_add(other.streams);
-        self.compared = self.compared.saturating_add(other.compared);
     }
 }

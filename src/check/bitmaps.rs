@@ -1,9 +1,10 @@
 //! Bitmaps. Spec: qcow2.txt, "Bitmaps".
 
 use super::blocks::cut_off;
-use super::findings::{Code, Fault, Finding, Findings, Log};
+use super::catalogue::Code;
+use super::entries::Entries;
+use super::findings::{Fault, Finding, Findings, Log};
 use super::structures::Structures;
-use super::tables::Entries;
 use super::window::Window;
 use crate::error::{Corrupt, Error, Expected, Lost, Result};
 use crate::formats::qcow2::Image;

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::findings::{Code, Fault, Finding, Log};
-use super::tables::Entries;
+use super::catalogue::Code;
+use super::entries::Entries;
+use super::findings::{Fault, Finding, Log};
 use crate::error::{Corrupt, Expected, Lost, Result};
 use crate::formats::HostFile;
 use crate::formats::qcow2::Image;

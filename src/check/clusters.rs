@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use super::findings::{Code, Fault, Finding, Findings};
-use super::tables::{Entries, L2, numbers};
+use super::catalogue::Code;
+use super::entries::{Entries, numbers};
+use super::findings::{Fault, Finding, Findings};
+use super::tables::L2;
 use super::window::{Spot, Window};
 use crate::error::{Corrupt, Expected, Lost, Result};
 use crate::formats::HostFile;

@@ -3,7 +3,8 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::blocks::cut_off;
-use super::findings::{Code, Fault, Finding, Log};
+use super::catalogue::Code;
+use super::findings::{Fault, Finding, Log};
 use super::structures::Structures;
 use crate::error::{Corrupt, Expected, Result};
 use crate::formats::qcow2::Image;

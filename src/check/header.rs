@@ -2,7 +2,8 @@
 
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::findings::{Code, Finding, Log};
+use super::catalogue::Code;
+use super::findings::{Finding, Log};
 use crate::error::{Corrupt, Expected, Result};
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::features;

@@ -6,8 +6,9 @@ use std::time::Instant;
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::catalogue::Code;
 use super::clusters::{Compressed, Figures};
-use super::findings::{Code, Fault, Finding, Log};
+use super::findings::{Fault, Finding, Log};
 use super::{Options, Report, of_remark};
 use crate::error::{Corrupt, Error, Expected, Result};
 use crate::formats::Decoders;

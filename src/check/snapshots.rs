@@ -1,6 +1,7 @@
 //! The snapshot table. Spec: qcow2.txt, "Snapshots".
 
-use super::findings::{Code, Fault, Finding, Log};
+use super::catalogue::Code;
+use super::findings::{Fault, Finding, Log};
 use super::structures::Structures;
 use super::tables::L1;
 use crate::error::{Corrupt, Error, Expected, Result};

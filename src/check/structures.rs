@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::findings::{Code, Fault, Finding, Findings, Log, What};
+use super::catalogue::Code;
+use super::findings::{Fault, Finding, Findings, Log, What};
 use super::tables::L1;
 use super::window::Window;
-use crate::error::Result;
-use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::units::HostOffset;
@@ -34,26 +33,6 @@ struct Extent {
 }
 
 impl Structures {
-    /// Finds all of them.
-    pub(super) fn read(image: &Image, log: &mut Log<'_>) -> Result<Self> {
-        let (header, mut all) = (image.header(), Self::default());
-        let (geometry, l1) = (header.geometry(), header.l1());
-        all.add("header", 0, HostOffset(0), geometry.cluster_size());
-        all.add_table("L1 table", 0, l1);
-        all.l1s.push(L1 {
-            table: l1,
-            size: geometry.size(),
-            weight: 1,
-            is_active: true,
-        });
-        all.add_table("refcount table", 0, header.refcount_table());
-        super::encryption::read(image, &mut all, log)?;
-        super::snapshots::read(image, &mut all, log)?;
-        super::bitmaps::read(image, &mut all, log)?;
-        all.find_overlaps(geometry.cluster_size(), log);
-        Ok(all)
-    }
-
     pub(super) fn add(&mut self, name: &'static str, number: u64, at: HostOffset, bytes: u64) {
         self.extents.push(Extent {
             what: What { name, number },
@@ -89,7 +68,7 @@ impl Structures {
     }
 
     /// Tells of structures that share clusters. Of those the later ones are not read: nobody knows what they are.
-    fn find_overlaps(&mut self, cluster_size: u64, log: &mut Log<'_>) {
+    pub(super) fn find_overlaps(&mut self, cluster_size: u64, log: &mut Log<'_>) {
         let mut extents: Vec<&Extent> = self.extents.iter().filter(|extent| extent.bytes > 0).collect();
         extents.sort_by_key(|extent| extent.at);
         let mut doubtful = BTreeSet::new();

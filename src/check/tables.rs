@@ -1,75 +1,21 @@
 //! L1 tables: which L2 tables there are, and how often each is used.
 
-use std::ops::Range;
-
 use super::blocks::cut_off;
-use super::findings::{Code, Fault, Finding, Findings};
+use super::catalogue::Code;
+use super::entries::Entries;
+use super::findings::{Fault, Finding, Findings};
 use super::window::Window;
 use crate::error::{Corrupt, Expected, Lost, Result};
-use crate::formats::HostFile;
 use crate::formats::qcow2::Image;
-use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry};
+use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::mapping;
 use crate::units::{HostOffset, to_usize};
 
 const TABLE: &str = "L1 table";
 
-/// How much of a table is read at a time, in bytes.
-const PIECE: u64 = 256 << 10;
-
-/// Pieces of this size are worth a question whether they are holes, in bytes.
-pub(super) const WORTH_ASKING: u64 = 64 << 10;
-
 /// How many references to L2 tables are kept at a time.
 const REFERENCES: u64 = 1 << 18;
-
-/// Reads tables of numbers, one piece after the other.
-#[derive(Debug, Default)]
-pub(super) struct Entries {
-    buffer: Vec<u8>,
-}
-
-impl Entries {
-    /// Calls `each` with the number and the value of every entry in a range that is not 0.
-    pub(super) fn each(
-        &mut self,
-        file: &HostFile,
-        table: TableAt,
-        range: Range<u64>,
-        mut each: impl FnMut(u64, u64),
-    ) -> Result<()> {
-        let mut start = range.start;
-        while start < range.end {
-            let count = range.end.saturating_sub(start).min(PIECE / ENTRY);
-            let at = table.at.0.saturating_add(start.saturating_mul(ENTRY));
-            let bytes = self.piece(file, HostOffset(at), count.saturating_mul(ENTRY))?;
-            for (index, entry) in (start..).zip(numbers(bytes)) {
-                if entry != 0 {
-                    each(index, entry);
-                }
-            }
-            start = start.saturating_add(count);
-        }
-        Ok(())
-    }
-
-    /// A piece of a table, which lies within the file; nothing if it is known to be zeros.
-    pub(super) fn piece(&mut self, file: &HostFile, at: HostOffset, bytes: u64) -> Result<&[u8]> {
-        if bytes >= WORTH_ASKING && file.is_hole(at, bytes) {
-            return Ok(&[]);
-        }
-        self.buffer.resize(to_usize(bytes), 0);
-        file.read_exact(&mut self.buffer, at)?;
-        Ok(&self.buffer)
-    }
-}
-
-/// Big-endian numbers of 64 bits.
-pub(super) fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    let (entries, _) = bytes.as_chunks();
-    entries.iter().map(|entry| u64::from_be_bytes(*entry))
-}
 
 /// An L1 table that lies within the file.
 #[derive(Clone, Copy, Debug)]

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::blocks::{Blocks, Where};
+use super::catalogue::Code;
 use super::counts::{Counts, Marks};
-use super::findings::{Code, Fault, Finding, Findings};
+use super::findings::{Fault, Finding, Findings};
 use crate::error::Result;
 use crate::formats::HostFile;
 use crate::units::{HostOffset, to_usize};

@@ -3,14 +3,13 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Mode;
 use super::side::Side;
 use super::walk::{Batch, Holds};
 use crate::disk::rescue;
 use crate::error::{Error, Result};
 use crate::pipeline::buffers::Buffers;
-use crate::pipeline::zero::is_zero;
 use crate::units::{SECTOR, length, to_u64, to_usize};
+use crate::zero::is_zero;
 
 /// A sector of zeros.
 const ZEROS: [u8; to_usize(SECTOR)] = [0; to_usize(SECTOR)];
@@ -38,6 +37,15 @@ impl Compared {
             ..Self::default()
         }
     }
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// The first difference.
+    First,
+    /// All of them.
+    All,
 }
 
 /// Compares batches of two disks.

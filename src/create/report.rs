@@ -9,7 +9,7 @@ use crate::devices::Unwritten;
 use crate::disk::{Change, Kind};
 use crate::error::{InUse, Side};
 use crate::formats::Remark;
-use crate::formats::qcow2::layout::Written;
+use crate::layout::Written;
 use crate::output::{Memory, Remains};
 use crate::units::length;
 use crate::volumes::{Allocation, Doubt, Flaw, Missing, Region};

@@ -352,7 +352,7 @@ mod tests {
             .unwrap();
         for (minor, is_below) in [(0, true), (1, false), (2, true)] {
             assert_eq!(
-                foundation.devices.contains(&DeviceNumber { major: 8, minor }),
+                foundation.includes(DeviceNumber { major: 8, minor }),
                 is_below,
                 "8:{minor}"
             );

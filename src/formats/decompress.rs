@@ -11,7 +11,7 @@ use super::HostFile;
 use crate::error::{Corrupt, Result, StreamFault};
 use crate::formats::qcow2::structures::header::Compression;
 use crate::formats::qcow2::structures::mapping::Stream;
-use crate::pipeline::idle::Idle;
+use crate::idle::Idle;
 use crate::units::{to_u64, to_usize};
 
 /// The first bytes of a frame of Zstandard. Source: RFC 8878, section 3.1.1.

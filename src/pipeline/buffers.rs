@@ -1,6 +1,6 @@
 //! Buffers that are used again, so that no memory is cleared or given back to the system on the way.
 
-use super::idle::Idle;
+use crate::idle::Idle;
 
 /// A store of buffers; there are as many as were ever in use at the same time.
 #[derive(Debug, Default)]

@@ -6,9 +6,9 @@ use std::io;
 use flate2::{Compress, FlushCompress, Status};
 use zstd_safe::{CCtx, CParameter};
 
-use super::idle::Idle;
 use crate::error::{Action, Error, Result};
 use crate::formats::qcow2::structures::header::Compression;
+use crate::idle::Idle;
 use crate::units::{SECTOR, to_u64, to_usize};
 
 /// log2 of the window of deflate: strict readers have room for no more, and QEMU writes no larger one.

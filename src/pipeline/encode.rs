@@ -5,12 +5,12 @@ use std::ops::Range;
 use super::buffers::Buffers;
 use super::compress::Compressors;
 use super::stroke::strokes;
-use super::zero::is_zero;
 use crate::clusters::Batch;
 use crate::disk::Source;
 use crate::disk::rescue::{self, OnReadError};
 use crate::error::Result;
 use crate::units::{GuestCluster, length, to_usize};
+use crate::zero::is_zero;
 
 /// A batch that was read.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::{Disk, DiskRun};
 use crate::pipeline::buffers::Buffers;
-use crate::pipeline::zero::is_zero;
 use crate::units::{GuestOffset, length, to_u64, to_usize};
+use crate::zero::is_zero;
 
 /// How much is read before it is hashed, in bytes: it should still be in the processor's cache then.
 const PIECE: u64 = 256 << 10;

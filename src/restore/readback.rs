@@ -14,9 +14,9 @@ use super::walk::{Content, Job, Place};
 use crate::error::{Action, Error, Result};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
-use crate::pipeline::zero::is_zero;
 use crate::progress::Progress;
 use crate::units::{length, to_usize};
+use crate::zero::is_zero;
 
 /// How many entries a ledger has at most: a mebibyte and a half of them.
 const MAX_ENTRIES: usize = 1 << 16;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::findings::{Fault, Findings, Found};
 use super::sums::{self, Bytes, Sums};
-use super::{Done, Verifier};
+use super::verifier::{Done, Verifier};
 use crate::error::{Error, Result};
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};

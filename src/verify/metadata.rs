@@ -1,7 +1,7 @@
 //! The tables among themselves: what a check finds, as far as it was not met while reading.
 
-use super::Verifier;
 use super::findings::{Fault, Findings};
+use super::verifier::Verifier;
 use crate::check::{self, Code, Severity};
 use crate::error::{Error, Result};
 use crate::formats::Remark;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::active::end_of_lost;
 use super::findings::{Fault, Findings, Found};
-use super::{Done, Verifier};
+use super::verifier::{Done, Verifier};
 use crate::error::{Error, Result};
 use crate::formats::Decoders;
 use crate::formats::qcow2::View;

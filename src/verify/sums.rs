@@ -3,8 +3,8 @@
 use crc32fast::Hasher;
 
 use super::findings::{Fault, Found};
-use crate::pipeline::zero::is_zero;
 use crate::units::{HostOffset, to_u64, to_usize, within};
+use crate::zero::is_zero;
 
 /// Zeros to hash.
 const ZEROS: &[u8] = &[0; 4096];

@@ -50,6 +50,7 @@ mod rights;
 mod shared;
 mod stale;
 mod stdout;
+mod structure;
 mod support;
 mod targets;
 mod unknown_use;

@@ -3,11 +3,14 @@
 //! A command is three files of the same name: in `args/` what can be typed behind its word, in `report/` what
 //! is told of it, and in `verbs/` the run between the two. Its line in [`verbs::ALL`] makes it known.
 
+mod advice;
 mod args;
 mod bar;
 mod console;
 mod report;
 mod signals;
+mod status;
+mod verb;
 mod verbs;
 
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! What the user is told: one module a command, and what is told of all of them.
 
-pub(crate) mod advice;
 pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod create;
@@ -17,21 +16,14 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 
+use crate::advice;
 use crate::console::{json, print, say_of, tell};
-use crate::verbs::Verb;
+use crate::status::USAGE;
+use crate::verb::Verb;
 use mkqcow2::Error;
 use mkqcow2::error::Invalid;
 use mkqcow2::output::{Cleanup, Left};
 use mkqcow2::units::length;
-
-/// What was asked for could not be done.
-pub(crate) const FAILURE: u8 = 1;
-
-/// It was written, but not all is well.
-pub(crate) const WARNING: u8 = 3;
-
-/// Bad usage, as sysexits(3) has it.
-pub(crate) const USAGE: u8 = 64;
 
 /// Of a run that failed.
 pub(crate) fn failure<V: Verb>(verb: &V, error: &Error) -> ExitCode {

@@ -11,7 +11,6 @@ mod verify;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -24,10 +23,9 @@ use crate::args::map::Map;
 use crate::args::restore::Restore;
 use crate::args::verify::Verify;
 use crate::console;
-use crate::report::{self, USAGE, advice};
-use mkqcow2::Error;
-use mkqcow2::error::Side;
-use mkqcow2::output::Cleanup;
+use crate::report;
+use crate::status::USAGE;
+use crate::verb::Verb;
 
 /// The words that are commands if they come first, in the order of the help.
 pub(crate) const ALL: [Word; 6] = [
@@ -38,59 +36,6 @@ pub(crate) const ALL: [Word; 6] = [
     Word::of::<Info>("info"),
     Word::of::<Map>("map"),
 ];
-
-/// A command: its command line is what clap makes of it.
-pub(crate) trait Verb: clap::Parser {
-    /// The exit status of a run that failed.
-    const FAILURE: u8 = report::FAILURE;
-
-    /// That of a run that failed because of this error.
-    fn failure(_: &Error) -> u8 {
-        Self::FAILURE
-    }
-
-    /// The command line, with all that only the program as a whole can tell.
-    fn line() -> clap::Command {
-        Self::command()
-    }
-
-    /// Refuses what is well-formed but cannot be meant.
-    fn validate(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// The files that were named, as the fields of a JSON object.
-    fn files(&self) -> Vec<(&'static str, &Path)>;
-
-    /// Which of them an error is about; one that is about [another](Error::Elsewhere) tells so itself.
-    fn path(&self, side: Side) -> &Path;
-
-    /// Whether the report is JSON.
-    fn is_json(&self) -> bool;
-
-    /// What the user can do about an error.
-    fn advice(&self, error: &Error) -> Option<&'static str> {
-        advice::general(error)
-    }
-
-    /// What knows of the file that it writes, if it writes one.
-    fn cleanup(&self) -> Option<&Cleanup> {
-        None
-    }
-
-    /// What a failure has left of it, if all is as it was.
-    fn outcome(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// What a failure has left of a file, if that must be known.
-    fn aftermath(&self) -> Option<(&Path, &'static str)> {
-        None
-    }
-
-    /// Does it, and tells what came of it.
-    fn run(&self) -> mkqcow2::Result<ExitCode>;
-}
 
 /// A word that is a command.
 #[derive(Clone, Copy, Debug)]

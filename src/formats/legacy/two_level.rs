@@ -1,28 +1,27 @@
 //! Images that are two levels of tables with entries of 8 bytes, and clusters: QCOW version 1 and QED.
 
 mod entries;
-mod references;
+mod examination;
+mod examiner;
+mod layer;
+mod reference;
+mod sweep;
 mod walk;
 
 use std::fmt::Debug;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::Change;
 use crate::error::{Expected, Result};
 use crate::formats::cipher::Cipher;
-use crate::formats::decompress::Decoder;
-use crate::formats::layer::Layer;
 use crate::formats::qcow2::structures::geometry::ENTRY;
-use crate::formats::qcow2::structures::header::{Compression, TableAt};
-use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
+use crate::formats::qcow2::structures::header::TableAt;
+use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::windows::{Window, Windows};
-use crate::formats::{HostFile, Remark, Run, truncated};
-use crate::units::{GuestOffset, HostOffset};
-use walk::Cursor;
+use crate::formats::{HostFile, Remark, truncated};
+use crate::units::HostOffset;
 
-pub(crate) use references::{Examiner, Extent, Found};
+pub(crate) use examiner::{Examiner, Extent, Found};
 
 /// An image of that kind, as one of the files of a disk.
 #[derive(Debug)]
@@ -144,60 +143,5 @@ impl TwoLevel {
             }
         }
         Ok(())
-    }
-}
-
-impl Layer for TwoLevel {
-    fn path(&self) -> &Path {
-        self.file.path()
-    }
-
-    fn size(&self) -> u64 {
-        self.shape.size
-    }
-
-    fn cluster_size(&self) -> u64 {
-        self.shape.cluster_size
-    }
-
-    fn table_reach(&self) -> u64 {
-        self.shape.reach()
-    }
-
-    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
-        Cursor::new(self).run(at, limit)
-    }
-
-    fn read(&self, host: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
-        match &self.cipher {
-            None => self.file.read_exact(buf, host),
-            Some(cipher) => cipher.read(host, at, buf, |host, buf| self.file.read_exact(buf, host)),
-        }
-    }
-
-    fn decode(
-        &self,
-        decoder: &mut Decoder,
-        stream: Stream,
-        guest: Range<u64>,
-        cluster: &mut [u8],
-    ) -> Result<()> {
-        decoder.read(&self.file, stream, Compression::Zlib, guest, cluster)
-    }
-
-    fn change(&self) -> Result<Option<(&Path, Change)>> {
-        Ok(self.file.change()?.map(|change| (self.path(), change)))
-    }
-
-    fn is_encrypted(&self) -> bool {
-        self.cipher.is_some()
-    }
-
-    fn file(&self) -> Option<&HostFile> {
-        Some(&self.file)
-    }
-
-    fn remarks(&self) -> Vec<Remark> {
-        self.remark.into_iter().collect()
     }
 }

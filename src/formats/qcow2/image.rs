@@ -4,7 +4,8 @@ pub(super) mod checksums;
 mod listed;
 mod ours;
 pub(super) mod record;
-pub(super) mod runs;
+mod runs;
+pub(super) mod view;
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -22,8 +23,7 @@ use crate::formats::qcow2::structures::snapshot::Snapshot;
 use crate::formats::windows::Windows;
 use crate::formats::{HostFile, Remark, truncated};
 use crate::units::{HostOffset, to_usize};
-use checksums::Checksums;
-use runs::View;
+use view::View;
 
 /// How much of a header is looked at first, in bytes: up to the compression type.
 const HEADER: u64 = 112;
@@ -220,17 +220,6 @@ impl Image {
             }
             .into()
         })
-    }
-
-    /// Loads and validates the checksum table, if the image has one.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Io`] if it cannot be read.
-    /// - [`Error::Corrupt`] if any part of the table is not as it should be, or those of [`ours`](Self::ours).
-    pub fn checksums(&self) -> Result<Option<Checksums<'_>>> {
-        let at = self.ours()?.map(|ours| ours.checksums);
-        at.map(|at| Checksums::load(self, at)).transpose()
     }
 
     /// Whether the checksum table still describes the disk.

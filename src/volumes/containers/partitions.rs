@@ -7,17 +7,20 @@
 mod gpt;
 mod mbr;
 mod partition;
+mod parts;
+mod sectors;
 mod tables;
 
 use std::ops::Range;
 
-use crate::units::to_u64;
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::scheme::{Content, Found, Read, Recognise, Scheme};
 use crate::volumes::view::View;
 use mbr::RawMbr;
 use partition::Partition;
+use parts::Table;
+use sectors::SIZES;
 pub(in crate::volumes) use tables::tables;
 pub use tables::{Flaw, Tables, Which};
 
@@ -26,40 +29,6 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Among(read),
 };
-
-/// The sizes that sectors have, in bytes: tried one after another where the source does not tell.
-const SECTOR_SIZES: [u64; 4] = [512, 1024, 2048, 4096];
-
-/// What one or more tables say.
-#[derive(Debug, Default)]
-struct Table {
-    parts: Vec<Partition>,
-    /// What they lie in themselves.
-    own: Vec<Range<u64>>,
-}
-
-impl Table {
-    fn join(&mut self, other: Self) {
-        self.parts.extend(other.parts);
-        self.own.extend(other.own);
-    }
-
-    /// The partitions, each range once; of two that have the same, the first is kept.
-    ///
-    /// No table may be in a partition: what the partition calls free would be missing in the image.
-    fn into_parts(mut self) -> Result<Vec<Partition>, Doubt> {
-        let is_within = |part: &Partition| {
-            let overlaps = |own: &Range<u64>| own.start < part.range.end && part.range.start < own.end;
-            self.own.iter().any(overlaps)
-        };
-        if self.parts.iter().any(is_within) {
-            return Err(Doubt::State("a partition covers a partition table"));
-        }
-        self.parts.sort_by_key(|part| (part.range.start, part.range.end));
-        self.parts.dedup_by(|next, kept| next.range == kept.range);
-        Ok(self.parts)
-    }
-}
 
 fn is(view: View<'_>) -> Answer {
     view.looks(0, |mbr: &RawMbr| mbr.is_signed() && mbr.is_table())
@@ -118,7 +87,7 @@ fn mbr_alone(view: View<'_>, mbr: &RawMbr, recognise: Recognise) -> Result<Table
     if let Some(size) = view.sector_size() {
         return mbr.table(view, size);
     }
-    let [size, larger @ ..] = SECTOR_SIZES;
+    let [size, larger @ ..] = SIZES;
     let table = mbr.table(view, size)?;
     for size in larger {
         let parts = match mbr.table(view, size) {
@@ -153,7 +122,7 @@ fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
         return Ok((size, gpt::read(view, size)?));
     }
     let (mut found, mut doubt, mut unclear) = (None, None, None);
-    for size in SECTOR_SIZES {
+    for size in SIZES {
         match gpt::read(view, size) {
             Ok(_) if found.is_some() => {
                 return Err(Doubt::State("it has a GPT for each of two sizes of sectors"));
@@ -171,16 +140,4 @@ fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
         return Err(unclear);
     }
     found.ok_or_else(|| doubt.unwrap_or_else(|| gpt::Refused::Missing.into()))
-}
-
-/// The bytes of `count` sectors from `first` on.
-fn sectors(first: u64, count: u64, sector_size: u64) -> Range<u64> {
-    let end = first.saturating_add(count);
-    first.saturating_mul(sector_size)..end.saturating_mul(sector_size)
-}
-
-/// The bytes of a structure that begins with a sector.
-fn structure(first: u64, length: usize, sector_size: u64) -> Range<u64> {
-    let start = first.saturating_mul(sector_size);
-    start..start.saturating_add(to_u64(length))
 }

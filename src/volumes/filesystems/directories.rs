@@ -5,10 +5,10 @@
 //! was unmounted by what its flag says is no proof of anything: mtools never set it, and firmware does not either.
 
 use super::heap::{ClusterSet, Heap, pieces};
-use crate::pipeline::zero::is_zero;
 use crate::units::{length, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;
+use crate::zero::is_zero;
 
 /// How many directories are looked into.
 const MAX_DIRECTORIES: u64 = 1 << 20;

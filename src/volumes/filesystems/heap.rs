@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use super::bits;
-use crate::pipeline::zero::is_zero;
 use crate::units::{length, to_usize};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::{AllocationMap, Reason};
 use crate::volumes::view::View;
+use crate::zero::is_zero;
 
 /// The number of the first cluster: entries 0 and 1 of a FAT are no clusters'.
 pub(super) const FIRST: u64 = 2;

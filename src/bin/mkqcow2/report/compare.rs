@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use indicatif::BinaryBytes;
 use serde_json::{Map, Value, json};
 
-use super::advice::general;
 use super::{told, verdict};
+use crate::advice::general;
 use crate::args::compare::Compare;
 use crate::bar::Bar;
 use crate::console::{self, per_second, print, say_of, shown};

@@ -1,18 +1,18 @@
 //! `mkqcow2 SOURCE IMAGE`.
 
 mod json;
+mod plan;
 mod text;
 
 use std::io;
 use std::process::ExitCode;
 
-use super::regions::Because;
-use super::{WARNING, advice};
+use crate::advice;
 use crate::args::create::Create;
 use crate::console::{self, print, say, say_of, tell};
-use crate::verbs::Verb;
+use crate::status::WARNING;
+use crate::verb::Verb;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
-use mkqcow2::volumes::Piece;
 use mkqcow2::{Error, Plan, Report, Warning};
 
 /// What an image is called that was begun and not completed.
@@ -27,7 +27,7 @@ pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
     for warning in plan.warnings() {
         say_of(
             args.path(warning.side()),
-            &format!("warning: {}", planned(plan, &warning)),
+            &format!("warning: {}", plan::warning(plan, &warning)),
         );
     }
     let is_told = if args.json.json {
@@ -43,31 +43,6 @@ pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    }
-}
-
-/// A warning before a run, and what that would take.
-fn planned(plan: &Plan<'_>, warning: &Warning) -> String {
-    let is_use = matches!(
-        warning,
-        Warning::SourceInUse(_) | Warning::ImageInUse(_) | Warning::TargetPerhapsInUse(_)
-    );
-    let more = if is_use && plan.needs_force {
-        " (the run itself needs --force)"
-    } else {
-        ""
-    };
-    format!("{}{more}", warning.planned())
-}
-
-/// Why a piece of the source is in use, or free.
-fn because<'a>(plan: &'a Plan<'_>, piece: &Piece) -> Because<'a> {
-    Because {
-        state: piece.state,
-        reason: piece.reason,
-        region: piece
-            .region
-            .and_then(|region| plan.allocation.regions.get(region)),
     }
 }
 

@@ -6,10 +6,11 @@ mod text;
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use super::{WARNING, advice};
+use crate::advice;
 use crate::args::restore::Restore;
 use crate::console::{print, say, say_of, tell};
-use crate::verbs::Verb;
+use crate::status::WARNING;
+use crate::verb::Verb;
 use mkqcow2::Error;
 use mkqcow2::error::{Action, Corrupt, FileKind, InUse, Invalid, Side};
 use mkqcow2::restore::{Plan, Report, Warning};

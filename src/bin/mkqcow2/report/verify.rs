@@ -2,13 +2,14 @@
 
 mod json;
 mod text;
+mod words;
 
 use std::process::ExitCode;
 
-use super::{FAILURE, verdict};
+use super::verdict;
 use crate::args::verify::Verify as Args;
 use crate::console::say_of;
-use mkqcow2::formats::qcow2::Freshness;
+use crate::status::FAILURE;
 use mkqcow2::verify::Report;
 
 /// The image is not what was written.
@@ -16,7 +17,7 @@ pub(crate) const DAMAGE: u8 = 2;
 
 /// Of a run that was completed.
 pub(crate) fn done(args: &Args, report: &Report) -> ExitCode {
-    for warning in warnings(report) {
+    for warning in words::warnings(report) {
         say_of(&args.image, &format!("warning: {warning}"));
     }
     let status = status(report);
@@ -37,22 +38,4 @@ fn status(report: &Report) -> u8 {
     } else {
         DAMAGE
     }
-}
-
-/// What is worth knowing, but no fault.
-fn warnings(report: &Report) -> impl Iterator<Item = String> {
-    let is_changed = report.compared.is_some() && report.freshness == Freshness::Changed;
-    let changed = "the image was opened for writing since it was made: differences may be changes";
-    let remarks = report.remarks.iter().map(ToString::to_string);
-    let leaks = format!(
-        "{} clusters of the file are wasted, see mkqcow2 check",
-        report.leaks
-    );
-    let elsewhere = report.elsewhere.iter();
-    let elsewhere =
-        elsewhere.map(|role| format!("the rest of the disk is in its {role}, which was not read"));
-    remarks
-        .chain(elsewhere)
-        .chain(is_changed.then(|| changed.to_owned()))
-        .chain((report.leaks > 0).then_some(leaks))
 }

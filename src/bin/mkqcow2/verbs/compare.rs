@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::Verb;
 use crate::args::compare::Compare;
 use crate::bar::Bar;
 use crate::report;
+use crate::verb::Verb;
 use mkqcow2::error::Side;
 use mkqcow2::{Comparison, Error};
 

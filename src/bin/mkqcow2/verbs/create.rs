@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::{Verb, Word, list};
+use super::{Word, list};
 use crate::args::create::{AFTER_HELP, Create};
 use crate::args::shared::{place, shown_place};
 use crate::bar::{self, Bar};
+use crate::verb::Verb;
 use crate::{report, signals};
 use mkqcow2::error::Side;
 use mkqcow2::output::{Cleanup, Left};

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::Verb;
 use crate::args::info::Info as Args;
 use crate::report;
+use crate::verb::Verb;
 use mkqcow2::error::Side;
 use mkqcow2::formats::Single;
 use mkqcow2::info::{Info, LegacyInfo};

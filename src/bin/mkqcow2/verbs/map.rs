@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::Verb;
 use crate::args::map::Map;
 use crate::report;
+use crate::verb::Verb;
 use mkqcow2::error::Side;
 
 impl Verb for Map {

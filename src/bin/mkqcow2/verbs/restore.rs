@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::Verb;
 use crate::args::restore::{AFTER_HELP, Restore};
 use crate::args::shared::{place, shown_place};
 use crate::bar::{self, Bar};
+use crate::verb::Verb;
 use crate::{report, signals};
 use mkqcow2::error::Side;
 use mkqcow2::output::{Cleanup, Left};

@@ -30,8 +30,21 @@ struct Run {
     checksums: Vec<[u8; 4]>,
 }
 
+impl Image {
+    /// Loads and validates the checksum table, if the image has one.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] if it cannot be read.
+    /// - [`Error::Corrupt`] if any part of the table is not as it should be, or those of [`ours`](Self::ours).
+    pub fn checksums(&self) -> Result<Option<Checksums<'_>>> {
+        let at = self.ours()?.map(|ours| ours.checksums);
+        at.map(|at| Checksums::load(self, at)).transpose()
+    }
+}
+
 impl<'a> Checksums<'a> {
-    pub(super) fn load(image: &'a Image, at: ChecksumsAt) -> Result<Self> {
+    fn load(image: &'a Image, at: ChecksumsAt) -> Result<Self> {
         let found = image.file.length().saturating_sub(at.offset.0);
         if found < at.length {
             let (at, expected) = (at.offset, at.length);

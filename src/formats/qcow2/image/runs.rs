@@ -5,10 +5,9 @@ use std::sync::Arc;
 use crate::error::{Corrupt, Error, Expected, Lost, Result};
 use crate::formats::Run;
 use crate::formats::host::is_within;
-use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, L2Form};
-use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::mapping::{self, Mapping, Stream, Wrong};
+use crate::formats::qcow2::{Image, View};
 use crate::formats::run::longest;
 use crate::formats::windows::Window;
 use crate::units::{GuestOffset, HostOffset, to_u64, within};
@@ -16,15 +15,6 @@ use crate::units::{GuestOffset, HostOffset, to_u64, within};
 const L1_TABLE: &str = "L1 table";
 const L2_TABLE: &str = "L2 table";
 const BITMAPS: &str = "subcluster bitmaps of the L2 table";
-
-/// A state of the virtual disk: the active one, or that of a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// Its L1 table, which has an entry for all of the disk.
-    pub l1: TableAt,
-    /// The size of the disk in that state, in bytes.
-    pub size: u64,
-}
 
 impl Image {
     /// The longest range from `at` on, up to `limit` bytes, that is in one place: all of it unallocated, all of

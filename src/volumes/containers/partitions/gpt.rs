@@ -5,7 +5,8 @@ use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64, Unaligned};
 
 use super::partition::Partition;
-use super::{Table, sectors, structure};
+use super::parts::Table;
+use super::sectors::{sectors, structure};
 use crate::error::Expected;
 use crate::units::{to_u64, to_usize};
 use crate::volumes::doubt::Doubt;

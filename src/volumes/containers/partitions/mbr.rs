@@ -6,7 +6,8 @@ use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned};
 
 use super::partition::Partition;
-use super::{Table, sectors};
+use super::parts::Table;
+use super::sectors::sectors;
 use crate::units::{length, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;

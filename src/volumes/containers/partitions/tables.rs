@@ -2,8 +2,9 @@
 //! in. No filesystem is looked into.
 
 use super::gpt::{self, Copies, Gpt, PRIMARY, Refused};
+use super::holds_anything;
 use super::mbr::RawMbr;
-use super::{SECTOR_SIZES, holds_anything};
+use super::sectors::SIZES;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::scheme::Recognise;
 use crate::volumes::view::View;
@@ -178,13 +179,13 @@ fn counted_in(view: View<'_>, mbr: &RawMbr, recognise: Recognise) -> Option<u64>
         let table = mbr.table(view, *size);
         table.is_ok_and(|table| matches!(holds_anything(view, &table.parts, recognise), Ok(true)))
     };
-    let mut sizes = SECTOR_SIZES.into_iter().filter(is_it);
+    let mut sizes = SIZES.into_iter().filter(is_it);
     sizes.next().filter(|_| sizes.next().is_none())
 }
 
 fn of_gpt(view: View<'_>, mbr: &RawMbr) -> Tables {
     let device = view.sector_size();
-    let sizes = device.map_or(SECTOR_SIZES.to_vec(), |size| vec![size]);
+    let sizes = device.map_or(SIZES.to_vec(), |size| vec![size]);
     let found: Vec<_> = sizes.into_iter().map(|size| Found::of(view, mbr, size)).collect();
     let of_rank = |rank| {
         let mut those = found.iter().filter(move |found| found.rank() == rank);

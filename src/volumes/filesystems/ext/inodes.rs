@@ -18,11 +18,11 @@ use super::groups::{Group, Inodes};
 use super::inode::{RawInode, has_checksum, seed_of};
 use super::superblock::Superblock;
 use crate::error::Expected;
-use crate::pipeline::zero::is_zero;
 use crate::units::{to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::AllocationMap;
 use crate::volumes::region::Missing;
+use crate::zero::is_zero;
 
 /// How much of a table is read in one go, in bytes.
 const AT_ONCE: u64 = 1 << 20;

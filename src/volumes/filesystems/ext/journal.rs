@@ -10,43 +10,25 @@
 
 mod checksum;
 mod fast_commit;
+mod header;
 mod inode;
 mod log;
+mod place;
 mod recovery;
 mod superblock;
 #[cfg(test)]
 mod tests;
 mod transaction;
 
-use zerocopy::{BE, FromBytes, Immutable, IntoBytes, KnownLayout, U32, Unaligned};
-
 use super::blocks::Blocks;
-use super::features::{incompat, ro_compat};
-use super::groups::tables_of;
+use super::features::incompat;
 use super::superblock::{JournalPlace, Superblock};
-use crate::units::within;
 use crate::volumes::doubt::Doubt;
-use crate::volumes::view::View;
+use header::MAGIC;
 use log::Log;
+use place::Place;
 use superblock::Superblock as JournalSuperblock;
 use transaction::Copy;
-
-/// What every block of the log begins with that is no copy of a block of the filesystem.
-const MAGIC: u32 = 0xc03b_3998;
-
-/// The head of such a block.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct RawHeader {
-    /// 0: [`MAGIC`].
-    magic: U32<BE>,
-    /// 4: 1 descriptor, 2 commit, 3 and 4 superblock of version 1 and 2, 5 revocation.
-    blocktype: U32<BE>,
-    /// 8: the number of the transaction that it belongs to.
-    sequence: U32<BE>,
-}
-
-const _: () = assert!(size_of::<RawHeader>() == 12);
 
 /// What the journal of a filesystem changes, of which `blocks` are those on the disk; none if it has no journal, or
 /// has nothing in it.
@@ -99,47 +81,6 @@ pub(super) fn apply<'a>(on_disk: &Superblock, blocks: Blocks<'a>) -> Result<(Sup
         ..replayed
     };
     Ok((superblock, blocks))
-}
-
-/// Where the inode of a journal is, and what it takes to follow it.
-#[derive(Clone, Copy, Debug)]
-struct Place<'a> {
-    /// The filesystem.
-    view: View<'a>,
-    /// The size of its blocks, in bytes; a power of two from 1024 on.
-    block_size: u64,
-    /// How many of them it has.
-    blocks: u64,
-    /// The number of the journal's inode.
-    inode: u32,
-    /// Where that begins, in bytes.
-    inode_at: u64,
-    /// Its size, in bytes; a power of two from 128 on.
-    inode_size: u64,
-    /// What checksums of metadata begin with, if there are any.
-    seed: Option<u32>,
-}
-
-impl<'a> Place<'a> {
-    /// That of an inode, as the disk has it: the kernel has read it before it replays anything.
-    fn of(superblock: &Superblock, blocks: &Blocks<'a>, inode: u32) -> Result<Self, Doubt> {
-        let index = u64::from(inode).saturating_sub(1);
-        let per_group = superblock.inodes_per_group;
-        let group = index.checked_div(per_group).unwrap_or(0);
-        let table = tables_of(superblock, blocks, group)?.inode_table.start;
-        let inode_size = superblock.inode_size;
-        let within = within(index, per_group).saturating_mul(inode_size);
-        let has_checksums = superblock.features.ro_compat(ro_compat::METADATA_CSUM);
-        Ok(Self {
-            view: blocks.view(),
-            block_size: superblock.block_size,
-            blocks: superblock.blocks_count,
-            inode,
-            inode_at: table.saturating_mul(superblock.block_size).saturating_add(within),
-            inode_size,
-            seed: has_checksums.then_some(superblock.checksum_seed),
-        })
-    }
 }
 
 /// A journal.

@@ -10,10 +10,7 @@ use super::faults::Structure;
 use super::features::{Features, compat, incompat, ro_compat};
 use crate::error::Expected;
 use crate::volumes::doubt::Doubt;
-pub(super) use raw::RawSuperblock;
-
-/// Where it begins, in bytes: whatever the block size.
-pub(super) const OFFSET: u64 = 1024;
+pub(super) use raw::{OFFSET, RawSuperblock};
 
 /// `s_magic`.
 pub(super) const MAGIC: u16 = 0xef53;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
+use super::plan as of_plan;
 use crate::args::create::Create;
 use crate::console;
 use crate::report::{ranges, regions};
@@ -68,7 +69,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "room-needed": plan.room_needed,
         "free-space": plan.free_space,
         "in-use": plan.in_use.map(ToString::to_string),
-        "warnings": plan.warnings().iter().map(|warning| super::planned(plan, warning)).collect::<Vec<_>>(),
+        "warnings": plan.warnings().iter().map(|warning| of_plan::warning(plan, warning)).collect::<Vec<_>>(),
         "regions": regions::objects(&plan.allocation.regions, &plan.allocation.flaws),
     });
     let object = console::json(&object);
@@ -87,7 +88,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
                 State::Zeros => "zeros",
                 State::Free => "free",
             },
-            "reason": super::because(plan, &piece).to_string(),
+            "reason": of_plan::because(plan, &piece).to_string(),
             "region": piece.region,
         });
         write!(out, "{comma}{range}")?;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use indicatif::BinaryBytes;
 
+use super::plan as of_plan;
 use crate::args::create::Create;
 use crate::console::{per_second, shown};
 use crate::report::regions;
@@ -144,7 +145,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
             "{:#014x} {:>16}  {state}: {}",
             piece.range.start,
             length(&piece.range),
-            super::because(plan, &piece)
+            of_plan::because(plan, &piece)
         )?;
     }
     match pieces.count() {

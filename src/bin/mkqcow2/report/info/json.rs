@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{encryption, kind, warnings};
+use super::words::{encryption, kind, warnings};
 use crate::args::info::Info as Args;
 use crate::console;
 use crate::report::{ranges, with_causes};

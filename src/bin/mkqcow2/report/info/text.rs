@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
 
-use super::{date, encryption, kind};
+use super::date;
+use super::words::{encryption, kind};
 use crate::args::info::Info as Args;
 use crate::console::{escaped, shown};
 use mkqcow2::formats::qcow2::structures::bitmap::Bitmap;

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{text, warnings};
+use super::text;
+use super::words::warnings;
 use crate::args::verify::Verify as Args;
 use crate::console;
 use crate::report::ranges;

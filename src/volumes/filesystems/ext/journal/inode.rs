@@ -2,8 +2,8 @@
 
 use zerocopy::FromBytes;
 
-use super::Place;
 use super::log::{Log, Run};
+use super::place::Place;
 use crate::error::Expected;
 use crate::units::to_u64;
 use crate::volumes::doubt::Doubt;

@@ -7,10 +7,10 @@ use zerocopy::FromBytes;
 
 use super::checksum::{Checksums, TransactionSum, holds_sum};
 use super::fast_commit::is_before;
+use super::header::{MAGIC, RawHeader};
 use super::log::Log;
 use super::superblock::Superblock;
 use super::transaction::{COMMIT_CHECKSUM, Copy, RawCommit, Tag, revocations, tags};
-use super::{MAGIC, RawHeader};
 use crate::units::to_u64;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::ext::checksum::crc32c;

@@ -3,8 +3,8 @@
 use zerocopy::{BE, FromBytes, Immutable, IntoBytes, KnownLayout, U32, Unaligned};
 
 use super::checksum::{Checksums, holds_sum};
+use super::header::{MAGIC, RawHeader};
 use super::log::Log;
-use super::{MAGIC, RawHeader};
 use crate::error::Expected;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::ext::checksum::crc32c;

@@ -2,8 +2,8 @@
 
 use zerocopy::{BE, FromBytes, Immutable, IntoBytes, KnownLayout, U16, U32, U64, Unaligned};
 
-use super::RawHeader;
 use super::checksum::Checksums;
+use super::header::RawHeader;
 use super::superblock::Superblock;
 use crate::units::to_usize;
 use crate::volumes::doubt::Doubt;

@@ -2,6 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64};
 
+/// Where it begins, in bytes: whatever the block size.
+pub(in super::super) const OFFSET: u64 = 1024;
+
 /// All 1024 bytes. Fields keep the names of the documentation.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

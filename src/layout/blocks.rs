@@ -1,6 +1,6 @@
 //! Refcount blocks one after the other, and the table of them.
 
-use super::PIECE;
+use super::pieces::PIECE;
 use crate::error::Result;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::refcount;

@@ -7,7 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::formats::qcow2::structures::geometry::ClusterSize;
+use crate::formats::qcow2::structures::geometry::{ClusterSize, Content, Geometry, Room};
+use crate::formats::qcow2::structures::header::Compression;
 use crate::output::MemorySink;
 use crate::pipeline::compress::longest;
 use crate::volumes::{AllocationMap, MapBuilder, Reason};

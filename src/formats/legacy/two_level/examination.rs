@@ -7,13 +7,15 @@ use std::ops::Range;
 
 use super::TwoLevel;
 use super::entries::Reader;
-use super::walk::{DATA, L2_TABLE, Place, STREAM};
-use crate::devices::Subject;
-use crate::error::{Corrupt, Lost, Result};
+use super::examiner::{Examiner, Extent, Found};
+use super::reference::{Kind, Reference};
+use super::sweep::Sweep;
+use super::walk::Place;
+use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::smallest::Smallest;
-use crate::units::{HostOffset, length, within};
+use crate::units::{HostOffset, length};
 
 /// How many references are kept in memory at most: 48 MiB of them.
 const ROOM: usize = 2 << 20;
@@ -21,127 +23,8 @@ const ROOM: usize = 2 << 20;
 /// How many tables that lie where others do are kept in mind. With more, nothing but tables is looked at.
 const MAX_DOUBLE: usize = 1 << 18;
 
-/// Somebody who wants to know. After an error there is no more to be told.
-pub(crate) trait Examiner {
-    /// Something is not as it should be.
-    fn found(&mut self, found: Found) -> Result<()>;
-
-    /// A cluster takes room or is zeros, and is for these bytes of the disk, which are none behind its end.
-    fn cluster(&mut self, _mapping: Mapping, _guest: Range<u64>) -> Result<()> {
-        Ok(())
-    }
-
-    /// So many bytes of tables will be read at least.
-    fn begin(&mut self, _bytes: u64) {}
-
-    /// So many of them were read.
-    fn advance(&mut self, _bytes: u64) {}
-}
-
-/// What is not as it should be.
-#[derive(Clone, Debug)]
-pub(crate) enum Found {
-    /// An entry of the table of the first level that cannot be.
-    Table(Corrupt),
-    /// An entry of a table of the second level that cannot be.
-    Cluster(Corrupt),
-    /// Two tables in one place.
-    TableInTable(Corrupt),
-    /// A cluster where a table is.
-    ClusterInTable(Corrupt),
-    /// Two clusters in one place.
-    ClusterInCluster(Corrupt),
-    /// Clusters of the file that nothing uses, in bytes.
-    Unused(Range<u64>),
-}
-
-impl Found {
-    /// What it is, unless it is nothing worse than room that is wasted.
-    pub(crate) fn fault(self) -> Option<Corrupt> {
-        match self {
-            Self::Unused(_) => None,
-            Self::Table(fault)
-            | Self::Cluster(fault)
-            | Self::TableInTable(fault)
-            | Self::ClusterInTable(fault)
-            | Self::ClusterInCluster(fault) => Some(fault),
-        }
-    }
-}
-
-/// How far a file is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// Where the last table or cluster ends.
-    pub(crate) end: HostOffset,
-}
-
-/// Something that takes room in the file. They sort by where they begin, tables first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Reference {
-    start: u64,
-    kind: Kind,
-    /// Of a table: its number. Of a cluster: the first byte of the disk that it is for.
-    of: u64,
-    /// At most 1 GiB.
-    length: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    L1,
-    L2,
-    Data,
-    Stream,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::L1 => "L1 table",
-            Self::L2 => L2_TABLE,
-            Self::Data => DATA,
-            Self::Stream => STREAM,
-        }
-    }
-
-    fn is_table(self) -> bool {
-        match self {
-            Self::L1 | Self::L2 => true,
-            Self::Data | Self::Stream => false,
-        }
-    }
-}
-
-impl Reference {
-    fn new(kind: Kind, at: HostOffset, length: u64, of: u64) -> Self {
-        // No table and no cluster is longer than that can say: 2 GiB less 8 bytes.
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let start = at.0;
-        Self {
-            start,
-            kind,
-            of,
-            length,
-        }
-    }
-
-    fn end(&self) -> u64 {
-        self.start.saturating_add(self.length.into())
-    }
-}
-
 /// Which tables lie, at least in part, where others do: numbers, ascending.
 struct Double(Vec<u64>);
-
-/// Goes through the file in the order of its references.
-struct Sweep<'a> {
-    image: &'a TwoLevel,
-    /// The one of them that ends last.
-    last: Option<Reference>,
-    /// Where all that was seen ends.
-    end: u64,
-}
 
 impl TwoLevel {
     /// Looks at all tables, and tells what of them cannot be, what lies in one place with something else, and which
@@ -288,109 +171,10 @@ impl TwoLevel {
         })
     }
 
-    fn table_reference(&self, index: u64, table: HostOffset) -> Reference {
-        Reference::new(Kind::L2, table, self.shape.l2_length(), index)
-    }
-
-    fn cluster_reference(&self, start: u64, mapping: Mapping) -> Option<Reference> {
-        match mapping {
-            Mapping::Data(at) => Some(Reference::new(Kind::Data, at, self.needed(start), start)),
-            Mapping::Compressed(stream) => {
-                Some(Reference::new(Kind::Stream, stream.at, stream.length, start))
-            }
-            Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => None,
-        }
-    }
-
     /// The bytes of the disk in a cluster, none behind its end.
     fn guest(&self, start: u64) -> Range<u64> {
         let size = self.shape.size;
         start.min(size)..start.saturating_add(self.shape.cluster_size).min(size)
-    }
-
-    fn overlap(&self, one: Reference, other: Reference) -> Corrupt {
-        Corrupt::Overlap {
-            what: one.kind.name(),
-            at: HostOffset(one.start),
-            lost: self.lost_with(one),
-            other: other.kind.name(),
-            other_at: HostOffset(other.start),
-            other_lost: self.lost_with(other),
-        }
-    }
-
-    fn lost_with(&self, reference: Reference) -> Lost {
-        match reference.kind {
-            Kind::L1 => Lost(None),
-            Kind::L2 => self.lost_with_table(reference.of),
-            Kind::Data | Kind::Stream => self.lost_with_cluster(reference.of),
-        }
-    }
-}
-
-impl<'a> Sweep<'a> {
-    fn new(image: &'a TwoLevel) -> Self {
-        Self {
-            image,
-            last: None,
-            end: image.shape.header,
-        }
-    }
-
-    fn go_to(&mut self, next: Reference, examiner: &mut dyn Examiner) -> Result<()> {
-        self.skip_to(next.start, examiner)?;
-        self.end = self.end.max(self.aligned(next.end()));
-        let Some(last) = self.last else {
-            self.last = Some(next);
-            return Ok(());
-        };
-        if next.start < last.end() {
-            let overlap = |one, other| self.image.overlap(one, other);
-            match (next.kind.is_table(), last.kind.is_table()) {
-                // Told when tables were looked at by themselves.
-                (true, true) => {}
-                (false, true) => examiner.found(Found::ClusterInTable(overlap(next, last)))?,
-                (true, false) => examiner.found(Found::ClusterInTable(overlap(last, next)))?,
-                (false, false) => examiner.found(Found::ClusterInCluster(overlap(next, last)))?,
-            }
-        }
-        if next.end() > last.end() {
-            self.last = Some(next);
-        }
-        Ok(())
-    }
-
-    /// Tells what nothing uses in front of `start`.
-    fn skip_to(&self, start: u64, examiner: &mut dyn Examiner) -> Result<()> {
-        if self.image.shape.is_aligned && self.end < start {
-            examiner.found(Found::Unused(self.end..start))?;
-        }
-        Ok(())
-    }
-
-    fn finish(self, examiner: &mut dyn Examiner) -> Result<Extent> {
-        let length = self.image.file.length();
-        // A device is as long as it is. QEMU ignores a last cluster that is not whole.
-        if matches!(self.image.file.subject(), Subject::File(_)) {
-            let whole = length.saturating_sub(within(length, self.image.shape.cluster_size));
-            self.skip_to(whole, examiner)?;
-        }
-        Ok(self.extent())
-    }
-
-    fn extent(&self) -> Extent {
-        let end = self.end.max(self.image.shape.l1_bytes().end);
-        Extent { end: HostOffset(end) }
-    }
-
-    /// The last cluster may not be there as a whole.
-    fn aligned(&self, end: u64) -> u64 {
-        if self.image.shape.is_aligned {
-            end.checked_next_multiple_of(self.image.shape.cluster_size)
-                .unwrap_or(end)
-        } else {
-            end
-        }
     }
 }
 

@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use super::blocks::Blocks;
 use super::checksums::Checksums;
-use super::{Design, PIECE, Record, Written, header, ours_at};
+use super::pieces::PIECE;
+use super::{Design, Record, Written, header, ours_at};
 use crate::clusters::{Runs, runs};
 use crate::error::Result;
 use crate::formats::qcow2::structures::checksum;

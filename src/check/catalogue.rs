@@ -1,6 +1,95 @@
-//! The table of all there is to find.
+//! The catalogue of all there is to find.
 
-use super::findings::{Code, Severity};
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Data is lost already, or may be with the next write.
+    Error,
+    /// Room is wasted, nothing else.
+    Leak,
+    /// Worth knowing; the image is right.
+    Remark,
+}
+
+impl Severity {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Leak => "leak",
+            Self::Remark => "remark",
+        }
+    }
+}
+
+/// What sort of thing was found; the table has a row for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "each has its meaning in the table")]
+pub enum Code {
+    Header,
+    L1Entry,
+    L1Outside,
+    L1Overlap,
+    L1Copied,
+    L2Entry,
+    L2Bitmap,
+    L2Outside,
+    L2Overlap,
+    L2Copied,
+    CompressedCopied,
+    DataFileOffset,
+    Stream,
+    RefcountEntry,
+    RefcountBlock,
+    RefcountShared,
+    RefcountLow,
+    RefcountOverflow,
+    Overlap,
+    DataOverlap,
+    SnapshotTable,
+    SnapshotL1,
+    SnapshotIncomplete,
+    SnapshotDataFile,
+    BitmapExtension,
+    BitmapDirectory,
+    BitmapTable,
+    BitmapEntry,
+    Encryption,
+    ChecksumsHidden,
+    RefcountHigh,
+    Unused,
+    SnapshotShort,
+    BitmapsStale,
+    ChecksumsLost,
+    Dirty,
+    MarkedCorrupt,
+}
+
+impl Code {
+    /// All of them, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.code)
+    }
+
+    /// Its name: words with hyphens.
+    pub fn name(self) -> &'static str {
+        self.row().map_or("", |row| row.name)
+    }
+
+    /// How bad it is.
+    pub fn severity(self) -> Severity {
+        self.row().map_or(Error, |row| row.severity)
+    }
+
+    /// What it means to whoever owns the image.
+    pub fn meaning(self) -> &'static str {
+        self.row().map_or("", |row| row.meaning)
+    }
+
+    fn row(self) -> Option<&'static Row> {
+        TABLE.iter().find(|row| row.code == self)
+    }
+}
 
 /// A sort of finding.
 #[derive(Debug)]

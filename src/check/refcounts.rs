@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::findings::{Code, Fault, Finding, Findings};
+use super::catalogue::Code;
+use super::findings::{Fault, Finding, Findings};
 use super::window::Window;
 use crate::units::{HostOffset, to_usize};
 

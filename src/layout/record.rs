@@ -5,7 +5,7 @@ use std::ops::Range;
 use crc32fast::Hasher;
 use zerocopy::IntoBytes;
 
-use super::PIECE;
+use super::pieces::PIECE;
 use crate::clusters::free_runs;
 use crate::error::Result;
 use crate::formats::qcow2::structures::extension::OursAt;

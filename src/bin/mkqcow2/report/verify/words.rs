@@ -1,0 +1,22 @@
+//! What has the same words for people and for scripts.
+
+use mkqcow2::formats::qcow2::Freshness;
+use mkqcow2::verify::Report;
+
+/// What is worth knowing, but no fault.
+pub(super) fn warnings(report: &Report) -> impl Iterator<Item = String> {
+    let is_changed = report.compared.is_some() && report.freshness == Freshness::Changed;
+    let changed = "the image was opened for writing since it was made: differences may be changes";
+    let remarks = report.remarks.iter().map(ToString::to_string);
+    let leaks = format!(
+        "{} clusters of the file are wasted, see mkqcow2 check",
+        report.leaks
+    );
+    let elsewhere = report.elsewhere.iter();
+    let elsewhere =
+        elsewhere.map(|role| format!("the rest of the disk is in its {role}, which was not read"));
+    remarks
+        .chain(elsewhere)
+        .chain(is_changed.then(|| changed.to_owned()))
+        .chain((report.leaks > 0).then_some(leaks))
+}

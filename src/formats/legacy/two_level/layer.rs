@@ -1,0 +1,70 @@
+//! How a disk reads such an image.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::TwoLevel;
+use super::walk::Cursor;
+use crate::disk::Change;
+use crate::error::Result;
+use crate::formats::decompress::Decoder;
+use crate::formats::layer::Layer;
+use crate::formats::qcow2::structures::header::Compression;
+use crate::formats::qcow2::structures::mapping::Stream;
+use crate::formats::{HostFile, Remark, Run};
+use crate::units::{GuestOffset, HostOffset};
+
+impl Layer for TwoLevel {
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    fn size(&self) -> u64 {
+        self.shape.size
+    }
+
+    fn cluster_size(&self) -> u64 {
+        self.shape.cluster_size
+    }
+
+    fn table_reach(&self) -> u64 {
+        self.shape.reach()
+    }
+
+    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
+        Cursor::new(self).run(at, limit)
+    }
+
+    fn read(&self, host: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        match &self.cipher {
+            None => self.file.read_exact(buf, host),
+            Some(cipher) => cipher.read(host, at, buf, |host, buf| self.file.read_exact(buf, host)),
+        }
+    }
+
+    fn decode(
+        &self,
+        decoder: &mut Decoder,
+        stream: Stream,
+        guest: Range<u64>,
+        cluster: &mut [u8],
+    ) -> Result<()> {
+        decoder.read(&self.file, stream, Compression::Zlib, guest, cluster)
+    }
+
+    fn change(&self) -> Result<Option<(&Path, Change)>> {
+        Ok(self.file.change()?.map(|change| (self.path(), change)))
+    }
+
+    fn is_encrypted(&self) -> bool {
+        self.cipher.is_some()
+    }
+
+    fn file(&self) -> Option<&HostFile> {
+        Some(&self.file)
+    }
+
+    fn remarks(&self) -> Vec<Remark> {
+        self.remark.into_iter().collect()
+    }
+}
