@@ -16,6 +16,7 @@ mod inode;
 mod inodes;
 mod journal;
 mod mmp;
+mod raw_superblock;
 mod superblock;
 
 use crate::volumes::answer::Answer;
@@ -23,7 +24,8 @@ use crate::volumes::doubt::Doubt;
 use crate::volumes::scheme::{Content, Found, Read, Scheme};
 use crate::volumes::view::View;
 use blocks::Blocks;
-use superblock::{OFFSET, RawSuperblock, Superblock};
+use raw_superblock::{OFFSET, RawSuperblock};
+use superblock::Superblock;
 
 pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "ext2/3/4",

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::superblock::{OFFSET, RawSuperblock};
+use super::raw_superblock::{OFFSET, RawSuperblock};
 use crate::units::{to_u64, to_usize, within};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;

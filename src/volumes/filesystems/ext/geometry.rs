@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::features::{compat, incompat, ro_compat};
-use super::superblock::{OFFSET, Superblock};
+use super::raw_superblock::OFFSET;
+use super::superblock::Superblock;
 use crate::units::{length, within};
 
 impl Superblock {

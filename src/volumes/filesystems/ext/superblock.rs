@@ -1,16 +1,14 @@
 //! The superblock. Source: the kernel's documentation of ext4, "Super Block".
 
-mod raw;
-
 use zerocopy::{IntoBytes, LE, U32};
 
 use super::blocks::Blocks;
 use super::checksum::crc32c;
 use super::faults::Structure;
 use super::features::{Features, compat, incompat, ro_compat};
+use super::raw_superblock::{OFFSET, RawSuperblock};
 use crate::error::Expected;
 use crate::volumes::doubt::Doubt;
-pub(super) use raw::{OFFSET, RawSuperblock};
 
 /// `s_magic`.
 pub(super) const MAGIC: u16 = 0xef53;
