@@ -21,7 +21,7 @@ use crate::error::{Corrupt, Error, InUse, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
 use crate::formats::{Access, Disk, Format};
-use crate::output::{Demand, Destination, DiskSink, Memory, Place, Published};
+use crate::output::{Demand, Destination, DiskWriter, Memory, Place, Published, Settled};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -202,25 +202,26 @@ impl Restoring {
             pool: &pool,
             progress,
         };
-        let mut sink = destination.open(options.cleanup.clone(), options.sync || options.verify)?;
-        let copied = run.copy(&mut *sink)?;
+        let sync = options.sync || options.verify;
+        let mut writer = DiskWriter::open(destination, options.cleanup.clone(), sync)?;
+        let copied = run.copy(&mut writer)?;
         progress.begin(Phase::Syncing, 0);
-        sink.settle(disk.size())?;
-        run.verify(&*sink, &copied.ledger)?;
+        let settled = writer.settle(disk.size())?;
+        run.verify(&settled, &copied.ledger)?;
         warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
         warnings.extend(origin.changes());
         if !copied.bad.is_empty() {
             let bytes = copied.bad.iter().map(|bad| length(&bad.range)).sum();
             warnings.push(Warning::Bad { bytes });
         }
-        let kept = sink.kept();
+        let kept = settled.kept();
         if !kept.owner {
             warnings.push(Warning::OwnerNotKept);
         }
         if !kept.rights {
             warnings.push(Warning::RightsNotKept);
         }
-        match sink.publish()? {
+        match settled.publish()? {
             Published::AsAsked => {}
             Published::Perhaps(error) => warnings.push(Warning::NotDurable(error)),
             Published::Elsewhere => warnings.push(Warning::Elsewhere),
@@ -409,19 +410,19 @@ struct Copied {
 }
 
 impl<'a> Run<'a> {
-    fn copy(self, sink: &mut dyn DiskSink) -> Result<Copied> {
+    fn copy(self, writer: &mut DiskWriter) -> Result<Copied> {
         self.progress.begin(Phase::Copying, self.disk.size());
         let buffers = Buffers::default();
         let filler = Filler {
             disk: self.disk,
             buffers: &buffers,
             keep_going: self.options.keep_going,
-            smallest_hole: sink.smallest_hole(),
+            smallest_hole: writer.smallest_hole(),
             will_verify: self.options.verify,
         };
         let mut copied = Copied::default();
         let put = |filled: Filled| {
-            copied.put(&filled, sink)?;
+            copied.put(&filled, writer)?;
             if self.options.verify && !filled.bytes.is_empty() {
                 let bytes = written(&filled.pieces);
                 copied.ledger.add(filled.range.clone(), filled.crc, bytes);
@@ -437,8 +438,8 @@ impl<'a> Run<'a> {
         Ok(copied)
     }
 
-    fn verify(self, sink: &dyn DiskSink, ledger: &Ledger) -> Result<()> {
-        let Some(file) = sink.written().filter(|_| self.options.verify) else {
+    fn verify(self, settled: &Settled, ledger: &Ledger) -> Result<()> {
+        let Some(file) = settled.written().filter(|_| self.options.verify) else {
             return Ok(());
         };
         self.progress.begin(Phase::Verifying, self.disk.size());
@@ -464,22 +465,22 @@ impl<'a> Run<'a> {
 }
 
 impl Copied {
-    fn put(&mut self, filled: &Filled, sink: &mut dyn DiskSink) -> Result<()> {
+    fn put(&mut self, filled: &Filled, writer: &mut DiskWriter) -> Result<()> {
         for (range, piece) in &filled.pieces {
             let sum = match piece {
                 Piece::Write => {
-                    sink.write(
+                    writer.write(
                         slice(&filled.range, range, &filled.bytes),
                         GuestOffset(range.start),
                     )?;
                     &mut self.written
                 }
                 Piece::Zero => {
-                    sink.zero(range.clone())?;
+                    writer.zero(range.clone())?;
                     &mut self.zeros
                 }
                 Piece::Leave => {
-                    sink.leave(range.clone())?;
+                    writer.leave(range.clone())?;
                     &mut self.left
                 }
             };

@@ -5,9 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::conflict::forced;
-use super::{
-    Cleanup, DeviceTarget, DiskSink, FileSink, Memory, StdoutSink, Target, conflict, ground, links, stdout,
-};
+use super::{DeviceTarget, Memory, Target, conflict, ground, links, stdout};
 use crate::devices::{DeviceNumber, FileId};
 use crate::error::{InUse, Invalid, Result};
 
@@ -83,21 +81,6 @@ impl Destination {
             // Why there is none, and whether there can be one, is found out on the way.
             Ok(_) | Err(_) => for_file(path, demand, unknown),
         }
-    }
-
-    /// Begins to write. A device is incomplete from the first write on until the sink is published, and `cleanup`
-    /// knows.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Invalid`](crate::Error::Invalid) if a device is in use by now.
-    /// - [`Error::Io`](crate::Error::Io) if it cannot be opened or created.
-    pub fn open(self, cleanup: Cleanup, sync: bool) -> Result<Box<dyn DiskSink>> {
-        Ok(match self {
-            Self::File(target) => Box::new(FileSink::create(target, cleanup, sync)?.sparse()),
-            Self::Device(target) => Box::new(target.open(cleanup, sync)?),
-            Self::Stdout => Box::new(StdoutSink::new(io::stdout(), cleanup, sync)?),
-        })
     }
 
     /// The size of a sector in bytes, if it has any.

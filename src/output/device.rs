@@ -12,14 +12,14 @@ use rustix::io::Errno;
 
 use super::conflict::forced;
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, Kept, Published, Unpublished, close_once};
+use super::{Cleanup, close_once};
 use crate::devices::usage::Users;
 use crate::devices::{DeviceNumber, Kernel, Subject, claim, flush};
 use crate::error::{Action, Error, InUse, Invalid, Result};
-use crate::units::{GuestOffset, length, to_u64, to_usize};
+use crate::units::{length, to_u64, to_usize};
 
 /// A request to the device for fewer zeros than this, in bytes, costs more than writing them.
-const SMALLEST_REQUEST: u64 = 1 << 20;
+pub(super) const SMALLEST_REQUEST: u64 = 1 << 20;
 
 /// A request for more zeros than this, in bytes, is made in parts: some devices take long, and nobody can stop
 /// a request.
@@ -107,7 +107,7 @@ impl DeviceTarget {
     ///
     /// - [`Error::Invalid`] if somebody uses it by now.
     /// - [`Error::Io`] if it cannot be opened, or what others wrote earlier cannot be brought to the disk.
-    pub fn open(self, cleanup: Cleanup, sync: bool) -> Result<DeviceSink> {
+    pub fn open(self, cleanup: Cleanup, sync: bool) -> Result<Device> {
         // The kernel lets a device be held once: whoever comes between the two calls makes the second one fail.
         drop(self.own);
         let file = open_exclusively(&self.path, OFlags::RDWR, self.number)?;
@@ -117,7 +117,7 @@ impl DeviceTarget {
         let block_size = rustix::fs::ioctl_blksszget(&file)
             .map_or(PAGE, u64::from)
             .max(PAGE);
-        Ok(DeviceSink {
+        Ok(Device {
             file,
             block_size,
             how: How::Deallocate,
@@ -159,7 +159,7 @@ fn open_exclusively(path: &Path, access: OFlags, number: DeviceNumber) -> Result
 
 /// A block device that is being written. Dropped before it is published, it is left as far as it was written.
 #[derive(Debug)]
-pub struct DeviceSink {
+pub struct Device {
     file: File,
     /// Requests are made in multiples of so many bytes: pages, or the blocks of the device if they are larger.
     block_size: u64,
@@ -184,13 +184,58 @@ enum How {
     Write,
 }
 
-impl DeviceSink {
+impl Device {
     /// From now on the device is neither what it was nor what it will be.
     fn touch(&mut self) {
         if !self.is_touched {
             self.cleanup.begin_in_place();
             self.is_touched = true;
         }
+    }
+
+    /// Writes all of `bytes` from `at` on, behind everything so far.
+    pub(super) fn write(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        self.flush()?;
+        self.put(bytes, at)
+    }
+
+    /// Sees to it that the range reads as zeros once the device is settled.
+    pub(super) fn zero(&mut self, range: Range<u64>) -> Result<()> {
+        if self.pending.end != range.start {
+            self.flush()?;
+            self.pending.start = range.start;
+        }
+        self.pending.end = range.end;
+        if length(&self.pending) >= LARGEST_REQUEST {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Passes over what comes next: it stays.
+    pub(super) fn leave(&mut self) -> Result<()> {
+        self.flush()
+    }
+
+    /// Makes an end of writing, and brings the disk to stable storage if that was asked for.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.flush()?;
+        if self.sync {
+            self.file
+                .sync_data()
+                .map_err(|error| Error::target_io(Action::Sync, error))?;
+        }
+        close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
+    }
+
+    /// What was written, for reading it back.
+    pub(super) fn written(&self) -> &File {
+        &self.file
+    }
+
+    /// The disk is complete.
+    pub(super) fn publish(self) -> Result<()> {
+        self.cleanup.publish(|| Ok(()))
     }
 
     fn put(&mut self, bytes: &[u8], at: u64) -> Result<()> {
@@ -257,58 +302,6 @@ impl DeviceSink {
     }
 }
 
-impl Unpublished for DeviceSink {
-    fn kept(&self) -> Kept {
-        Kept::ALL
-    }
-
-    fn publish(self: Box<Self>) -> Result<Published> {
-        self.cleanup.publish(|| Ok::<_, Error>(()))?;
-        Ok(Published::AsAsked)
-    }
-}
-
-impl DiskSink for DeviceSink {
-    fn smallest_hole(&self) -> u64 {
-        SMALLEST_REQUEST
-    }
-
-    fn write(&mut self, bytes: &[u8], at: GuestOffset) -> Result<()> {
-        self.flush()?;
-        self.put(bytes, at.0)
-    }
-
-    fn zero(&mut self, range: Range<u64>) -> Result<()> {
-        if self.pending.end != range.start {
-            self.flush()?;
-            self.pending.start = range.start;
-        }
-        self.pending.end = range.end;
-        if length(&self.pending) >= LARGEST_REQUEST {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self, _: Range<u64>) -> Result<()> {
-        self.flush()
-    }
-
-    fn settle(&mut self, _: u64) -> Result<()> {
-        self.flush()?;
-        if self.sync {
-            self.file
-                .sync_data()
-                .map_err(|error| Error::target_io(Action::Sync, error))?;
-        }
-        close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
-    }
-
-    fn written(&self) -> Option<&File> {
-        Some(&self.file)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,7 +309,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    impl DeviceSink {
+    impl Device {
         /// A file in the place of a device.
         fn over(file: File, how: How) -> Self {
             Self {
@@ -353,23 +346,23 @@ mod tests {
             // The end of the disk, not of the device.
             9 * MIB - 512..9 * MIB,
         ];
-        let left = 4 * MIB + 5..6 * MIB;
         for how in [How::Deallocate, How::Request, How::Write] {
             let (path, file) = full_of_ff(&format!("device-{how:?}"), 10 * MIB);
-            let mut sink = DeviceSink::over(file, how);
+            let mut device = Device::over(file, how);
             let mut expected = vec![0xff; to_usize(10 * MIB)];
-            sink.write(b"data", GuestOffset(96)).unwrap();
+            device.write(b"data", 96).unwrap();
             expected[96..100].copy_from_slice(b"data");
             for range in zeroed.clone() {
                 if range.start == 6 * MIB {
-                    sink.leave(left.clone()).unwrap();
+                    // What is between the two stays.
+                    device.leave().unwrap();
                 }
-                sink.zero(range.clone()).unwrap();
+                device.zero(range.clone()).unwrap();
                 expected[to_usize(range.start)..to_usize(range.end)].fill(0);
             }
-            sink.settle(9 * MIB).unwrap();
+            device.settle().unwrap();
             assert!(std::fs::read(&path).unwrap() == expected, "{how:?}");
-            assert_eq!(sink.how, how);
+            assert_eq!(device.how, how);
             std::fs::remove_file(path).unwrap();
         }
     }
@@ -377,36 +370,36 @@ mod tests {
     #[test]
     fn where_no_request_is_known_zeros_are_written() {
         let null = File::options().write(true).open("/dev/null").unwrap();
-        let mut sink = DeviceSink::over(null, How::Deallocate);
-        sink.zero(0..3 * MIB).unwrap();
-        sink.flush().unwrap();
-        assert_eq!(sink.how, How::Write);
+        let mut device = Device::over(null, How::Deallocate);
+        device.zero(0..3 * MIB).unwrap();
+        device.flush().unwrap();
+        assert_eq!(device.how, How::Write);
     }
 
     #[test]
     fn a_device_is_incomplete_from_the_first_write_to_the_last() {
         let (path, file) = full_of_ff("device-left", 1);
-        let mut sink = Box::new(DeviceSink::over(file, How::Write));
-        let cleanup = sink.cleanup.clone();
+        let mut device = Device::over(file, How::Write);
+        let cleanup = device.cleanup.clone();
         assert_eq!(cleanup.left(), Left::Old);
-        sink.write(b"x", GuestOffset(0)).unwrap();
+        device.write(b"x", 0).unwrap();
         assert_eq!(cleanup.left(), Left::Part);
-        sink.publish().unwrap();
+        device.publish().unwrap();
         assert_eq!(cleanup.left(), Left::New);
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn an_error_of_the_device_is_one_wherever_it_comes_up() {
-        let full = || DeviceSink::over(File::options().write(true).open("/dev/full").unwrap(), How::Write);
-        let error = full().write(b"x", GuestOffset(512)).unwrap_err();
+        let full = || Device::over(File::options().write(true).open("/dev/full").unwrap(), How::Write);
+        let error = full().write(b"x", 512).unwrap_err();
         assert_eq!(error.to_string(), "cannot write at 0x200");
-        let mut sink = full();
-        sink.zero(4096..8192).unwrap();
-        let error = sink.settle(8192).unwrap_err();
+        let mut device = full();
+        device.zero(4096..8192).unwrap();
+        let error = device.settle().unwrap_err();
         assert_eq!(error.to_string(), "cannot write at 0x1000");
-        let mut sink = full();
-        sink.zero(4096..8192).unwrap();
-        assert!(sink.write(b"x", GuestOffset(8192)).is_err());
+        let mut device = full();
+        device.zero(4096..8192).unwrap();
+        assert!(device.write(b"x", 8192).is_err());
     }
 }

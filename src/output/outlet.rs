@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use super::conflict::{forced, unknown};
-use super::{Cleanup, FileSink, ImageSink, Memory, Place, StdoutSink, Target, ground, stdout};
+use super::{Memory, Place, Target, ground, stdout};
 use crate::devices::{FileId, Kernel, Subject, own_path};
 use crate::error::{Action, Error, InUse, Invalid, Result, SameAs};
 
@@ -68,19 +68,6 @@ impl Outlet {
         }
         let outlet = Self::File(target);
         Ok(Resolved { outlet, unknown })
-    }
-
-    /// Begins to write. A stream is incomplete from the first write on until the sink is published, and `cleanup`
-    /// knows.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if it cannot be opened or created.
-    pub fn open(self, cleanup: Cleanup, sync: bool) -> Result<Box<dyn ImageSink>> {
-        Ok(match self {
-            Self::File(target) => Box::new(FileSink::create(target, cleanup, sync)?),
-            Self::Stdout => Box::new(StdoutSink::new(io::stdout(), cleanup, sync)?),
-        })
     }
 
     /// Whether what was written cannot be written again.

@@ -42,7 +42,7 @@ use crate::formats::qcow2::structures::header::{Compat, Compression};
 use crate::formats::qcow2::structures::mapping::{self, Entry};
 use crate::formats::qcow2::structures::record::file_end;
 use crate::formats::qcow2::structures::refcount;
-use crate::output::Sink;
+use crate::output::{ReadBack, WriteAt};
 use crate::pipeline::encode::{Encoded, Encoding};
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 
@@ -66,9 +66,6 @@ pub struct Design {
     pub record: u64,
     /// How clusters are compressed, those that are.
     pub compression: Option<Compression>,
-    /// How many bytes of memory remember compressed clusters, so that equal ones are stored once; none if they
-    /// need not be.
-    pub dedupe_memory: Option<u64>,
 }
 
 impl Design {
@@ -156,6 +153,14 @@ fn ours_at(offset: HostOffset, length: u64) -> OursAt {
     }
 }
 
+/// How equal streams are found. What reads the image is here, and only here: not everything that takes one can give it
+/// back.
+#[derive(Debug)]
+struct Sharing<S> {
+    index: Index,
+    read_at: fn(&S, &mut [u8], HostOffset) -> Result<()>,
+}
+
 /// An image under construction.
 #[derive(Debug)]
 pub struct Layout<'a, S> {
@@ -165,14 +170,14 @@ pub struct Layout<'a, S> {
     packer: Packer,
     held: Held,
     refcounts: Refcounts,
-    index: Option<Index>,
+    sharing: Option<Sharing<S>>,
     l1: Vec<Entry>,
     l2: L2Cache,
     checksums: Option<Checksums>,
     written: Written,
 }
 
-impl<'a, S: Sink> Layout<'a, S> {
+impl<'a, S: WriteAt> Layout<'a, S> {
     /// An empty image. Its first clusters are left for header, L1 table and refcount table.
     pub fn new(design: Design, sink: &'a mut S) -> Self {
         let (geometry, content) = (design.geometry, design.content);
@@ -185,14 +190,26 @@ impl<'a, S: Sink> Layout<'a, S> {
             packer: Packer::new(cluster_size),
             held: Held::default(),
             refcounts: Refcounts::new(cluster_size),
-            index: design
-                .dedupe_memory
-                .map(|memory| Index::new(memory, content.clusters)),
+            sharing: None,
             l1: vec![[0; 8]; to_usize(geometry.l1_entries())],
             l2: L2Cache::new(cluster_size, content.l2_tables, l1_bytes),
             checksums: design.checksums.then(|| Checksums::new(geometry)),
             written: Written::default(),
         }
+    }
+
+    /// Stores equal compressed clusters once, as far as `memory` bytes remember them; none if they need not be. What was
+    /// written is read back, for only equal bytes are equal.
+    #[must_use]
+    pub fn sharing(self, memory: Option<u64>) -> Self
+    where
+        S: ReadBack,
+    {
+        let sharing = memory.map(|memory| Sharing {
+            index: Index::new(memory, self.design.content.clusters),
+            read_at: S::read_at,
+        });
+        Self { sharing, ..self }
     }
 
     /// Writes the data of a batch, which begins behind all that were placed before, and maps its clusters.
@@ -284,8 +301,8 @@ impl<'a, S: Sink> Layout<'a, S> {
         }
         let (allocator, refcounts) = (&mut self.allocator, &mut self.refcounts);
         let host = self.packer.place(length, allocator, refcounts, self.sink)?;
-        if let Some(index) = &mut self.index {
-            index.insert(crc, bytes.len(), host);
+        if let Some(sharing) = &mut self.sharing {
+            sharing.index.insert(crc, bytes.len(), host);
         }
         self.written.stream_bytes = self.written.stream_bytes.saturating_add(length);
         self.map(cluster, mapping::compressed(geometry, host, length));
@@ -299,13 +316,13 @@ impl<'a, S: Sink> Layout<'a, S> {
         stream: &[u8],
         pending: &mut Pending<'_>,
     ) -> Result<Option<HostOffset>> {
-        let found = self
-            .index
-            .as_mut()
-            .and_then(|index| index.find(crc, stream.len()));
-        let Some(host) = found else {
+        let Some(sharing) = &mut self.sharing else {
             return Ok(None);
         };
+        let Some(host) = sharing.index.find(crc, stream.len()) else {
+            return Ok(None);
+        };
+        let read_at = sharing.read_at;
         let touched = self.refcounts.touched(host, to_u64(stream.len()));
         for cluster in touched.clone() {
             if self.refcounts.of(cluster, self.sink)? >= MAX_REFERENCES {
@@ -316,7 +333,7 @@ impl<'a, S: Sink> Layout<'a, S> {
             pending.write(self.sink)?;
         }
         let mut candidate = vec![0; stream.len()];
-        self.sink.read_at(&mut candidate, host)?;
+        read_at(self.sink, &mut candidate, host)?;
         if candidate != stream {
             return Ok(None);
         }

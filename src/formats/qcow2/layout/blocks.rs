@@ -4,7 +4,7 @@ use super::PIECE;
 use crate::error::Result;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::refcount;
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, to_u64, to_usize};
 
 /// The refcount blocks of an image whose first clusters are in use, and no other.
@@ -34,7 +34,7 @@ impl Blocks {
     /// # Errors
     ///
     /// Those of the sink and of `add`.
-    pub(super) fn write<S: Sink>(
+    pub(super) fn write<S: WriteAt>(
         self,
         sink: &mut S,
         mut add: impl FnMut(&mut [u8], u64, &S) -> Result<()>,

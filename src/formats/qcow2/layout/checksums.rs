@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 use crate::error::{Action, Error, Result};
 use crate::formats::qcow2::structures::checksum::{MAX_RUN, RawRun, RawTable};
 use crate::formats::qcow2::structures::geometry::Geometry;
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 
 /// How much of the table is kept in memory, in bytes: enough for 128 GiB in clusters of 64 KiB.
@@ -61,7 +61,7 @@ impl Checksums {
 
     /// Makes sure of a scratch file with room for it if a table of `length` bytes needs one: before anything is
     /// written, not after hours of it.
-    pub(super) fn expect(&mut self, length: u64, sink: &impl Sink) -> Result<()> {
+    pub(super) fn expect(&mut self, length: u64, sink: &impl WriteAt) -> Result<()> {
         if length > to_u64(self.in_memory) && self.scratch.is_none() {
             let scratch = sink.scratch()?;
             match rustix::fs::fallocate(&scratch, FallocateFlags::KEEP_SIZE, 0, length) {
@@ -74,7 +74,7 @@ impl Checksums {
     }
 
     /// Adds a cluster.
-    pub(super) fn push(&mut self, cluster: GuestCluster, crc: u32, sink: &impl Sink) -> Result<()> {
+    pub(super) fn push(&mut self, cluster: GuestCluster, crc: u32, sink: &impl WriteAt) -> Result<()> {
         let length = to_u64(self.run.len());
         if self.first.0.saturating_add(length) != cluster.0 || length == u64::from(MAX_RUN) {
             self.end_run(sink)?;
@@ -85,7 +85,7 @@ impl Checksums {
         Ok(())
     }
 
-    fn end_run(&mut self, sink: &impl Sink) -> Result<()> {
+    fn end_run(&mut self, sink: &impl WriteAt) -> Result<()> {
         let clusters = u32::try_from(self.run.len()).expect("a run has at most MAX_RUN clusters");
         if clusters == 0 {
             return Ok(());
@@ -109,7 +109,7 @@ impl Checksums {
         }
     }
 
-    fn spill(&mut self, sink: &impl Sink) -> Result<()> {
+    fn spill(&mut self, sink: &impl WriteAt) -> Result<()> {
         let mut scratch = match self.scratch.take() {
             Some(scratch) => scratch,
             None => sink.scratch()?,
@@ -122,7 +122,7 @@ impl Checksums {
     }
 
     /// Writes the table to `at`. Returns its length in bytes.
-    pub(super) fn finish(mut self, sink: &mut impl Sink, at: HostOffset) -> Result<u64> {
+    pub(super) fn finish(mut self, sink: &mut impl WriteAt, at: HostOffset) -> Result<u64> {
         self.end_run(sink)?;
         let head = RawTable::new(self.geometry, self.clusters);
         let mut hasher = Hasher::new();
@@ -163,14 +163,14 @@ mod tests {
     use super::*;
     use crate::formats::qcow2::structures::checksum::table_length;
     use crate::formats::qcow2::structures::geometry::{ClusterSize, Content};
-    use crate::output::MemorySink;
+    use crate::output::MemoryImage;
 
     const IN_MEMORY: usize = 8 << 20;
 
     fn table(in_memory: usize, clusters: &[u64]) -> Vec<u8> {
         let geometry = Geometry::new(ClusterSize::DEFAULT, 1 << 40).unwrap();
         let mut checksums = Checksums::bounded(geometry, in_memory);
-        let mut sink = MemorySink::default();
+        let mut sink = MemoryImage::default();
         for cluster in clusters {
             let crc = crc32fast::hash(&cluster.to_be_bytes());
             checksums.push(GuestCluster(*cluster), crc, &sink).unwrap();

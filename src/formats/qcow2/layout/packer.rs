@@ -3,7 +3,7 @@
 use super::allocator::Allocator;
 use super::refcounts::{MAX_REFERENCES, Refcounts};
 use crate::error::Result;
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, within};
 
 /// The place where streams go. It only moves ahead.
@@ -47,7 +47,7 @@ impl Packer {
         length: u64,
         allocator: &mut Allocator,
         refcounts: &mut Refcounts,
-        sink: &impl Sink,
+        sink: &impl WriteAt,
     ) -> Result<HostOffset> {
         if !self.has_room(length, *allocator, refcounts, sink)? {
             self.next = allocator.end().0;
@@ -71,7 +71,7 @@ impl Packer {
         length: u64,
         allocator: Allocator,
         refcounts: &mut Refcounts,
-        sink: &impl Sink,
+        sink: &impl WriteAt,
     ) -> Result<bool> {
         let fits = length <= self.end.saturating_sub(self.next) || self.end == allocator.end().0;
         // There is always one reference more than those beyond the first.

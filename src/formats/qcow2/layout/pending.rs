@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, to_u64};
 
 /// A part of a buffer.
@@ -45,7 +45,7 @@ impl<'b> Pending<'b> {
     /// # Errors
     ///
     /// Those of the sink.
-    pub(super) fn put(&mut self, part: Part<'b>, host: HostOffset, sink: &mut impl Sink) -> Result<()> {
+    pub(super) fn put(&mut self, part: Part<'b>, host: HostOffset, sink: &mut impl WriteAt) -> Result<()> {
         if let Some((last, at)) = &mut self.waiting {
             // Two clusters are apart in the buffer if zeros lie between them, in the image if tables do.
             let is_next = std::ptr::eq(last.buffer, part.buffer)
@@ -66,7 +66,7 @@ impl<'b> Pending<'b> {
     /// # Errors
     ///
     /// Those of the sink.
-    pub(super) fn write(&mut self, sink: &mut impl Sink) -> Result<()> {
+    pub(super) fn write(&mut self, sink: &mut impl WriteAt) -> Result<()> {
         match self.waiting.take() {
             Some((part, host)) => sink.write_at(part.bytes(), host),
             None => Ok(()),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::formats::qcow2::structures::geometry::ClusterSize;
-use crate::output::MemorySink;
+use crate::output::MemoryImage;
 use crate::pipeline::compress::longest;
 use crate::volumes::{AllocationMap, Reason};
 
@@ -42,8 +42,8 @@ struct Case {
 /// A file that is written from its front to its end, in its front whenever it is known, at its very beginning last
 /// of all, and read where it was written.
 #[derive(Debug)]
-struct AscendingSink {
-    image: MemorySink,
+struct AscendingImage {
+    image: MemoryImage,
     /// Where the front ends: header, L1 table and refcount table.
     front: u64,
     /// The end of what was written behind that.
@@ -52,7 +52,7 @@ struct AscendingSink {
     is_complete: bool,
 }
 
-impl Sink for AscendingSink {
+impl WriteAt for AscendingImage {
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
         let end = at.0 + to_u64(bytes.len());
         assert!(!self.is_complete, "a write at {at:?} behind the header");
@@ -71,12 +71,6 @@ impl Sink for AscendingSink {
         self.image.write_at(bytes, at)
     }
 
-    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()> {
-        let end = at.0 + to_u64(bytes.len());
-        assert!(self.front <= at.0 && end <= self.written, "not written: {at:?}");
-        self.image.read_at(bytes, at)
-    }
-
     fn set_len(&mut self, length: u64) -> Result<()> {
         assert!(self.written <= length);
         self.image.set_len(length)
@@ -84,6 +78,14 @@ impl Sink for AscendingSink {
 
     fn scratch(&self) -> Result<File> {
         self.image.scratch()
+    }
+}
+
+impl ReadBack for AscendingImage {
+    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()> {
+        let end = at.0 + to_u64(bytes.len());
+        assert!(self.front <= at.0 && end <= self.written, "not written: {at:?}");
+        self.image.read_at(bytes, at)
     }
 }
 
@@ -141,7 +143,6 @@ impl Case {
             checksums: self.checksums,
             record: record::length(&self.map(), geometry, None),
             compression: is_any_compressed.then_some(Compression::Zlib),
-            dedupe_memory: self.dedupe,
         }
     }
 
@@ -200,13 +201,13 @@ impl Case {
     fn image(&self) -> (Written, Vec<u8>) {
         let design = self.design();
         let front = design.room.tables() << self.bits;
-        let mut sink = AscendingSink {
-            image: MemorySink::default(),
+        let mut sink = AscendingImage {
+            image: MemoryImage::default(),
             front,
             written: front,
             is_complete: false,
         };
-        let mut layout = Layout::new(design, &mut sink);
+        let mut layout = Layout::new(design, &mut sink).sharing(self.dedupe);
         for batch in self.batches() {
             layout.place(&batch).unwrap();
         }

@@ -15,7 +15,7 @@ use crate::formats::qcow2::structures::record::{
     FREE, IMAGE_VERSION, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, UNREADABLE, append_number,
     file_end, gap_and_length, measure, record_length,
 };
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, to_u64, to_usize};
 use crate::volumes::AllocationMap;
 
@@ -52,7 +52,7 @@ impl<R: Iterator<Item = Range<u64>> + Clone> Section<R> {
         }
     }
 
-    fn write(self, out: &mut Out<'_, impl Sink>) -> Result<()> {
+    fn write(self, out: &mut Out<'_, impl WriteAt>) -> Result<()> {
         out.begin(self.kind, self.length);
         out.bytes.extend(self.head.as_bytes());
         let mut end = 0;
@@ -105,7 +105,7 @@ impl<'a> Record<'a> {
     /// # Errors
     ///
     /// Those of the sink.
-    pub(super) fn write(&self, sink: &mut impl Sink, geometry: Geometry, at: OursAt) -> Result<u64> {
+    pub(super) fn write(&self, sink: &mut impl WriteAt, geometry: Geometry, at: OursAt) -> Result<u64> {
         let checksums_end = at.checksums.offset.0.saturating_add(at.checksums.length);
         let start = at.record.map_or(checksums_end, |record| record.0);
         let sections = record_length(self.lengths(geometry)).saturating_sub(record_length([]));
@@ -150,7 +150,7 @@ struct Out<'s, S> {
     hasher: Hasher,
 }
 
-impl<S: Sink> Out<'_, S> {
+impl<S: WriteAt> Out<'_, S> {
     fn begin(&mut self, kind: u32, length: u64) {
         let head = RawSection {
             kind: kind.into(),
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
     use crate::formats::qcow2::structures::extension::ChecksumsAt;
     use crate::formats::qcow2::structures::geometry::ClusterSize;
-    use crate::output::MemorySink;
+    use crate::output::MemoryImage;
     use crate::volumes::Reason;
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
             },
             record: Some(HostOffset(600)),
         };
-        let mut sink = MemorySink::default();
+        let mut sink = MemoryImage::default();
         let unreadable = [1024..1536, 1_000_000..1_000_512];
         let record = Record {
             map: &map,

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use zerocopy::IntoBytes;
 
 use crate::error::{Action, Error, Result};
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, to_u64, to_usize, within};
 
 /// As many references as a cluster gets, far below the 65535 that a count has room for: an internal snapshot
@@ -91,7 +91,7 @@ impl Refcounts {
     /// # Errors
     ///
     /// [`Error::Io`] if the scratch file cannot be used.
-    pub(super) fn of(&mut self, host: HostOffset, sink: &impl Sink) -> Result<u16> {
+    pub(super) fn of(&mut self, host: HostOffset, sink: &impl WriteAt) -> Result<u16> {
         let (page, index) = self.place_of(host);
         if !self.pages.contains_key(&page) && !self.spilled.contains(&page) {
             return Ok(1);
@@ -109,7 +109,7 @@ impl Refcounts {
     /// # Panics
     ///
     /// If a count would pass what a refcount of 16 bits can be.
-    pub(super) fn add(&mut self, host: HostOffset, sink: &impl Sink) -> Result<()> {
+    pub(super) fn add(&mut self, host: HostOffset, sink: &impl WriteAt) -> Result<()> {
         let (page, index) = self.place_of(host);
         let page = self.page(page, sink)?;
         page.is_changed = true;
@@ -130,7 +130,7 @@ impl Refcounts {
         &mut self,
         first: u64,
         count: u64,
-        sink: &impl Sink,
+        sink: &impl WriteAt,
         mut tell: impl FnMut(usize, u16),
     ) -> Result<()> {
         let end = first.saturating_add(count);
@@ -157,7 +157,7 @@ impl Refcounts {
     }
 
     /// A page, which may be new.
-    fn page(&mut self, number: u64, sink: &impl Sink) -> Result<&mut Page> {
+    fn page(&mut self, number: u64, sink: &impl WriteAt) -> Result<&mut Page> {
         self.clock = self.clock.saturating_add(1);
         if !self.pages.contains_key(&number) {
             if self.pages.len() >= self.in_memory {
@@ -188,7 +188,7 @@ impl Refcounts {
     }
 
     /// Moves the page that was not used for longest to the scratch file.
-    fn spill(&mut self, sink: &impl Sink) -> Result<()> {
+    fn spill(&mut self, sink: &impl WriteAt) -> Result<()> {
         let oldest = self.pages.iter().min_by_key(|(_, page)| page.last_used);
         let Some(number) = oldest.map(|(number, _)| *number) else {
             return Ok(());
@@ -215,11 +215,11 @@ fn failed(error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::MemorySink;
+    use crate::output::MemoryImage;
 
     #[test]
     fn counts_are_the_same_in_memory_and_in_the_scratch_file() {
-        let sink = MemorySink::default();
+        let sink = MemoryImage::default();
         let (mut whole, mut spilling) = (Refcounts::new(512), Refcounts::bounded(512, 2));
         let clusters = (0..1000_u64).map(|i| i * i * 7919 % (9 * PAGE) + 3);
         for cluster in clusters.clone() {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::formats::qcow2::structures::checksum;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::mapping::{self, Entry};
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::pipeline::encode::{Encoded, Encoding};
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 use crate::volumes::AllocationMap;
@@ -63,7 +63,7 @@ impl Parts {
     }
 }
 
-impl<'a, S: Sink> Streamed<'a, S> {
+impl<'a, S: WriteAt> Streamed<'a, S> {
     /// Writes everything that comes before the data. `design` is the one for `map`.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ fn l1(design: &Design, map: &AllocationMap) -> Vec<Entry> {
 }
 
 /// Writes all L2 tables, of which no more than a piece is in memory.
-fn write_l2(design: &Design, map: &AllocationMap, sink: &mut impl Sink) -> Result<()> {
+fn write_l2(design: &Design, map: &AllocationMap, sink: &mut impl WriteAt) -> Result<()> {
     let (geometry, parts) = (design.geometry, Parts::of(design));
     let table_size = to_usize(geometry.cluster_size());
     let whole_piece = to_usize(PIECE).max(table_size);
