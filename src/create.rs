@@ -19,7 +19,7 @@ use crate::formats::qcow2::layout::{self, Design, Layout, Record, Streamed, Writ
 use crate::formats::qcow2::structures::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
 use crate::formats::qcow2::structures::mapping;
 use crate::output::{
-    AtomicFile, FirstPass, ImageWriter, Memory, Outlet, Place, Published, Resolved, Rules, Stdout, WriteAt,
+    AtomicFile, Caution, FirstPass, ImageWriter, Memory, NoDevice, Place, Published, Stdout, Target, WriteAt,
     name_scratch,
 };
 use crate::pipeline;
@@ -42,7 +42,7 @@ const IN_FLIGHT: u64 = 16 << 20;
 pub struct Imaging {
     options: Options,
     origin: Origin,
-    outlet: Outlet,
+    target: Target<NoDevice>,
     /// Why the image may lie on the source after all, or be in use.
     unknown: Option<InUse>,
     memory: Option<Memory>,
@@ -69,12 +69,12 @@ impl Imaging {
         let image = image.into();
         options.refuse_contradictions(&image)?;
         let origin = Origin::open(source, &options)?;
-        let rules = Rules {
+        let caution = Caution {
             no_clobber: options.no_clobber,
             force: options.force || options.plan_only,
         };
-        let Resolved { outlet, unknown } = Outlet::resolve(&image, rules, &origin.subjects())?;
-        let memory = outlet.memory()?;
+        let (target, unknown) = Target::for_image(&image, caution, &origin.subjects())?;
+        let memory = target.memory()?;
         let source = origin.source();
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
@@ -88,7 +88,7 @@ impl Imaging {
         Ok(Self {
             options,
             origin,
-            outlet,
+            target,
             unknown,
             memory,
             allocation,
@@ -106,9 +106,9 @@ impl Imaging {
             size: self.design.geometry.size(),
             allocation: &self.allocation,
             image_size: self.design.image_size(),
-            is_exact: self.outlet.is_stream() && !self.options.two_pass,
+            is_exact: self.target.is_stream() && !self.options.two_pass,
             room_needed: self.design.room_needed(),
-            free_space: self.outlet.free_space(),
+            free_space: self.target.room(),
             memory: self.memory,
             in_use: self.origin.source().writer(),
             target_in_use: self.unknown.as_ref(),
@@ -134,7 +134,7 @@ impl Imaging {
         self.refuse_plan()?;
         let origin = &self.origin;
         let mut warnings = self.plan().warnings();
-        let mut writer = ImageWriter::open(self.outlet, self.options.cleanup.clone(), self.options.sync)?;
+        let mut writer = ImageWriter::open(self.target, self.options.cleanup.clone(), self.options.sync)?;
         let copying = Copying {
             origin,
             map: &self.allocation.map,

@@ -1,19 +1,25 @@
 //! Where an image goes, or a disk.
+//!
+//! ```text
+//! Place -> Target -> ImageWriter or DiskWriter -> Settled -> Published
+//!   |        |            |                          |         whoever opens the name finds all of it
+//!   |        |            |                          complete, and on stable storage if that was asked for
+//!   |        |            an AtomicFile, which has no name yet; a Device, in place; or Stdout
+//!   |        found good: nothing there that must be left alone, and not what is read
+//!   what the user named
+//! ```
 
 mod atomic;
 mod cleanup;
 mod close;
-mod conflict;
-mod destination;
 mod device;
 mod disk;
 mod durable;
 mod ground;
 mod image;
-mod links;
 #[cfg(test)]
 mod memory_image;
-mod outlet;
+mod place;
 mod published;
 mod rights;
 mod room;
@@ -27,18 +33,17 @@ mod writeback;
 pub use atomic::AtomicFile;
 pub use cleanup::{Cleanup, Left, Remains};
 pub use close::close_once;
-pub use destination::{Demand, Destination, Place};
-pub use device::{Device, DeviceTarget};
+pub use device::Device;
 pub use disk::DiskWriter;
 pub use ground::Memory;
 pub use image::{ImageWriter, ReadBack, WriteAt};
 #[cfg(test)]
 pub(crate) use memory_image::MemoryImage;
-pub use outlet::{Outlet, Resolved, Rules};
+pub use place::Place;
 pub use published::Published;
 pub use rights::Kept;
 pub use settled::Settled;
 pub(crate) use stdout::name_scratch;
 pub use stdout::{Stdout, was_closed};
-pub use target::Target;
+pub use target::{Caution, DeviceTarget, FileTarget, NoDevice, Target};
 pub use two_pass::{FirstPass, SecondPass};

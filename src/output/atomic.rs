@@ -10,12 +10,12 @@ use rustix::io::Errno;
 
 use super::durable::{is_fuse, sync_directory, sync_parents};
 use super::room::Room;
-use super::target::Now;
+use super::target::{FileTarget, Now};
 use super::temporary::{
     move_to_free_name, named, remove_stale, scratch, unnamed, with_name_to_keep, with_temporary_name,
 };
 use super::writeback::Writeback;
-use super::{Cleanup, Kept, Published, Target, close_once, ground, rights};
+use super::{Cleanup, Kept, Published, close_once, ground, rights};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::units::to_u64;
@@ -24,7 +24,7 @@ use crate::units::to_u64;
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
-    target: Target,
+    target: FileTarget,
     directory: File,
     /// The name it has while it is written; none where the filesystem can do without.
     temporary: Option<OsString>,
@@ -42,7 +42,7 @@ impl AtomicFile {
     ///
     /// - [`Error::Invalid`] if the file it is to replace belongs to another user, who should not decide who may read it.
     /// - [`Error::Io`] if no file can be created in the directory of the target.
-    pub(super) fn create(target: Target, cleanup: Cleanup, sync: bool) -> Result<Self> {
+    pub(super) fn create(target: FileTarget, cleanup: Cleanup, sync: bool) -> Result<Self> {
         let failed = |error: io::Error| Error::target_io(Action::Create, error);
         let directory = target.held().try_clone().map_err(failed)?;
         match remove_stale(&directory, target.name()) {

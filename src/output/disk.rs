@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::{AtomicFile, Cleanup, Destination, Device, Settled, Stdout, device};
+use super::{AtomicFile, Cleanup, Device, DeviceTarget, Settled, Stdout, Target, device};
 use crate::error::Result;
 use crate::units::GuestOffset;
 
@@ -31,11 +31,11 @@ impl DiskWriter {
     /// - [`Error::Invalid`](crate::Error::Invalid) if a device is in use by now, or standard output is a terminal or
     ///   closed.
     /// - [`Error::Io`](crate::Error::Io) if the target cannot be opened or created.
-    pub fn open(target: Destination, cleanup: Cleanup, sync: bool) -> Result<Self> {
+    pub fn open(target: Target<DeviceTarget>, cleanup: Cleanup, sync: bool) -> Result<Self> {
         Ok(match target {
-            Destination::File(target) => Self::File(AtomicFile::create(target, cleanup, sync)?.sparse()),
-            Destination::Device(target) => Self::Device(target.open(cleanup, sync)?),
-            Destination::Stdout => Self::Stdout(Stdout::new(io::stdout(), cleanup, sync)?),
+            Target::File(target) => Self::File(AtomicFile::create(target, cleanup, sync)?.sparse()),
+            Target::Device(target) => Self::Device(Device::open(target, cleanup, sync)?),
+            Target::Stdout => Self::Stdout(Stdout::new(io::stdout(), cleanup, sync)?),
         })
     }
 

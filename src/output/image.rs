@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use super::{AtomicFile, Cleanup, Outlet, Settled, Stdout};
+use super::{AtomicFile, Cleanup, NoDevice, Settled, Stdout, Target};
 use crate::error::Result;
 use crate::units::HostOffset;
 
@@ -58,10 +58,10 @@ impl ImageWriter {
     ///
     /// - [`Error::Invalid`](crate::Error::Invalid) if standard output is a terminal or closed.
     /// - [`Error::Io`](crate::Error::Io) if the target cannot be opened or created.
-    pub fn open(target: Outlet, cleanup: Cleanup, sync: bool) -> Result<Self> {
+    pub fn open(target: Target<NoDevice>, cleanup: Cleanup, sync: bool) -> Result<Self> {
         Ok(match target {
-            Outlet::File(target) => Self::File(AtomicFile::create(target, cleanup, sync)?),
-            Outlet::Stdout => Self::Stdout(Stdout::new(io::stdout(), cleanup, sync)?),
+            Target::File(target) => Self::File(AtomicFile::create(target, cleanup, sync)?),
+            Target::Stdout => Self::Stdout(Stdout::new(io::stdout(), cleanup, sync)?),
         })
     }
 

@@ -11,9 +11,9 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::temporary::{self, scratch};
-use super::{Cleanup, Memory, close_once, ground};
-use crate::devices::{DeviceNumber, FileId, own_path};
-use crate::error::{Action, Error, Invalid, Result, SameAs};
+use super::{Cleanup, close_once};
+use crate::devices::DeviceNumber;
+use crate::error::{Action, Error, Invalid, Result};
 use crate::units::{length, to_u64, to_usize};
 
 /// As much as is written in one go.
@@ -30,37 +30,6 @@ pub struct Stdout {
     position: u64,
     sync: bool,
     cleanup: Cleanup,
-}
-
-/// Refuses what standard output should not be: a device of which nothing was checked, or one of the files that are
-/// read. Returns the regular file that it is, if it is one.
-pub(super) fn refuse(stdout: &impl AsFd, read: &[FileId]) -> Result<Option<File>> {
-    let examine = |error: io::Error| Error::target_io(Action::Examine, error);
-    let owned = stdout.as_fd().try_clone_to_owned().map_err(examine)?;
-    let file = File::from(owned);
-    let metadata = file.metadata().map_err(examine)?;
-    if metadata.file_type().is_block_device() {
-        return Err(Invalid::StdoutIsDevice.into());
-    }
-    if metadata.is_file() && read.contains(&FileId::of(&metadata)) {
-        return Err(Invalid::TargetIsSource(SameAs::File).into());
-    }
-    if metadata.is_file() {
-        ground::examine(&own_path(&file))?;
-        return Ok(Some(file));
-    }
-    Ok(None)
-}
-
-/// The filesystem of the file that standard output is, if it is one and that is in memory.
-pub(super) fn memory(stdout: &impl AsFd) -> Result<Option<Memory>> {
-    let failed = |error| Error::target_io(Action::Examine, error);
-    let file = File::from(stdout.as_fd().try_clone_to_owned().map_err(failed)?);
-    if file.metadata().map_err(failed)?.is_file() {
-        ground::examine(&own_path(&file))
-    } else {
-        Ok(None)
-    }
 }
 
 /// Whether there is no standard output, or error. Rust's runtime then opens the null device in its place, and for
