@@ -201,13 +201,13 @@ impl Case {
     fn image(&self) -> (Written, Vec<u8>) {
         let design = self.design();
         let front = design.room.tables() << self.bits;
-        let mut sink = AscendingImage {
+        let mut writer = AscendingImage {
             image: MemoryImage::default(),
             front,
             written: front,
             is_complete: false,
         };
-        let mut layout = Layout::new(design, &mut sink).sharing(self.dedupe);
+        let mut layout = Layout::new(design, &mut writer).sharing(self.dedupe);
         for batch in self.batches() {
             layout.place(&batch).unwrap();
         }
@@ -220,8 +220,8 @@ impl Case {
         };
         let written = layout.finish(&record).unwrap();
         assert!(written.image_size <= design.image_size(), "larger than was said");
-        assert_eq!(written.image_size, to_u64(sink.image.bytes.len()));
-        (written, sink.image.bytes)
+        assert_eq!(written.image_size, to_u64(writer.image.bytes.len()));
+        (written, writer.image.bytes)
     }
 
     /// Makes the image and holds it to everything.
