@@ -18,7 +18,10 @@ use crate::error::{Corrupt, InUse, Invalid, Result, TooLarge};
 use crate::formats::qcow2::structures::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
 use crate::formats::qcow2::structures::mapping;
 use crate::layout::{self, Design, Layout, Record, Streamed, Written};
-use crate::output::{FirstPass, Memory, Outlet, Place, Published, Resolved, Rules, Sink, name_scratch};
+use crate::output::{
+    AtomicFile, Caution, FirstPass, ImageWriter, Memory, NoDevice, Place, Published, Stdout, Target, WriteAt,
+    name_scratch,
+};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
@@ -39,7 +42,7 @@ const IN_FLIGHT: u64 = 16 << 20;
 pub struct Imaging {
     options: Options,
     origin: Origin,
-    outlet: Outlet,
+    target: Target<NoDevice>,
     /// Why the image may lie on the source after all, or be in use.
     unknown: Option<InUse>,
     memory: Option<Memory>,
@@ -66,12 +69,12 @@ impl Imaging {
         let image = image.into();
         options.refuse_contradictions(&image)?;
         let origin = Origin::open(source, &options)?;
-        let rules = Rules {
+        let caution = Caution {
             no_clobber: options.no_clobber,
             force: options.force || options.plan_only,
         };
-        let Resolved { outlet, unknown } = Outlet::resolve(&image, rules, &origin.subjects())?;
-        let memory = outlet.memory()?;
+        let (target, unknown) = Target::for_image(&image, caution, &origin.subjects())?;
+        let memory = target.memory()?;
         let source = origin.source();
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
@@ -85,7 +88,7 @@ impl Imaging {
         Ok(Self {
             options,
             origin,
-            outlet,
+            target,
             unknown,
             memory,
             allocation,
@@ -96,14 +99,6 @@ impl Imaging {
         })
     }
 
-    fn way(&self) -> Way {
-        match (self.outlet.is_stream(), self.options.two_pass) {
-            (false, _) => Way::Packed,
-            (true, false) => Way::Streamed,
-            (true, true) => Way::TwoPass,
-        }
-    }
-
     /// What will be done.
     pub fn plan(&self) -> Plan<'_> {
         Plan {
@@ -111,9 +106,9 @@ impl Imaging {
             size: self.design.geometry.size(),
             allocation: &self.allocation,
             image_size: self.design.image_size(),
-            is_exact: self.way() == Way::Streamed,
+            is_exact: self.target.is_stream() && !self.options.two_pass,
             room_needed: self.design.room_needed(),
-            free_space: self.outlet.free_space(),
+            free_space: self.target.room(),
             memory: self.memory,
             in_use: self.origin.source().writer(),
             target_in_use: self.unknown.as_ref(),
@@ -139,10 +134,7 @@ impl Imaging {
         self.refuse_plan()?;
         let origin = &self.origin;
         let mut warnings = self.plan().warnings();
-        let way = self.way();
-        let mut sink = self
-            .outlet
-            .open(self.options.cleanup.clone(), self.options.sync)?;
+        let mut writer = ImageWriter::open(self.target, self.options.cleanup.clone(), self.options.sync)?;
         let copying = Copying {
             origin,
             map: &self.allocation.map,
@@ -152,13 +144,15 @@ impl Imaging {
             options: &self.options,
             progress,
         };
-        let (copied, written) = match way {
-            Way::Packed => copying.packed(Phase::Copying, &mut sink)?,
-            Way::Streamed => copying.streamed(&mut sink).map_err(name_scratch)?,
-            Way::TwoPass => copying.two_pass(&mut sink).map_err(name_scratch)?,
+        let (copied, written) = match &mut writer {
+            ImageWriter::File(file) => copying.packed(file)?,
+            ImageWriter::Stdout(stream) if self.options.two_pass => {
+                copying.two_pass(stream).map_err(name_scratch)?
+            }
+            ImageWriter::Stdout(stream) => copying.streamed(stream).map_err(name_scratch)?,
         };
         progress.begin(Phase::Syncing, 0);
-        sink.sync()?;
+        let settled = writer.settle()?;
         if let Some(unwritten) = origin.unwritten() {
             warnings.push(Warning::SourceUnwritten(unwritten.clone()));
         }
@@ -169,14 +163,14 @@ impl Imaging {
             let bytes = copied.unreadable.iter().map(units::length).sum();
             warnings.push(Warning::Unreadable { bytes });
         }
-        let kept = sink.kept();
+        let kept = settled.kept();
         if !kept.owner {
             warnings.push(Warning::OwnerNotKept);
         }
         if !kept.rights {
             warnings.push(Warning::RightsNotKept);
         }
-        match sink.publish()? {
+        match settled.publish()? {
             Published::AsAsked => {}
             Published::Perhaps(error) => warnings.push(Warning::NotDurable(error)),
             Published::Elsewhere => warnings.push(Warning::Elsewhere),
@@ -228,17 +222,6 @@ pub fn create(
     Imaging::prepare(source, image, options)?.run(progress)
 }
 
-/// How an image is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// Into a file, its beginning last.
-    Packed,
-    /// As a stream, with tables that are made before the data are known.
-    Streamed,
-    /// As a stream, with tables that the first of two passes has learnt.
-    TwoPass,
-}
-
 /// What it takes to copy.
 #[derive(Clone, Copy)]
 struct Copying<'a> {
@@ -258,30 +241,35 @@ struct Copied {
 }
 
 impl Copying<'_> {
-    /// Copies into a sink that can go back: zeros take no room.
-    fn packed(self, phase: Phase, sink: &mut impl Sink) -> Result<(Copied, Written)> {
-        let mut layout = Layout::new(self.design, sink);
+    /// Copies into a file, whose beginning is written last: zeros take no room.
+    fn packed(self, file: &mut AtomicFile) -> Result<(Copied, Written)> {
+        let layout = Layout::new(self.design, file).sharing(self.options.dedupe_memory);
+        self.fill(Phase::Copying, layout)
+    }
+
+    /// Copies the same into a stream, which cannot go back, in two passes: the first learns what is at the beginning.
+    fn two_pass(self, stream: &mut Stdout) -> Result<(Copied, Written)> {
+        let mut first = FirstPass::new(self.design.front(), stream);
+        let (before, _) = self.fill(Phase::Measuring, Layout::new(self.design, &mut first))?;
+        if self.origin.change()?.is_some() {
+            // Before anything is sent, not after hours of it.
+            return Err(Corrupt::Changed.into());
+        }
+        let mut second = first.second()?;
+        let (copied, written) = self.fill(Phase::Copying, Layout::new(self.design, &mut second))?;
+        let read = copied.read.saturating_add(before.read);
+        Ok((Copied { read, ..copied }, written))
+    }
+
+    fn fill(self, phase: Phase, mut layout: Layout<'_, impl WriteAt>) -> Result<(Copied, Written)> {
         let copied = self.copy(phase, |encoded| layout.place(encoded))?;
         let written = layout.finish(&self.record(&self.lost(&copied)?))?;
         Ok((copied, written))
     }
 
-    /// Copies the same into a sink that cannot, in two passes.
-    fn two_pass(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
-        let mut first = FirstPass::new(self.design.front(), sink);
-        let (before, _) = self.packed(Phase::Measuring, &mut first)?;
-        if self.origin.change()?.is_some() {
-            // Before anything is sent, not after hours of it.
-            return Err(Corrupt::Changed.into());
-        }
-        let (copied, written) = self.packed(Phase::Copying, &mut first.second()?)?;
-        let read = copied.read.saturating_add(before.read);
-        Ok((Copied { read, ..copied }, written))
-    }
-
-    /// Copies into a sink that cannot go back, and reads only once: nothing depends on the data.
-    fn streamed(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
-        let mut layout = Streamed::begin(self.design, self.map, sink)?;
+    /// Copies into a stream, and reads only once: nothing depends on the data.
+    fn streamed(self, stream: &mut Stdout) -> Result<(Copied, Written)> {
+        let mut layout = Streamed::begin(self.design, self.map, stream)?;
         let copied = self.copy(Phase::Copying, |encoded| layout.place(encoded))?;
         let written = layout.finish(&self.record(&self.lost(&copied)?))?;
         Ok((copied, written))
@@ -366,7 +354,6 @@ fn design(map: &AllocationMap, sector_size: Option<u32>, options: &Options) -> R
             checksums: options.checksums,
             record: layout::record::length(map, geometry, sector_size),
             compression: options.compression.map(Codec::compression),
-            dedupe_memory: options.dedupe_memory,
         })
     };
     fit(options.cluster_size).map_err(|error| smallest_that_serves(error, |cluster| fit(cluster).is_ok()))

@@ -43,7 +43,7 @@ use crate::formats::qcow2::structures::geometry::{ENTRY, refcount_blocks};
 use crate::formats::qcow2::structures::header::Compat;
 use crate::formats::qcow2::structures::mapping::{self, Entry};
 use crate::formats::qcow2::structures::refcount;
-use crate::output::Sink;
+use crate::output::{ReadBack, WriteAt};
 use crate::pipeline::encode::{Encoded, Encoding};
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 
@@ -74,38 +74,44 @@ fn ours_at(offset: HostOffset, length: u64) -> OursAt {
     }
 }
 
+/// How equal streams are found. What reads the image is here, and only here: not everything that takes one can give it
+/// back.
+#[derive(Debug)]
+struct Sharing<W> {
+    index: Index,
+    read_at: fn(&W, &mut [u8], HostOffset) -> Result<()>,
+}
+
 /// An image under construction.
 #[derive(Debug)]
-pub struct Layout<'a, S> {
+pub struct Layout<'a, W> {
     design: Design,
-    sink: &'a mut S,
+    writer: &'a mut W,
     allocator: Allocator,
     packer: Packer,
     held: Held,
     refcounts: Refcounts,
-    index: Option<Index>,
+    sharing: Option<Sharing<W>>,
     l1: Vec<Entry>,
     l2: L2Cache,
     checksums: Option<Checksums>,
     written: Written,
 }
 
-impl<'a, S: Sink> Layout<'a, S> {
+impl<'a, W: WriteAt> Layout<'a, W> {
     /// An empty image. Its first clusters are left for header, L1 table and refcount table.
-    pub fn new(design: Design, sink: &'a mut S) -> Self {
+    pub fn new(design: Design, writer: &'a mut W) -> Self {
         let (geometry, content) = (design.geometry, design.content);
         let cluster_size = geometry.cluster_size();
         let l1_bytes = geometry.l1_entries() * ENTRY;
         Self {
             design,
-            sink,
+            writer,
             allocator: Allocator::new(cluster_size, design.room.tables()),
             packer: Packer::new(cluster_size),
             held: Held::default(),
             refcounts: Refcounts::new(cluster_size),
-            index: design
-                .dedupe_memory
-                .map(|memory| Index::new(memory, content.clusters)),
+            sharing: None,
             l1: vec![[0; 8]; to_usize(geometry.l1_entries())],
             l2: L2Cache::new(cluster_size, content.l2_tables, l1_bytes),
             checksums: design.checksums.then(|| Checksums::new(geometry)),
@@ -113,11 +119,25 @@ impl<'a, S: Sink> Layout<'a, S> {
         }
     }
 
+    /// Stores equal compressed clusters once, as far as `memory` bytes remember them; none if they need not be. What was
+    /// written is read back, for only equal bytes are equal.
+    #[must_use]
+    pub fn sharing(self, memory: Option<u64>) -> Self
+    where
+        W: ReadBack,
+    {
+        let sharing = memory.map(|memory| Sharing {
+            index: Index::new(memory, self.design.content.clusters),
+            read_at: W::read_at,
+        });
+        Self { sharing, ..self }
+    }
+
     /// Writes the data of a batch, which begins behind all that were placed before, and maps its clusters.
     ///
     /// # Errors
     ///
-    /// Those of the sink.
+    /// Those of the writer.
     ///
     /// # Panics
     ///
@@ -144,7 +164,7 @@ impl<'a, S: Sink> Layout<'a, S> {
             }
             start = end;
         }
-        pending.write(self.sink)
+        pending.write(self.writer)
     }
 
     fn place_zeros(&mut self, cluster: GuestCluster, pending: &mut Pending<'_>) -> Result<()> {
@@ -162,7 +182,7 @@ impl<'a, S: Sink> Layout<'a, S> {
         // The table first: to make room for it may take clusters.
         self.reserve_l2(cluster, pending)?;
         if let Some(checksums) = &mut self.checksums {
-            checksums.push(cluster, crc, self.sink)?;
+            checksums.push(cluster, crc, self.writer)?;
         }
         self.written.data_clusters = self.written.data_clusters.saturating_add(1);
         Ok(())
@@ -181,7 +201,7 @@ impl<'a, S: Sink> Layout<'a, S> {
         self.release(pending)?;
         let host = self.allocator.take(1);
         self.map(cluster, mapping::only_reference_to(host));
-        pending.put(bytes, host, self.sink)
+        pending.put(bytes, host, self.writer)
     }
 
     fn place_stream<'b>(
@@ -201,13 +221,13 @@ impl<'a, S: Sink> Layout<'a, S> {
             return Ok(());
         }
         let (allocator, refcounts) = (&mut self.allocator, &mut self.refcounts);
-        let host = self.packer.place(length, allocator, refcounts, self.sink)?;
-        if let Some(index) = &mut self.index {
-            index.insert(crc, bytes.len(), host);
+        let host = self.packer.place(length, allocator, refcounts, self.writer)?;
+        if let Some(sharing) = &mut self.sharing {
+            sharing.index.insert(crc, bytes.len(), host);
         }
         self.written.stream_bytes = self.written.stream_bytes.saturating_add(length);
         self.map(cluster, mapping::compressed(geometry, host, length));
-        pending.put(stream, host, self.sink)
+        pending.put(stream, host, self.writer)
     }
 
     /// Looks for a stream in the image that is the same, byte for byte, and counts one more reference to it.
@@ -217,29 +237,29 @@ impl<'a, S: Sink> Layout<'a, S> {
         stream: &[u8],
         pending: &mut Pending<'_>,
     ) -> Result<Option<HostOffset>> {
-        let found = self
-            .index
-            .as_mut()
-            .and_then(|index| index.find(crc, stream.len()));
-        let Some(host) = found else {
+        let Some(sharing) = &mut self.sharing else {
             return Ok(None);
         };
+        let Some(host) = sharing.index.find(crc, stream.len()) else {
+            return Ok(None);
+        };
+        let read_at = sharing.read_at;
         let touched = self.refcounts.touched(host, to_u64(stream.len()));
         for cluster in touched.clone() {
-            if self.refcounts.of(cluster, self.sink)? >= MAX_REFERENCES {
+            if self.refcounts.of(cluster, self.writer)? >= MAX_REFERENCES {
                 return Ok(None);
             }
         }
         if pending.start().is_some_and(|start| start <= host) {
-            pending.write(self.sink)?;
+            pending.write(self.writer)?;
         }
         let mut candidate = vec![0; stream.len()];
-        self.sink.read_at(&mut candidate, host)?;
+        read_at(self.writer, &mut candidate, host)?;
         if candidate != stream {
             return Ok(None);
         }
         for cluster in touched {
-            self.refcounts.add(cluster, self.sink)?;
+            self.refcounts.add(cluster, self.writer)?;
         }
         Ok(Some(host))
     }
@@ -250,10 +270,10 @@ impl<'a, S: Sink> Layout<'a, S> {
         if self.held.is_empty() {
             return Ok(());
         }
-        pending.write(self.sink)?;
+        pending.write(self.writer)?;
         let held = std::mem::take(&mut self.held);
         let mut host = self.allocator.take(to_u64(held.clusters().len()));
-        self.sink.write_at(held.bytes(), host)?;
+        self.writer.write_at(held.bytes(), host)?;
         for cluster in held.clusters() {
             self.map(*cluster, mapping::only_reference_to(host));
             host = HostOffset(host.0.saturating_add(self.design.geometry.cluster_size()));
@@ -283,10 +303,10 @@ impl<'a, S: Sink> Layout<'a, S> {
     /// Writes all tables of the cache together, and points the L1 table to them.
     fn flush_l2(&mut self, pending: &mut Pending<'_>) -> Result<()> {
         self.release(pending)?;
-        pending.write(self.sink)?;
+        pending.write(self.writer)?;
         let mut host = self.allocator.take(to_u64(self.l2.tables().len()));
         if !self.l2.tables().is_empty() {
-            self.sink.write_at(self.l2.bytes(), host)?;
+            self.writer.write_at(self.l2.bytes(), host)?;
         }
         for table in self.l2.tables() {
             // There is an entry for every cluster of the disk, and tables are those of clusters.
@@ -307,25 +327,26 @@ impl<'a, S: Sink> Layout<'a, S> {
     ///
     /// # Errors
     ///
-    /// Those of the sink.
+    /// Those of the writer.
     pub fn finish(mut self, record: &Record<'_>) -> Result<Written> {
         self.flush_l2(&mut Pending::default())?;
         let geometry = self.design.geometry;
         // Before the end of the image: the second of two passes fails here if its tables are not those of the first,
         // and what was sent must not look whole then.
-        self.sink.write_at(self.l1.as_flattened(), self.design.l1_at())?;
+        self.writer
+            .write_at(self.l1.as_flattened(), self.design.l1_at())?;
         self.write_refcounts()?;
         let end = self.allocator.end();
         let (at, image_size) = match self.checksums.take() {
             Some(checksums) => {
-                let length = checksums.finish(self.sink, end)?;
+                let length = checksums.finish(self.writer, end)?;
                 let at = ours_at(end, length);
-                (Some(at), record.write(self.sink, geometry, at)?)
+                (Some(at), record.write(self.writer, geometry, at)?)
             }
             None => (None, end.0),
         };
-        self.sink.set_len(image_size)?;
-        self.sink
+        self.writer.set_len(image_size)?;
+        self.writer
             .write_at(&header::bytes(&self.design, at), HostOffset(0))?;
         Ok(Written {
             image_size,
@@ -345,12 +366,12 @@ impl<'a, S: Sink> Layout<'a, S> {
             count,
             used,
         };
-        self.sink
+        self.writer
             .write_at(blocks.table().as_flattened(), self.design.refcount_table_at())?;
         let (refcounts, entries) = (&mut self.refcounts, geometry.refcount_block_entries());
-        blocks.write(self.sink, |block, counted, sink| {
+        blocks.write(self.writer, |block, counted, writer| {
             let add = |index, more| refcount::add_to_block(block, index, more);
-            refcounts.for_each(counted, entries, sink, add)
+            refcounts.for_each(counted, entries, writer, add)
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::error::{Corrupt, Error, InUse, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
 use crate::formats::{Access, Disk, Format};
-use crate::output::{Demand, Destination, DiskSink, Memory, Place, Published};
+use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Settled, Target};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -45,7 +45,7 @@ const MAX_BAD: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Restoring {
     origin: Origin,
-    destination: Destination,
+    target: Target<DeviceTarget>,
     memory: Option<Memory>,
     begun: Instant,
 }
@@ -71,7 +71,7 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - Those of [`Disk::open`] and of [`Destination::resolve`].
+    /// - Those of [`Disk::open`] and of [`Target::for_disk`].
     /// - [`Error::Invalid`] if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
@@ -86,30 +86,24 @@ impl Restoring {
             .then(|| record_of(&disk, &options))
             .transpose()?;
         let read: Vec<_> = disk.paths().map(Path::to_owned).collect();
-        let (destination, perhaps_used) = Destination::resolve(
-            &target.into(),
-            &Demand {
-                size: disk.size(),
-                no_clobber: options.no_clobber,
-                read_back: options.verify,
-                force: options.force,
-                read: &read,
-            },
-        )?;
+        let place = target.into();
+        if options.verify && place == Place::Stdout {
+            return Err(Invalid::StdoutUnverifiable.into());
+        }
+        let caution = Caution {
+            no_clobber: options.no_clobber,
+            force: options.force,
+        };
+        let (target, perhaps_used) = Target::for_disk(&place, caution, disk.size(), &read)?;
         let tables = volumes::tables(&disk);
-        let partitioning = Partitioning::on(
-            &destination,
-            disk.size(),
-            tables,
-            sector_size_of(&disk),
-            options.force,
-        )?;
-        let memory = destination.memory()?;
+        let partitioning =
+            Partitioning::on(&target, disk.size(), tables, sector_size_of(&disk), options.force)?;
+        let memory = target.memory()?;
         let before = read.into_iter().map(|path| (state_of(&path), path));
         let origin = Origin {
             disk,
             before: before.map(|(state, path)| (path, state)).collect(),
-            free: free.filter(|_| matches!(destination, Destination::Device(_))),
+            free: free.filter(|_| matches!(target, Target::Device(_))),
             partitioning,
             perhaps_written,
             perhaps_used,
@@ -117,7 +111,7 @@ impl Restoring {
         };
         Ok(Self {
             origin,
-            destination,
+            target,
             memory,
             begun,
         })
@@ -159,12 +153,12 @@ impl Restoring {
             zeros,
             unallocated,
             free,
-            target: match &self.destination {
-                Destination::File(_) => Kind::File,
-                Destination::Device(_) => Kind::Device,
-                Destination::Stdout => Kind::Stdout,
+            target: match &self.target {
+                Target::File(_) => Kind::File,
+                Target::Device(_) => Kind::Device,
+                Target::Stdout => Kind::Stdout,
             },
-            room: self.destination.room(),
+            room: self.target.room(),
             is_checked,
             warnings,
         })
@@ -184,7 +178,7 @@ impl Restoring {
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
         let Self {
             mut origin,
-            destination,
+            target,
             memory,
             begun,
         } = self;
@@ -202,25 +196,26 @@ impl Restoring {
             pool: &pool,
             progress,
         };
-        let mut sink = destination.open(options.cleanup.clone(), options.sync || options.verify)?;
-        let copied = run.copy(&mut *sink)?;
+        let sync = options.sync || options.verify;
+        let mut writer = DiskWriter::open(target, options.cleanup.clone(), sync)?;
+        let copied = run.copy(&mut writer)?;
         progress.begin(Phase::Syncing, 0);
-        sink.settle(disk.size())?;
-        run.verify(&*sink, &copied.ledger)?;
+        let settled = writer.settle(disk.size())?;
+        run.verify(&settled, &copied.ledger)?;
         warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
         warnings.extend(origin.changes());
         if !copied.bad.is_empty() {
             let bytes = copied.bad.iter().map(|bad| length(&bad.range)).sum();
             warnings.push(Warning::Bad { bytes });
         }
-        let kept = sink.kept();
+        let kept = settled.kept();
         if !kept.owner {
             warnings.push(Warning::OwnerNotKept);
         }
         if !kept.rights {
             warnings.push(Warning::RightsNotKept);
         }
-        match sink.publish()? {
+        match settled.publish()? {
             Published::AsAsked => {}
             Published::Perhaps(error) => warnings.push(Warning::NotDurable(error)),
             Published::Elsewhere => warnings.push(Warning::Elsewhere),
@@ -409,19 +404,19 @@ struct Copied {
 }
 
 impl<'a> Run<'a> {
-    fn copy(self, sink: &mut dyn DiskSink) -> Result<Copied> {
+    fn copy(self, writer: &mut DiskWriter) -> Result<Copied> {
         self.progress.begin(Phase::Copying, self.disk.size());
         let buffers = Buffers::default();
         let filler = Filler {
             disk: self.disk,
             buffers: &buffers,
             keep_going: self.options.keep_going,
-            smallest_hole: sink.smallest_hole(),
+            smallest_hole: writer.smallest_hole(),
             will_verify: self.options.verify,
         };
         let mut copied = Copied::default();
         let put = |filled: Filled| {
-            copied.put(&filled, sink)?;
+            copied.put(&filled, writer)?;
             if self.options.verify && !filled.bytes.is_empty() {
                 let bytes = written(&filled.pieces);
                 copied.ledger.add(filled.range.clone(), filled.crc, bytes);
@@ -437,8 +432,8 @@ impl<'a> Run<'a> {
         Ok(copied)
     }
 
-    fn verify(self, sink: &dyn DiskSink, ledger: &Ledger) -> Result<()> {
-        let Some(file) = sink.written().filter(|_| self.options.verify) else {
+    fn verify(self, settled: &Settled, ledger: &Ledger) -> Result<()> {
+        let Some(file) = settled.written().filter(|_| self.options.verify) else {
             return Ok(());
         };
         self.progress.begin(Phase::Verifying, self.disk.size());
@@ -464,22 +459,22 @@ impl<'a> Run<'a> {
 }
 
 impl Copied {
-    fn put(&mut self, filled: &Filled, sink: &mut dyn DiskSink) -> Result<()> {
+    fn put(&mut self, filled: &Filled, writer: &mut DiskWriter) -> Result<()> {
         for (range, piece) in &filled.pieces {
             let sum = match piece {
                 Piece::Write => {
-                    sink.write(
+                    writer.write(
                         slice(&filled.range, range, &filled.bytes),
                         GuestOffset(range.start),
                     )?;
                     &mut self.written
                 }
                 Piece::Zero => {
-                    sink.zero(range.clone())?;
+                    writer.zero(range.clone())?;
                     &mut self.zeros
                 }
                 Piece::Leave => {
-                    sink.leave(range.clone())?;
+                    writer.leave(range.clone())?;
                     &mut self.left
                 }
             };

@@ -4,7 +4,7 @@ use super::pieces::PIECE;
 use crate::error::Result;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::refcount;
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, to_u64, to_usize};
 
 /// The refcount blocks of an image whose first clusters are in use, and no other.
@@ -33,11 +33,11 @@ impl Blocks {
     ///
     /// # Errors
     ///
-    /// Those of the sink and of `add`.
-    pub(super) fn write<S: Sink>(
+    /// Those of the writer and of `add`.
+    pub(super) fn write<W: WriteAt>(
         self,
-        sink: &mut S,
-        mut add: impl FnMut(&mut [u8], u64, &S) -> Result<()>,
+        writer: &mut W,
+        mut add: impl FnMut(&mut [u8], u64, &W) -> Result<()>,
     ) -> Result<()> {
         let cluster_size = self.geometry.cluster_size();
         let mut counted = 0_u64;
@@ -49,10 +49,10 @@ impl Blocks {
             let (bytes, _) = piece.split_at_mut(length);
             for block in bytes.chunks_exact_mut(to_usize(cluster_size)) {
                 refcount::fill_block(block, self.used.saturating_sub(counted));
-                add(block, counted, sink)?;
+                add(block, counted, writer)?;
                 counted = counted.saturating_add(self.geometry.refcount_block_entries());
             }
-            sink.write_at(bytes, host)?;
+            writer.write_at(bytes, host)?;
             host = HostOffset(host.0.saturating_add(to_u64(bytes.len())));
             left = left.saturating_sub(to_u64(bytes.len()));
         }

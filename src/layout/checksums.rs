@@ -11,7 +11,7 @@ use zerocopy::IntoBytes;
 use crate::error::{Action, Error, Result};
 use crate::formats::qcow2::structures::checksum::{MAX_RUN, RawRun, RawTable};
 use crate::formats::qcow2::structures::geometry::Geometry;
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 
 /// How much of the table is kept in memory, in bytes: enough for 128 GiB in clusters of 64 KiB.
@@ -61,9 +61,9 @@ impl Checksums {
 
     /// Makes sure of a scratch file with room for it if a table of `length` bytes needs one: before anything is
     /// written, not after hours of it.
-    pub(super) fn expect(&mut self, length: u64, sink: &impl Sink) -> Result<()> {
+    pub(super) fn expect(&mut self, length: u64, writer: &impl WriteAt) -> Result<()> {
         if length > to_u64(self.in_memory) && self.scratch.is_none() {
-            let scratch = sink.scratch()?;
+            let scratch = writer.scratch()?;
             match rustix::fs::fallocate(&scratch, FallocateFlags::KEEP_SIZE, 0, length) {
                 // Not every filesystem can.
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.scratch = Some(scratch),
@@ -74,10 +74,10 @@ impl Checksums {
     }
 
     /// Adds a cluster.
-    pub(super) fn push(&mut self, cluster: GuestCluster, crc: u32, sink: &impl Sink) -> Result<()> {
+    pub(super) fn push(&mut self, cluster: GuestCluster, crc: u32, writer: &impl WriteAt) -> Result<()> {
         let length = to_u64(self.run.len());
         if self.first.0.saturating_add(length) != cluster.0 || length == u64::from(MAX_RUN) {
-            self.end_run(sink)?;
+            self.end_run(writer)?;
             self.first = cluster;
         }
         self.run.push(crc.to_be_bytes());
@@ -85,7 +85,7 @@ impl Checksums {
         Ok(())
     }
 
-    fn end_run(&mut self, sink: &impl Sink) -> Result<()> {
+    fn end_run(&mut self, writer: &impl WriteAt) -> Result<()> {
         let clusters = u32::try_from(self.run.len()).expect("a run has at most MAX_RUN clusters");
         if clusters == 0 {
             return Ok(());
@@ -103,16 +103,16 @@ impl Checksums {
         let (_, run) = self.bytes.split_at(start);
         self.hasher.update(run);
         if self.bytes.len() >= self.in_memory {
-            self.spill(sink)
+            self.spill(writer)
         } else {
             Ok(())
         }
     }
 
-    fn spill(&mut self, sink: &impl Sink) -> Result<()> {
+    fn spill(&mut self, writer: &impl WriteAt) -> Result<()> {
         let mut scratch = match self.scratch.take() {
             Some(scratch) => scratch,
-            None => sink.scratch()?,
+            None => writer.scratch()?,
         };
         scratch.write_all(&self.bytes).map_err(failed)?;
         self.spilled = self.spilled.saturating_add(to_u64(self.bytes.len()));
@@ -122,8 +122,8 @@ impl Checksums {
     }
 
     /// Writes the table to `at`. Returns its length in bytes.
-    pub(super) fn finish(mut self, sink: &mut impl Sink, at: HostOffset) -> Result<u64> {
-        self.end_run(sink)?;
+    pub(super) fn finish(mut self, writer: &mut impl WriteAt, at: HostOffset) -> Result<u64> {
+        self.end_run(writer)?;
         let head = RawTable::new(self.geometry, self.clusters);
         let mut hasher = Hasher::new();
         hasher.update(head.as_bytes());
@@ -132,7 +132,7 @@ impl Checksums {
 
         let mut host = at;
         let mut write = |bytes: &[u8]| {
-            sink.write_at(bytes, host)?;
+            writer.write_at(bytes, host)?;
             host = HostOffset(host.0.saturating_add(to_u64(bytes.len())));
             Ok::<_, Error>(())
         };
@@ -163,21 +163,21 @@ mod tests {
     use super::*;
     use crate::formats::qcow2::structures::checksum::table_length;
     use crate::formats::qcow2::structures::geometry::{ClusterSize, Content};
-    use crate::output::MemorySink;
+    use crate::output::MemoryImage;
 
     const IN_MEMORY: usize = 8 << 20;
 
     fn table(in_memory: usize, clusters: &[u64]) -> Vec<u8> {
         let geometry = Geometry::new(ClusterSize::DEFAULT, 1 << 40).unwrap();
         let mut checksums = Checksums::bounded(geometry, in_memory);
-        let mut sink = MemorySink::default();
+        let mut writer = MemoryImage::default();
         for cluster in clusters {
             let crc = crc32fast::hash(&cluster.to_be_bytes());
-            checksums.push(GuestCluster(*cluster), crc, &sink).unwrap();
+            checksums.push(GuestCluster(*cluster), crc, &writer).unwrap();
         }
-        let length = checksums.finish(&mut sink, HostOffset(512)).unwrap();
-        assert_eq!(length, to_u64(sink.bytes.len()) - 512);
-        sink.bytes.split_off(512)
+        let length = checksums.finish(&mut writer, HostOffset(512)).unwrap();
+        assert_eq!(length, to_u64(writer.bytes.len()) - 512);
+        writer.bytes.split_off(512)
     }
 
     #[test]

@@ -25,9 +25,6 @@ pub struct Design {
     pub record: u64,
     /// How clusters are compressed, those that are.
     pub compression: Option<Compression>,
-    /// How many bytes of memory remember compressed clusters, so that equal ones are stored once; none if they
-    /// need not be.
-    pub dedupe_memory: Option<u64>,
 }
 
 impl Design {

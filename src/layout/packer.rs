@@ -3,7 +3,7 @@
 use super::allocator::Allocator;
 use super::refcounts::{MAX_REFERENCES, Refcounts};
 use crate::error::Result;
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, within};
 
 /// The place where streams go. It only moves ahead.
@@ -47,13 +47,13 @@ impl Packer {
         length: u64,
         allocator: &mut Allocator,
         refcounts: &mut Refcounts,
-        sink: &impl Sink,
+        writer: &impl WriteAt,
     ) -> Result<HostOffset> {
-        if !self.has_room(length, *allocator, refcounts, sink)? {
+        if !self.has_room(length, *allocator, refcounts, writer)? {
             self.next = allocator.end().0;
             self.end = self.next;
         } else if within(self.next, self.cluster_size) != 0 {
-            refcounts.add(HostOffset(self.next), sink)?;
+            refcounts.add(HostOffset(self.next), writer)?;
         }
         let at = self.next;
         self.next = at.saturating_add(length);
@@ -71,10 +71,10 @@ impl Packer {
         length: u64,
         allocator: Allocator,
         refcounts: &mut Refcounts,
-        sink: &impl Sink,
+        writer: &impl WriteAt,
     ) -> Result<bool> {
         let fits = length <= self.end.saturating_sub(self.next) || self.end == allocator.end().0;
         // There is always one reference more than those beyond the first.
-        Ok(self.is_open() && fits && refcounts.of(HostOffset(self.next), sink)? < MAX_REFERENCES)
+        Ok(self.is_open() && fits && refcounts.of(HostOffset(self.next), writer)? < MAX_REFERENCES)
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, to_u64};
 
 /// A part of a buffer.
@@ -44,8 +44,8 @@ impl<'b> Pending<'b> {
     ///
     /// # Errors
     ///
-    /// Those of the sink.
-    pub(super) fn put(&mut self, part: Part<'b>, host: HostOffset, sink: &mut impl Sink) -> Result<()> {
+    /// Those of the writer.
+    pub(super) fn put(&mut self, part: Part<'b>, host: HostOffset, writer: &mut impl WriteAt) -> Result<()> {
         if let Some((last, at)) = &mut self.waiting {
             // Two clusters are apart in the buffer if zeros lie between them, in the image if tables do.
             let is_next = std::ptr::eq(last.buffer, part.buffer)
@@ -56,7 +56,7 @@ impl<'b> Pending<'b> {
                 return Ok(());
             }
         }
-        self.write(sink)?;
+        self.write(writer)?;
         self.waiting = Some((part, host));
         Ok(())
     }
@@ -65,10 +65,10 @@ impl<'b> Pending<'b> {
     ///
     /// # Errors
     ///
-    /// Those of the sink.
-    pub(super) fn write(&mut self, sink: &mut impl Sink) -> Result<()> {
+    /// Those of the writer.
+    pub(super) fn write(&mut self, writer: &mut impl WriteAt) -> Result<()> {
         match self.waiting.take() {
-            Some((part, host)) => sink.write_at(part.bytes(), host),
+            Some((part, host)) => writer.write_at(part.bytes(), host),
             None => Ok(()),
         }
     }

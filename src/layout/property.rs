@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::formats::qcow2::structures::geometry::{ClusterSize, Content, Geometry, Room};
 use crate::formats::qcow2::structures::header::Compression;
-use crate::output::MemorySink;
+use crate::output::MemoryImage;
 use crate::pipeline::compress::longest;
 use crate::volumes::{AllocationMap, MapBuilder, Reason};
 
@@ -43,8 +43,8 @@ struct Case {
 /// A file that is written from its front to its end, in its front whenever it is known, at its very beginning last
 /// of all, and read where it was written.
 #[derive(Debug)]
-struct AscendingSink {
-    image: MemorySink,
+struct AscendingImage {
+    image: MemoryImage,
     /// Where the front ends: header, L1 table and refcount table.
     front: u64,
     /// The end of what was written behind that.
@@ -53,7 +53,7 @@ struct AscendingSink {
     is_complete: bool,
 }
 
-impl Sink for AscendingSink {
+impl WriteAt for AscendingImage {
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
         let end = at.0 + to_u64(bytes.len());
         assert!(!self.is_complete, "a write at {at:?} behind the header");
@@ -72,12 +72,6 @@ impl Sink for AscendingSink {
         self.image.write_at(bytes, at)
     }
 
-    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()> {
-        let end = at.0 + to_u64(bytes.len());
-        assert!(self.front <= at.0 && end <= self.written, "not written: {at:?}");
-        self.image.read_at(bytes, at)
-    }
-
     fn set_len(&mut self, length: u64) -> Result<()> {
         assert!(self.written <= length);
         self.image.set_len(length)
@@ -85,6 +79,14 @@ impl Sink for AscendingSink {
 
     fn scratch(&self) -> Result<File> {
         self.image.scratch()
+    }
+}
+
+impl ReadBack for AscendingImage {
+    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()> {
+        let end = at.0 + to_u64(bytes.len());
+        assert!(self.front <= at.0 && end <= self.written, "not written: {at:?}");
+        self.image.read_at(bytes, at)
     }
 }
 
@@ -142,7 +144,6 @@ impl Case {
             checksums: self.checksums,
             record: record::length(&self.map(), geometry, None),
             compression: is_any_compressed.then_some(Compression::Zlib),
-            dedupe_memory: self.dedupe,
         }
     }
 
@@ -201,13 +202,13 @@ impl Case {
     fn image(&self) -> (Written, Vec<u8>) {
         let design = self.design();
         let front = design.room.tables() << self.bits;
-        let mut sink = AscendingSink {
-            image: MemorySink::default(),
+        let mut writer = AscendingImage {
+            image: MemoryImage::default(),
             front,
             written: front,
             is_complete: false,
         };
-        let mut layout = Layout::new(design, &mut sink);
+        let mut layout = Layout::new(design, &mut writer).sharing(self.dedupe);
         for batch in self.batches() {
             layout.place(&batch).unwrap();
         }
@@ -220,8 +221,8 @@ impl Case {
         };
         let written = layout.finish(&record).unwrap();
         assert!(written.image_size <= design.image_size(), "larger than was said");
-        assert_eq!(written.image_size, to_u64(sink.image.bytes.len()));
-        (written, sink.image.bytes)
+        assert_eq!(written.image_size, to_u64(writer.image.bytes.len()));
+        (written, writer.image.bytes)
     }
 
     /// Makes the image and holds it to everything.

@@ -15,7 +15,7 @@ use crate::formats::qcow2::structures::record::{
     FREE, IMAGE_VERSION, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, UNREADABLE, append_number,
     file_end, gap_and_length, measure, record_length,
 };
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, to_u64, to_usize};
 use crate::volumes::AllocationMap;
 
@@ -52,7 +52,7 @@ impl<R: Iterator<Item = Range<u64>> + Clone> Section<R> {
         }
     }
 
-    fn write(self, out: &mut Out<'_, impl Sink>) -> Result<()> {
+    fn write(self, out: &mut Out<'_, impl WriteAt>) -> Result<()> {
         out.begin(self.kind, self.length);
         out.bytes.extend(self.head.as_bytes());
         let mut end = 0;
@@ -104,13 +104,13 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     ///
-    /// Those of the sink.
-    pub(super) fn write(&self, sink: &mut impl Sink, geometry: Geometry, at: OursAt) -> Result<u64> {
+    /// Those of the writer.
+    pub(super) fn write(&self, writer: &mut impl WriteAt, geometry: Geometry, at: OursAt) -> Result<u64> {
         let checksums_end = at.checksums.offset.0.saturating_add(at.checksums.length);
         let start = at.record.map_or(checksums_end, |record| record.0);
         let sections = record_length(self.lengths(geometry)).saturating_sub(record_length([]));
         let mut out = Out {
-            sink,
+            writer,
             host: HostOffset(start),
             bytes: RawRecord::new(geometry, sections).as_bytes().to_vec(),
             hasher: Hasher::new(),
@@ -134,14 +134,14 @@ impl<'a> Record<'a> {
         let end = file_end(out.host.0, geometry.cluster_size());
         let footer = RawFooter::new(at);
         let footer_at = end.saturating_sub(to_u64(size_of::<RawFooter>()));
-        sink.write_at(footer.as_bytes(), HostOffset(footer_at))?;
+        writer.write_at(footer.as_bytes(), HostOffset(footer_at))?;
         Ok(end)
     }
 }
 
 /// What is written piece by piece.
-struct Out<'s, S> {
-    sink: &'s mut S,
+struct Out<'s, W> {
+    writer: &'s mut W,
     /// Where the next piece goes.
     host: HostOffset,
     /// What is still to be written.
@@ -150,7 +150,7 @@ struct Out<'s, S> {
     hasher: Hasher,
 }
 
-impl<S: Sink> Out<'_, S> {
+impl<W: WriteAt> Out<'_, W> {
     fn begin(&mut self, kind: u32, length: u64) {
         let head = RawSection {
             kind: kind.into(),
@@ -161,7 +161,7 @@ impl<S: Sink> Out<'_, S> {
 
     fn flush(&mut self) -> Result<()> {
         self.hasher.update(&self.bytes);
-        self.sink.write_at(&self.bytes, self.host)?;
+        self.writer.write_at(&self.bytes, self.host)?;
         self.host = HostOffset(self.host.0.saturating_add(to_u64(self.bytes.len())));
         self.bytes.clear();
         Ok(())
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
     use crate::formats::qcow2::structures::extension::ChecksumsAt;
     use crate::formats::qcow2::structures::geometry::ClusterSize;
-    use crate::output::MemorySink;
+    use crate::output::MemoryImage;
     use crate::volumes::{MapBuilder, Reason};
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
             },
             record: Some(HostOffset(600)),
         };
-        let mut sink = MemorySink::default();
+        let mut writer = MemoryImage::default();
         let unreadable = [1024..1536, 1_000_000..1_000_512];
         let record = Record {
             map: &map,
@@ -200,11 +200,11 @@ mod tests {
             compat: Compat::V1_1,
         };
 
-        let end = record.write(&mut sink, geometry, at).unwrap();
-        sink.set_len(end).unwrap();
+        let end = record.write(&mut writer, geometry, at).unwrap();
+        writer.set_len(end).unwrap();
 
         assert_eq!(end, 1024);
-        let bytes = &sink.bytes[600..];
+        let bytes = &writer.bytes[600..];
         assert_eq!(&bytes[..8], b"mkqrecrd");
         assert_eq!(bytes[8..16], [0, 0, 0, 1, 0, 0, 0, 9]);
         assert_eq!(bytes[16..24], (100_u64 * 512).to_be_bytes());
@@ -229,7 +229,7 @@ mod tests {
             record_length(record.lengths(geometry)),
             "the length that was promised"
         );
-        let footer = &sink.bytes[1024 - 40..];
+        let footer = &writer.bytes[1024 - 40..];
         assert_eq!(&footer[..8], b"mkqfootr");
         assert_eq!(footer[8..16], 512_u64.to_be_bytes());
         assert_eq!(footer[16..24], 77_u64.to_be_bytes());

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use zerocopy::IntoBytes;
 
 use crate::error::{Action, Error, Result};
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::units::{HostOffset, to_u64, to_usize, within};
 
 /// As many references as a cluster gets, far below the 65535 that a count has room for: an internal snapshot
@@ -91,12 +91,12 @@ impl Refcounts {
     /// # Errors
     ///
     /// [`Error::Io`] if the scratch file cannot be used.
-    pub(super) fn of(&mut self, host: HostOffset, sink: &impl Sink) -> Result<u16> {
+    pub(super) fn of(&mut self, host: HostOffset, writer: &impl WriteAt) -> Result<u16> {
         let (page, index) = self.place_of(host);
         if !self.pages.contains_key(&page) && !self.spilled.contains(&page) {
             return Ok(1);
         }
-        let counts = &self.page(page, sink)?.counts;
+        let counts = &self.page(page, writer)?.counts;
         Ok(counts.get(index).map_or(1, |more| more.saturating_add(1)))
     }
 
@@ -109,9 +109,9 @@ impl Refcounts {
     /// # Panics
     ///
     /// If a count would pass what a refcount of 16 bits can be.
-    pub(super) fn add(&mut self, host: HostOffset, sink: &impl Sink) -> Result<()> {
+    pub(super) fn add(&mut self, host: HostOffset, writer: &impl WriteAt) -> Result<()> {
         let (page, index) = self.place_of(host);
-        let page = self.page(page, sink)?;
+        let page = self.page(page, writer)?;
         page.is_changed = true;
         let more = page.counts.get_mut(index);
         let more = more.expect("an index is below PAGE, the counts of a page");
@@ -130,7 +130,7 @@ impl Refcounts {
         &mut self,
         first: u64,
         count: u64,
-        sink: &impl Sink,
+        writer: &impl WriteAt,
         mut tell: impl FnMut(usize, u16),
     ) -> Result<()> {
         let end = first.saturating_add(count);
@@ -140,7 +140,7 @@ impl Refcounts {
             }
             let start = number.saturating_mul(PAGE);
             let skipped = to_usize(first.saturating_sub(start));
-            let page = self.page(number, sink)?;
+            let page = self.page(number, writer)?;
             let counts = page.counts.iter().skip(skipped);
             for (cluster, more) in (start.max(first)..end).zip(counts) {
                 if *more > 0 {
@@ -157,11 +157,11 @@ impl Refcounts {
     }
 
     /// A page, which may be new.
-    fn page(&mut self, number: u64, sink: &impl Sink) -> Result<&mut Page> {
+    fn page(&mut self, number: u64, writer: &impl WriteAt) -> Result<&mut Page> {
         self.clock = self.clock.saturating_add(1);
         if !self.pages.contains_key(&number) {
             if self.pages.len() >= self.in_memory {
-                self.spill(sink)?;
+                self.spill(writer)?;
             }
             let page = self.load(number)?;
             self.pages.insert(number, page);
@@ -188,14 +188,14 @@ impl Refcounts {
     }
 
     /// Moves the page that was not used for longest to the scratch file.
-    fn spill(&mut self, sink: &impl Sink) -> Result<()> {
+    fn spill(&mut self, writer: &impl WriteAt) -> Result<()> {
         let oldest = self.pages.iter().min_by_key(|(_, page)| page.last_used);
         let Some(number) = oldest.map(|(number, _)| *number) else {
             return Ok(());
         };
         let scratch = match self.scratch.take() {
             Some(scratch) => scratch,
-            None => sink.scratch()?,
+            None => writer.scratch()?,
         };
         let page = self.pages.remove(&number);
         if let Some(page) = page.filter(|page| page.is_changed) {
@@ -215,17 +215,17 @@ fn failed(error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::MemorySink;
+    use crate::output::MemoryImage;
 
     #[test]
     fn counts_are_the_same_in_memory_and_in_the_scratch_file() {
-        let sink = MemorySink::default();
+        let writer = MemoryImage::default();
         let (mut whole, mut spilling) = (Refcounts::new(512), Refcounts::bounded(512, 2));
         let clusters = (0..1000_u64).map(|i| i * i * 7919 % (9 * PAGE) + 3);
         for cluster in clusters.clone() {
             for refcounts in [&mut whole, &mut spilling] {
                 refcounts
-                    .add(HostOffset(cluster * 512 + cluster % 512), &sink)
+                    .add(HostOffset(cluster * 512 + cluster % 512), &writer)
                     .unwrap();
             }
         }
@@ -233,10 +233,14 @@ mod tests {
         assert!(whole.spilled.is_empty());
         for cluster in clusters {
             let at = HostOffset(cluster * 512);
-            assert!(whole.of(at, &sink).unwrap() > 1);
-            assert_eq!(whole.of(at, &sink).unwrap(), spilling.of(at, &sink).unwrap());
+            assert!(whole.of(at, &writer).unwrap() > 1);
+            assert_eq!(whole.of(at, &writer).unwrap(), spilling.of(at, &writer).unwrap());
         }
-        assert_eq!(whole.of(HostOffset(1 << 50), &sink).unwrap(), 1, "never added to");
+        assert_eq!(
+            whole.of(HostOffset(1 << 50), &writer).unwrap(),
+            1,
+            "never added to"
+        );
         for (first, count) in [
             (0, 9 * PAGE),
             (5, 7),
@@ -247,7 +251,7 @@ mod tests {
             let mut told = [Vec::new(), Vec::new()];
             for (told, refcounts) in told.iter_mut().zip([&mut whole, &mut spilling]) {
                 refcounts
-                    .for_each(first, count, &sink, |index, more| told.push((index, more)))
+                    .for_each(first, count, &writer, |index, more| told.push((index, more)))
                     .unwrap();
             }
             assert_eq!(told[0], told[1]);
@@ -255,7 +259,7 @@ mod tests {
         }
         let mut sum = 0;
         whole
-            .for_each(0, 10 * PAGE, &sink, |_, more| sum += u64::from(more))
+            .for_each(0, 10 * PAGE, &writer, |_, more| sum += u64::from(more))
             .unwrap();
         assert_eq!(sum, 1000);
     }

@@ -14,16 +14,16 @@ use crate::error::Result;
 use crate::formats::qcow2::structures::checksum;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::mapping::{self, Entry};
-use crate::output::Sink;
+use crate::output::WriteAt;
 use crate::pipeline::encode::{Encoded, Encoding};
 use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
 use crate::volumes::AllocationMap;
 
 /// An image under construction whose tables are written.
 #[derive(Debug)]
-pub struct Streamed<'a, S> {
+pub struct Streamed<'a, W> {
     design: Design,
-    sink: &'a mut S,
+    writer: &'a mut W,
     /// The runs of clusters in use that are still to come.
     ahead: Runs<'a>,
     /// What is still to come of the run that is being written.
@@ -64,23 +64,23 @@ impl Parts {
     }
 }
 
-impl<'a, S: Sink> Streamed<'a, S> {
+impl<'a, W: WriteAt> Streamed<'a, W> {
     /// Writes everything that comes before the data. `design` is the one for `map`.
     ///
     /// # Errors
     ///
-    /// Those of the sink. Nothing is written if there is no room for a scratch file that will be needed.
-    pub fn begin(design: Design, map: &'a AllocationMap, sink: &'a mut S) -> Result<Self> {
+    /// Those of the writer. Nothing is written if there is no room for a scratch file that will be needed.
+    pub fn begin(design: Design, map: &'a AllocationMap, writer: &'a mut W) -> Result<Self> {
         let parts = Parts::of(&design);
         let at = design
             .checksums
             .then(|| ours_at(parts.checksums, checksum::table_length(design.content)));
         let mut checksums = design.checksums.then(|| Checksums::new(design.geometry));
         if let (Some(checksums), Some(at)) = (&mut checksums, at) {
-            checksums.expect(at.checksums.length, sink)?;
+            checksums.expect(at.checksums.length, writer)?;
         }
-        sink.write_at(&header::bytes(&design, at), HostOffset(0))?;
-        sink.write_at(l1(&design, map).as_flattened(), design.l1_at())?;
+        writer.write_at(&header::bytes(&design, at), HostOffset(0))?;
+        writer.write_at(l1(&design, map).as_flattened(), design.l1_at())?;
         let geometry = design.geometry;
         let blocks = Blocks {
             geometry,
@@ -88,12 +88,12 @@ impl<'a, S: Sink> Streamed<'a, S> {
             count: design.room.refcount_blocks,
             used: design.room.total(),
         };
-        sink.write_at(blocks.table().as_flattened(), design.refcount_table_at())?;
-        blocks.write(sink, |_, _, _| Ok(()))?;
-        write_l2(&design, map, sink)?;
+        writer.write_at(blocks.table().as_flattened(), design.refcount_table_at())?;
+        blocks.write(writer, |_, _, _| Ok(()))?;
+        write_l2(&design, map, writer)?;
         Ok(Self {
             design,
-            sink,
+            writer,
             ahead: runs(map, geometry),
             run: 0..0,
             next: parts.data,
@@ -106,7 +106,7 @@ impl<'a, S: Sink> Streamed<'a, S> {
     ///
     /// # Errors
     ///
-    /// Those of the sink.
+    /// Those of the writer.
     ///
     /// # Panics
     ///
@@ -129,10 +129,10 @@ impl<'a, S: Sink> Streamed<'a, S> {
                         panic!("nobody knew its length when the tables were written")
                     }
                 };
-                sums.push(GuestCluster(cluster), crc, self.sink)?;
+                sums.push(GuestCluster(cluster), crc, self.writer)?;
             }
         }
-        self.sink.write_at(&batch.bytes, self.next)?;
+        self.writer.write_at(&batch.bytes, self.next)?;
         self.next = HostOffset(self.next.0.saturating_add(to_u64(batch.bytes.len())));
         Ok(())
     }
@@ -155,7 +155,7 @@ impl<'a, S: Sink> Streamed<'a, S> {
     ///
     /// # Errors
     ///
-    /// Those of the sink.
+    /// Those of the writer.
     ///
     /// # Panics
     ///
@@ -165,14 +165,14 @@ impl<'a, S: Sink> Streamed<'a, S> {
         assert_eq!(self.next, end, "all clusters in the tables are there");
         let image_size = match self.checksums.take() {
             Some(checksums) => {
-                let length = checksums.finish(self.sink, end)?;
+                let length = checksums.finish(self.writer, end)?;
                 let promised = checksum::table_length(self.design.content);
                 assert_eq!(length, promised, "the checksums are as long as the header says");
-                record.write(self.sink, self.design.geometry, ours_at(end, length))?
+                record.write(self.writer, self.design.geometry, ours_at(end, length))?
             }
             None => end.0,
         };
-        self.sink.set_len(image_size)?;
+        self.writer.set_len(image_size)?;
         Ok(Written {
             image_size,
             data_clusters: self.design.content.clusters,
@@ -206,7 +206,7 @@ fn l1(design: &Design, map: &AllocationMap) -> Vec<Entry> {
 }
 
 /// Writes all L2 tables, of which no more than a piece is in memory.
-fn write_l2(design: &Design, map: &AllocationMap, sink: &mut impl Sink) -> Result<()> {
+fn write_l2(design: &Design, map: &AllocationMap, writer: &mut impl WriteAt) -> Result<()> {
     let (geometry, parts) = (design.geometry, Parts::of(design));
     let table_size = to_usize(geometry.cluster_size());
     let whole_piece = to_usize(PIECE).max(table_size);
@@ -214,7 +214,7 @@ fn write_l2(design: &Design, map: &AllocationMap, sink: &mut impl Sink) -> Resul
     let (mut host, mut data, mut current) = (parts.l2_tables, parts.data, None);
     let mut flush = |piece: &mut Vec<u8>| {
         if !piece.is_empty() {
-            sink.write_at(piece, host)?;
+            writer.write_at(piece, host)?;
         }
         host = HostOffset(host.0.saturating_add(to_u64(piece.len())));
         piece.clear();

@@ -11,10 +11,10 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::temporary::{self, scratch};
-use super::{Cleanup, DiskSink, ImageSink, Kept, Memory, Published, Sink, Unpublished, close_once, ground};
-use crate::devices::{DeviceNumber, FileId, own_path};
-use crate::error::{Action, Error, Invalid, Result, SameAs};
-use crate::units::{GuestOffset, HostOffset, length, to_u64, to_usize};
+use super::{Cleanup, close_once};
+use crate::devices::DeviceNumber;
+use crate::error::{Action, Error, Invalid, Result};
+use crate::units::{length, to_u64, to_usize};
 
 /// As much as is written in one go.
 static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
@@ -24,43 +24,12 @@ const NULL: DeviceNumber = DeviceNumber { major: 1, minor: 3 };
 
 /// A disk or an image that is written to standard output.
 #[derive(Debug)]
-pub struct StdoutSink {
+pub struct Stdout {
     file: File,
     /// How many bytes were written.
     position: u64,
     sync: bool,
     cleanup: Cleanup,
-}
-
-/// Refuses what standard output should not be: a device of which nothing was checked, or one of the files that are
-/// read. Returns the regular file that it is, if it is one.
-pub(super) fn refuse(stdout: &impl AsFd, read: &[FileId]) -> Result<Option<File>> {
-    let examine = |error: io::Error| Error::target_io(Action::Examine, error);
-    let owned = stdout.as_fd().try_clone_to_owned().map_err(examine)?;
-    let file = File::from(owned);
-    let metadata = file.metadata().map_err(examine)?;
-    if metadata.file_type().is_block_device() {
-        return Err(Invalid::StdoutIsDevice.into());
-    }
-    if metadata.is_file() && read.contains(&FileId::of(&metadata)) {
-        return Err(Invalid::TargetIsSource(SameAs::File).into());
-    }
-    if metadata.is_file() {
-        ground::examine(&own_path(&file))?;
-        return Ok(Some(file));
-    }
-    Ok(None)
-}
-
-/// The filesystem of the file that standard output is, if it is one and that is in memory.
-pub(super) fn memory(stdout: &impl AsFd) -> Result<Option<Memory>> {
-    let failed = |error| Error::target_io(Action::Examine, error);
-    let file = File::from(stdout.as_fd().try_clone_to_owned().map_err(failed)?);
-    if file.metadata().map_err(failed)?.is_file() {
-        ground::examine(&own_path(&file))
-    } else {
-        Ok(None)
-    }
 }
 
 /// Whether there is no standard output, or error. Rust's runtime then opens the null device in its place, and for
@@ -92,14 +61,14 @@ pub(crate) fn name_scratch(error: Error) -> Error {
     }
 }
 
-impl StdoutSink {
+impl Stdout {
     /// Begins a stream on `stdout`. If `sync`, and it turns out to be a file, that is brought to stable storage.
     ///
     /// # Errors
     ///
     /// - [`Error::Invalid`] if it is somebody's screen, or was closed.
     /// - [`Error::Io`] if there is no standard output.
-    pub fn new(stdout: impl AsFd, cleanup: Cleanup, sync: bool) -> Result<Self> {
+    pub(super) fn new(stdout: impl AsFd, cleanup: Cleanup, sync: bool) -> Result<Self> {
         let failed = |error| Error::target_io(Action::Open, error);
         let file = File::from(stdout.as_fd().try_clone_to_owned().map_err(failed)?);
         if file.is_terminal() {
@@ -114,6 +83,65 @@ impl StdoutSink {
             sync,
             cleanup,
         })
+    }
+
+    /// Writes `bytes` where the stream has got to, or behind zeros.
+    ///
+    /// # Panics
+    ///
+    /// If the stream is further by now.
+    pub(super) fn write(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        self.end_at(at)?;
+        assert_eq!(self.position, at, "a stream cannot go back");
+        self.put(bytes)
+    }
+
+    /// Writes zeros in the place of a range.
+    ///
+    /// # Panics
+    ///
+    /// If the stream is further by now than where it begins.
+    pub(super) fn zero(&mut self, range: Range<u64>) -> Result<()> {
+        assert!(
+            length(&range) == 0 || self.position <= range.start,
+            "a stream cannot go back"
+        );
+        self.end_at(range.end)
+    }
+
+    /// Writes zeros up to that many bytes from the beginning of the stream.
+    pub(super) fn end_at(&mut self, end: u64) -> Result<()> {
+        while self.position < end {
+            let missing = to_usize(end.saturating_sub(self.position));
+            let (zeros, _) = ZEROS.split_at(missing.min(ZEROS.len()));
+            self.put(zeros)?;
+        }
+        Ok(())
+    }
+
+    /// An empty file without a name, for reading and writing, which goes away when it is closed.
+    pub(super) fn scratch(&self) -> Result<File> {
+        File::open(temporary::directory())
+            .map_err(|error| Error::target_io(Action::Scratch, error))
+            .and_then(|directory| scratch(&directory, "standard output".as_ref(), &self.cleanup))
+            .map_err(name_scratch)
+    }
+
+    /// Makes an end of writing, and brings a file to stable storage if that was asked for.
+    pub(super) fn settle(&self) -> Result<()> {
+        if self.sync {
+            match rustix::fs::fdatasync(&self.file) {
+                // A pipe has nothing to sync.
+                Ok(()) | Err(Errno::INVAL | Errno::ROFS) => {}
+                Err(error) => return Err(Error::target_io(Action::Sync, error)),
+            }
+        }
+        close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
+    }
+
+    /// The stream is complete.
+    pub(super) fn publish(self) -> Result<()> {
+        self.cleanup.publish(|| Ok(()))
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
@@ -150,165 +178,21 @@ impl StdoutSink {
             }
         }
     }
-
-    /// Writes `bytes` where the stream has got to, or behind zeros.
-    fn put_at(&mut self, bytes: &[u8], at: u64) -> Result<()> {
-        self.fill(at)?;
-        assert_eq!(self.position, at, "a stream cannot go back");
-        self.put(bytes)
-    }
-
-    fn bring_to_storage(&self) -> Result<()> {
-        if self.sync {
-            match rustix::fs::fdatasync(&self.file) {
-                // A pipe has nothing to sync.
-                Ok(()) | Err(Errno::INVAL | Errno::ROFS) => {}
-                Err(error) => return Err(Error::target_io(Action::Sync, error)),
-            }
-        }
-        close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
-    }
-
-    /// Writes zeros up to a place in the stream.
-    fn fill(&mut self, end: u64) -> Result<()> {
-        while self.position < end {
-            let missing = to_usize(end.saturating_sub(self.position));
-            let (zeros, _) = ZEROS.split_at(missing.min(ZEROS.len()));
-            self.put(zeros)?;
-        }
-        Ok(())
-    }
-}
-
-impl DiskSink for StdoutSink {
-    fn smallest_hole(&self) -> u64 {
-        // They are written like anything else: here, or as part of what was read.
-        u64::MAX
-    }
-
-    fn write(&mut self, bytes: &[u8], at: GuestOffset) -> Result<()> {
-        self.put_at(bytes, at.0)
-    }
-
-    fn zero(&mut self, range: Range<u64>) -> Result<()> {
-        assert!(
-            length(&range) == 0 || self.position <= range.start,
-            "a stream cannot go back"
-        );
-        self.fill(range.end)
-    }
-
-    fn leave(&mut self, range: Range<u64>) -> Result<()> {
-        self.zero(range)
-    }
-
-    fn settle(&mut self, size: u64) -> Result<()> {
-        self.fill(size)?;
-        self.bring_to_storage()
-    }
-
-    fn written(&self) -> Option<&File> {
-        None
-    }
-}
-
-impl Unpublished for StdoutSink {
-    fn kept(&self) -> Kept {
-        Kept::ALL
-    }
-
-    fn publish(self: Box<Self>) -> Result<Published> {
-        self.cleanup.publish(|| Ok::<_, Error>(()))?;
-        Ok(Published::AsAsked)
-    }
-}
-
-/// An image that is written in the order of its bytes.
-impl Sink for StdoutSink {
-    /// What was left out before is zeros.
-    ///
-    /// # Panics
-    ///
-    /// If there is something by now.
-    fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
-        self.put_at(bytes, at.0)
-    }
-
-    fn read_at(&self, _: &mut [u8], _: HostOffset) -> Result<()> {
-        Err(Invalid::StdoutUnverifiable.into())
-    }
-
-    fn set_len(&mut self, length: u64) -> Result<()> {
-        self.fill(length)
-    }
-
-    fn scratch(&self) -> Result<File> {
-        File::open(temporary::directory())
-            .map_err(|error| Error::target_io(Action::Scratch, error))
-            .and_then(|directory| scratch(&directory, "standard output".as_ref(), &self.cleanup))
-            .map_err(name_scratch)
-    }
-}
-
-impl ImageSink for StdoutSink {
-    fn sync(&mut self) -> Result<()> {
-        self.bring_to_storage()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
-    use crate::output::Left;
-
-    #[test]
-    fn a_stream_has_zeros_where_nothing_is_written() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let cleanup = Cleanup::default();
-        let mut sink = Box::new(StdoutSink::new(&writer, cleanup.clone(), true).unwrap());
-        drop(writer);
-        let read = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            reader.read_to_end(&mut bytes).map(|_| bytes)
-        });
-
-        sink.write(b"one", GuestOffset(5)).unwrap();
-        sink.zero(8..700_000).unwrap();
-        sink.leave(700_000..700_001).unwrap();
-        sink.write(b"two", GuestOffset(700_003)).unwrap();
-        sink.settle(700_010).unwrap();
-        assert_eq!(cleanup.left(), Left::Part);
-        sink.publish().unwrap();
-
-        assert_eq!(cleanup.left(), Left::New);
-        let mut expected = vec![0; 700_010];
-        expected[5..8].copy_from_slice(b"one");
-        expected[700_003..700_006].copy_from_slice(b"two");
-        assert!(read.join().unwrap().unwrap() == expected);
-    }
 
     #[test]
     fn a_reader_that_has_had_enough_is_an_error() {
         let (reader, writer) = io::pipe().unwrap();
-        let mut sink = StdoutSink::new(&writer, Cleanup::default(), false).unwrap();
+        let mut stream = Stdout::new(&writer, Cleanup::default(), false).unwrap();
         drop((reader, writer));
 
-        let error = sink.write(b"one", GuestOffset(0)).unwrap_err();
+        let error = stream.write(b"one", 0).unwrap_err();
 
         assert_eq!(error.to_string(), "cannot write at 0x0");
         assert!(matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::BrokenPipe));
-    }
-
-    #[test]
-    #[should_panic(expected = "a stream cannot go back")]
-    fn an_image_that_goes_back_is_no_stream() {
-        let (_reader, writer) = io::pipe().unwrap();
-        let mut sink = StdoutSink::new(&writer, Cleanup::default(), false).unwrap();
-        sink.write_at(b"one", HostOffset(512)).unwrap();
-        sink.set_len(600).unwrap();
-
-        sink.write_at(b"two", HostOffset(599)).unwrap();
     }
 }

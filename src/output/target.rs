@@ -1,225 +1,243 @@
-//! The name of the image, validated before anything is opened for writing.
+//! Where an image goes, or a disk, validated before anything is opened for writing.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{File, Metadata};
+mod conflict;
+mod device;
+mod file;
+mod links;
+mod stdout;
+
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags, StatxFlags};
-use rustix::io::Errno;
+use conflict::forced;
+pub use device::DeviceTarget;
+pub use file::FileTarget;
+pub(super) use file::Now;
 
-use super::links::{self, Spot};
-use super::temporary::unnamed;
-use crate::devices::FileId;
-use crate::error::{Action, Error, FileKind, Invalid, Result};
+use super::{Memory, Place, ground};
+use crate::devices::{DeviceNumber, FileId, Subject, own_path};
+use crate::error::{Action, Error, InUse, Invalid, Result};
 
-/// A place where an image can be put: a directory that can be written to, and a name in it that is free or
-/// that of a regular file. The directory, and the file, are held: no other can take their place unseen.
+/// A place that was found good, and to which nothing is written yet. `D` is a [`DeviceTarget`] if devices are good for
+/// it, as they are for a disk, or else [`NoDevice`].
 #[derive(Debug)]
-pub struct Target {
-    path: PathBuf,
-    directory: File,
-    name: OsString,
-    existing: Option<Existing>,
-    no_clobber: bool,
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
+pub enum Target<D> {
+    /// A file, which will be replaced in one step.
+    File(FileTarget),
+    /// A block device, which will be overwritten.
+    Device(D),
+    /// A stream.
+    Stdout,
 }
 
-/// The file that will be replaced.
+/// There is none: an image is put on no device.
 #[derive(Debug)]
-struct Existing {
-    /// It cannot be read by this, and its inode is given to no other.
-    file: File,
-    /// As it was when the run began.
-    metadata: Metadata,
+pub enum NoDevice {}
+
+/// What is not to be overwritten.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caution {
+    /// Leave alone what exists.
+    pub no_clobber: bool,
+    /// Go on if it cannot be found out whether it is in use, or what is read lies on it.
+    pub force: bool,
 }
 
-/// What has the name of a target by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Now {
-    /// The same file as when the run began.
-    Same,
-    /// None.
-    Free,
-    /// Something else.
-    Other,
-}
+impl<D> Target<D> {
+    /// Whether what was written cannot be written again.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Stdout)
+    }
 
-impl Target {
-    /// Follows symbolic links, so that what they point to is replaced and not the links. Changes nothing.
+    /// The filesystem that takes the file, if it is in memory.
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if it is a directory, device, FIFO or socket, or exists and `no_clobber` is set; if it
-    ///   belongs to another user, or leads through a link of one, who could have planted it.
-    /// - [`Error::Io`] if it exists and must not be written to, or the directory is missing or must not be.
-    pub fn resolve(path: &Path, no_clobber: bool) -> Result<Self> {
-        let Spot {
-            path,
-            directory,
-            name,
-            found,
-        } = links::follow(path)?;
-        let existing = found.map(|file| examine(file, &directory, &name, no_clobber));
-        let existing = existing.transpose()?;
-        let unusable = |error: Errno| Error::target_io(Action::UseDirectory, error);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let held = rustix::fs::openat(&directory, ".", flags, Mode::empty()).map_err(unusable)?;
-        let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-        rustix::fs::accessat(&directory, ".", wanted, AtFlags::EACCESS).map_err(unusable)?;
-        if existing
-            .as_ref()
-            .is_some_and(|existing| mount_of(&existing.file) != mount_of(&directory))
-        {
-            return Err(Invalid::TargetMounted.into());
-        }
-        let target = Self {
-            path,
-            directory: held.into(),
-            name,
-            existing,
-            no_clobber,
-        };
-        target.refuse_stranger(|| unnamed(&target.directory).ok()??.metadata().ok())?;
-        Ok(target)
-    }
-
-    /// Refuses to replace a file whose owner should not decide who may read the new one. `new` tells whose the new
-    /// one is if nothing is done about it, if that can be told already.
-    pub(super) fn refuse_stranger(&self, new: impl FnOnce() -> Option<Metadata>) -> Result<()> {
-        let Some(Existing { metadata: old, .. }) = &self.existing else {
-            return Ok(());
-        };
-        let directory = self.directory.metadata();
-        let directory = directory.map_err(|error| Error::target_io(Action::Examine, error))?;
-        let own = rustix::process::geteuid().as_raw();
-        if may_decide(old.uid(), own, (directory.uid(), directory.mode())) {
-            return Ok(());
-        }
-        match new() {
-            // Where all files that we make belong to one user, as on FAT or NFS, that user is us.
-            Some(new) if new.uid() != old.uid() => Err(Invalid::TargetOfOther { uid: old.uid() }.into()),
-            Some(_) | None => Ok(()),
+    /// - [`Error::Invalid`] if a file there would be among the devices by now.
+    /// - [`Error::Io`] if the system refuses to tell.
+    pub fn memory(&self) -> Result<Option<Memory>> {
+        match self {
+            Self::File(target) => ground::examine(target.directory()),
+            Self::Device(_) => Ok(None),
+            Self::Stdout => stdout::memory(&io::stdout()),
         }
     }
+}
 
-    /// What has the name by now.
-    pub(super) fn now(&self) -> Now {
-        let id = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
-        match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Now::Free,
-            Err(_) => Now::Other,
-            Ok(found) => {
-                let old = self.existing.as_ref();
-                let old = old.and_then(|old| rustix::fs::fstat(&old.file).ok());
-                if old.map(id) == Some(id(found)) {
-                    Now::Same
-                } else {
-                    Now::Other
-                }
+impl Target<NoDevice> {
+    /// Finds out what is there, and refuses what must not be overwritten while `sources` are read. Changes nothing.
+    /// With [force](Caution::force), tells too why it may be in use, or lie on a source, after all.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if it is no place for an image, is the source, or lies on it; or, unless forced, if that
+    ///   cannot be found out.
+    /// - [`Error::Io`] if the system refuses to let it be written to.
+    pub fn for_image(place: &Place, caution: Caution, sources: &[Subject]) -> Result<(Self, Option<InUse>)> {
+        let mut unknown = None;
+        let target = match place {
+            Place::Stdout => {
+                stream_for_image(caution, sources, &mut unknown)?;
+                Self::Stdout
             }
+            Place::Path(path) => Self::File(file_for_image(path, caution, sources, &mut unknown)?),
+        };
+        Ok((target, unknown))
+    }
+
+    /// The room in bytes that there is for the image, if that can be told.
+    pub fn room(&self) -> Option<u64> {
+        match self {
+            Self::File(target) => target.free_space(),
+            Self::Device(none) => match *none {},
+            Self::Stdout => None,
+        }
+    }
+}
+
+impl Target<DeviceTarget> {
+    /// Finds out what is there, and refuses what must not be overwritten with a disk of `size` bytes while the files in
+    /// `read` are read, the image first. Changes nothing. With [force](Caution::force), tells too why it may be in use
+    /// after all.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Invalid`] if it is in use, too small, what is read or where that lies, or no place for a disk; or,
+    ///   unless forced, if that cannot be found out.
+    /// - [`Error::Io`] if the system refuses to let it be written to.
+    pub fn for_disk(
+        place: &Place,
+        caution: Caution,
+        size: u64,
+        read: &[PathBuf],
+    ) -> Result<(Self, Option<InUse>)> {
+        let mut unknown = None;
+        let target = match place {
+            Place::Stdout => {
+                stream_for_disk(read)?;
+                Self::Stdout
+            }
+            Place::Path(path) => match block_device(path)? {
+                Some(number) => {
+                    let device = device_for_disk(path, number, caution, read, &mut unknown)?;
+                    let (found, expected) = (device.size(), size);
+                    if found < expected {
+                        return Err(Invalid::TargetTooSmall { found, expected }.into());
+                    }
+                    Self::Device(device)
+                }
+                None => Self::File(file_for_disk(path, caution, read, &mut unknown)?),
+            },
+        };
+        Ok((target, unknown))
+    }
+
+    /// The size of a sector in bytes, if it has any.
+    pub fn sector_size(&self) -> Option<u64> {
+        match self {
+            Self::Device(target) => target.sector_size(),
+            Self::File(_) | Self::Stdout => None,
         }
     }
 
-    /// The directory that holds it, or will.
-    pub fn directory(&self) -> &Path {
-        &self.path
-    }
-
-    /// The same, as it was found when the run began, wherever it is by now.
-    pub(super) fn held(&self) -> &File {
-        &self.directory
-    }
-
-    /// Its name in the directory.
-    pub(super) fn name(&self) -> &OsString {
-        &self.name
-    }
-
-    /// What it will replace.
-    pub(super) fn existing(&self) -> Option<&File> {
-        self.existing.as_ref().map(|existing| &existing.file)
-    }
-
-    /// Whether a file that has the name by then must be left alone.
-    pub(super) fn no_clobber(&self) -> bool {
-        self.no_clobber
-    }
-
-    /// The file it will replace.
-    pub fn file_id(&self) -> Option<FileId> {
-        let existing = self.existing.as_ref();
-        existing.map(|existing| FileId::of(&existing.metadata))
-    }
-
-    /// Bytes that an unprivileged user can still write to its filesystem, if that can be told.
-    pub fn free_space(&self) -> Option<u64> {
-        let stat = rustix::fs::fstatvfs(&self.directory).ok()?;
-        stat.f_bavail.checked_mul(stat.f_frsize)
+    /// The room in bytes that there is for the disk, if that can be told.
+    pub fn room(&self) -> Option<u64> {
+        match self {
+            Self::File(target) => target.free_space(),
+            Self::Device(target) => Some(target.size()),
+            Self::Stdout => None,
+        }
     }
 }
 
-/// Whether the owner of the old image may own the new one, and decide who reads it. `own` is the user that runs this;
-/// `directory` is owner and mode of the directory.
-fn may_decide(owner: u32, own: u32, directory: (u32, u32)) -> bool {
-    // Nobody else can have put the file there.
-    let is_private = [0, owner].contains(&directory.0) && directory.1 & 0o022 == 0;
-    owner == own || owner == 0 || (own == 0 && is_private)
+fn file_for_image(
+    path: &Path,
+    caution: Caution,
+    sources: &[Subject],
+    unknown: &mut Option<InUse>,
+) -> Result<FileTarget> {
+    let target = FileTarget::resolve(path, caution.no_clobber)?;
+    ground::examine(target.directory())?;
+    for source in sources {
+        let refused = conflict::refuse_own_source(*source, target.file_id(), target.directory());
+        forced(refused, caution.force, unknown)?;
+    }
+    if let Some(file) = target.file_id() {
+        forced(conflict::refuse_guest(file), caution.force, unknown)?;
+        ground::refuse_append_only(target.directory())?;
+    }
+    Ok(target)
 }
 
-/// Makes sure that a file by that name can be replaced.
-fn examine(file: File, directory: &File, name: &OsStr, no_clobber: bool) -> Result<Existing> {
-    let failed = |error: io::Error| Error::target_io(Action::Open, error);
-    let metadata = file.metadata().map_err(failed)?;
-    let kind = FileKind::from(metadata.file_type());
-    if kind != FileKind::Regular {
-        return Err(Invalid::TargetKind(kind).into());
+fn stream_for_image(caution: Caution, sources: &[Subject], unknown: &mut Option<InUse>) -> Result<()> {
+    let file = |source: &Subject| match source {
+        Subject::File(file) => Some(*file),
+        Subject::Device(_) => None,
+    };
+    let read: Vec<_> = sources.iter().filter_map(file).collect();
+    let Some(file) = stdout::refuse(&io::stdout(), &read)? else {
+        return Ok(());
+    };
+    let metadata = file.metadata();
+    let metadata = metadata.map_err(|error| Error::target_io(Action::Examine, error))?;
+    for source in sources {
+        let refused = conflict::refuse_own_source(*source, Some(FileId::of(&metadata)), &own_path(&file));
+        forced(refused, caution.force, unknown)?;
     }
-    if no_clobber {
+    stdout::refuse_middle(&file, &metadata)
+}
+
+/// The number of the block device at a path; none if there can be a file.
+fn block_device(path: &Path) -> Result<Option<DeviceNumber>> {
+    links::refuse_untrusted(path)?;
+    match path
+        .metadata()
+        .map(|metadata| (metadata.file_type(), metadata.rdev()))
+    {
+        Ok((kind, rdev)) if kind.is_block_device() => Ok(Some(DeviceNumber::from_raw(rdev))),
+        Ok((kind, _)) if !kind.is_file() => Err(Invalid::DiskTargetKind(kind.into()).into()),
+        // Why there is none, and whether there can be one, is found out on the way.
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+fn device_for_disk(
+    path: &Path,
+    number: DeviceNumber,
+    caution: Caution,
+    read: &[PathBuf],
+    unknown: &mut Option<InUse>,
+) -> Result<DeviceTarget> {
+    if caution.no_clobber {
         return Err(Invalid::TargetExists.into());
     }
-    // A file that its owner protected against writing should not be replaced either.
-    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::openat(directory, name, flags, Mode::empty()) {
-        // Another run replaces it at this moment; FUSE filesystems show that.
-        Ok(_) | Err(Errno::NOENT) => Ok(Existing { file, metadata }),
-        Err(error) => Err(failed(error.into())),
-    }
+    // First of all: that a device is mounted can be helped, that it holds the image cannot.
+    forced(conflict::refuse_device(number, read), caution.force, unknown)?;
+    DeviceTarget::resolve(path, number, caution.force, unknown)
 }
 
-/// Which mount a file or directory is seen through, if that can be told. Something that is mounted on a name keeps it.
-fn mount_of(file: &File) -> Option<u64> {
-    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
-    StatxFlags::from_bits_retain(stat.stx_mask)
-        .contains(StatxFlags::MNT_ID)
-        .then_some(stat.stx_mnt_id)
+fn file_for_disk(
+    path: &Path,
+    caution: Caution,
+    read: &[PathBuf],
+    unknown: &mut Option<InUse>,
+) -> Result<FileTarget> {
+    let target = FileTarget::resolve(path, caution.no_clobber)?;
+    ground::examine(target.directory())?;
+    if let Some(file) = target.file_id() {
+        ground::refuse_append_only(target.directory())?;
+        forced(conflict::refuse_file(file, read), caution.force, unknown)?;
+    }
+    let refused = conflict::refuse_directory(target.directory(), read);
+    forced(refused, caution.force, unknown)?;
+    Ok(target)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_may_decide_about_a_new_image() {
-        let (root, me, other) = (0, 1000, 1001);
-        for (owner, own, directory, expected) in [
-            // One's own, and root's, wherever it is.
-            (me, me, (root, 0o1777), true),
-            (root, me, (root, 0o1777), true),
-            (root, root, (other, 0o777), true),
-            // Root replaces that of others where only the two of them can have put it.
-            (me, root, (root, 0o755), true),
-            (me, root, (me, 0o700), true),
-            (me, root, (other, 0o755), false),
-            (me, root, (me, 0o775), false),
-            (me, root, (root, 0o757), false),
-            (me, root, (root, 0o1777), false),
-            // All others do not.
-            (other, me, (me, 0o700), false),
-            (other, me, (root, 0o1777), false),
-        ] {
-            let found = may_decide(owner, own, directory);
-            assert_eq!(found, expected, "{owner} {own} {directory:?}");
-        }
-    }
+fn stream_for_disk(read: &[PathBuf]) -> Result<()> {
+    let metadata = read.iter().filter_map(|path| path.metadata().ok());
+    let read: Vec<_> = metadata.map(|metadata| FileId::of(&metadata)).collect();
+    stdout::refuse(&io::stdout(), &read)?;
+    Ok(())
 }

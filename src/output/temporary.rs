@@ -6,10 +6,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Cleanup, Target};
+use super::Cleanup;
 use crate::devices::{names, own_path};
 use crate::error::{Action, Error, Result};
 
@@ -46,10 +46,10 @@ pub(super) fn unnamed(directory: &File) -> io::Result<Option<File>> {
 /// A file with a temporary name, locked.
 pub(super) fn named(
     directory: &File,
-    target: &Target,
+    image: &OsStr,
     cleanup: &Cleanup,
 ) -> rustix::io::Result<(OsString, File)> {
-    with_temporary_name(target.name(), |name| {
+    with_temporary_name(image, |name| {
         cleanup.create(directory, name, || create(directory, name))
     })
 }
@@ -123,6 +123,20 @@ fn with_free_name<T>(
     }
 }
 
+/// Renames a file, unless the name is that of another.
+pub(super) fn move_to_free_name(directory: &File, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        // The filesystem knows no such flag. A link never replaces anything either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())?;
+            // The image is in place. A second name of it that stays is stale for the next run.
+            let _ = rustix::fs::unlinkat(directory, from, AtFlags::empty());
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 fn prefix(image: &OsStr) -> String {
     format!(".mkqcow2-{:08x}-", crc32fast::hash(image.as_bytes()))
 }
@@ -133,8 +147,8 @@ fn prefix(image: &OsStr) -> String {
 /// # Errors
 ///
 /// If the names in the directory cannot be read.
-pub(super) fn remove_stale(directory: &File, target: &Target) -> io::Result<()> {
-    let prefix = prefix(target.name());
+pub(super) fn remove_stale(directory: &File, image: &OsStr) -> io::Result<()> {
+    let prefix = prefix(image);
     for name in names(directory)? {
         let name = &name?;
         let is_ours = name.as_bytes().starts_with(prefix.as_bytes()) && name.as_bytes().ends_with(b".tmp");

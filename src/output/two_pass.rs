@@ -2,23 +2,23 @@
 
 use std::fs::File;
 
-use super::Sink;
-use crate::error::{Action, Corrupt, Error, Result};
+use super::WriteAt;
+use crate::error::{Corrupt, Result};
 use crate::units::{HostOffset, to_u64, to_usize};
 
 /// The first pass: only the front of the image is kept.
 #[derive(Debug)]
-pub struct FirstPass<'a, S> {
+pub struct FirstPass<'a, W> {
     front: Vec<u8>,
     /// Where the image will go.
-    sink: &'a mut S,
+    writer: &'a mut W,
 }
 
-impl<'a, S: Sink> FirstPass<'a, S> {
+impl<'a, W: WriteAt> FirstPass<'a, W> {
     /// Keeps the first `length` bytes. What is behind them must be written in ascending order, and is dropped.
-    pub fn new(length: u64, sink: &'a mut S) -> Self {
+    pub fn new(length: u64, writer: &'a mut W) -> Self {
         let front = vec![0; to_usize(length)];
-        Self { front, sink }
+        Self { front, writer }
     }
 
     /// Writes the front, and begins the second pass: all that is behind the front is expected again, and the front once
@@ -26,15 +26,15 @@ impl<'a, S: Sink> FirstPass<'a, S> {
     ///
     /// # Errors
     ///
-    /// Those of the sink.
-    pub fn second(self) -> Result<SecondPass<'a, S>> {
-        let Self { front, sink } = self;
-        sink.write_at(&front, HostOffset(0))?;
-        Ok(SecondPass { front, sink })
+    /// Those of the writer.
+    pub fn second(self) -> Result<SecondPass<'a, W>> {
+        let Self { front, writer } = self;
+        writer.write_at(&front, HostOffset(0))?;
+        Ok(SecondPass { front, writer })
     }
 }
 
-impl<S: Sink> Sink for FirstPass<'_, S> {
+impl<W: WriteAt> WriteAt for FirstPass<'_, W> {
     fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
         if let Some(room) = part_of(&mut self.front, at, bytes.len()) {
             room.copy_from_slice(bytes);
@@ -42,28 +42,24 @@ impl<S: Sink> Sink for FirstPass<'_, S> {
         Ok(())
     }
 
-    fn read_at(&self, _: &mut [u8], at: HostOffset) -> Result<()> {
-        Err(nothing_to_read(at))
-    }
-
     fn set_len(&mut self, _: u64) -> Result<()> {
         Ok(())
     }
 
     fn scratch(&self) -> Result<File> {
-        self.sink.scratch()
+        self.writer.scratch()
     }
 }
 
 /// The second pass: the image is written from its beginning to its end.
 #[derive(Debug)]
-pub struct SecondPass<'a, S> {
+pub struct SecondPass<'a, W> {
     /// What was written in advance.
     front: Vec<u8>,
-    sink: &'a mut S,
+    writer: &'a mut W,
 }
 
-impl<S: Sink> Sink for SecondPass<'_, S> {
+impl<W: WriteAt> WriteAt for SecondPass<'_, W> {
     /// # Errors
     ///
     /// [`Corrupt::Changed`] if the front does not come out as it did in the first pass: then it is not
@@ -72,20 +68,16 @@ impl<S: Sink> Sink for SecondPass<'_, S> {
         match part_of(&mut self.front, at, bytes.len()) {
             Some(before) if before == bytes => Ok(()),
             Some(_) => Err(Corrupt::Changed.into()),
-            None => self.sink.write_at(bytes, at),
+            None => self.writer.write_at(bytes, at),
         }
     }
 
-    fn read_at(&self, _: &mut [u8], at: HostOffset) -> Result<()> {
-        Err(nothing_to_read(at))
-    }
-
     fn set_len(&mut self, length: u64) -> Result<()> {
-        self.sink.set_len(length)
+        self.writer.set_len(length)
     }
 
     fn scratch(&self) -> Result<File> {
-        self.sink.scratch()
+        self.writer.scratch()
     }
 }
 
@@ -101,32 +93,29 @@ fn part_of(front: &mut [u8], at: HostOffset, length: usize) -> Option<&mut [u8]>
     part.filter(|_| !is_behind)
 }
 
-fn nothing_to_read(at: HostOffset) -> Error {
-    Error::target_io(Action::Read(at.0), std::io::ErrorKind::Unsupported)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::MemorySink;
+    use crate::error::Error;
+    use crate::output::MemoryImage;
 
     /// Data first, the front last, as a layout does it.
-    fn write(sink: &mut impl Sink, front: &[u8]) -> Result<()> {
-        sink.write_at(b"data", HostOffset(8))?;
-        sink.write_at(b"more", HostOffset(12))?;
-        sink.set_len(20)?;
-        sink.write_at(front, HostOffset(2))
+    fn write(image: &mut impl WriteAt, front: &[u8]) -> Result<()> {
+        image.write_at(b"data", HostOffset(8))?;
+        image.write_at(b"more", HostOffset(12))?;
+        image.set_len(20)?;
+        image.write_at(front, HostOffset(2))
     }
 
     #[test]
     fn the_front_is_written_first_and_comes_out_the_same() {
-        let mut memory = MemorySink::default();
+        let mut memory = MemoryImage::default();
         let mut first = FirstPass::new(8, &mut memory);
         write(&mut first, b"front").unwrap();
-        assert!(first.sink.bytes.is_empty());
+        assert!(first.writer.bytes.is_empty());
 
         let mut second = first.second().unwrap();
-        assert_eq!(second.sink.bytes, b"\0\0front\0");
+        assert_eq!(second.writer.bytes, b"\0\0front\0");
         write(&mut second, b"front").unwrap();
 
         assert_eq!(memory.bytes, b"\0\0front\0datamore\0\0\0\0");
@@ -134,7 +123,7 @@ mod tests {
 
     #[test]
     fn another_front_is_an_error() {
-        let mut memory = MemorySink::default();
+        let mut memory = MemoryImage::default();
         let mut first = FirstPass::new(8, &mut memory);
         write(&mut first, b"front").unwrap();
 

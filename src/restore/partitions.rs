@@ -2,7 +2,7 @@
 
 use super::report::Warning;
 use crate::error::Invalid;
-use crate::output::Destination;
+use crate::output::{DeviceTarget, Target};
 use crate::volumes::{Flaw, Tables};
 
 /// What is known of the partition table of a disk, and of the place it is put to.
@@ -29,22 +29,20 @@ impl Partitioning {
     ///
     /// [`Invalid`] if no partitions would be found on the target, unless that is to be done all the same.
     pub(super) fn on(
-        destination: &Destination,
+        target: &Target<DeviceTarget>,
         size: u64,
         tables: Tables,
         recorded: Option<u32>,
         force: bool,
     ) -> Result<Self, Invalid> {
-        let pair = destination
-            .sector_size()
-            .zip(expected_sector_size(&tables, recorded));
+        let pair = target.sector_size().zip(expected_sector_size(&tables, recorded));
         let mismatch = pair.filter(|(found, expected)| found != expected);
         if let (Some((found, expected)), false) = (mismatch, force) {
             return Err(Invalid::TargetSectorSize { found, expected });
         }
-        let device = match destination {
-            Destination::Device(device) => Some(device.size()),
-            Destination::File(_) | Destination::Stdout => None,
+        let device = match target {
+            Target::Device(device) => Some(device.size()),
+            Target::File(_) | Target::Stdout => None,
         };
         Ok(Self {
             flaws: tables.flaws,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
 use mkqcow2::error::Side;
-use mkqcow2::output::{Cleanup, Demand, Destination, Left, Place};
+use mkqcow2::output::{Caution, Cleanup, DeviceTarget, DiskWriter, Left, Target};
 use mkqcow2::units::GuestOffset;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
@@ -17,16 +17,9 @@ use crate::support::{Dir, noise};
 const MIB: u64 = 1 << 20;
 
 /// A place for a disk of a mebibyte that is read from the files in `read`.
-fn resolve(place: &Path, read: &[&Path]) -> mkqcow2::Result<Destination> {
+fn resolve(place: &Path, read: &[&Path]) -> mkqcow2::Result<Target<DeviceTarget>> {
     let read: Vec<PathBuf> = read.iter().map(|path| path.to_path_buf()).collect();
-    let demand = Demand {
-        size: MIB,
-        no_clobber: false,
-        read_back: false,
-        force: false,
-        read: &read,
-    };
-    Destination::resolve(&Place::Path(place.into()), &demand).map(|(destination, _)| destination)
+    Target::for_disk(&place.into(), Caution::default(), MIB, &read).map(|(target, _)| target)
 }
 
 /// Why a place is refused, which is about the target.
@@ -77,14 +70,14 @@ fn a_disk_on_a_device_leaves_nothing_of_what_was_there() {
     let data = noise(1, 300_001);
     let cleanup = Cleanup::default();
 
-    let destination = resolve(disk.path(), &[&image]).unwrap();
-    assert_eq!(destination.room(), Some(5 * MIB));
-    let mut sink = destination.open(cleanup.clone(), true).unwrap();
-    sink.zero(0..512).unwrap();
-    sink.write(&data, GuestOffset(512)).unwrap();
-    sink.zero(512 + 300_001..4 * MIB).unwrap();
-    sink.settle(4 * MIB).unwrap();
-    sink.publish().unwrap();
+    let target = resolve(disk.path(), &[&image]).unwrap();
+    assert_eq!(target.room(), Some(5 * MIB));
+    let mut writer = DiskWriter::open(target, cleanup.clone(), true).unwrap();
+    writer.zero(0..512).unwrap();
+    writer.write(&data, GuestOffset(512)).unwrap();
+    writer.zero(512 + 300_001..4 * MIB).unwrap();
+    let settled = writer.settle(4 * MIB).unwrap();
+    settled.publish().unwrap();
 
     assert_eq!(cleanup.left(), Left::New);
     let mut expected = vec![0; 4 << 20];
@@ -102,12 +95,10 @@ fn zeros_give_back_the_room_of_a_device_that_can() {
     fs::write(&file, vec![0xff; 8 << 20]).unwrap();
     let disk = Loop::over(&file);
 
-    let mut sink = resolve(disk.path(), &[&image])
-        .unwrap()
-        .open(Cleanup::default(), true)
-        .unwrap();
-    sink.zero(0..8 * MIB).unwrap();
-    sink.settle(8 * MIB).unwrap();
+    let target = resolve(disk.path(), &[&image]).unwrap();
+    let mut writer = DiskWriter::open(target, Cleanup::default(), true).unwrap();
+    writer.zero(0..8 * MIB).unwrap();
+    let _settled = writer.settle(8 * MIB).unwrap();
 
     let blocks = std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap());
     assert!(blocks * 512 < MIB, "{blocks} blocks");
@@ -126,11 +117,11 @@ fn a_device_is_held_until_the_disk_is_complete() {
         .is_err()
     };
 
-    let destination = resolve(disk.path(), &[&image]).unwrap();
+    let target = resolve(disk.path(), &[&image]).unwrap();
     assert!(is_busy());
-    let sink = destination.open(Cleanup::default(), true).unwrap();
+    let writer = DiskWriter::open(target, Cleanup::default(), true).unwrap();
     assert!(is_busy());
-    drop(sink);
+    drop(writer);
 
     until("a device that was let go", || !is_busy());
 }
@@ -143,11 +134,8 @@ fn looking_at_a_device_does_not_write_to_it() {
     let cleanup = Cleanup::default();
 
     drop(resolve(disk.path(), &[&image]).unwrap());
-    drop(
-        resolve(disk.path(), &[&image])
-            .unwrap()
-            .open(cleanup.clone(), true),
-    );
+    let target = resolve(disk.path(), &[&image]).unwrap();
+    drop(DiskWriter::open(target, cleanup.clone(), true));
 
     assert!((disk.sectors_written(), read_back(disk.path())) == before);
     assert_eq!(cleanup.left(), Left::Old);
@@ -365,15 +353,13 @@ fn a_disk_in_a_file_has_holes_its_exact_length_and_no_name_until_it_is_complete(
     fs::write(&target, "the old disk").unwrap();
     let data = noise(4, 100_000);
 
-    let mut sink = resolve(&target, &[&image])
-        .unwrap()
-        .open(Cleanup::default(), true)
-        .unwrap();
-    sink.zero(0..40 * MIB).unwrap();
-    sink.write(&data, GuestOffset(40 * MIB)).unwrap();
-    sink.settle(90 * MIB + 512).unwrap();
+    let resolved = resolve(&target, &[&image]).unwrap();
+    let mut writer = DiskWriter::open(resolved, Cleanup::default(), true).unwrap();
+    writer.zero(0..40 * MIB).unwrap();
+    writer.write(&data, GuestOffset(40 * MIB)).unwrap();
+    let settled = writer.settle(90 * MIB + 512).unwrap();
     assert_eq!(fs::read(&target).unwrap(), b"the old disk");
-    sink.publish().unwrap();
+    settled.publish().unwrap();
 
     let metadata = target.metadata().unwrap();
     assert_eq!(metadata.len(), 90 * MIB + 512);

@@ -120,8 +120,48 @@ pub(super) fn refuse_directory(directory: &Path, read: &[PathBuf]) -> Result<()>
     Ok(())
 }
 
+/// An image must be neither the source nor written to what is being read. `place` is in the filesystem that takes
+/// it.
+pub(super) fn refuse_own_source(source: Subject, image: Option<FileId>, place: &Path) -> Result<()> {
+    let kernel = Kernel::running();
+    if let Some(file) = image {
+        if source == Subject::File(file) {
+            return Err(Invalid::TargetIsSource(SameAs::File).into());
+        }
+        if let Subject::Device(number) = source
+            && kernel
+                .foundation_of_device(number)
+                .map_err(|error| unknown(&error))?
+                .contains(file)
+        {
+            return Err(Invalid::TargetIsSource(SameAs::BehindLoop).into());
+        }
+    }
+    let layers = kernel.layers(source).map_err(|error| unknown(&error))?;
+    // A file that no loop device has is no part of any device.
+    let is_on_source = !layers.all.is_empty()
+        && kernel
+            .foundation_of_filesystem(place)
+            .map_err(|error| unknown(&error))?
+            .stands_on(&layers);
+    if is_on_source {
+        Err(Invalid::TargetOnSource.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses to replace what a virtual machine has: it would go on with the old file, which nobody sees any more.
+pub(super) fn refuse_guest(file: FileId) -> Result<()> {
+    let users = Kernel::running().users(Subject::File(file));
+    match users.guest().or_else(|| users.unknown()) {
+        Some(guest) => Err(Invalid::TargetInUse(guest).into()),
+        None => Ok(()),
+    }
+}
+
 /// What cannot be found out of a target keeps it from being written, as any use of it does.
-pub(super) fn unknown(error: &io::Error) -> Error {
+fn unknown(error: &io::Error) -> Error {
     let why = error.to_string();
     Invalid::TargetInUse(InUse::Unknown { why }).into()
 }

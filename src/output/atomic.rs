@@ -1,34 +1,30 @@
-//! An image in a regular file, which has its name only once it is complete.
+//! A file that has its name only once it is complete: written without one, synced, then named.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
+use super::durable::{is_fuse, sync_directory, sync_parents};
 use super::room::Room;
-use super::target::Now;
-use super::temporary::{named, remove_stale, scratch, unnamed, with_name_to_keep, with_temporary_name};
+use super::target::{FileTarget, Now};
+use super::temporary::{
+    move_to_free_name, named, remove_stale, scratch, unnamed, with_name_to_keep, with_temporary_name,
+};
 use super::writeback::Writeback;
-use super::{Cleanup, DiskSink, ImageSink, Kept, Sink, Target, Unpublished, close_once, ground, rights};
+use super::{Cleanup, Kept, Published, close_once, ground, rights};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
-use crate::units::{GuestOffset, HostOffset, to_u64};
+use crate::units::to_u64;
 
-/// A shorter hole in a file costs more than the zeros it stands for: an extent of its own, and a write cut in two.
-const SMALLEST_HOLE: u64 = 32 << 10;
-
-/// The type that statfs(2) tells of FUSE.
-const FUSE: i64 = 0x6573_5546;
-
-/// An image file being written. Dropped before it is published, it leaves nothing behind.
+/// A file being written. Dropped before it is published, it leaves nothing behind.
 #[derive(Debug)]
-pub struct FileSink {
+pub struct AtomicFile {
     file: File,
-    target: Target,
+    target: FileTarget,
     directory: File,
     /// The name it has while it is written; none where the filesystem can do without.
     temporary: Option<OsString>,
@@ -39,27 +35,17 @@ pub struct FileSink {
     writeback: Writeback,
 }
 
-/// What became of the name of the image.
-#[derive(Debug)]
-pub enum Published {
-    /// As surely as was asked for.
-    AsAsked,
-    /// The image is in place, but its directory could not be synced.
-    Perhaps(io::Error),
-    /// The directory has another name by now, and with it the image.
-    Elsewhere,
-}
-
-impl FileSink {
-    /// Begins an image. Unless `sync`, nothing is brought to stable storage.
+impl AtomicFile {
+    /// Begins a file. Unless `sync`, nothing is brought to stable storage.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if no file can be created in the directory of the target.
-    pub fn create(target: Target, cleanup: Cleanup, sync: bool) -> Result<Self> {
+    /// - [`Error::Invalid`] if the file it is to replace belongs to another user, who should not decide who may read it.
+    /// - [`Error::Io`] if no file can be created in the directory of the target.
+    pub(super) fn create(target: FileTarget, cleanup: Cleanup, sync: bool) -> Result<Self> {
         let failed = |error: io::Error| Error::target_io(Action::Create, error);
         let directory = target.held().try_clone().map_err(failed)?;
-        match remove_stale(&directory, &target) {
+        match remove_stale(&directory, target.name()) {
             // Some FUSE filesystems list nothing, and take a file all the same.
             Err(error) if error.kind() != io::ErrorKind::Unsupported => {
                 return Err(Error::target_io(Action::ListDirectory, error));
@@ -68,12 +54,12 @@ impl FileSink {
         }
         let (file, temporary) = match unnamed(&directory).map_err(failed)? {
             Some(file) => (file, None),
-            None => named(&directory, &target, &cleanup)
+            None => named(&directory, target.name(), &cleanup)
                 .map(|(name, file)| (file, Some(name)))
                 .map_err(|error| failed(error.into()))?,
         };
         let room = Room::of(&file);
-        let sink = Self {
+        let created = Self {
             file,
             target,
             directory,
@@ -84,15 +70,50 @@ impl FileSink {
             room,
             writeback: Writeback::new(sync),
         };
-        sink.target.refuse_stranger(|| sink.file.metadata().ok())?;
-        Ok(sink)
+        created.target.refuse_stranger(|| created.file.metadata().ok())?;
+        Ok(created)
     }
 
     /// Whatever is left out stays a hole, and takes no room.
     #[must_use]
-    pub fn sparse(mut self) -> Self {
+    pub(super) fn sparse(mut self) -> Self {
         self.room.keep_holes();
         self
+    }
+
+    /// Writes all of `bytes` from `at` on.
+    pub(super) fn write(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+        self.room.take(&self.file, at, to_u64(bytes.len()));
+        self.file
+            .write_all_at(bytes, at)
+            .map_err(|error| Error::target_io(Action::Write(at), error))?;
+        self.writeback.wrote(&self.file, at, to_u64(bytes.len()));
+        Ok(())
+    }
+
+    /// Fills `bytes` with what was written from `at` on.
+    pub(super) fn read(&self, bytes: &mut [u8], at: u64) -> Result<()> {
+        self.file
+            .read_exact_at(bytes, at)
+            .map_err(|error| Error::target_io(Action::Read(at), error))
+    }
+
+    /// Ends the file behind so many bytes; what was not written up to there is zeros.
+    pub(super) fn end_at(&mut self, length: u64) -> Result<()> {
+        self.room.give_back(&self.file, length);
+        self.file
+            .set_len(length)
+            .map_err(|error| Error::target_io(Action::Write(length), error))
+    }
+
+    /// An empty file without a name in the same directory, for reading and writing, which goes away when it is closed.
+    pub(super) fn scratch(&self) -> Result<File> {
+        scratch(&self.directory, self.target.name(), &self.cleanup)
+    }
+
+    /// What was written, for reading it back.
+    pub(super) fn written(&self) -> &File {
+        &self.file
     }
 
     /// Gives the file the rights of the one it is to replace, as they are by now.
@@ -108,7 +129,7 @@ impl FileSink {
     }
 
     /// What it has of the file that it replaces.
-    pub fn kept(&self) -> Kept {
+    pub(super) fn kept(&self) -> Kept {
         self.kept
     }
 
@@ -118,7 +139,7 @@ impl FileSink {
     /// # Errors
     ///
     /// [`Error::Io`] if that fails: then nothing that was written can be relied on.
-    pub fn settle(&mut self) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         self.keep_rights()?;
         if self.sync {
             self.file
@@ -128,13 +149,13 @@ impl FileSink {
         close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
     }
 
-    /// Gives the image its name, in one step: whoever opens that name gets the old image or all of the new one.
+    /// Gives the file its name, in one step: whoever opens that name gets the old file or all of the new one.
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if the name is by now that of something else: then the new image has another one.
-    /// - [`Error::Io`] if the name cannot be given. In both cases the old image is as it was.
-    pub fn publish(mut self) -> Result<Published> {
+    /// - [`Error::Invalid`] if the name is by now that of something else: then the new file has another one.
+    /// - [`Error::Io`] if the name cannot be given. In both cases the old file is as it was.
+    pub(super) fn publish(mut self) -> Result<Published> {
         let failed = |error: Errno| Error::target_io(Action::Publish, error);
         let is_linked = self.must_be_linked();
         let (temporary, result) = if is_linked {
@@ -185,11 +206,7 @@ impl FileSink {
         if !self.sync {
             return Ok(());
         }
-        match rustix::fs::fsync(&self.directory) {
-            // Not every filesystem can; those that cannot have no more to offer.
-            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
+        sync_directory(&self.directory)?;
         // Where a name cannot be removed again, one that is left over is enough.
         if is_fuse(&self.directory) && self.cleanup.remains().is_none() {
             self.sync_by_another_name()?;
@@ -291,118 +308,7 @@ impl FileSink {
     }
 }
 
-/// Renames a file, unless the name is that of another.
-fn move_to_free_name(directory: &File, from: &OsStr, to: &OsStr) -> rustix::io::Result<()> {
-    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
-        // The filesystem knows no such flag. A link never replaces anything either.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())?;
-            // The image is in place. A second name of it that stays is stale for the next run.
-            let _ = rustix::fs::unlinkat(directory, from, AtFlags::empty());
-            Ok(())
-        }
-        result => result,
-    }
-}
-
-impl Sink for FileSink {
-    fn write_at(&mut self, bytes: &[u8], at: HostOffset) -> Result<()> {
-        self.room.take(&self.file, at.0, to_u64(bytes.len()));
-        self.file
-            .write_all_at(bytes, at.0)
-            .map_err(|error| Error::target_io(Action::Write(at.0), error))?;
-        self.writeback.wrote(&self.file, at.0, to_u64(bytes.len()));
-        Ok(())
-    }
-
-    fn read_at(&self, bytes: &mut [u8], at: HostOffset) -> Result<()> {
-        self.file
-            .read_exact_at(bytes, at.0)
-            .map_err(|error| Error::target_io(Action::Read(at.0), error))
-    }
-
-    fn set_len(&mut self, length: u64) -> Result<()> {
-        self.file
-            .set_len(length)
-            .map_err(|error| Error::target_io(Action::Write(length), error))
-    }
-
-    fn scratch(&self) -> Result<File> {
-        scratch(&self.directory, self.target.name(), &self.cleanup)
-    }
-}
-
-impl ImageSink for FileSink {
-    fn sync(&mut self) -> Result<()> {
-        FileSink::settle(self)
-    }
-}
-
-impl Unpublished for FileSink {
-    fn kept(&self) -> Kept {
-        self.kept
-    }
-
-    fn publish(self: Box<Self>) -> Result<Published> {
-        FileSink::publish(*self)
-    }
-}
-
-fn is_fuse(directory: &File) -> bool {
-    rustix::fs::fstatfs(directory).is_ok_and(|stat| stat.f_type == FUSE)
-}
-
-/// Brings the names of a directory and of those above it to stable storage, up to the root of its filesystem. What
-/// cannot be opened or synced was not made a moment ago by whoever runs this.
-fn sync_parents(directory: &File) {
-    let id = |file: &File| file.metadata().ok().map(|metadata| FileId::of(&metadata));
-    let device = |file: &File| file.metadata().ok().map(|metadata| metadata.dev());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let above = |file: &File| {
-        rustix::fs::openat(file, "..", flags, Mode::empty())
-            .ok()
-            .map(File::from)
-            .filter(|parent| id(parent) != id(file) && device(parent) == device(file))
-    };
-    let mut next = above(directory);
-    while let Some(parent) = next {
-        if parent.sync_all().is_err() {
-            break;
-        }
-        next = above(&parent);
-    }
-}
-
-/// A disk as a file: what is not written is a hole.
-impl DiskSink for FileSink {
-    fn smallest_hole(&self) -> u64 {
-        SMALLEST_HOLE
-    }
-
-    fn write(&mut self, bytes: &[u8], at: GuestOffset) -> Result<()> {
-        self.write_at(bytes, HostOffset(at.0))
-    }
-
-    fn zero(&mut self, _: Range<u64>) -> Result<()> {
-        Ok(())
-    }
-
-    fn leave(&mut self, _: Range<u64>) -> Result<()> {
-        Ok(())
-    }
-
-    fn settle(&mut self, size: u64) -> Result<()> {
-        self.room.give_back(&self.file, size);
-        self.set_len(size)?;
-        FileSink::settle(self)
-    }
-
-    fn written(&self) -> Option<&File> {
-        Some(&self.file)
-    }
-}
-
-impl Drop for FileSink {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if self.temporary.is_some() {
             self.cleanup.remove();
