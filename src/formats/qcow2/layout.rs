@@ -44,12 +44,13 @@ use crate::formats::qcow2::structures::record::file_end;
 use crate::formats::qcow2::structures::refcount;
 use crate::output::Sink;
 use crate::pipeline::encode::{Encoded, Encoding};
-use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
+use crate::units::{Exact, GuestCluster, HostOffset, to_u64, to_usize};
 
 /// Tables are written in pieces of at most this many bytes, or of one cluster.
 const PIECE: u64 = 1 << 20;
 
-/// What an image is to be like.
+/// What an image is to be like. [`Room`] has seen to it that its clusters end below 2^56, and the tables behind them are
+/// shorter than that.
 #[derive(Clone, Copy, Debug)]
 pub struct Design {
     /// Size and clusters of the virtual disk.
@@ -76,10 +77,10 @@ impl Design {
     /// if some are.
     pub fn image_size(&self) -> u64 {
         let cluster_size = self.geometry.cluster_size();
-        let end = self.room.total().saturating_mul(cluster_size);
+        let end = self.room.total().times(cluster_size);
         if self.checksums {
-            let tables = self.checksum_table().saturating_add(self.record);
-            file_end(end.saturating_add(tables), cluster_size)
+            let tables = self.checksum_table().plus(self.record);
+            file_end(end.plus(tables), cluster_size)
         } else {
             end
         }
@@ -97,26 +98,24 @@ impl Design {
         let refcounts = self
             .compression
             .map_or(0, |_| Refcounts::scratch_size(self.room.total()));
-        self.image_size()
-            .saturating_add(scratch)
-            .saturating_add(refcounts)
+        self.image_size().plus(scratch).plus(refcounts)
     }
 
     /// The length in bytes of what lies in front of the data and is known, and written, behind them: header, L1 table
     /// and refcount table.
     pub fn front(&self) -> u64 {
-        self.room.tables().saturating_mul(self.geometry.cluster_size())
+        self.room.tables().times(self.geometry.cluster_size())
     }
 
     /// Where the L1 table is.
     fn l1_at(&self) -> HostOffset {
-        HostOffset(self.room.header.saturating_mul(self.geometry.cluster_size()))
+        HostOffset(self.room.header.times(self.geometry.cluster_size()))
     }
 
     /// Where the refcount table is.
     fn refcount_table_at(&self) -> HostOffset {
-        let clusters = self.room.header.saturating_add(self.room.l1);
-        HostOffset(clusters.saturating_mul(self.geometry.cluster_size()))
+        let clusters = self.room.header.plus(self.room.l1);
+        HostOffset(clusters.times(self.geometry.cluster_size()))
     }
 
     /// The length of the checksum table in bytes, if no cluster in use turns out to be zeros.
@@ -152,7 +151,7 @@ pub struct Written {
 fn ours_at(offset: HostOffset, length: u64) -> OursAt {
     OursAt {
         checksums: ChecksumsAt { offset, length },
-        record: Some(HostOffset(offset.0.saturating_add(length))),
+        record: Some(offset + length),
     }
 }
 
@@ -209,7 +208,7 @@ impl<'a, S: Sink> Layout<'a, S> {
         let mut pending = Pending::default();
         let (mut start, mut stream_start) = (0_usize, 0_usize);
         for (cluster, encoding) in (batch.first.0..).map(GuestCluster).zip(&batch.clusters) {
-            let end = start.saturating_add(cluster_size);
+            let end = start.plus(cluster_size);
             match *encoding {
                 Encoding::Zeros => self.place_zeros(cluster, &mut pending)?,
                 Encoding::Plain { crc } => {
@@ -217,7 +216,7 @@ impl<'a, S: Sink> Layout<'a, S> {
                     self.place_plain(cluster, Part::new(&batch.bytes, start..end), &mut pending)?;
                 }
                 Encoding::Compressed { crc, length } => {
-                    let stream_end = stream_start.saturating_add(length);
+                    let stream_end = stream_start.plus(length);
                     let stream = Part::new(&batch.streams, stream_start..stream_end);
                     stream_start = stream_end;
                     self.begin_data(cluster, crc, &mut pending)?;
@@ -235,7 +234,7 @@ impl<'a, S: Sink> Layout<'a, S> {
             self.reserve_l2(cluster, pending)?;
             self.map(cluster, mapping::ZERO_CLUSTER);
         }
-        self.written.zero_clusters = self.written.zero_clusters.saturating_add(1);
+        self.written.zero_clusters.increase(1);
         Ok(())
     }
 
@@ -246,7 +245,7 @@ impl<'a, S: Sink> Layout<'a, S> {
         if let Some(checksums) = &mut self.checksums {
             checksums.push(cluster, crc, self.sink)?;
         }
-        self.written.data_clusters = self.written.data_clusters.saturating_add(1);
+        self.written.data_clusters.increase(1);
         Ok(())
     }
 
@@ -275,10 +274,10 @@ impl<'a, S: Sink> Layout<'a, S> {
     ) -> Result<()> {
         let (bytes, geometry) = (stream.bytes(), self.design.geometry);
         let length = to_u64(bytes.len());
-        self.written.compressed_clusters = self.written.compressed_clusters.saturating_add(1);
+        self.written.compressed_clusters.increase(1);
         if let Some(host) = self.find_equal(crc, bytes, pending)? {
-            self.written.shared_clusters = self.written.shared_clusters.saturating_add(1);
-            self.written.shared_bytes = self.written.shared_bytes.saturating_add(length);
+            self.written.shared_clusters.increase(1);
+            self.written.shared_bytes.increase(length);
             self.map(cluster, mapping::compressed(geometry, host, length));
             return Ok(());
         }
@@ -287,7 +286,7 @@ impl<'a, S: Sink> Layout<'a, S> {
         if let Some(index) = &mut self.index {
             index.insert(crc, bytes.len(), host);
         }
-        self.written.stream_bytes = self.written.stream_bytes.saturating_add(length);
+        self.written.stream_bytes.increase(length);
         self.map(cluster, mapping::compressed(geometry, host, length));
         pending.put(stream, host, self.sink)
     }
@@ -338,7 +337,7 @@ impl<'a, S: Sink> Layout<'a, S> {
         self.sink.write_at(held.bytes(), host)?;
         for cluster in held.clusters() {
             self.map(*cluster, mapping::only_reference_to(host));
-            host = HostOffset(host.0.saturating_add(self.design.geometry.cluster_size()));
+            host += self.design.geometry.cluster_size();
         }
         self.held = held;
         self.held.clear();
@@ -379,7 +378,7 @@ impl<'a, S: Sink> Layout<'a, S> {
             {
                 self.l1[*table] = mapping::only_reference_to(host);
             }
-            host = HostOffset(host.0.saturating_add(self.design.geometry.cluster_size()));
+            host += self.design.geometry.cluster_size();
         }
         self.l2.clear();
         Ok(())
