@@ -10,7 +10,7 @@ mod tables;
 
 use std::ops::Range;
 
-use crate::units::to_u64;
+use crate::units::{Exact, claimed_end, claimed_size, to_u64};
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::scheme::{Content, Found, Part, Read, Recognise, Scheme};
@@ -171,14 +171,14 @@ fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
     found.ok_or_else(|| doubt.unwrap_or_else(|| gpt::Refused::Missing.into()))
 }
 
-/// The bytes of `count` sectors from `first` on.
+/// The bytes of `count` sectors from `first` on, as a table claims them.
 fn sectors(first: u64, count: u64, sector_size: u64) -> Range<u64> {
-    let end = first.saturating_add(count);
-    first.saturating_mul(sector_size)..end.saturating_mul(sector_size)
+    let end = claimed_end(first, count);
+    claimed_size(first, sector_size)..claimed_size(end, sector_size)
 }
 
-/// The bytes of a structure that begins with a sector.
+/// The bytes of a structure that begins with a sector, and was read.
 fn structure(first: u64, length: usize, sector_size: u64) -> Range<u64> {
-    let start = first.saturating_mul(sector_size);
-    start..start.saturating_add(to_u64(length))
+    let start = first.times(sector_size);
+    start..start.plus(to_u64(length))
 }
