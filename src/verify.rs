@@ -24,7 +24,7 @@ use crate::formats::{Format, Remark, Single};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
-use crate::units::to_usize;
+use crate::units::{Exact, to_usize};
 
 /// How much a worker does in one go, in bytes, unless a cluster is larger.
 const BATCH: u64 = 1 << 20;
@@ -145,7 +145,7 @@ fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Res
 /// How many batches of so many bytes are under way at the same time.
 fn in_flight(pool: &rayon::ThreadPool, batch: u64) -> usize {
     to_usize(IN_FLIGHT.checked_div(batch).unwrap_or(0))
-        .min(pool.current_num_threads().saturating_mul(4))
+        .min(pool.current_num_threads().times(4))
         .max(2)
 }
 
@@ -200,8 +200,8 @@ fn or_finding<T>(result: Result<T>, findings: &mut Findings) -> Result<Option<T>
 
 impl Done {
     fn add(&mut self, other: Self) {
-        self.read = self.read.saturating_add(other.read);
-        self.streams = self.streams.saturating_add(other.streams);
-        self.compared = self.compared.saturating_add(other.compared);
+        self.read.increase(other.read);
+        self.streams.increase(other.streams);
+        self.compared.increase(other.compared);
     }
 }
