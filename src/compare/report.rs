@@ -9,7 +9,7 @@ use crate::devices::Unwritten;
 use crate::disk::Change;
 use crate::error::InUse;
 use crate::formats::Remark;
-use crate::units::length;
+use crate::units::{Exact, length};
 
 /// Something that whoever compared should know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +95,7 @@ impl Report {
     }
 
     pub(super) fn count(&mut self, compared: &Compared) {
-        self.compared = self.compared.saturating_add(compared.bytes);
+        self.compared.increase(compared.bytes);
         self.first_difference = self.first_difference.or(compared.first);
     }
 
@@ -105,8 +105,8 @@ impl Report {
         range: Range<u64>,
         found: &mut impl FnMut(Range<u64>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.ranges = self.ranges.saturating_add(1);
-        self.differing = self.differing.saturating_add(length(&range));
+        self.ranges.increase(1);
+        self.differing.increase(length(&range));
         found(range)
     }
 }
