@@ -18,8 +18,8 @@ const _: () = assert!(usize::BITS == u64::BITS, "mkqcow2 is for 64-bit machines"
 /// The unit of a disk: sizes, offsets and lengths of sources are multiples of it, in bytes.
 pub const SECTOR: u64 = 512;
 
-/// The largest size of a disk in whole sectors: no system has files or devices of 2^63 bytes, and a sum of two sizes or
-/// offsets up to here is always right.
+/// The largest size of a disk in whole sectors. No system has files or devices of 2^63 bytes, and headers of images are
+/// held to less: a sum of two sizes or offsets in files and disks that are open always fits 64 bits.
 pub const MAX_SIZE: u64 = (1 << 63) - SECTOR;
 
 /// A byte offset in the virtual disk, which is what the guest sees.
