@@ -48,7 +48,7 @@ use crate::formats::qcow2::Image;
 use crate::formats::{Decoders, Format, Remark};
 use crate::pipeline::{in_order, readers};
 use crate::progress::{Phase, Progress};
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, claimed_size, to_u64, to_usize};
 use blocks::Blocks;
 use clusters::{Compressed, Figures, Reader};
 use entries::{Entries, WORTH_ASKING};
@@ -106,7 +106,7 @@ impl Report {
     pub fn count(&self, severity: Severity) -> u64 {
         let tallies = self.tallies.iter();
         let of_it = tallies.filter(|(code, _)| code.severity() == severity);
-        of_it.fold(0, |sum, (_, tally)| sum.saturating_add(tally.count))
+        of_it.fold(0, |sum, (_, tally)| sum.plus(tally.count))
     }
 }
 
@@ -153,7 +153,8 @@ fn check_within(
         checker.pass(&structures, &window, &mut seen, &mut log)?;
     }
     let geometry = image.header().geometry();
-    let image_end = HostOffset(seen.end.saturating_mul(geometry.cluster_size()));
+    // What is said to be in use may end past 64 bits.
+    let image_end = HostOffset(claimed_size(seen.end, geometry.cluster_size()));
     find_checksums(image, image_end, &mut log)?;
     Ok(Report {
         format: Format::Qcow2,
@@ -208,8 +209,7 @@ impl Checker<'_> {
         bitmaps::count(image, &structures.bitmaps, window, &mut found)?;
         log.add_all(found);
         let cluster_size = image.header().geometry().cluster_size();
-        self.progress
-            .begin(Phase::Checking, total.saturating_mul(cluster_size));
+        self.progress.begin(Phase::Checking, total.times(cluster_size));
         tables::each_l2(image, l1s, window, |l2s| self.read(l2s, window, seen, log))?;
         let compare = |range| Ok(refcounts::compare(window, range));
         in_order(
@@ -235,7 +235,7 @@ impl Checker<'_> {
         let work = |l2s: &[L2]| self.job(l2s, window);
         in_order(self.pool, self.in_flight(), jobs, work, |done| {
             seen.figures.add(done.figures);
-            seen.decompressed = seen.decompressed.saturating_add(done.decompressed);
+            seen.decompressed.increase(done.decompressed);
             log.add_all(done.found);
             Ok(())
         })
@@ -266,7 +266,7 @@ impl Checker<'_> {
                 reader.piece(&mut entries, start, piece)?;
                 if let Some(decoders) = decoders {
                     let streams = reader.take_streams();
-                    decompressed = decompressed.saturating_add(to_u64(streams.len()));
+                    decompressed.increase(to_u64(streams.len()));
                     self.decompress(&streams, decoders, &mut reader.found)?;
                 }
                 self.progress.advance(piece);
@@ -301,7 +301,7 @@ impl Checker<'_> {
 
     /// How many jobs are begun and not yet taken.
     fn in_flight(&self) -> usize {
-        self.pool.current_num_threads().saturating_mul(2)
+        self.pool.current_num_threads().times(2)
     }
 }
 
@@ -362,6 +362,35 @@ mod tests {
         let report = check_within(budget, image, &Options::default(), &Silent, tell).unwrap();
         found.sort();
         (found, report)
+    }
+
+    #[test]
+    fn refcounts_of_clusters_past_all_offsets_are_told() {
+        let dir = std::env::temp_dir().join(format!("mkqcow2-check-far-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let (source, path) = (dir.join("raw"), dir.join("image"));
+        fs::write(&source, crate::noise::noise(1 << 20)).unwrap();
+        let options = create::Options {
+            cluster_size: ClusterSize::MAX,
+            sync: false,
+            ..create::Options::default()
+        };
+        create(&source, &path, options, &Silent).unwrap();
+        // Refcounts of one bit, and the largest table: its last block counts clusters from 2^65 - 2^45 on.
+        let file = File::options().write(true).open(&path).unwrap();
+        let (table, block) = (64 << 20, 72 << 20_u64);
+        file.write_all_at(&vec![0xff; 2 << 20], block).unwrap();
+        file.write_all_at(&block.to_be_bytes(), block - 8).unwrap();
+        file.write_all_at(&u64::to_be_bytes(table), 48).unwrap();
+        file.write_all_at(&4_u32.to_be_bytes(), 56).unwrap();
+        file.write_all_at(&0_u32.to_be_bytes(), 96).unwrap();
+        let image = Image::open(&path).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+
+        let (found, report) = found(BUDGET, &image);
+
+        assert_eq!(report.tallies[&Code::RefcountHigh].count, 1 << 24, "{found:?}");
+        assert_eq!(report.image_end, HostOffset(u64::MAX));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::formats::qcow2::structures::checksum::MAX_RUN;
 use crate::formats::qcow2::structures::geometry::{Content, Geometry};
-use crate::units::{GuestCluster, GuestOffset};
+use crate::units::{Exact, GuestCluster, GuestOffset};
 use crate::volumes::{AllocationMap, Extent};
 
 /// Consecutive clusters of the virtual disk, each of them data at least in part.
@@ -28,7 +28,7 @@ pub fn batches(
     let mut rest = data.next();
     std::iter::from_fn(move || {
         let first = first_of(geometry, rest.as_ref()?);
-        let limit = first.saturating_add(max_clusters);
+        let limit = first.plus(max_clusters);
         let mut end = first;
         let mut used = Vec::new();
         while let Some(range) = rest.take() {
@@ -48,7 +48,7 @@ pub fn batches(
         }
         Some(Batch {
             first: GuestCluster(first),
-            count: end.saturating_sub(first),
+            count: end.minus(first),
             used,
         })
     })
@@ -59,14 +59,12 @@ pub fn count(map: &AllocationMap, geometry: Geometry) -> Content {
     let mut content = Content::default();
     let mut next_table = 0;
     for run in runs(map, geometry) {
-        let clusters = run.end.saturating_sub(run.start);
+        let clusters = run.end.minus(run.start);
         let first_table = (run.start / geometry.l2_entries()).max(next_table);
         next_table = run.end.div_ceil(geometry.l2_entries());
-        content.clusters = content.clusters.saturating_add(clusters);
-        content.l2_tables = content
-            .l2_tables
-            .saturating_add(next_table.saturating_sub(first_table));
-        content.runs = content.runs.saturating_add(clusters.div_ceil(MAX_RUN.into()));
+        content.clusters.increase(clusters);
+        content.l2_tables = content.l2_tables.plus(next_table.minus(first_table));
+        content.runs.increase(clusters.div_ceil(MAX_RUN.into()));
     }
     content
 }

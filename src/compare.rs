@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
-use crate::units::{SECTOR, length};
+use crate::units::{Exact, SECTOR, length};
 use difference::{Compared, Comparer, Mode};
 use side::Side;
 use walk::{Batch, Walk};
@@ -170,7 +170,7 @@ impl Comparison {
                 Err(error) => Compared::failed(error),
             })
         };
-        let in_flight = pool.current_num_threads().saturating_mul(4);
+        let in_flight = pool.current_num_threads().times(4);
         pipeline::in_order(&pool, in_flight, batches, work, |mut compared| {
             if is_enough() {
                 return Ok(());

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::formats::legacy::LegacyHeader;
 use crate::formats::qcow2::structures::features::{self, FeatureKind};
 use crate::formats::qcow2::{Freshness, Image, Record};
+use crate::units::Exact;
 
 /// What an image says of itself.
 #[derive(Debug)]
@@ -134,10 +135,10 @@ impl Info {
         };
         let (size, data) = (self.image.header().geometry().size(), allocation.data_bytes);
         // Data is data, whatever was recorded.
-        let free = record.free_bytes().min(size.saturating_sub(data));
+        let free = record.free_bytes().min(size.minus(data));
         Some(Content {
             data,
-            zeros: size.saturating_sub(data).saturating_sub(free),
+            zeros: size.minus(data).minus(free),
             free,
         })
     }

@@ -45,7 +45,7 @@ use crate::formats::qcow2::structures::mapping::{self, Entry};
 use crate::formats::qcow2::structures::refcount;
 use crate::output::{ReadBack, WriteAt};
 use crate::pipeline::encode::{Encoded, Encoding};
-use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
+use crate::units::{Exact, GuestCluster, HostOffset, to_u64, to_usize};
 
 /// What came out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct Written {
 fn ours_at(offset: HostOffset, length: u64) -> OursAt {
     OursAt {
         checksums: ChecksumsAt { offset, length },
-        record: Some(HostOffset(offset.0.saturating_add(length))),
+        record: Some(offset + length),
     }
 }
 
@@ -147,7 +147,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
         let mut pending = Pending::default();
         let (mut start, mut stream_start) = (0_usize, 0_usize);
         for (cluster, encoding) in (batch.first.0..).map(GuestCluster).zip(&batch.clusters) {
-            let end = start.saturating_add(cluster_size);
+            let end = start.plus(cluster_size);
             match *encoding {
                 Encoding::Zeros => self.place_zeros(cluster, &mut pending)?,
                 Encoding::Plain { crc } => {
@@ -155,7 +155,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
                     self.place_plain(cluster, Part::new(&batch.bytes, start..end), &mut pending)?;
                 }
                 Encoding::Compressed { crc, length } => {
-                    let stream_end = stream_start.saturating_add(length);
+                    let stream_end = stream_start.plus(length);
                     let stream = Part::new(&batch.streams, stream_start..stream_end);
                     stream_start = stream_end;
                     self.begin_data(cluster, crc, &mut pending)?;
@@ -173,7 +173,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
             self.reserve_l2(cluster, pending)?;
             self.map(cluster, mapping::ZERO_CLUSTER);
         }
-        self.written.zero_clusters = self.written.zero_clusters.saturating_add(1);
+        self.written.zero_clusters.increase(1);
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
         if let Some(checksums) = &mut self.checksums {
             checksums.push(cluster, crc, self.writer)?;
         }
-        self.written.data_clusters = self.written.data_clusters.saturating_add(1);
+        self.written.data_clusters.increase(1);
         Ok(())
     }
 
@@ -213,10 +213,10 @@ impl<'a, W: WriteAt> Layout<'a, W> {
     ) -> Result<()> {
         let (bytes, geometry) = (stream.bytes(), self.design.geometry);
         let length = to_u64(bytes.len());
-        self.written.compressed_clusters = self.written.compressed_clusters.saturating_add(1);
+        self.written.compressed_clusters.increase(1);
         if let Some(host) = self.find_equal(crc, bytes, pending)? {
-            self.written.shared_clusters = self.written.shared_clusters.saturating_add(1);
-            self.written.shared_bytes = self.written.shared_bytes.saturating_add(length);
+            self.written.shared_clusters.increase(1);
+            self.written.shared_bytes.increase(length);
             self.map(cluster, mapping::compressed(geometry, host, length));
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
         if let Some(sharing) = &mut self.sharing {
             sharing.index.insert(crc, bytes.len(), host);
         }
-        self.written.stream_bytes = self.written.stream_bytes.saturating_add(length);
+        self.written.stream_bytes.increase(length);
         self.map(cluster, mapping::compressed(geometry, host, length));
         pending.put(stream, host, self.writer)
     }
@@ -276,7 +276,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
         self.writer.write_at(held.bytes(), host)?;
         for cluster in held.clusters() {
             self.map(*cluster, mapping::only_reference_to(host));
-            host = HostOffset(host.0.saturating_add(self.design.geometry.cluster_size()));
+            host += self.design.geometry.cluster_size();
         }
         self.held = held;
         self.held.clear();
@@ -317,7 +317,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
             {
                 self.l1[*table] = mapping::only_reference_to(host);
             }
-            host = HostOffset(host.0.saturating_add(self.design.geometry.cluster_size()));
+            host += self.design.geometry.cluster_size();
         }
         self.l2.clear();
         Ok(())

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, RecvError, sync_channel};
 use rayon::ThreadPool;
 
 use crate::error::{Action, Error, Result};
+use crate::units::Exact;
 
 /// How many workers there are at most unless more are asked for: one reads and hashes as fast as another thread
 /// writes.
@@ -29,7 +30,7 @@ const MAX_COMPRESSORS: usize = 32;
 ///
 /// [`Error::Io`] if the system has no room for them.
 pub fn workers(threads: Option<NonZeroUsize>) -> Result<ThreadPool> {
-    pool(threads, processors().saturating_sub(1), MAX_WORKERS)
+    pool(threads, processors().minus(1), MAX_WORKERS)
 }
 
 /// As many workers as were asked for, or one for each processor: where the work takes longer than taking its

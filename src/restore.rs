@@ -25,7 +25,7 @@ use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published,
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
-use crate::units::{GuestOffset, length, to_usize};
+use crate::units::{Exact, GuestOffset, length, to_usize};
 use crate::volumes::{self, Scan};
 use fill::{Filled, Filler, Piece, note, slice};
 use partitions::Partitioning;
@@ -138,8 +138,8 @@ impl Restoring {
                 Mapping::Zero | Mapping::ZeroAllocated(_) => &mut zeros,
                 Mapping::Data(_) | Mapping::Compressed(_) => &mut data,
             };
-            *sum = sum.saturating_add(run.length);
-            at = at.saturating_add(run.length);
+            sum.increase(run.length);
+            at.increase(run.length);
         }
         let is_checked = self.origin.checksums(&mut warnings)?.is_some();
         // What it records counts for what is there.
@@ -454,7 +454,7 @@ impl<'a> Run<'a> {
     fn in_flight(self) -> usize {
         let workers = self.pool.current_num_threads();
         let windows = to_usize(IN_FLIGHT / self.rules.window);
-        windows.min(workers.saturating_mul(4)).max(2)
+        windows.min(workers.times(4)).max(2)
     }
 }
 
@@ -478,9 +478,9 @@ impl Copied {
                     &mut self.left
                 }
             };
-            *sum = sum.saturating_add(length(range));
+            sum.increase(length(range));
         }
-        self.data = self.data.saturating_add(filled.data);
+        self.data.increase(filled.data);
         for bad in &filled.bad {
             note(&mut self.bad, bad.range.clone(), bad.why);
             if self.bad.len() > MAX_BAD {

@@ -13,7 +13,7 @@ use crate::formats::qcow2::structures::extensions::BitmapsAt;
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry};
 use crate::formats::qcow2::structures::header::TableAt;
-use crate::units::HostOffset;
+use crate::units::{Exact, HostOffset};
 
 /// The one kind of bitmap there is: it tracks what was written.
 const DIRTY_TRACKING: u8 = 1;
@@ -71,10 +71,10 @@ pub(super) fn read(image: &Image, all: &mut Structures, log: &mut Log<'_>) -> Re
         let one = One {
             image,
             number,
-            at: HostOffset(directory.offset.0.saturating_add(length)),
+            at: directory.offset + length,
             bitmap: &bitmap,
         };
-        length = length.saturating_add(bitmap.entry_length);
+        length.increase(bitmap.entry_length);
         if one.is_valid(log) {
             let (at, entries) = (bitmap.table_at, bitmap.table_entries);
             let table = TableAt { at, entries };
@@ -163,7 +163,7 @@ impl One<'_> {
         if entries > MAX_ENTRIES {
             return Err(("bitmap_table_size", entries, Expected::AtMost(MAX_ENTRIES)));
         }
-        if !file.holds(at, entries.saturating_mul(ENTRY)) {
+        if !file.holds(at, entries.times(ENTRY)) {
             let expected = Expected::WithinFile(file.length());
             return Err(("bitmap_table_offset", at.0, expected));
         }
@@ -188,8 +188,8 @@ fn entries_for(geometry: Geometry, granularity: u8) -> u64 {
     let bits = geometry.size() >> granularity.min(63);
     // Whatever is left over at the end takes one bit more, or none: a byte more or less needs no second entry.
     let is_whole = bits.checked_shl(granularity.into()) == Some(geometry.size());
-    let bits = if is_whole { bits } else { bits.saturating_add(1) };
-    bits.div_ceil(geometry.cluster_size().saturating_mul(8))
+    let bits = if is_whole { bits } else { bits.plus(1) };
+    bits.div_ceil(geometry.cluster_size().times(8))
 }
 
 /// Counts references to the clusters of bitmaps.

@@ -11,7 +11,7 @@ use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::refcount::{self, Width};
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 
 const TABLE: &str = "refcount table";
 
@@ -165,7 +165,7 @@ impl Blocks {
         match state.copied().unwrap_or(MISSING) {
             MISSING => Where::Missing,
             UNKNOWN => Where::Unknown,
-            number => Where::Block(number, cluster & self.entries().saturating_sub(1)),
+            number => Where::Block(number, cluster & self.entries().minus(1)),
         }
     }
 
@@ -184,14 +184,14 @@ impl Blocks {
     pub(super) fn windows(&self) -> impl Iterator<Item = Range<u32>> + use<> {
         // A refcount, a counter and three marks for each cluster.
         let per_entry_bits = u64::from(self.width.bits())
-            .saturating_add(8_u64.saturating_mul(super::counts::size(self.width)))
-            .saturating_add(3);
-        let per_block = (self.entries().saturating_mul(per_entry_bits) / 8).max(1);
+            .plus(8_u64.times(super::counts::size(self.width)))
+            .plus(3);
+        let per_block = (self.entries().times(per_entry_bits) / 8).max(1);
         let count = self.budget.checked_div(per_block).unwrap_or(1).max(1);
         let total = to_u64(self.all.len());
         (0..total.div_ceil(count).max(1)).map(move |number| {
-            let start = number.saturating_mul(count);
-            let end = start.saturating_add(count).min(total);
+            let start = number.times(count);
+            let end = start.plus(count).min(total);
             let number = |number| u32::try_from(number).unwrap_or(UNKNOWN);
             number(start)..number(end)
         })

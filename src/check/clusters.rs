@@ -12,7 +12,7 @@ use crate::formats::HostFile;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, L2Form};
 use crate::formats::qcow2::structures::mapping::{self, Cluster, L2Rules, Stream, Wrong};
-use crate::units::{HostOffset, to_u64};
+use crate::units::{Exact, HostOffset, to_u64};
 
 const TABLE: &str = "L2 table";
 const BITMAPS: &str = "subcluster bitmaps of the L2 table";
@@ -36,9 +36,9 @@ pub(super) struct Figures {
 
 impl Figures {
     pub(super) fn add(&mut self, more: Self) {
-        self.allocated = self.allocated.saturating_add(more.allocated);
-        self.compressed = self.compressed.saturating_add(more.compressed);
-        self.fragmented = self.fragmented.saturating_add(more.fragmented);
+        self.allocated.increase(more.allocated);
+        self.compressed.increase(more.compressed);
+        self.fragmented.increase(more.fragmented);
     }
 }
 
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
 
     /// Looks at the entries in a piece of the table, which begins at `start` bytes of it.
     pub(super) fn piece(&mut self, entries: &mut Entries, start: u64, bytes: u64) -> Result<()> {
-        let at = HostOffset(self.l2.at.0.saturating_add(start));
+        let at = self.l2.at + start;
         let bytes = entries.piece(self.image.file(), at, bytes)?;
         match self.geometry.l2_form() {
             L2Form::Standard => self.runs(start / ENTRY, bytes),
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
                     if entry != 0 || bitmap != 0 {
                         self.entry(index, entry, bitmap);
                     }
-                    index = index.saturating_add(1);
+                    index.increase(1);
                 }
             }
         }
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
                     self.entry(index, u64::from_be_bytes(*entry), 0);
                 }
             }
-            index = index.saturating_add(length);
+            index.increase(length);
         }
     }
 
@@ -146,8 +146,9 @@ impl<'a> Reader<'a> {
         let Ok(Cluster::Standard { at: Some(at), .. }) = self.rules.cluster(entry, 0) else {
             return false;
         };
-        let bytes = length.saturating_mul(self.geometry.cluster_size());
-        let end = at.0.saturating_add(bytes);
+        // Less than 2^40 bytes.
+        let bytes = length.times(self.geometry.cluster_size());
+        let end = at.0.plus(bytes);
         // No entry is another sort of thing than the first: an offset has 56 bits.
         if !self.image.file().holds(at, bytes) || end > MAX_OFFSET {
             return false;
@@ -155,25 +156,25 @@ impl<'a> Reader<'a> {
         self.contiguous(at);
         if let Some(next) = &mut self.next {
             *next = end;
-            let more = length.saturating_sub(1).saturating_mul(self.l2.active.into());
-            self.figures.allocated = self.figures.allocated.saturating_add(more);
+            let more = length.minus(1).times(self.l2.active.into());
+            self.figures.allocated.increase(more);
         }
         let copied = (self.l2.active > 0).then(|| mapping::is_copied(entry));
         let mut done = 0;
         while done < length {
-            let cluster = (at.0 >> self.geometry.cluster().bits()).saturating_add(done);
-            let piece = length.saturating_sub(done).min(RUN);
+            let cluster = (at.0 >> self.geometry.cluster().bits()).plus(done);
+            let piece = length.minus(done).min(RUN);
             let counted = self.window.count_run(cluster, piece, self.l2.weight, copied);
             let one_by_one = if counted == 0 { piece } else { 0 };
             for more in 0..one_by_one {
-                let number = done.saturating_add(more);
+                let number = done.plus(more);
                 let place = Place {
-                    index: index.saturating_add(number),
-                    entry: entry.saturating_add(number.saturating_mul(self.geometry.cluster_size())),
+                    index: index.plus(number),
+                    entry: entry.plus(number.times(self.geometry.cluster_size())),
                 };
-                self.in_image(place, cluster.saturating_add(more));
+                self.in_image(place, cluster.plus(more));
             }
-            done = done.saturating_add(counted).saturating_add(one_by_one);
+            done = done.plus(counted).plus(one_by_one);
         }
         true
     }
@@ -263,12 +264,12 @@ impl<'a> Reader<'a> {
             self.found.add(self.corrupt(Code::L2Outside, place, expected));
             return;
         }
-        // None if nothing is data.
-        let subclusters = u64::from(u32::BITS.saturating_sub(data.leading_zeros()));
-        let needed = subclusters.saturating_mul(self.geometry.subcluster_size());
+        // Offsets have 56 bits. None if nothing is data.
+        let subclusters = u64::from(u32::BITS.minus(data.leading_zeros()));
+        let needed = subclusters.times(self.geometry.subcluster_size());
         let on_disk = self.l2.size.saturating_sub(self.start(place)).max(1);
-        let end = at.0.saturating_add(needed.min(on_disk));
-        if end > length {
+        let end = at + needed.min(on_disk);
+        if end.0 > length {
             let fault = Corrupt::CutOff {
                 what: "data cluster",
                 at,
@@ -284,7 +285,7 @@ impl<'a> Reader<'a> {
         let file = self.image.file();
         let is_there = stream.at.0 < file.length();
         // Its last sector need not be all there, nor is a last cluster whole as a rule.
-        let end = stream.at.0.saturating_add(stream.length);
+        let end = stream.at.0.plus(stream.length);
         let is_far = end.saturating_sub(file.length()) >= self.geometry.cluster_size();
         if self.window.is_first {
             if mapping::is_copied(place.entry) {
@@ -309,7 +310,7 @@ impl<'a> Reader<'a> {
         let guest = self.guest(place);
         if let Some(streams) = self.streams.as_mut().filter(|_| is_there) {
             // The file may end with the stream, in front of the end of its last sector.
-            let length = stream.length.min(file.length().saturating_sub(stream.at.0));
+            let length = stream.length.min(file.length().minus(stream.at.0));
             streams.push((
                 Stream {
                     at: stream.at,
@@ -360,7 +361,7 @@ impl<'a> Reader<'a> {
             return;
         }
         let is_fragment = self.next.is_some_and(|next| next != at.0);
-        self.next = Some(at.0.saturating_add(self.geometry.cluster_size()));
+        self.next = Some(at.0.plus(self.geometry.cluster_size()));
         let active = u64::from(self.l2.active);
         self.figures.add(Figures {
             allocated: active,
@@ -369,15 +370,15 @@ impl<'a> Reader<'a> {
         });
     }
 
-    /// The first byte of the disk that an entry maps.
+    /// The first byte of the disk that an entry maps. The largest L1 tables map 2^61 bytes.
     fn start(&self, place: Place) -> u64 {
-        let within = place.index.saturating_mul(self.geometry.cluster_size());
-        self.l2.guest.saturating_add(within)
+        let within = place.index.times(self.geometry.cluster_size());
+        self.l2.guest.plus(within)
     }
 
     fn guest(&self, place: Place) -> Range<u64> {
         let start = self.start(place);
-        let end = start.saturating_add(self.geometry.cluster_size());
+        let end = start.plus(self.geometry.cluster_size());
         // The state of a machine lies behind the end of the disk.
         start..if start < self.l2.size {
             end.min(self.l2.size)

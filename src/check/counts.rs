@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::formats::qcow2::structures::refcount::Width;
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, to_u64, to_usize};
 
 /// Counters that stay at their largest value once they are there.
 #[derive(Debug)]
@@ -77,8 +77,8 @@ fn add_narrow(count: &AtomicU16, more: u32) -> bool {
     let at_most = u16::try_from(more).unwrap_or(u16::MAX);
     let add = |count: u16| Some(count.saturating_add(at_most));
     let before = count.fetch_update(Relaxed, Relaxed, add);
-    let before = u32::from(before.unwrap_or_else(|same| same));
-    before.saturating_add(more) > u16::MAX.into()
+    let before = u64::from(before.unwrap_or_else(|same| same));
+    before.plus(more.into()) > u16::MAX.into()
 }
 
 fn add_wide(count: &AtomicU32, more: u32) -> bool {
@@ -109,7 +109,7 @@ impl Marks {
 
     /// Whether there is a mark in a range, which is not empty.
     pub(super) fn has_any(&self, range: Range<usize>) -> bool {
-        let ((first, bit), (last, end)) = (place(range.start), place(range.end.saturating_sub(1)));
+        let ((first, bit), (last, end)) = (place(range.start), place(range.end.minus(1)));
         let word = |number: usize| {
             self.words
                 .get(number)
@@ -120,7 +120,7 @@ impl Marks {
         if first == last {
             return word(first) & from & up_to != 0;
         }
-        let between = self.words.get(first.saturating_add(1)..last);
+        let between = self.words.get(first.plus(1)..last);
         word(first) & from != 0
             || word(last) & up_to != 0
             || between.is_some_and(|words| words.iter().any(|word| word.load(Relaxed) != 0))

@@ -46,9 +46,9 @@ fn find(image: &Image, extension: &Extension, all: &mut Structures, log: &mut Lo
         log.add(wrong("length", extension.length, Expected::Exactly(size)));
         return Ok(());
     }
-    let behind_words = extension.at.0.saturating_add(to_u64(size_of::<RawExtension>()));
+    let behind_words = extension.at + to_u64(size_of::<RawExtension>());
     let mut raw = RawEncryption::new_zeroed();
-    file.read_exact(raw.as_mut_bytes(), HostOffset(behind_words))?;
+    file.read_exact(raw.as_mut_bytes(), behind_words)?;
     let (at, bytes) = (HostOffset(raw.offset.get()), raw.length.get());
     if !at.0.is_multiple_of(cluster_size) {
         log.add(wrong("offset", at.0, Expected::MultipleOf(cluster_size)));

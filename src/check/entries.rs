@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::formats::HostFile;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
-use crate::units::{HostOffset, to_usize};
+use crate::units::{Exact, HostOffset, to_usize};
 
 /// How much of a table is read at a time, in bytes.
 const PIECE: u64 = 256 << 10;
@@ -31,15 +31,15 @@ impl Entries {
     ) -> Result<()> {
         let mut start = range.start;
         while start < range.end {
-            let count = range.end.saturating_sub(start).min(PIECE / ENTRY);
-            let at = table.at.0.saturating_add(start.saturating_mul(ENTRY));
-            let bytes = self.piece(file, HostOffset(at), count.saturating_mul(ENTRY))?;
+            let count = range.end.minus(start).min(PIECE / ENTRY);
+            let at = table.at.0.plus(start.times(ENTRY));
+            let bytes = self.piece(file, HostOffset(at), count.times(ENTRY))?;
             for (index, entry) in (start..).zip(numbers(bytes)) {
                 if entry != 0 {
                     each(index, entry);
                 }
             }
-            start = start.saturating_add(count);
+            start.increase(count);
         }
         Ok(())
     }

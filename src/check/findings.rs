@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::catalogue::Code;
 use crate::error::{Corrupt, Lost};
-use crate::units::HostOffset;
+use crate::units::{Exact, HostOffset, claimed_end, claimed_size};
 
 /// How many findings of a code are told; all are counted.
 pub const TOLD: u64 = 1000;
@@ -141,7 +141,7 @@ struct Clusters(HostOffset, u64, u64);
 impl fmt::Display for Clusters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(HostOffset(at), clusters, size) = self;
-        let end = at.saturating_add(clusters.saturating_mul(*size));
+        let end = claimed_end(*at, claimed_size(*clusters, *size));
         match clusters {
             1 => write!(f, "cluster at {at:#x}"),
             _ => write!(f, "{clusters} clusters at {at:#x} to {end:#x}"),
@@ -203,8 +203,8 @@ pub struct Tally {
 impl Findings {
     pub(super) fn add(&mut self, finding: Finding) {
         let tally = self.tallies.entry(finding.code).or_default();
-        tally.findings = tally.findings.saturating_add(1);
-        tally.count = tally.count.saturating_add(finding.count);
+        tally.findings.increase(1);
+        tally.count.increase(finding.count);
         if tally.findings <= TOLD {
             self.kept.push(finding);
         }
@@ -236,15 +236,15 @@ impl<'a> Log<'a> {
         for finding in findings.kept {
             let told = told.entry(finding.code).or_default();
             let already = before.get(&finding.code).map_or(0, |tally| tally.findings);
-            if already.saturating_add(*told) < TOLD {
+            if already.plus(*told) < TOLD {
                 (self.tell)(&finding);
             }
-            *told = told.saturating_add(1);
+            told.increase(1);
         }
         for (code, more) in findings.tallies {
             let tally = self.tallies.entry(code).or_default();
-            tally.findings = tally.findings.saturating_add(more.findings);
-            tally.count = tally.count.saturating_add(more.count);
+            tally.findings.increase(more.findings);
+            tally.count.increase(more.count);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::formats::legacy::{Examiner, Found, LegacyImage};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::pipeline::readers;
 use crate::progress::{Phase, Progress};
-use crate::units::{HostOffset, length, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, length, to_u64, to_usize};
 
 /// How many compressed clusters are tried in one go.
 const BATCH: usize = 4096;
@@ -113,7 +113,7 @@ impl Examiner for Checker<'_, '_> {
             let table = guest.start.checked_div(self.image.l2_reach()).unwrap_or(0);
             let behind = self.behind.filter(|(before, _)| *before == table);
             figures.fragmented = u64::from(behind.is_some_and(|(_, behind)| behind != at));
-            self.behind = Some((table, HostOffset(at.0.saturating_add(self.image.cluster_size()))));
+            self.behind = Some((table, at + self.image.cluster_size()));
         }
         if let Mapping::Compressed(stream) = mapping {
             // As those of qcow2.
@@ -175,7 +175,7 @@ impl Checker<'_, '_> {
         for finding in tried?.into_iter().flatten() {
             self.log.add(finding);
         }
-        self.decompressed = self.decompressed.saturating_add(to_u64(self.streams.len()));
+        self.decompressed.increase(to_u64(self.streams.len()));
         self.streams.clear();
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::catalogue::Code;
 use super::findings::{Fault, Finding, Findings};
 use super::window::Window;
-use crate::units::{HostOffset, to_usize};
+use crate::units::{Exact, HostOffset, claimed_size, to_usize};
 
 /// How many refcounts are compared in one job.
 const JOB: u64 = 1 << 16;
@@ -21,11 +21,11 @@ pub(super) struct Compared {
 /// The refcounts of a window, cut into jobs: ranges of its entries, none of which spans two blocks.
 pub(super) fn jobs(window: &Window<'_>) -> impl Iterator<Item = Range<u64>> + use<> {
     let entries = window.blocks.entries();
-    let total = u64::from(window.numbers.end.saturating_sub(window.numbers.start)).saturating_mul(entries);
+    let total = u64::from(window.numbers.end.minus(window.numbers.start)).times(entries);
     let step = entries.min(JOB);
     (0..total.checked_div(step).unwrap_or(0)).map(move |number| {
-        let start = number.saturating_mul(step);
-        start..start.saturating_add(step)
+        let start = number.times(step);
+        start..start.plus(step)
     })
 }
 
@@ -33,7 +33,7 @@ pub(super) fn jobs(window: &Window<'_>) -> impl Iterator<Item = Range<u64>> + us
 pub(super) fn compare(window: &Window<'_>, range: Range<u64>) -> Compared {
     let (mut compared, mut run) = (Compared::default(), Run::default());
     let entries = window.blocks.entries();
-    let number = window.numbers.start.saturating_add(
+    let number = window.numbers.start.plus(
         // There are fewer blocks than 2^20.
         u32::try_from(range.start.checked_div(entries).unwrap_or(0)).unwrap_or(u32::MAX),
     );
@@ -41,12 +41,12 @@ pub(super) fn compare(window: &Window<'_>, range: Range<u64>) -> Compared {
         return compared;
     };
     let within = range.start.checked_rem(entries).unwrap_or(0);
-    let first = window.blocks.first_cluster(*block).saturating_add(within);
+    let first = window.blocks.first_cluster(*block).plus(within);
     for (cluster, index) in (first..).zip(range) {
         let index = to_usize(index);
         let (stored, counted) = (window.stored(index), window.counts.get(index));
         if stored | counted != 0 {
-            compared.end = cluster.saturating_add(1);
+            compared.end = cluster.plus(1);
         }
         // Counters that overflow stay at their largest value.
         if stored == counted && counted < u16::MAX.into() {
@@ -54,7 +54,8 @@ pub(super) fn compare(window: &Window<'_>, range: Range<u64>) -> Compared {
         }
         let largest = window.blocks.width.largest();
         if counted > largest || window.overflown.has(index) {
-            let at = HostOffset(cluster.saturating_mul(window.blocks.geometry.cluster_size()));
+            // A refcount table may count clusters past 64 bits.
+            let at = HostOffset(claimed_size(cluster, window.blocks.geometry.cluster_size()));
             let fault = Fault::Overflow { at, largest };
             compared.found.add(Finding::new(Code::RefcountOverflow, fault));
         } else if stored != counted {
@@ -80,7 +81,7 @@ impl Run {
             self.tell(window, found);
             self.clusters.start = cluster;
         }
-        self.clusters.end = cluster.saturating_add(1);
+        self.clusters.end = cluster.plus(1);
         (self.stored, self.counted) = (stored, counted);
     }
 

@@ -10,7 +10,7 @@ use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, MAX_L1_BYTES};
 use crate::formats::qcow2::structures::header::{Compat, TableAt};
 use crate::formats::qcow2::structures::snapshot::Snapshot;
-use crate::units::HostOffset;
+use crate::units::{Exact, HostOffset};
 
 /// Reads the snapshot table as far as that can be done.
 pub(super) fn read(image: &Image, all: &mut Structures, log: &mut Log<'_>) -> Result<()> {
@@ -36,13 +36,13 @@ pub(super) fn read(image: &Image, all: &mut Structures, log: &mut Log<'_>) -> Re
             at: HostOffset(end),
             snapshot: &snapshot,
         };
-        end = end.saturating_add(snapshot.entry_length);
+        end.increase(snapshot.entry_length);
         let Some(l1) = one.l1(log) else { continue };
         if !all.add_again(l1.table) {
             all.add_l1(number, l1);
         }
     }
-    all.add("snapshot table", 0, table.at, end.saturating_sub(table.at.0));
+    all.add("snapshot table", 0, table.at, end.minus(table.at.0));
     Ok(())
 }
 
@@ -85,7 +85,7 @@ impl One<'_> {
             self.tell(Code::SnapshotL1, "l1_size", entries, expected, log);
             return None;
         }
-        if !file.holds(at, entries.saturating_mul(ENTRY)) {
+        if !file.holds(at, entries.times(ENTRY)) {
             let expected = Expected::WithinFile(file.length());
             self.tell(Code::SnapshotL1, "l1_table_offset", at.0, expected, log);
             return None;

@@ -8,7 +8,7 @@ use super::tables::L1;
 use super::window::Window;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
-use crate::units::HostOffset;
+use crate::units::{Exact, HostOffset, claimed_end};
 
 /// All of them but refcount blocks and L2 tables.
 #[derive(Debug, Default)]
@@ -43,13 +43,13 @@ impl Structures {
     }
 
     pub(super) fn add_table(&mut self, name: &'static str, number: u64, table: TableAt) {
-        self.add(name, number, table.at, table.entries.saturating_mul(ENTRY));
+        self.add(name, number, table.at, table.entries.times(ENTRY));
     }
 
     /// The L1 table of a snapshot.
     pub(super) fn add_l1(&mut self, number: u64, l1: L1) {
         self.add_table("L1 table of snapshot", number, l1.table);
-        let at = (self.extents.len().saturating_sub(1), self.l1s.len());
+        let at = (self.extents.len().minus(1), self.l1s.len());
         self.of_snapshots.insert((l1.table.at, l1.table.entries), at);
         self.l1s.push(l1);
     }
@@ -62,7 +62,7 @@ impl Structures {
         let weight = self.extents.get_mut(*extent).map(|extent| &mut extent.weight);
         let weights = [weight, self.l1s.get_mut(*l1).map(|l1| &mut l1.weight)];
         for weight in weights.into_iter().flatten() {
-            *weight = weight.saturating_add(1);
+            weight.increase(1);
         }
         true
     }
@@ -74,7 +74,7 @@ impl Structures {
         let mut doubtful = BTreeSet::new();
         let mut last: Option<(u64, What)> = None;
         for extent in extents {
-            let end = extent.at.0.saturating_add(extent.bytes);
+            let end = claimed_end(extent.at.0, extent.bytes);
             let end = end.checked_next_multiple_of(cluster_size).unwrap_or(end);
             if let Some((taken, other)) = last
                 && extent.at.0 < taken
@@ -104,7 +104,7 @@ impl Structures {
                 let fault = Fault::Overlap {
                     what: What {
                         name: "refcount block",
-                        number: u64::from(block.entry).saturating_add(1),
+                        number: u64::from(block.entry).plus(1),
                     },
                     at: block.at,
                     other: What {

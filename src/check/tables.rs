@@ -10,7 +10,7 @@ use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::mapping;
-use crate::units::{HostOffset, to_usize};
+use crate::units::{Exact, HostOffset, to_usize};
 
 const TABLE: &str = "L1 table";
 
@@ -65,7 +65,7 @@ pub(super) fn count(image: &Image, l1s: &[L1], window: &Window<'_>, found: &mut 
                 entry,
             };
             if one.count(window, found) {
-                total = total.saturating_add(1);
+                total.increase(1);
             }
         })?;
     }
@@ -133,8 +133,8 @@ impl OneEntry<'_> {
 
     fn lost(&self) -> Lost {
         let reach = self.geometry().l2_reach();
-        let start = self.index.saturating_mul(reach);
-        let end = start.saturating_add(reach).min(self.l1.size);
+        let start = self.index.times(reach);
+        let end = start.plus(reach).min(self.l1.size);
         // What lies behind the end of the disk is the state of a machine.
         if start < end {
             (start..end).into()
@@ -194,7 +194,7 @@ pub(super) fn each_l2(
     let (mut entries, mut references) = (Entries::default(), Vec::new());
     let mut start = 0_u64;
     while start < most {
-        let end = start.saturating_add(step);
+        let end = start.plus(step);
         references.clear();
         for (number, l1) in (0..).zip(l1s) {
             entries.each(
@@ -234,11 +234,12 @@ fn grouped(references: &[Reference], l1s: &[L1], geometry: Geometry) -> Vec<L2> 
                 at: reference.at,
                 weight: 0,
                 active: 0,
-                guest: u64::from(reference.index).saturating_mul(geometry.l2_reach()),
+                guest: u64::from(reference.index).times(geometry.l2_reach()),
                 size: l1.size,
             });
+            // Counters stop at the same number.
             table.weight = table.weight.saturating_add(l1.weight);
-            table.active = table.active.saturating_add(l1.is_active.into());
+            table.active.increase(l1.is_active.into());
         }
         found
     };

@@ -9,7 +9,7 @@ use super::counts::{Counts, Marks};
 use super::findings::{Fault, Finding, Findings};
 use crate::error::Result;
 use crate::formats::HostFile;
-use crate::units::{HostOffset, to_usize};
+use crate::units::{Exact, HostOffset, claimed_end, claimed_size, to_usize};
 
 /// Some refcount blocks, and all that is counted and marked of the clusters that they count.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ impl<'a> Window<'a> {
         let here = blocks.all().iter();
         let here = here.skip(to_usize(numbers.start.into())).take(numbers.len());
         let cluster_size = blocks.geometry.cluster_size();
-        let entries = u64::from(numbers.end.saturating_sub(numbers.start)).saturating_mul(blocks.entries());
-        let mut raw = vec![0; numbers.len().saturating_mul(to_usize(cluster_size))];
+        let entries = u64::from(numbers.end.minus(numbers.start)).times(blocks.entries());
+        let mut raw = vec![0; numbers.len().times(to_usize(cluster_size))];
         for (bytes, block) in raw.chunks_exact_mut(to_usize(cluster_size)).zip(here) {
             file.read_exact(bytes, block.at)?;
         }
@@ -70,10 +70,8 @@ impl<'a> Window<'a> {
     pub(super) fn spot(&self, cluster: u64) -> Spot {
         match self.blocks.find(cluster) {
             Where::Block(number, entry) if self.numbers.contains(&number) => {
-                let slot = u64::from(number.saturating_sub(self.numbers.start));
-                Spot::Here(to_usize(
-                    slot.saturating_mul(self.blocks.entries()).saturating_add(entry),
-                ))
+                let slot = u64::from(number.minus(self.numbers.start));
+                Spot::Here(to_usize(slot.times(self.blocks.entries()).plus(entry)))
             }
             Where::Missing => Spot::Missing,
             Where::Block(..) | Where::Unknown => Spot::NotHere,
@@ -104,7 +102,7 @@ impl<'a> Window<'a> {
                 }
             }
             Spot::Missing if self.is_first => {
-                found.add(self.uncounted(cluster..cluster.saturating_add(1), more));
+                found.add(self.uncounted(cluster..cluster.plus(1), more));
             }
             Spot::Missing => {}
             Spot::NotHere => self.reaches(cluster),
@@ -118,9 +116,9 @@ impl<'a> Window<'a> {
             return 0;
         };
         let entries = self.blocks.entries();
-        let in_block = entries.saturating_sub(cluster & entries.saturating_sub(1));
+        let in_block = entries.minus(cluster & entries.minus(1));
         let length = length.min(in_block);
-        let range = start..start.saturating_add(to_usize(length));
+        let range = start..start.plus(to_usize(length));
         let is_plain = !self.fixed.has_any(range.clone())
             && !self.tables.has_any(range.clone())
             && copied.is_none_or(|copied| self.all_are_one(range.clone(), copied));
@@ -153,11 +151,11 @@ impl<'a> Window<'a> {
             match self.spot(cluster) {
                 Spot::Here(index) => is_taken |= self.fixed.set(index),
                 Spot::Missing if missing.end == cluster => {
-                    missing.end = cluster.saturating_add(1);
+                    missing.end = cluster.plus(1);
                     continue;
                 }
                 Spot::Missing => {
-                    let run = std::mem::replace(&mut missing, cluster..cluster.saturating_add(1));
+                    let run = std::mem::replace(&mut missing, cluster..cluster.plus(1));
                     self.tell_uncounted(run, more, found);
                     continue;
                 }
@@ -188,10 +186,10 @@ impl<'a> Window<'a> {
     /// The numbers of the clusters that a range of the file touches.
     pub(super) fn clusters(&self, at: HostOffset, bytes: u64) -> Range<u64> {
         let bits = self.blocks.geometry.cluster().bits();
-        let end = at.0.saturating_add(bytes);
+        let end = claimed_end(at.0, bytes);
         match bytes {
             0 => 0..0,
-            _ => at.0 >> bits..(end.saturating_sub(1) >> bits).saturating_add(1),
+            _ => at.0 >> bits..(end.minus(1) >> bits).plus(1),
         }
     }
 
@@ -207,14 +205,14 @@ impl<'a> Window<'a> {
     }
 
     fn uncounted(&self, clusters: Range<u64>, references: u32) -> Finding {
-        self.reaches(clusters.end.saturating_sub(1));
+        self.reaches(clusters.end.minus(1));
         self.miscounted(clusters, 0, references.into())
     }
 
     /// Clusters whose refcount does not fit how often they are used.
     pub(super) fn miscounted(&self, clusters: Range<u64>, stored: u64, references: u64) -> Finding {
         let cluster_size = self.blocks.geometry.cluster_size();
-        let count = clusters.end.saturating_sub(clusters.start);
+        let count = clusters.end.minus(clusters.start);
         let code = if stored < references {
             Code::RefcountLow
         } else {
@@ -224,7 +222,8 @@ impl<'a> Window<'a> {
             code,
             count,
             fault: Fault::Refcount {
-                at: HostOffset(clusters.start.saturating_mul(cluster_size)),
+                // A refcount table may count clusters past 64 bits.
+                at: HostOffset(claimed_size(clusters.start, cluster_size)),
                 clusters: count,
                 cluster_size,
                 stored,
@@ -234,6 +233,6 @@ impl<'a> Window<'a> {
     }
 
     fn reaches(&self, cluster: u64) {
-        self.end.fetch_max(cluster.saturating_add(1), Relaxed);
+        self.end.fetch_max(cluster.plus(1), Relaxed);
     }
 }

@@ -8,7 +8,7 @@ use super::walk::{Batch, Holds};
 use crate::disk::rescue;
 use crate::error::{Error, Result};
 use crate::pipeline::buffers::Buffers;
-use crate::units::{SECTOR, length, to_u64, to_usize};
+use crate::units::{Exact, SECTOR, length, to_u64, to_usize};
 use crate::zero::is_zero;
 
 /// A sector of zeros.
@@ -112,12 +112,12 @@ impl Comparer<'_> {
     }
 
     fn note(&self, pair: Pair<'_>, slice: &Range<u64>, compared: &mut Compared) {
-        compared.bytes = compared.bytes.saturating_add(length(slice));
+        compared.bytes.increase(length(slice));
         if pair.is_equal() {
             return;
         }
         if compared.first.is_none() {
-            compared.first = pair.first().map(|first| slice.start.saturating_add(first));
+            compared.first = pair.first().map(|first| slice.start.plus(first));
         }
         if self.mode == Mode::All {
             pair.append(slice.start, &mut compared.ranges);
@@ -163,14 +163,14 @@ impl<'a> Pair<'a> {
     fn first(self) -> Option<u64> {
         let (number, (sector, other)) = self.sectors().enumerate().find(|(_, (a, b))| a != b)?;
         let at = sector.iter().zip(other).position(|(a, b)| a != b)?;
-        Some(to_u64(number).saturating_mul(SECTOR).saturating_add(to_u64(at)))
+        Some(to_u64(number).times(SECTOR).plus(to_u64(at)))
     }
 
     /// Adds the sectors that differ to `ranges`; the first one begins at `start`.
     fn append(self, start: u64, ranges: &mut Vec<Range<u64>>) {
         let mut at = start;
         for (sector, other) in self.sectors() {
-            let end = at.saturating_add(to_u64(sector.len()));
+            let end = at.plus(to_u64(sector.len()));
             if sector != other {
                 rescue::append(ranges, at..end);
             }
@@ -183,7 +183,7 @@ impl<'a> Pair<'a> {
 fn slices(range: &Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> + use<> {
     let mut rest = range.clone();
     std::iter::from_fn(move || {
-        let slice = rest.start..rest.end.min(rest.start.saturating_add(size));
+        let slice = rest.start..rest.end.min(rest.start.plus(size));
         rest.start = slice.end;
         (!slice.is_empty()).then_some(slice)
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::difference::Compared;
 use super::warning::Warning;
-use crate::units::length;
+use crate::units::{Exact, length};
 
 /// What came of a comparison.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Report {
     }
 
     pub(super) fn count(&mut self, compared: &Compared) {
-        self.compared = self.compared.saturating_add(compared.bytes);
+        self.compared.increase(compared.bytes);
         self.first_difference = self.first_difference.or(compared.first);
     }
 
@@ -51,8 +51,8 @@ impl Report {
         range: Range<u64>,
         found: &mut impl FnMut(Range<u64>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.ranges = self.ranges.saturating_add(1);
-        self.differing = self.differing.saturating_add(length(&range));
+        self.ranges.increase(1);
+        self.differing.increase(length(&range));
         found(range)
     }
 }

@@ -7,7 +7,7 @@ use super::{Opening, Options, Warning};
 use crate::disk::{self, FileSource, Open, Source};
 use crate::error::{Error, InUse, Invalid, Result};
 use crate::formats::{Access, Disk, Format};
-use crate::units::{SECTOR, length, to_u64, to_usize};
+use crate::units::{Exact, SECTOR, length, to_u64, to_usize};
 use crate::volumes::{self, AllocationMap, Scan};
 
 /// One of the two disks.
@@ -197,10 +197,10 @@ pub(super) fn is_busy(opened: &Result<Side>) -> bool {
 
 /// Reads what is in use; the rest is zeros.
 fn read_used(source: &dyn Source, map: &AllocationMap, bytes: &mut [u8], at: u64) -> Result<()> {
-    let end = at.saturating_add(to_u64(bytes.len()));
+    let end = at.plus(to_u64(bytes.len()));
     let (mut rest, mut at) = (bytes, at);
     for used in map.data_within(at..end) {
-        let (gap, behind) = rest.split_at_mut(to_usize(used.start.saturating_sub(at)));
+        let (gap, behind) = rest.split_at_mut(to_usize(used.start.minus(at)));
         gap.fill(0);
         let (part, behind) = behind.split_at_mut(to_usize(length(&used)));
         source.read_at(part, used.start)?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::side::Side;
 use crate::error::Result;
-use crate::units::within;
+use crate::units::{Exact, rest_of, within};
 
 /// Which of the two disks may hold anything but zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +91,7 @@ impl Iterator for Walk<'_> {
                 continue;
             };
             if segments.is_empty() {
-                let rest = self.unit.saturating_sub(within(self.at, self.unit));
-                limit = self.end.min(self.at.saturating_add(rest));
+                limit = self.end.min(self.at.plus(rest_of(self.at, self.unit)));
             }
             let until = until.min(limit);
             segments.push((self.at..until, holds));
@@ -123,7 +122,7 @@ impl<'a> Cursor<'a> {
         if self.data.end <= at {
             self.data = match self.side.next_data(at)? {
                 Some(data) => {
-                    let start = data.start.saturating_sub(within(data.start, self.granule));
+                    let start = data.start.minus(within(data.start, self.granule));
                     let end = data.end.checked_next_multiple_of(self.granule);
                     start.max(at)..end.unwrap_or(u64::MAX)
                 }

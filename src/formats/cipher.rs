@@ -7,7 +7,7 @@ use aes::Aes128;
 use cbc::cipher::{Array, BlockModeDecrypt, KeyIvInit};
 
 use crate::error::{Invalid, Result};
-use crate::units::{GuestOffset, HostOffset, SECTOR, to_u64, to_usize, within};
+use crate::units::{Exact, GuestOffset, HostOffset, SECTOR, to_u64, to_usize, within};
 
 /// The length of key and initialization vector, in bytes.
 const KEY: usize = 16;
@@ -73,9 +73,9 @@ impl Cipher {
             self.decrypt(first, buf);
             return Ok(());
         }
-        let needed = before.saturating_add(to_u64(buf.len()));
+        let needed = before.plus(to_u64(buf.len()));
         let mut sectors = vec![0; to_usize(needed.next_multiple_of(SECTOR))];
-        read(HostOffset(host.0.saturating_sub(before)), &mut sectors)?;
+        read(host - before, &mut sectors)?;
         self.decrypt(first, &mut sectors);
         let wanted = sectors.get(to_usize(before)..to_usize(needed));
         // All of it: there are as many sectors as that takes.

@@ -12,7 +12,7 @@ use crate::error::{Corrupt, Result, StreamFault};
 use crate::formats::qcow2::structures::header::Compression;
 use crate::formats::qcow2::structures::mapping::Stream;
 use crate::idle::Idle;
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, to_u64, to_usize};
 
 /// The first bytes of a frame of Zstandard. Source: RFC 8878, section 3.1.1.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -131,7 +131,7 @@ fn unzstd(zstd: &mut DCtx<'static>, stream: &[u8], cluster: &mut [u8]) -> Result
                 StreamFault::Damaged
             }
         })?;
-        found = found.saturating_add(decoded);
+        found.increase(decoded);
         rest = behind;
     }
     Ok(found)
@@ -146,8 +146,8 @@ fn window(frame: &[u8]) -> Option<u64> {
     if has_content_size || is_single_segment {
         return None;
     }
-    let base = 1_u64 << (window >> 3).saturating_add(10);
-    Some(base.saturating_add((base / 8).saturating_mul(u64::from(window & 7))))
+    let base = 1_u64 << (window >> 3).plus(10);
+    Some(base.plus((base / 8).times(u64::from(window & 7))))
 }
 
 /// Decoders that are used again.

@@ -14,7 +14,7 @@ use super::legacy::{LegacyHeader, LegacyImage, Parts};
 use super::opening::{Opened, Opening};
 use crate::error::{Expected, Result};
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
-use crate::units::{HostOffset, SECTOR};
+use crate::units::{Exact, HostOffset, SECTOR};
 
 /// Bit 63 of an entry of the second level: the cluster is compressed.
 const COMPRESSED: u64 = 1 << 63;
@@ -83,14 +83,14 @@ impl Entries for QcowEntries {
                 Err(Expected::MultipleOf(SECTOR))
             };
         }
-        let offset_bits = 63_u32.saturating_sub(self.cluster_bits);
+        let offset_bits = 63_u32.minus(self.cluster_bits);
         let length = (entry & !COMPRESSED).checked_shr(offset_bits).unwrap_or(0);
         if length == 0 {
             return Err(Expected::That(
                 "the length of a compressed cluster in its upper bits",
             ));
         }
-        let at = entry & 1_u64.checked_shl(offset_bits).unwrap_or(0).saturating_sub(1);
+        let at = entry & 1_u64.checked_shl(offset_bits).unwrap_or(0).minus(1);
         Ok(Mapping::Compressed(Stream {
             at: HostOffset(at),
             length,

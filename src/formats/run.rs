@@ -2,7 +2,7 @@
 
 use super::qcow2::structures::mapping::Mapping;
 use crate::error::Result;
-use crate::units::{GuestOffset, HostOffset};
+use crate::units::{Exact, GuestOffset, HostOffset};
 
 /// A range of the virtual disk that is in one place of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +38,13 @@ pub(crate) fn longest(
 ) -> Result<Run> {
     let mut run = piece(at)?;
     while run.length < limit {
-        let Ok(next) = piece(GuestOffset(at.0.saturating_add(run.length))) else {
+        let Ok(next) = piece(at + run.length) else {
             break;
         };
         if !continues(run, next) {
             break;
         }
-        run.length = run.length.saturating_add(next.length);
+        run.length.increase(next.length);
     }
     run.length = run.length.min(limit);
     Ok(run)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::host::HostFile;
 use crate::error::Result;
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 
 /// The size of a window, and what its offset is a multiple of, in bytes.
 const WINDOW: u64 = 64 << 10;
@@ -48,7 +48,7 @@ struct Kept {
 impl Windows {
     /// The window of a file that holds `at`. `number` tells the files of a disk apart.
     pub(super) fn get(&self, number: u32, file: &HostFile, at: HostOffset) -> Result<Arc<Window>> {
-        let start = at.0 & !WINDOW.saturating_sub(1);
+        let start = at.0 & !WINDOW.minus(1);
         let key = (number, start);
         if let Some(window) = self.lock().find(key) {
             return Ok(window);
@@ -69,7 +69,7 @@ impl Windows {
 
 impl Kept {
     fn find(&mut self, key: (u32, u64)) -> Option<Arc<Window>> {
-        self.clock = self.clock.saturating_add(1);
+        self.clock.increase(1);
         let (window, used) = self.windows.get_mut(&key)?;
         *used = self.clock;
         Some(Arc::clone(window))

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::units::GuestOffset;
+use crate::units::{Exact, GuestOffset};
 
 /// How many clusters of a disk are what, the last one perhaps in part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,11 +46,11 @@ impl Allocation {
             let run = image.run_at(view, GuestOffset(at), u64::MAX)?;
             let kind = kind(run.mapping);
             if kind >= Kind::Data {
-                count.data_bytes = count.data_bytes.saturating_add(run.length);
+                count.data_bytes.increase(run.length);
             }
             let first = at.checked_div(cluster_size).unwrap_or(0);
-            at = at.saturating_add(run.length);
-            let clusters = at.div_ceil(cluster_size).saturating_sub(first);
+            at.increase(run.length);
+            let clusters = at.div_ceil(cluster_size).minus(first);
             let of_first = match open.take() {
                 Some((number, before)) if number == first => before.max(kind),
                 before => {
@@ -60,8 +60,8 @@ impl Allocation {
             };
             if clusters > 1 {
                 count.add(Some(of_first), 1);
-                count.add(Some(kind), clusters.saturating_sub(2));
-                open = Some((first.saturating_add(clusters).saturating_sub(1), kind));
+                count.add(Some(kind), clusters.minus(2));
+                open = Some((first.plus(clusters).minus(1), kind));
             } else {
                 open = Some((first, of_first));
             }
@@ -78,7 +78,7 @@ impl Allocation {
             Some(Kind::Data) => &mut self.data,
             Some(Kind::Compressed) => &mut self.compressed,
         };
-        *count = count.saturating_add(clusters);
+        count.increase(clusters);
     }
 }
 

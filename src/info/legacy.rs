@@ -6,6 +6,7 @@ use super::Allocation;
 use crate::error::{Corrupt, Error, Result};
 use crate::formats::legacy::{Examiner, Found, LegacyImage};
 use crate::formats::qcow2::structures::mapping::Mapping;
+use crate::units::Exact;
 
 /// What an image of QCOW version 1 or QED says of itself.
 #[derive(Debug)]
@@ -56,8 +57,8 @@ fn count(image: &LegacyImage) -> Result<Allocation> {
         unallocated: _,
         data_bytes: _,
     } = allocation;
-    let there = data.saturating_add(compressed).saturating_add(zeros);
-    allocation.unallocated = image.clusters().saturating_sub(there);
+    let there = data.plus(compressed).plus(zeros);
+    allocation.unallocated = image.clusters().minus(there);
     Ok(allocation)
 }
 
@@ -80,7 +81,7 @@ impl Examiner for Count {
             Mapping::Data(_) => &mut self.0.data,
             Mapping::Compressed(_) => &mut self.0.compressed,
         };
-        *count = count.saturating_add(1);
+        count.increase(1);
         Ok(())
     }
 }

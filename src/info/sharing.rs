@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::mapping::Stream;
 use crate::smallest::Smallest;
-use crate::units::{HostOffset, SECTOR, to_usize};
+use crate::units::{Exact, HostOffset, SECTOR, to_usize};
 
 /// How many streams are kept in memory at most: 64 MiB of them.
 const ROOM: usize = 8 << 20;
@@ -34,7 +34,7 @@ impl Sharing {
         if allocation.compressed == 0 {
             return Ok(Self::default());
         }
-        let room = ROOM.min(to_usize(allocation.compressed).saturating_add(1));
+        let room = ROOM.min(to_usize(allocation.compressed).plus(1));
         Self::among(|| image.streams(image.active()), Packing::of(image), room)
     }
 
@@ -61,6 +61,7 @@ impl Sharing {
                 smallest.put(packing.pack(stream?));
             }
         }
+        // None if another program has changed the tables between two walks, so that the second met more than the first.
         Ok(Self {
             clusters: all.clusters.saturating_sub(distinct.clusters),
             bytes: all.bytes.saturating_sub(distinct.bytes),
@@ -68,8 +69,8 @@ impl Sharing {
     }
 
     fn add(&mut self, stream: Stream) {
-        self.clusters = self.clusters.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(stream.length);
+        self.clusters.increase(1);
+        self.bytes.increase(stream.length);
     }
 }
 
@@ -87,25 +88,26 @@ impl Packing {
     fn of(image: &Image) -> Self {
         Self {
             // At least 1: a cluster has 9 to 21.
-            bits: image.header().geometry().cluster().bits().saturating_sub(8),
+            bits: image.header().geometry().cluster().bits().minus(8),
             end: image.file().length(),
         }
     }
 
     fn pack(self, stream: Stream) -> u64 {
-        let last = stream.at.0.saturating_add(stream.length).saturating_sub(1);
-        let further = (last / SECTOR).saturating_sub(stream.at.0 / SECTOR);
+        // No stream is empty.
+        let last = stream.at + stream.length.minus(1);
+        let further = (last.0 / SECTOR).minus(stream.at.0 / SECTOR);
         stream.at.0 << self.bits | further
     }
 
     fn unpack(self, number: u64) -> Stream {
         let at = number >> self.bits;
         let further = number & !(u64::MAX << self.bits);
-        let sectors = (at / SECTOR).saturating_add(further).saturating_add(1);
-        let end = sectors.saturating_mul(SECTOR).min(self.end);
+        let sectors = (at / SECTOR).plus(further).plus(1);
+        let end = sectors.times(SECTOR).min(self.end);
         Stream {
             at: HostOffset(at),
-            length: end.saturating_sub(at),
+            length: end.minus(at),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Host clusters, handed out one after the other: nothing is ever given back, so there are no gaps.
 
-use crate::units::HostOffset;
+use crate::units::{Exact, HostOffset};
 
 /// The end of the image so far.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ impl Allocator {
     /// Takes consecutive clusters; returns where the first begins.
     pub(super) fn take(&mut self, clusters: u64) -> HostOffset {
         let start = self.end();
-        self.clusters = self.clusters.saturating_add(clusters);
+        self.clusters.increase(clusters);
         start
     }
 
@@ -32,6 +32,6 @@ impl Allocator {
 
     /// The first byte behind them. `Room` has made sure that it stays below 2^56.
     pub(super) fn end(&self) -> HostOffset {
-        HostOffset(self.clusters.saturating_mul(self.cluster_size))
+        HostOffset(self.clusters.times(self.cluster_size))
     }
 }

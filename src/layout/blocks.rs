@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::refcount;
 use crate::output::WriteAt;
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 
 /// The refcount blocks of an image whose first clusters are in use, and no other.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +22,9 @@ pub(super) struct Blocks {
 impl Blocks {
     /// The refcount table.
     pub(super) fn table(self) -> Vec<[u8; 8]> {
-        let offset = |block: u64| block.saturating_mul(self.geometry.cluster_size());
+        let offset = |block: u64| block.times(self.geometry.cluster_size());
         (0..self.count)
-            .map(|block| refcount::table_entry(HostOffset(self.first.0.saturating_add(offset(block)))))
+            .map(|block| refcount::table_entry(self.first + offset(block)))
             .collect()
     }
 
@@ -41,20 +41,20 @@ impl Blocks {
     ) -> Result<()> {
         let cluster_size = self.geometry.cluster_size();
         let mut counted = 0_u64;
-        let mut left = self.count.saturating_mul(cluster_size);
+        let mut left = self.count.times(cluster_size);
         let mut piece = vec![0; to_usize(PIECE.max(cluster_size).min(left))];
         let mut host = self.first;
         while left > 0 {
             let length = to_usize(left).min(piece.len());
             let (bytes, _) = piece.split_at_mut(length);
             for block in bytes.chunks_exact_mut(to_usize(cluster_size)) {
-                refcount::fill_block(block, self.used.saturating_sub(counted));
+                refcount::fill_block(block, self.used.minus(counted));
                 add(block, counted, writer)?;
-                counted = counted.saturating_add(self.geometry.refcount_block_entries());
+                counted.increase(self.geometry.refcount_block_entries());
             }
             writer.write_at(bytes, host)?;
-            host = HostOffset(host.0.saturating_add(to_u64(bytes.len())));
-            left = left.saturating_sub(to_u64(bytes.len()));
+            host += to_u64(bytes.len());
+            left = left.minus(to_u64(bytes.len()));
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::error::{Action, Error, Result};
 use crate::formats::qcow2::structures::checksum::{MAX_RUN, RawRun, RawTable};
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::output::WriteAt;
-use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
+use crate::units::{Exact, GuestCluster, HostOffset, to_u64, to_usize};
 
 /// How much of the table is kept in memory, in bytes: enough for 128 GiB in clusters of 64 KiB.
 pub(super) const IN_MEMORY_BYTES: u64 = 8 << 20;
@@ -50,7 +50,7 @@ impl Checksums {
             first: GuestCluster(0),
             run: Vec::new(),
             // Not more when it is full: no reallocation doubles it.
-            bytes: Vec::with_capacity(in_memory.saturating_add(LONGEST_RUN)),
+            bytes: Vec::with_capacity(in_memory.plus(LONGEST_RUN)),
             scratch: None,
             spilled: 0,
             in_memory,
@@ -76,12 +76,12 @@ impl Checksums {
     /// Adds a cluster.
     pub(super) fn push(&mut self, cluster: GuestCluster, crc: u32, writer: &impl WriteAt) -> Result<()> {
         let length = to_u64(self.run.len());
-        if self.first.0.saturating_add(length) != cluster.0 || length == u64::from(MAX_RUN) {
+        if self.first + length != cluster || length == u64::from(MAX_RUN) {
             self.end_run(writer)?;
             self.first = cluster;
         }
         self.run.push(crc.to_be_bytes());
-        self.clusters = self.clusters.saturating_add(1);
+        self.clusters.increase(1);
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Checksums {
             None => writer.scratch()?,
         };
         scratch.write_all(&self.bytes).map_err(failed)?;
-        self.spilled = self.spilled.saturating_add(to_u64(self.bytes.len()));
+        self.spilled.increase(to_u64(self.bytes.len()));
         self.bytes.clear();
         self.scratch = Some(scratch);
         Ok(())
@@ -133,7 +133,7 @@ impl Checksums {
         let mut host = at;
         let mut write = |bytes: &[u8]| {
             writer.write_at(bytes, host)?;
-            host = HostOffset(host.0.saturating_add(to_u64(bytes.len())));
+            host += to_u64(bytes.len());
             Ok::<_, Error>(())
         };
         write(head.as_bytes())?;
@@ -146,11 +146,11 @@ impl Checksums {
                 let (bytes, _) = piece.split_at_mut(length);
                 scratch.read_exact(bytes).map_err(failed)?;
                 write(bytes)?;
-                left = left.saturating_sub(to_u64(length));
+                left = left.minus(to_u64(length));
             }
         }
         write(&self.bytes)?;
-        Ok(host.0.saturating_sub(at.0))
+        Ok(host - at)
     }
 }
 

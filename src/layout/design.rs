@@ -6,9 +6,10 @@ use crate::formats::qcow2::structures::checksum;
 use crate::formats::qcow2::structures::geometry::{Content, Geometry, Room};
 use crate::formats::qcow2::structures::header::{Compat, Compression};
 use crate::formats::qcow2::structures::record::file_end;
-use crate::units::HostOffset;
+use crate::units::{Exact, HostOffset};
 
-/// What an image is to be like.
+/// What an image is to be like. [`Room`] has seen to it that its clusters end below 2^56, and the tables behind them are
+/// shorter than that.
 #[derive(Clone, Copy, Debug)]
 pub struct Design {
     /// Size and clusters of the virtual disk.
@@ -32,10 +33,10 @@ impl Design {
     /// if some are.
     pub fn image_size(&self) -> u64 {
         let cluster_size = self.geometry.cluster_size();
-        let end = self.room.total().saturating_mul(cluster_size);
+        let end = self.room.total().times(cluster_size);
         if self.checksums {
-            let tables = self.checksum_table().saturating_add(self.record);
-            file_end(end.saturating_add(tables), cluster_size)
+            let tables = self.checksum_table().plus(self.record);
+            file_end(end.plus(tables), cluster_size)
         } else {
             end
         }
@@ -49,26 +50,24 @@ impl Design {
         let refcounts = self
             .compression
             .map_or(0, |_| Refcounts::scratch_size(self.room.total()));
-        self.image_size()
-            .saturating_add(scratch)
-            .saturating_add(refcounts)
+        self.image_size().plus(scratch).plus(refcounts)
     }
 
     /// The length in bytes of what lies in front of the data and is known, and written, behind them: header, L1 table
     /// and refcount table.
     pub fn front(&self) -> u64 {
-        self.room.tables().saturating_mul(self.geometry.cluster_size())
+        self.room.tables().times(self.geometry.cluster_size())
     }
 
     /// Where the L1 table is.
     pub(super) fn l1_at(&self) -> HostOffset {
-        HostOffset(self.room.header.saturating_mul(self.geometry.cluster_size()))
+        HostOffset(self.room.header.times(self.geometry.cluster_size()))
     }
 
     /// Where the refcount table is.
     pub(super) fn refcount_table_at(&self) -> HostOffset {
-        let clusters = self.room.header.saturating_add(self.room.l1);
-        HostOffset(clusters.saturating_mul(self.geometry.cluster_size()))
+        let clusters = self.room.header.plus(self.room.l1);
+        HostOffset(clusters.times(self.geometry.cluster_size()))
     }
 
     /// The length of the checksum table in bytes, if no cluster in use turns out to be zeros.

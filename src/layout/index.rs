@@ -1,6 +1,6 @@
 //! Which streams there are in the image, as far as they are remembered.
 
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 
 /// Entries in a bucket.
 const WAYS: usize = 8;
@@ -23,10 +23,10 @@ impl Index {
     /// Room for `streams` streams, or as many as go into `memory` bytes, but one bucket at least.
     pub(super) fn new(memory: u64, streams: u64) -> Self {
         // Twice as many as are needed, so that hardly any bucket is full before the others.
-        let wanted = (streams / 4).saturating_add(1).checked_next_power_of_two();
+        let wanted = (streams / 4).plus(1).checked_next_power_of_two();
         let limit = (memory / BUCKET).max(1);
         // The largest power of two that is not above.
-        let limit = (limit / 2).saturating_add(1).next_power_of_two();
+        let limit = (limit / 2).plus(1).next_power_of_two();
         let buckets = wanted.unwrap_or(limit).min(limit);
         Self {
             buckets: vec![[[0; 2]; WAYS]; to_usize(buckets)],
@@ -49,7 +49,7 @@ impl Index {
         let key = key(crc, length);
         if let Some(bucket) = self.bucket(crc) {
             let same = bucket.iter().position(|[at_key, _]| *at_key == key);
-            if let Some(older) = bucket.get_mut(..=same.unwrap_or(WAYS.saturating_sub(1))) {
+            if let Some(older) = bucket.get_mut(..=same.unwrap_or(WAYS.minus(1))) {
                 older.rotate_right(1);
             }
             if let Some(slot) = bucket.first_mut() {
@@ -59,7 +59,7 @@ impl Index {
     }
 
     fn bucket(&mut self, crc: u32) -> Option<&mut [Slot; WAYS]> {
-        let mask = self.buckets.len().saturating_sub(1);
+        let mask = self.buckets.len().minus(1);
         self.buckets.get_mut(to_usize(crc.into()) & mask)
     }
 }

@@ -1,7 +1,7 @@
 //! The L2 tables that are not written yet, in memory that is reserved once.
 
 use crate::formats::qcow2::structures::mapping::Entry;
-use crate::units::to_usize;
+use crate::units::{Exact, to_usize};
 
 /// How many tables are flushed together.
 const TABLES: u64 = 512;
@@ -27,11 +27,11 @@ impl L2Cache {
     /// Room for 512 tables of `table_size` bytes, or fewer if no more than `needed` are needed.
     /// `l1_size` bytes are taken by the L1 table already.
     pub(super) fn new(table_size: u64, needed: u64, l1_size: u64) -> Self {
-        let bytes = MAX_BYTES.min(MAX_WITH_L1.saturating_sub(l1_size));
+        let bytes = MAX_BYTES.min(MAX_WITH_L1.minus(l1_size));
         let capacity = TABLES.min(bytes / table_size).min(needed).max(1);
         Self {
             table_size: to_usize(table_size),
-            bytes: vec![0; to_usize(capacity.saturating_mul(table_size))],
+            bytes: vec![0; to_usize(capacity.times(table_size))],
             tables: Vec::with_capacity(to_usize(capacity)),
             capacity: to_usize(capacity),
         }
@@ -56,19 +56,19 @@ impl L2Cache {
     /// Sets an entry of a table, which is one of those in the cache.
     pub(super) fn set(&mut self, table: usize, index: usize, entry: Entry) {
         let position = if self.current() == Some(table) {
-            self.tables.len().saturating_sub(1)
+            self.tables.len().minus(1)
         } else {
             let found = self.tables.binary_search(&table);
             found.expect("a table stays until it is flushed, with all that it maps")
         };
-        let start = position.saturating_mul(self.table_size);
-        let at = start.saturating_add(index.saturating_mul(entry.len()));
+        let start = position.times(self.table_size);
+        let at = start.plus(index.times(entry.len()));
         // An index is below the entries of a table, a table below the capacity.
         #[expect(
             clippy::indexing_slicing,
             reason = "a panic is better than a cluster that is not mapped"
         )]
-        self.bytes[at..at.saturating_add(entry.len())].copy_from_slice(&entry);
+        self.bytes[at..at.plus(entry.len())].copy_from_slice(&entry);
     }
 
     /// The L1 entries of all tables, in the order of [`bytes`](Self::bytes).
@@ -91,7 +91,7 @@ impl L2Cache {
     }
 
     fn used(&self) -> usize {
-        self.tables.len().saturating_mul(self.table_size)
+        self.tables.len().times(self.table_size)
     }
 }
 

@@ -4,7 +4,7 @@ use super::allocator::Allocator;
 use super::refcounts::{MAX_REFERENCES, Refcounts};
 use crate::error::Result;
 use crate::output::WriteAt;
-use crate::units::{HostOffset, within};
+use crate::units::{Exact, HostOffset, within};
 
 /// The place where streams go. It only moves ahead.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +56,11 @@ impl Packer {
             refcounts.add(HostOffset(self.next), writer)?;
         }
         let at = self.next;
-        self.next = at.saturating_add(length);
+        self.next = at.plus(length);
         if self.next > self.end {
             let taken = allocator.take(1);
             assert_eq!(taken.0, self.end, "a stream does not jump");
-            self.end = self.end.saturating_add(self.cluster_size);
+            self.end.increase(self.cluster_size);
         }
         Ok(HostOffset(at))
     }
@@ -73,7 +73,7 @@ impl Packer {
         refcounts: &mut Refcounts,
         writer: &impl WriteAt,
     ) -> Result<bool> {
-        let fits = length <= self.end.saturating_sub(self.next) || self.end == allocator.end().0;
+        let fits = length <= self.end.minus(self.next) || self.end == allocator.end().0;
         // There is always one reference more than those beyond the first.
         Ok(self.is_open() && fits && refcounts.of(HostOffset(self.next), writer)? < MAX_REFERENCES)
     }

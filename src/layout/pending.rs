@@ -50,7 +50,7 @@ impl<'b> Pending<'b> {
             // Two clusters are apart in the buffer if zeros lie between them, in the image if tables do.
             let is_next = std::ptr::eq(last.buffer, part.buffer)
                 && last.range.end == part.range.start
-                && at.0.saturating_add(to_u64(last.range.len())) == host.0;
+                && *at + to_u64(last.range.len()) == host;
             if is_next {
                 last.range.end = part.range.end;
                 return Ok(());

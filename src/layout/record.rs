@@ -16,7 +16,7 @@ use crate::formats::qcow2::structures::record::{
     file_end, gap_and_length, measure, record_length,
 };
 use crate::output::WriteAt;
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 use crate::volumes::AllocationMap;
 
 /// What an image records of its source.
@@ -48,7 +48,7 @@ impl<R: Iterator<Item = Range<u64>> + Clone> Section<R> {
             kind,
             head,
             runs,
-            length: length.saturating_add(to_u64(size_of::<RawRuns>())),
+            length: length.plus(to_u64(size_of::<RawRuns>())),
         }
     }
 
@@ -106,12 +106,11 @@ impl<'a> Record<'a> {
     ///
     /// Those of the writer.
     pub(super) fn write(&self, writer: &mut impl WriteAt, geometry: Geometry, at: OursAt) -> Result<u64> {
-        let checksums_end = at.checksums.offset.0.saturating_add(at.checksums.length);
-        let start = at.record.map_or(checksums_end, |record| record.0);
-        let sections = record_length(self.lengths(geometry)).saturating_sub(record_length([]));
+        let start = at.record.unwrap_or(at.checksums.offset + at.checksums.length);
+        let sections = record_length(self.lengths(geometry)).minus(record_length([]));
         let mut out = Out {
             writer,
-            host: HostOffset(start),
+            host: start,
             bytes: RawRecord::new(geometry, sections).as_bytes().to_vec(),
             hasher: Hasher::new(),
         };
@@ -133,7 +132,7 @@ impl<'a> Record<'a> {
         out.flush()?;
         let end = file_end(out.host.0, geometry.cluster_size());
         let footer = RawFooter::new(at);
-        let footer_at = end.saturating_sub(to_u64(size_of::<RawFooter>()));
+        let footer_at = end.minus(to_u64(size_of::<RawFooter>()));
         writer.write_at(footer.as_bytes(), HostOffset(footer_at))?;
         Ok(end)
     }
@@ -162,7 +161,7 @@ impl<W: WriteAt> Out<'_, W> {
     fn flush(&mut self) -> Result<()> {
         self.hasher.update(&self.bytes);
         self.writer.write_at(&self.bytes, self.host)?;
-        self.host = HostOffset(self.host.0.saturating_add(to_u64(self.bytes.len())));
+        self.host += to_u64(self.bytes.len());
         self.bytes.clear();
         Ok(())
     }

@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use crate::error::{Action, Error, Result};
 use crate::output::WriteAt;
-use crate::units::{HostOffset, to_u64, to_usize, within};
+use crate::units::{Exact, HostOffset, to_u64, to_usize, within};
 
 /// As many references as a cluster gets, far below the 65535 that a count has room for: an internal snapshot
 /// counts all of them once more, and there can be 63.
@@ -57,7 +57,7 @@ impl Refcounts {
     pub(super) fn scratch_size(clusters: u64) -> u64 {
         let pages = clusters.div_ceil(PAGE);
         if pages > to_u64(PAGES) {
-            pages.saturating_mul(PAGE_BYTES)
+            pages.times(PAGE_BYTES)
         } else {
             0
         }
@@ -80,9 +80,9 @@ impl Refcounts {
         host: HostOffset,
         length: u64,
     ) -> impl Iterator<Item = HostOffset> + Clone + use<> {
-        let last = host.0.saturating_add(length).saturating_sub(1);
-        let cluster_of = |at: u64| at.checked_div(self.cluster_size);
-        let second = (cluster_of(host.0) != cluster_of(last)).then_some(HostOffset(last));
+        let last = host + length - 1;
+        let cluster_of = |at: HostOffset| at.0.checked_div(self.cluster_size);
+        let second = (cluster_of(host) != cluster_of(last)).then_some(last);
         std::iter::once(host).chain(second)
     }
 
@@ -97,7 +97,7 @@ impl Refcounts {
             return Ok(1);
         }
         let counts = &self.page(page, writer)?.counts;
-        Ok(counts.get(index).map_or(1, |more| more.saturating_add(1)))
+        Ok(counts.get(index).map_or(1, |more| more.plus(1)))
     }
 
     /// Adds a reference to the cluster that holds the byte at `host`.
@@ -133,18 +133,19 @@ impl Refcounts {
         writer: &impl WriteAt,
         mut tell: impl FnMut(usize, u16),
     ) -> Result<()> {
-        let end = first.saturating_add(count);
+        let end = first.plus(count);
         for number in first / PAGE..end.div_ceil(PAGE) {
             if !self.pages.contains_key(&number) && !self.spilled.contains(&number) {
                 continue;
             }
-            let start = number.saturating_mul(PAGE);
+            let start = number.times(PAGE);
+            // None of a page that begins behind the first cluster.
             let skipped = to_usize(first.saturating_sub(start));
             let page = self.page(number, writer)?;
             let counts = page.counts.iter().skip(skipped);
             for (cluster, more) in (start.max(first)..end).zip(counts) {
                 if *more > 0 {
-                    tell(to_usize(cluster.saturating_sub(first)), *more);
+                    tell(to_usize(cluster.minus(first)), *more);
                 }
             }
         }
@@ -158,7 +159,7 @@ impl Refcounts {
 
     /// A page, which may be new.
     fn page(&mut self, number: u64, writer: &impl WriteAt) -> Result<&mut Page> {
-        self.clock = self.clock.saturating_add(1);
+        self.clock.increase(1);
         if !self.pages.contains_key(&number) {
             if self.pages.len() >= self.in_memory {
                 self.spill(writer)?;
@@ -177,7 +178,7 @@ impl Refcounts {
     fn load(&self, number: u64) -> Result<Page> {
         let mut counts = vec![0; to_usize(PAGE)];
         if let (Some(scratch), true) = (&self.scratch, self.spilled.contains(&number)) {
-            let at = number.saturating_mul(PAGE_BYTES);
+            let at = number.times(PAGE_BYTES);
             scratch.read_exact_at(counts.as_mut_bytes(), at).map_err(failed)?;
         }
         Ok(Page {
@@ -199,7 +200,7 @@ impl Refcounts {
         };
         let page = self.pages.remove(&number);
         if let Some(page) = page.filter(|page| page.is_changed) {
-            let at = number.saturating_mul(PAGE_BYTES);
+            let at = number.times(PAGE_BYTES);
             scratch.write_all_at(page.counts.as_bytes(), at).map_err(failed)?;
             self.spilled.insert(number);
         }

@@ -16,7 +16,7 @@ use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::mapping::{self, Entry};
 use crate::output::WriteAt;
 use crate::pipeline::encode::{Encoded, Encoding};
-use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
+use crate::units::{Exact, GuestCluster, HostOffset, to_u64, to_usize};
 use crate::volumes::AllocationMap;
 
 /// An image under construction whose tables are written.
@@ -53,12 +53,12 @@ impl Parts {
             content,
             ..
         } = design;
-        let at = |clusters: u64| HostOffset(clusters.saturating_mul(geometry.cluster_size()));
-        let l2_tables = room.tables().saturating_add(room.refcount_blocks);
+        let at = |clusters: u64| HostOffset(clusters.times(geometry.cluster_size()));
+        let l2_tables = room.tables().plus(room.refcount_blocks);
         Self {
             refcount_blocks: at(room.tables()),
             l2_tables: at(l2_tables),
-            data: at(l2_tables.saturating_add(content.l2_tables)),
+            data: at(l2_tables.plus(content.l2_tables)),
             checksums: at(room.total()),
         }
     }
@@ -116,7 +116,7 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
         let cluster_size = self.design.geometry.cluster_size();
         assert_eq!(
             to_u64(batch.bytes.len()),
-            clusters.saturating_mul(cluster_size),
+            clusters.times(cluster_size),
             "a batch is whole clusters"
         );
         self.pass(batch.first, clusters);
@@ -133,7 +133,7 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
             }
         }
         self.writer.write_at(&batch.bytes, self.next)?;
-        self.next = HostOffset(self.next.0.saturating_add(to_u64(batch.bytes.len())));
+        self.next += to_u64(batch.bytes.len());
         Ok(())
     }
 
@@ -142,7 +142,7 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
         if self.run.is_empty() {
             self.run = self.ahead.next().unwrap_or(0..0);
         }
-        let end = first.0.saturating_add(clusters);
+        let end = first.0.plus(clusters);
         assert!(
             self.run.start == first.0 && end <= self.run.end,
             "clusters {first:?} to {end} come when the tables say {:?}",
@@ -199,7 +199,7 @@ fn l1(design: &Design, map: &AllocationMap) -> Vec<Entry> {
             {
                 l1[to_usize(table)] = mapping::only_reference_to(host);
             }
-            host = HostOffset(host.0.saturating_add(geometry.cluster_size()));
+            host += geometry.cluster_size();
         }
     }
     l1
@@ -216,7 +216,7 @@ fn write_l2(design: &Design, map: &AllocationMap, writer: &mut impl WriteAt) -> 
         if !piece.is_empty() {
             writer.write_at(piece, host)?;
         }
-        host = HostOffset(host.0.saturating_add(to_u64(piece.len())));
+        host += to_u64(piece.len());
         piece.clear();
         Ok::<_, crate::Error>(host)
     };
@@ -226,18 +226,18 @@ fn write_l2(design: &Design, map: &AllocationMap, writer: &mut impl WriteAt) -> 
             if piece.len() == whole_piece {
                 flush(&mut piece)?;
             }
-            piece.resize(piece.len().saturating_add(table_size), 0);
+            piece.resize(piece.len().plus(table_size), 0);
             current = Some(table);
         }
-        let start = piece.len().saturating_sub(table_size);
-        let at = start.saturating_add(index.saturating_mul(to_usize(ENTRY)));
+        let start = piece.len().minus(table_size);
+        let at = start.plus(index.times(to_usize(ENTRY)));
         // An index is below the entries of a table, and the last table of the piece is whole.
         #[expect(
             clippy::indexing_slicing,
             reason = "a panic is better than a cluster that is not mapped"
         )]
-        piece[at..at.saturating_add(to_usize(ENTRY))].copy_from_slice(&mapping::only_reference_to(data));
-        data = HostOffset(data.0.saturating_add(geometry.cluster_size()));
+        piece[at..at.plus(to_usize(ENTRY))].copy_from_slice(&mapping::only_reference_to(data));
+        data += geometry.cluster_size();
     }
     let end = flush(&mut piece)?;
     assert_eq!(

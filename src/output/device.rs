@@ -157,7 +157,7 @@ impl Device {
         let range = std::mem::replace(&mut self.pending, 0..0);
         let aligned = range.start.next_multiple_of(self.block_size)
             ..range.end.saturating_sub(range.end % self.block_size);
-        if length(&aligned) < SMALLEST_REQUEST || aligned.is_empty() {
+        if aligned.is_empty() || length(&aligned) < SMALLEST_REQUEST {
             return self.put_zeros(range);
         }
         self.put_zeros(range.start..aligned.start)?;

@@ -9,7 +9,7 @@ use zstd_safe::{CCtx, CParameter};
 use crate::error::{Action, Error, Result};
 use crate::formats::qcow2::structures::header::Compression;
 use crate::idle::Idle;
-use crate::units::{SECTOR, to_u64, to_usize};
+use crate::units::{Exact, SECTOR, to_u64, to_usize};
 
 /// log2 of the window of deflate: strict readers have room for no more, and QEMU writes no larger one.
 const ZLIB_WINDOW_BITS: u8 = 12;
@@ -62,7 +62,7 @@ impl Codec {
 /// The longest stream in bytes that is worth having instead of its cluster: it saves a sector, or an eighth of
 /// the cluster if that is a single sector.
 pub fn longest(cluster_size: u64) -> u64 {
-    cluster_size.saturating_sub(if cluster_size > SECTOR { SECTOR } else { SECTOR / 8 })
+    cluster_size.minus(if cluster_size > SECTOR { SECTOR } else { SECTOR / 8 })
 }
 
 /// Compressors for all workers, each of which is used again and again.
@@ -176,7 +176,7 @@ impl Method {
     fn compress(&mut self, cluster: &[u8], stream: &mut Vec<u8>) -> io::Result<usize> {
         // Never too short: zlib-rs must not be used again after it ran out of room.
         let room = match self {
-            Self::Zlib(_) => cluster.len().saturating_add(cluster.len() / 8).saturating_add(64),
+            Self::Zlib(_) => cluster.len().plus(cluster.len() / 8).plus(64),
             Self::Zstd(_) => zstd_safe::compress_bound(cluster.len()),
         };
         if stream.len() < room {

@@ -9,7 +9,7 @@ use crate::clusters::Batch;
 use crate::disk::Source;
 use crate::disk::rescue::{self, OnReadError};
 use crate::error::Result;
-use crate::units::{GuestCluster, length, to_usize};
+use crate::units::{Exact, GuestCluster, length, to_usize};
 use crate::zero::is_zero;
 
 /// A batch that was read.
@@ -72,10 +72,8 @@ impl Encoder<'_> {
     ///
     /// Those of [`rescue::read`] and [`Compressors::compress`].
     pub fn encode(&self, batch: &Batch) -> Result<Encoded> {
-        let start = batch.first.0.saturating_mul(self.cluster_size);
-        let mut bytes = self
-            .buffers
-            .take(to_usize(batch.count.saturating_mul(self.cluster_size)));
+        let start = batch.first.0.times(self.cluster_size);
+        let mut bytes = self.buffers.take(to_usize(batch.count.times(self.cluster_size)));
         let mut clusters = Vec::with_capacity(to_usize(batch.count));
         let mut streams = self
             .compressors
@@ -84,7 +82,7 @@ impl Encoder<'_> {
         let mut filled = 0;
         for stroke in strokes(&batch.used) {
             let range = stroke.range();
-            let at = to_usize(range.start.saturating_sub(start));
+            let at = to_usize(range.start.minus(start));
             let (before, on) = bytes.split_at_mut(at);
             let (taken, _) = on.split_at_mut(to_usize(length(&range)));
             let (_, gap) = before.split_at_mut(filled);
@@ -92,8 +90,8 @@ impl Encoder<'_> {
             for bad in stroke.read(self.source, taken, self.on_read_error)? {
                 rescue::append(&mut unreadable, bad);
             }
-            read = read.saturating_add(stroke.used());
-            filled = at.saturating_add(taken.len());
+            read.increase(stroke.used());
+            filled = at.plus(taken.len());
             let (whole, _) = bytes.split_at(filled);
             self.complete(whole, &mut clusters, &mut streams)?;
         }

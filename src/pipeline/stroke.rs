@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::disk::Source;
 use crate::disk::rescue::{self, OnReadError};
 use crate::error::Result;
-use crate::units::{length, to_usize};
+use crate::units::{Exact, length, to_usize};
 
 /// How much is read in one go at most, in bytes: it should still be in the processor's cache when it is hashed.
 const LONGEST: u64 = 256 << 10;
@@ -27,7 +27,7 @@ pub(super) fn strokes(used: &[Range<u64>]) -> impl Iterator<Item = Stroke> + '_ 
         let (start, mut end) = (first.start, first.end);
         let mut parts = vec![first];
         let goes_on = |next: &Range<u64>, end: u64| {
-            next.start.saturating_sub(end) <= LONGEST_GAP && next.end.saturating_sub(start) <= LONGEST
+            next.start.minus(end) <= LONGEST_GAP && next.end.minus(start) <= LONGEST
         };
         while let Some(next) = pieces.next_if(|next| goes_on(next, end)) {
             end = next.end;
@@ -40,7 +40,7 @@ pub(super) fn strokes(used: &[Range<u64>]) -> impl Iterator<Item = Stroke> + '_ 
 fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     let mut rest = range.clone();
     std::iter::from_fn(move || {
-        let piece = rest.start..rest.end.min(rest.start.saturating_add(LONGEST));
+        let piece = rest.start..rest.end.min(rest.start.plus(LONGEST));
         rest.start = piece.end;
         (!piece.is_empty()).then_some(piece)
     })
@@ -55,9 +55,7 @@ impl Stroke {
 
     /// How many bytes are in use.
     pub(super) fn used(&self) -> u64 {
-        self.parts
-            .iter()
-            .fold(0, |sum, part| sum.saturating_add(length(part)))
+        self.parts.iter().fold(0, |sum, part| sum.plus(length(part)))
     }
 
     /// Fills `bytes`, which are as many as the range: the gaps with zeros. Returns what could not be read.
@@ -76,7 +74,7 @@ impl Stroke {
         let mut unreadable = Vec::new();
         let (mut rest, mut at) = (bytes, self.range().start);
         for part in &self.parts {
-            let (gap, behind) = rest.split_at_mut(to_usize(part.start.saturating_sub(at)));
+            let (gap, behind) = rest.split_at_mut(to_usize(part.start.minus(at)));
             gap.fill(0);
             let (used, behind) = behind.split_at_mut(to_usize(length(part)));
             if !is_read {

@@ -8,7 +8,7 @@ use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::{Disk, DiskRun};
 use crate::pipeline::buffers::Buffers;
-use crate::units::{GuestOffset, length, to_u64, to_usize};
+use crate::units::{Exact, GuestOffset, length, to_u64, to_usize};
 use crate::zero::is_zero;
 
 /// How much is read before it is hashed, in bytes: it should still be in the processor's cache then.
@@ -101,10 +101,10 @@ impl Filler<'_> {
         };
         let mut data = 0_u64;
         for part in window.parts.iter().flat_map(pieces) {
-            let to = to_usize(part.range.end.saturating_sub(range.start));
+            let to = to_usize(part.range.end.minus(range.start));
             let (filled, _) = bytes.split_at_mut(to.min(to_usize(size)));
-            let (_, buf) = filled.split_at_mut(to_usize(part.range.start.saturating_sub(range.start)));
-            data = data.saturating_add(self.read(&part, buf, &mut comparison.bad)?);
+            let (_, buf) = filled.split_at_mut(to_usize(part.range.start.minus(range.start)));
+            data.increase(self.read(&part, buf, &mut comparison.bad)?);
             comparison.advance(filled)?;
         }
         let (_, padding) = bytes.split_at_mut(to_usize(size));
@@ -154,8 +154,8 @@ impl Filler<'_> {
         let unit = if is_whole { to_u64(buf.len()) } else { UNREADABLE };
         let mut here = at;
         for chunk in buf.chunks_mut(to_usize(unit)) {
-            let end = here.saturating_add(to_u64(chunk.len()));
-            let read = match behind(Place::Run(run), here.saturating_sub(at)) {
+            let end = here.plus(to_u64(chunk.len()));
+            let read = match behind(Place::Run(run), here.minus(at)) {
                 Place::Run(run) => self.disk.read_run(run, GuestOffset(here), chunk).is_ok(),
                 Place::Nothing | Place::Lost => false,
             };
@@ -185,7 +185,7 @@ impl Filler<'_> {
             }
             let mut at = first.range.start;
             while at < last.range.end {
-                let end = at.saturating_add(1).next_multiple_of(self.smallest_hole);
+                let end = at.plus(1).next_multiple_of(self.smallest_hole);
                 let chunk = at..end.min(last.range.end);
                 let is_zero = is_zero(slice(range, &chunk, bytes));
                 at = chunk.end;
@@ -198,7 +198,7 @@ impl Filler<'_> {
 
 /// The bytes of a part of a range, of which `bytes` are the content.
 pub(super) fn slice<'a>(range: &Range<u64>, part: &Range<u64>, bytes: &'a [u8]) -> &'a [u8] {
-    let within = |at: u64| to_usize(at.saturating_sub(range.start));
+    let within = |at: u64| to_usize(at.minus(range.start));
     // The pieces of a range lie in it, and there is a byte for each of it.
     #[expect(
         clippy::indexing_slicing,
@@ -234,9 +234,9 @@ fn pieces(part: &Part) -> impl Iterator<Item = Part> + use<> {
             ..
         })
     );
-    let limit = if is_whole { u64::MAX } else { PIECE };
+    let limit = if is_whole { length(&part.range) } else { PIECE };
     std::iter::from_fn(move || {
-        let end = rest.range.end.min(rest.range.start.saturating_add(limit));
+        let end = rest.range.end.min(rest.range.start.plus(limit));
         let range = rest.range.start..end;
         let place = rest.place;
         rest.place = behind(place, length(&range));
@@ -264,17 +264,15 @@ impl Comparison<'_> {
         let clusters = bytes.chunks_exact(self.cluster_size).zip(self.expected);
         for (cluster, expected) in clusters.skip(self.compared) {
             self.compare(cluster, *expected)?;
-            self.compared = self.compared.saturating_add(1);
+            self.compared.increase(1);
         }
         Ok(())
     }
 
     fn compare(&mut self, cluster: &[u8], expected: Option<u32>) -> Result<()> {
         let size = to_u64(cluster.len());
-        let start = self
-            .start
-            .saturating_add(to_u64(self.compared).saturating_mul(size));
-        let guest = start..start.saturating_add(size).min(self.filler.disk.size());
+        let start = self.start.plus(to_u64(self.compared).times(size));
+        let guest = start..start.plus(size).min(self.filler.disk.size());
         let (found, expected) = match expected {
             Some(expected) => (crc32fast::hash(cluster), expected),
             // It may have come out of a backing file, of whose clusters the table knows nothing.

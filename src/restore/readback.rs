@@ -15,7 +15,7 @@ use crate::error::{Action, Error, Result};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::Progress;
-use crate::units::{length, to_usize};
+use crate::units::{Exact, length, to_usize};
 use crate::zero::is_zero;
 
 /// How many entries a ledger has at most: a mebibyte and a half of them.
@@ -69,7 +69,7 @@ impl Ledger {
         let entry = Entry { range, hasher };
         if let Some(last) = self.entries.last_mut().filter(|_| self.in_last < self.per_entry) {
             last.append(&entry);
-            self.in_last = self.in_last.saturating_add(1);
+            self.in_last.increase(1);
         } else {
             self.entries.push(entry);
             self.in_last = 1;
@@ -87,7 +87,7 @@ impl Ledger {
             Some(entry)
         };
         self.entries = self.entries.chunks(2).filter_map(merge_two).collect();
-        self.per_entry = self.per_entry.saturating_mul(2);
+        self.per_entry = self.per_entry.times(2);
         // The number of entries is even, and all of them were complete.
         self.in_last = self.per_entry;
     }
@@ -205,8 +205,8 @@ impl Reader<'_> {
         let mut bytes = self.buffers.take(to_usize(PIECE.min(length(range))));
         let mut at = range.start;
         while at < range.end {
-            at = self.next_data(at).max(at);
-            let piece = at..range.end.min(at.saturating_add(PIECE));
+            at = self.next_data(at).max(at).min(range.end);
+            let piece = at..range.end.min(at.plus(PIECE));
             if piece.is_empty() {
                 break;
             }

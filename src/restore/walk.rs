@@ -6,7 +6,7 @@ use crate::error::{Action, Corrupt, Error, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::qcow2::{ChecksumsInOrder, Record};
 use crate::formats::{Disk, DiskRun};
-use crate::units::{GuestCluster, GuestOffset, HostOffset};
+use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset};
 
 /// How much is made zeros or left in one job, in bytes: of a huge disk more, so that it is a few thousand jobs.
 const STRETCH: u64 = 1 << 30;
@@ -105,7 +105,7 @@ impl<'a> Walk<'a> {
         let end = if end == self.disk.size() {
             end
         } else {
-            end.saturating_sub(end % self.rules.window)
+            end.minus(end % self.rules.window)
         };
         if end <= self.at {
             return self.window();
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
 
     /// Where the like of a part ends, or the first cluster that has a checksum begins: it should not be zeros.
     fn end_of_stretch(&mut self, first: &Part) -> Result<u64> {
-        let limit = self.disk.size().min(self.at.saturating_add(self.longest));
+        let limit = self.disk.size().min(self.at.plus(self.longest));
         let limit = limit.min(self.next_listed(first.place)?.unwrap_or(limit));
         let mut end = first.range.end;
         while end < limit {
@@ -135,11 +135,11 @@ impl<'a> Walk<'a> {
         };
         let cluster_size = self.disk.own_cluster_size();
         let listed = checksums.next_listed(GuestCluster(self.at / cluster_size))?;
-        Ok(listed.map(|cluster| cluster.0.saturating_mul(cluster_size)))
+        Ok(listed.map(|cluster| cluster.0.times(cluster_size)))
     }
 
     fn window(&mut self) -> Result<Job> {
-        let end = self.at.saturating_add(self.rules.window).min(self.disk.size());
+        let end = self.at.plus(self.rules.window).min(self.disk.size());
         let mut parts: Vec<Part> = Vec::new();
         let mut at = self.at;
         while at < end {
@@ -170,7 +170,7 @@ impl<'a> Walk<'a> {
         if let Some(last) = self.last.as_ref().filter(|last| last.range.contains(&at)) {
             return Ok(Part {
                 range: at..last.range.end,
-                place: behind(last.place, at.saturating_sub(last.range.start)),
+                place: behind(last.place, at.minus(last.range.start)),
             });
         }
         let part = match self.disk.run_at(GuestOffset(at), self.longest) {
@@ -191,7 +191,7 @@ impl<'a> Walk<'a> {
 
     /// As much of a run as is free all over, or not at all.
     fn part_of(&self, at: u64, run: DiskRun) -> Part {
-        let end = at.saturating_add(run.length);
+        let end = at.plus(run.length);
         // Data is data, whatever was recorded.
         let free = self
             .rules
@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
             .map(|record| record.free_at(at));
         let (is_free, until) = free.unwrap_or((false, end));
         let end = end.min(until);
-        let length = end.saturating_sub(at);
+        let length = end.minus(at);
         Part {
             range: at..end,
             place: if is_free {
@@ -223,7 +223,7 @@ impl<'a> Walk<'a> {
         ) {
             let reach = self.disk.table_reach();
             reach
-                .min(cluster_size.saturating_mul(UNREADABLE_ENTRIES))
+                .min(cluster_size.times(UNREADABLE_ENTRIES))
                 .max(cluster_size)
         } else {
             cluster_size
@@ -232,7 +232,7 @@ impl<'a> Walk<'a> {
             .lost()
             .filter(|lost| lost.contains(&at))
             .map(|lost| lost.end);
-        let boundary = at.saturating_sub(at % unit).saturating_add(unit);
+        let boundary = at.minus(at % unit).plus(unit);
         lost.unwrap_or(boundary).min(self.disk.size())
     }
 }
@@ -277,9 +277,9 @@ pub(super) fn behind(place: Place, skipped: u64) -> Place {
     let Place::Run(run) = place else {
         return place;
     };
-    let later = |host: HostOffset| HostOffset(host.0.saturating_add(skipped));
+    let later = |host: HostOffset| host + skipped;
     Place::Run(DiskRun {
-        length: run.length.saturating_sub(skipped),
+        length: run.length.minus(skipped),
         mapping: match run.mapping {
             Mapping::Data(host) => Mapping::Data(later(host)),
             Mapping::ZeroAllocated(host) => Mapping::ZeroAllocated(later(host)),

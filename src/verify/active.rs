@@ -11,7 +11,7 @@ use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::formats::qcow2::{Checksums, ChecksumsInOrder, View};
 use crate::formats::{Decoders, Run};
 use crate::pipeline;
-use crate::units::{GuestCluster, GuestOffset, HostOffset, length, to_usize, within};
+use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset, length, rest_of, to_usize, within};
 
 /// How much is read in one go, in bytes, unless a cluster is larger: it should still be in the processor's cache
 /// when it is hashed.
@@ -97,9 +97,7 @@ impl Iterator for Jobs<'_> {
     fn next(&mut self) -> Option<Job> {
         while self.at < self.view.size {
             let batch = self.verifier.batch;
-            let batch_end = self
-                .at
-                .saturating_add(batch.saturating_sub(within(self.at, batch)));
+            let batch_end = self.at.plus(rest_of(self.at, batch));
             let end = batch_end.min(self.view.size);
             match self.end_of_hole(end) {
                 Ok(hole) if hole > self.at => self.at = hole,
@@ -115,15 +113,15 @@ impl Jobs<'_> {
     /// Where the hole ends that begins here and nobody needs to look into; here, if there is none.
     fn end_of_hole(&mut self, batch_end: u64) -> Result<u64> {
         let image = self.verifier.image;
-        let run = image.run_at(self.view, GuestOffset(self.at), batch_end.saturating_sub(self.at))?;
+        let run = image.run_at(self.view, GuestOffset(self.at), batch_end.minus(self.at))?;
         if !is_hole(run) {
             return Ok(self.at);
         }
         let whole = image.run_at(self.view, GuestOffset(self.at), u64::MAX)?;
-        let end = self.at.saturating_add(whole.length);
+        let end = self.at.plus(whole.length);
         // With extended L2 entries it may end within a cluster.
         let end = if end < self.view.size {
-            end.saturating_sub(within(end, self.cluster_size))
+            end.minus(within(end, self.cluster_size))
         } else {
             end
         };
@@ -132,7 +130,7 @@ impl Jobs<'_> {
             Some(checksums) => checksums.next_listed(first)?,
             None => None,
         };
-        let listed = listed.map_or(u64::MAX, |cluster| cluster.0.saturating_mul(self.cluster_size));
+        let listed = listed.map_or(u64::MAX, |cluster| cluster.0.times(self.cluster_size));
         Ok(end.min(listed).max(self.at))
     }
 
@@ -177,7 +175,7 @@ pub(super) fn end_of_lost(error: &Error, at: u64, l2_reach: u64) -> u64 {
     } else {
         None
     };
-    let end_of_table = at.saturating_add(l2_reach.saturating_sub(within(at, l2_reach)));
+    let end_of_table = at.plus(rest_of(at, l2_reach));
     lost.map(|lost| lost.end)
         .filter(|end| *end > at)
         .unwrap_or(end_of_table)
@@ -207,7 +205,7 @@ impl Reader<'_> {
         let mut sums = Sums::new(range.start, expected, self.cluster_size, view.size, self.of_zeros);
         let mut at = range.start;
         while at < range.end {
-            let left = range.end.saturating_sub(at);
+            let left = range.end.minus(at);
             let run = match image.run_at(view, GuestOffset(at), left) {
                 Ok(run) => run,
                 Err(error) => {
@@ -218,7 +216,7 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            let here = at..at.saturating_add(run.length);
+            let here = at..at.plus(run.length);
             match run.mapping {
                 Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => {
                     sums.add(Bytes::Zeros(run.length), &mut checked.faults);
@@ -244,13 +242,13 @@ impl Reader<'_> {
         sums: &mut Sums<'_>,
         checked: &mut Checked,
     ) {
-        let host_of = |at: u64| HostOffset(host.0.saturating_add(at.saturating_sub(range.start)));
+        let host_of = |at: u64| host + at.minus(range.start);
         let mut read = |piece: &Range<u64>, sums: &mut Sums<'_>, checked: &mut Checked| {
             let host = host_of(piece.start);
             let (bytes, _) = buffer.split_at_mut(to_usize(length(piece)));
             self.verifier.image.read_data(host, bytes)?;
             sums.add(Bytes::Data(bytes, host), &mut checked.faults);
-            checked.done.read = checked.done.read.saturating_add(length(piece));
+            checked.done.read.increase(length(piece));
             Ok(())
         };
         for piece in cut(range, PIECE) {
@@ -282,8 +280,8 @@ impl Reader<'_> {
             Ok(()) => {
                 let (bytes, _) = cluster.split_at(to_usize(length(range)));
                 sums.add(Bytes::Data(bytes, stream.at), &mut checked.faults);
-                checked.done.streams = checked.done.streams.saturating_add(1);
-                checked.done.read = checked.done.read.saturating_add(stream.length);
+                checked.done.streams.increase(1);
+                checked.done.read.increase(stream.length);
             }
             Err(error) => checked.lose(error, range.clone(), sums),
         }
@@ -302,9 +300,7 @@ impl Checked {
 pub(super) fn cut(range: &Range<u64>, unit: u64) -> impl Iterator<Item = Range<u64>> + use<> {
     let mut rest = range.clone();
     std::iter::from_fn(move || {
-        let unit_end = rest
-            .start
-            .saturating_add(unit.saturating_sub(within(rest.start, unit)));
+        let unit_end = rest.start.plus(rest_of(rest.start, unit));
         let piece = rest.start..rest.end.min(unit_end);
         rest.start = piece.end;
         (!piece.is_empty()).then_some(piece)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::check;
 use crate::error::Error;
 use crate::formats::Remark;
-use crate::units::{HostOffset, length};
+use crate::units::{Exact, HostOffset, length};
 
 /// How many findings are listed; the others are counted.
 const MAX_LISTED: usize = 1000;
@@ -190,7 +190,7 @@ impl Findings {
         } else {
             &mut self.totals.structures
         };
-        *total = total.saturating_add(1);
+        total.increase(1);
         self.push(Finding {
             fault,
             range: None,
@@ -202,8 +202,8 @@ impl Findings {
 
     /// Counts damaged structures that are not told one by one.
     pub(super) fn add_unlisted_structures(&mut self, count: u64) {
-        self.totals.structures = self.totals.structures.saturating_add(count);
-        self.unlisted = self.unlisted.saturating_add(count);
+        self.totals.structures.increase(count);
+        self.unlisted.increase(count);
     }
 
     /// Adds the fault of a range that begins behind the last one.
@@ -219,7 +219,7 @@ impl Findings {
             | Fault::Remark(_) => &mut self.totals.damaged,
             Fault::Unreadable(_) => &mut self.totals.unreadable,
         };
-        *total = total.saturating_add(clusters);
+        total.increase(clusters);
         let last = self.last.as_mut().or(self.listed.last_mut());
         if let Some(last) = last
             && last.snapshot.as_ref() == snapshot
@@ -228,8 +228,8 @@ impl Findings {
             && before.end == range.start
         {
             before.end = range.end;
-            last.clusters = last.clusters.saturating_add(clusters);
-            last.places = last.places.saturating_add(u64::from(!last.fault.is(&fault)));
+            last.clusters.increase(clusters);
+            last.places.increase(u64::from(!last.fault.is(&fault)));
             return;
         }
         self.push(Finding {
@@ -245,7 +245,7 @@ impl Findings {
         if self.listed.len() < MAX_LISTED {
             self.listed.push(finding);
         } else {
-            self.unlisted = self.unlisted.saturating_add(1);
+            self.unlisted.increase(1);
             self.last = Some(finding);
         }
     }

@@ -18,7 +18,7 @@ use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
-use crate::units::{GuestOffset, HostOffset, length, to_usize, within};
+use crate::units::{Exact, GuestOffset, HostOffset, length, rest_of, to_usize};
 
 /// Reads all clusters, decompresses all streams, and checks the tables. What is encrypted is read as it is.
 pub(super) fn verify(image: &LegacyImage, options: Options, progress: &dyn Progress) -> Result<Report> {
@@ -100,9 +100,9 @@ impl Iterator for Jobs<'_> {
         while self.at < image.size() {
             let start = self.at;
             match image.run_at(GuestOffset(start), u64::MAX) {
-                Ok(run) if is_hole(run) => self.at = start.saturating_add(run.length),
+                Ok(run) if is_hole(run) => self.at = start.plus(run.length),
                 Ok(_) => {
-                    let end = start.saturating_add(batch.saturating_sub(within(start, batch)));
+                    let end = start.plus(rest_of(start, batch));
                     self.at = end.min(image.size());
                     return Some(Job::Read(start..self.at));
                 }
@@ -147,7 +147,7 @@ impl Reader<'_> {
     fn range(&self, range: &Range<u64>, buffer: &mut [u8], read: &mut Read) {
         let mut at = range.start;
         while at < range.end {
-            let left = range.end.saturating_sub(at);
+            let left = range.end.minus(at);
             match self.image.run_at(GuestOffset(at), left) {
                 Err(error) => {
                     let end = end_of_lost(&error, at, self.image.l2_reach()).min(range.end);
@@ -155,7 +155,7 @@ impl Reader<'_> {
                     at = end;
                 }
                 Ok(run) => {
-                    let here = at..at.saturating_add(run.length);
+                    let here = at..at.plus(run.length);
                     at = here.end;
                     match run.mapping {
                         Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => {}
@@ -170,18 +170,18 @@ impl Reader<'_> {
     /// Reads piece by piece; where that fails, cluster by cluster.
     fn data(&self, host: HostOffset, range: &Range<u64>, buffer: &mut [u8], read: &mut Read) {
         let mut try_piece = |piece: &Range<u64>| {
-            let host = host.0.saturating_add(piece.start.saturating_sub(range.start));
+            let host = host + piece.start.minus(range.start);
             let (bytes, _) = buffer.split_at_mut(to_usize(length(piece)));
-            self.image.file().read_exact(bytes, HostOffset(host))
+            self.image.file().read_exact(bytes, host)
         };
         for piece in cut(range, PIECE) {
             if try_piece(&piece).is_ok() {
-                read.done.read = read.done.read.saturating_add(length(&piece));
+                read.done.read.increase(length(&piece));
                 continue;
             }
             for cluster in cut(&piece, self.image.cluster_size()) {
                 match try_piece(&cluster) {
-                    Ok(()) => read.done.read = read.done.read.saturating_add(length(&cluster)),
+                    Ok(()) => read.done.read.increase(length(&cluster)),
                     Err(error) => read.lose(error, cluster),
                 }
             }
@@ -194,8 +194,8 @@ impl Reader<'_> {
         let decode = |decoder: &mut _| self.image.decode(decoder, stream, range.clone(), cluster);
         match self.decoders.with(decode) {
             Ok(()) => {
-                read.done.streams = read.done.streams.saturating_add(1);
-                read.done.read = read.done.read.saturating_add(stream.length);
+                read.done.streams.increase(1);
+                read.done.read.increase(stream.length);
             }
             Err(error) => read.lose(error, range),
         }

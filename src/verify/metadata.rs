@@ -9,7 +9,7 @@ use crate::formats::qcow2::Freshness;
 use crate::formats::qcow2::structures::checksum;
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::header::AUTOCLEAR_CHECKSUMS;
-use crate::units::{HostOffset, to_u64};
+use crate::units::{Exact, HostOffset, to_u64};
 
 impl Verifier<'_> {
     /// Checks the tables. Returns how many clusters are leaked, if that is no fault: of an image with checksums
@@ -50,8 +50,11 @@ impl Verifier<'_> {
             return Ok(());
         }
         let mut magic = [0; checksum::MAGIC.len()];
-        let read = self.image.file().read(&mut magic, image_end)?;
-        let is_there = read == magic.len() && magic == checksum::MAGIC;
+        let file = self.image.file();
+        let is_there = file.holds(image_end, to_u64(magic.len())) && {
+            file.read_exact(&mut magic, image_end)?;
+            magic == checksum::MAGIC
+        };
         if is_there || self.image.header().has_autoclear(AUTOCLEAR_CHECKSUMS) {
             findings.add_structure(Fault::TableLost(is_there.then_some(image_end)), None);
         }
@@ -95,14 +98,14 @@ pub(super) fn add_faults(
         Err(error) => return Err(error),
     };
     let tallies = report.tallies.iter().filter(|(code, _)| is_fault(**code));
-    let all = tallies.fold(0_u64, |sum, (_, tally)| sum.saturating_add(tally.findings));
+    let all = tallies.fold(0_u64, |sum, (_, tally)| sum.plus(tally.findings));
     let listed = to_u64(told.len());
     for finding in told {
         if !findings.has_met(finding.guest()) {
             findings.add_structure(Fault::Metadata(finding), None);
         }
     }
-    findings.add_unlisted_structures(all.saturating_sub(listed));
+    findings.add_unlisted_structures(all.minus(listed));
     Ok(Some(report))
 }
 

@@ -12,7 +12,7 @@ use crate::formats::qcow2::View;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::formats::qcow2::structures::snapshot::Snapshot;
 use crate::pipeline;
-use crate::units::{GuestOffset, to_usize};
+use crate::units::{Exact, GuestOffset, to_usize};
 
 /// What there is to do.
 enum Job {
@@ -104,8 +104,8 @@ impl Verifier<'_> {
                 decoders.with(|decoder| self.image.decode(decoder, stream, range.clone(), &mut cluster));
             match decoded {
                 Ok(()) => {
-                    done.streams = done.streams.saturating_add(1);
-                    done.read = done.read.saturating_add(stream.length);
+                    done.streams.increase(1);
+                    done.read.increase(stream.length);
                 }
                 Err(error) => faults.push(Found {
                     fault: Fault::of(error),
@@ -143,7 +143,7 @@ impl Iterator for Jobs<'_> {
             let at = self.at;
             match image.run_at(self.view, GuestOffset(at), u64::MAX) {
                 Ok(run) => {
-                    self.at = at.saturating_add(run.length);
+                    self.at = at.plus(run.length);
                     if let Mapping::Compressed(stream) = run.mapping
                         && !self.is_known(at, stream)
                     {

@@ -3,7 +3,7 @@
 use crc32fast::Hasher;
 
 use super::findings::{Fault, Found};
-use crate::units::{HostOffset, to_u64, to_usize, within};
+use crate::units::{Exact, HostOffset, rest_of, to_u64, to_usize, within};
 use crate::zero::is_zero;
 
 /// Zeros to hash.
@@ -21,7 +21,7 @@ fn hash_zeros(hasher: &mut Hasher, length: u64) {
     while left > 0 {
         let (now, _) = ZEROS.split_at(left.min(ZEROS.len()));
         hasher.update(now);
-        left = left.saturating_sub(now.len());
+        left = left.minus(now.len());
     }
 }
 
@@ -48,11 +48,10 @@ impl Bytes<'_> {
         match self {
             Self::Data(bytes, host) => {
                 let (first, second) = bytes.split_at(to_usize(at));
-                let behind = HostOffset(host.0.saturating_add(at));
-                (Self::Data(first, host), Self::Data(second, behind))
+                (Self::Data(first, host), Self::Data(second, host + at))
             }
-            Self::Zeros(length) => (Self::Zeros(at), Self::Zeros(length.saturating_sub(at))),
-            Self::Lost(length) => (Self::Lost(at), Self::Lost(length.saturating_sub(at))),
+            Self::Zeros(length) => (Self::Zeros(at), Self::Zeros(length.minus(at))),
+            Self::Lost(length) => (Self::Lost(at), Self::Lost(length.minus(at))),
         }
     }
 }
@@ -107,13 +106,11 @@ impl<'a> Sums<'a> {
         }
         let mut rest = bytes;
         while rest.length() > 0 {
-            let room = self
-                .cluster_size
-                .saturating_sub(within(self.at, self.cluster_size));
+            let room = rest_of(self.at, self.cluster_size);
             let (now, later) = rest.split_at(room.min(rest.length()));
             rest = later;
             if now.length() == self.cluster_size {
-                self.at = self.at.saturating_add(self.cluster_size);
+                self.at.increase(self.cluster_size);
                 let expected = self.expected.next();
                 let fault = expected.and_then(|expected| self.whole(now, *expected));
                 self.found(fault, faults);
@@ -152,7 +149,7 @@ impl<'a> Sums<'a> {
             Bytes::Zeros(length) => hash_zeros(&mut open.hasher, length),
             Bytes::Lost(_) => open.is_lost = true,
         }
-        self.at = self.at.saturating_add(bytes.length());
+        self.at.increase(bytes.length());
         let over = within(self.at, self.cluster_size);
         if over > 0 && self.at < self.size {
             return;
@@ -160,7 +157,7 @@ impl<'a> Sums<'a> {
         let Some(mut open) = self.open.take() else { return };
         if over > 0 {
             // The last cluster is padded.
-            hash_zeros(&mut open.hasher, self.cluster_size.saturating_sub(over));
+            hash_zeros(&mut open.hasher, self.cluster_size.minus(over));
         }
         let Some(expected) = self.expected.next().filter(|_| !open.is_lost) else {
             return;
@@ -175,14 +172,14 @@ impl<'a> Sums<'a> {
 
     fn compare(&mut self, found: u32, expected: Option<u32>, at: Option<HostOffset>) -> Option<Fault> {
         let expected = expected?;
-        self.compared = self.compared.saturating_add(1);
+        self.compared.increase(1);
         (found != expected).then_some(Fault::Checksum { found, expected, at })
     }
 
     /// A fault of the cluster that ends here.
     fn found(&self, fault: Option<Fault>, faults: &mut Vec<Found>) {
-        let last = self.at.saturating_sub(1);
-        let start = last.saturating_sub(within(last, self.cluster_size));
+        let last = self.at.minus(1);
+        let start = last.minus(within(last, self.cluster_size));
         faults.extend(fault.map(|fault| Found {
             fault,
             range: start..self.at,

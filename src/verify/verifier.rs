@@ -4,7 +4,7 @@ use super::options::Options;
 use crate::formats::qcow2::Image;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::Progress;
-use crate::units::to_usize;
+use crate::units::{Exact, to_usize};
 
 /// How much a worker does in one go, in bytes, unless a cluster is larger.
 pub(super) const BATCH: u64 = 1 << 20;
@@ -34,15 +34,15 @@ pub(super) struct Done {
 
 impl Done {
     pub(super) fn add(&mut self, other: Self) {
-        self.read = self.read.saturating_add(other.read);
-        self.streams = self.streams.saturating_add(other.streams);
-        self.compared = self.compared.saturating_add(other.compared);
+        self.read.increase(other.read);
+        self.streams.increase(other.streams);
+        self.compared.increase(other.compared);
     }
 }
 
 /// How many batches of so many bytes are under way at the same time.
 pub(super) fn in_flight(pool: &rayon::ThreadPool, batch: u64) -> usize {
     to_usize(IN_FLIGHT.checked_div(batch).unwrap_or(0))
-        .min(pool.current_num_threads().saturating_mul(4))
+        .min(pool.current_num_threads().times(4))
         .max(2)
 }

@@ -16,6 +16,7 @@ use super::answer::{self, Answer};
 use super::doubt::Doubt;
 use super::view::View;
 use crate::signatures::{CONTENT, IMAGES, Mark, Signature};
+use crate::units::Exact;
 use edges::Edges;
 
 /// The name of the format that a stretch carries the signature of, if it is one of these.
@@ -100,8 +101,8 @@ fn is_zfs(edges: &Edges<'_>) -> Answer {
     const LABELS: [u64; 2] = [0, 256 << 10];
     const LIST: u64 = 16 << 10;
     answer::any(LABELS.iter().map(|label| {
-        let list = label.saturating_add(LIST);
-        let version = list.saturating_add(20);
+        let list = label.plus(LIST);
+        let version = list.plus(20);
         answer::all([edges.has(list, b"\x01"), edges.has(version, b"\0\0\0\x07version")])
     }))
 }
@@ -114,7 +115,7 @@ fn is_core_storage(edges: &Edges<'_>) -> Answer {
 /// Its superblock is where that of ext4 is, and its signature so short that a number of that may look like it.
 fn is_minix(edges: &Edges<'_>) -> Answer {
     const SUPERBLOCK: u64 = 1024;
-    let has = |at: u64, bytes: &[u8]| edges.has(SUPERBLOCK.saturating_add(at), bytes);
+    let has = |at: u64, bytes: &[u8]| edges.has(SUPERBLOCK.plus(at), bytes);
     // Versions 1 and 2, each with short and long names, and version 3.
     let short = [b"\x7f\x13", b"\x8f\x13", b"\x68\x24", b"\x78\x24"].map(|magic| has(16, magic));
     let is_signed = answer::any(short.into_iter().chain([has(24, b"\x5a\x4d")]));

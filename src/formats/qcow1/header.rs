@@ -12,7 +12,7 @@ use crate::formats::legacy::{raw_header, wrong_field as field};
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::signatures::QCOW1;
-use crate::units::{HostOffset, to_u64};
+use crate::units::{Exact, HostOffset, claimed_end, to_u64};
 
 /// The first 8 bytes: the magic, and version 1.
 
@@ -87,7 +87,7 @@ impl Header {
 
     fn of(raw: &RawHeader, file_length: u64) -> Result<Self> {
         let within = |name, found: u8, allowed: Range<u8>| {
-            let text = Expected::Between(u64::from(allowed.start), u64::from(allowed.end.saturating_sub(1)));
+            let text = Expected::Between(u64::from(allowed.start), u64::from(allowed.end.minus(1)));
             let is_allowed = allowed.contains(&found);
             is_allowed
                 .then_some(u32::from(found))
@@ -95,12 +95,12 @@ impl Header {
         };
         let cluster_bits = within("cluster_bits", raw.cluster_bits, 9..17)?;
         let l2_bits = within("l2_bits", raw.l2_bits, 6..14)?;
-        let reach = 1_u64 << cluster_bits.saturating_add(l2_bits);
+        let reach = 1_u64 << cluster_bits.plus(l2_bits);
         let size = raw.size.get();
         if size < 2 {
             return Err(field("size", size, Expected::AtLeast(2)));
         }
-        let largest = MAX_L1.saturating_mul(reach);
+        let largest = MAX_L1.times(reach);
         if size > largest {
             return Err(field("size", size, Expected::AtMost(largest)));
         }
@@ -143,7 +143,7 @@ fn backing(raw: &RawHeader, file_length: u64) -> Result<Option<Range<u64>>> {
     if length > MAX_NAME {
         return Err(field("backing_file_size", length, Expected::AtMost(MAX_NAME)));
     }
-    let end = at.saturating_add(length);
+    let end = claimed_end(at, length);
     if end > file_length {
         return Err(field(
             "backing_file_offset",

@@ -22,7 +22,7 @@ use crate::formats::qcow2::structures::mapping::L2Rules;
 use crate::formats::qcow2::structures::snapshot::Snapshot;
 use crate::formats::windows::Windows;
 use crate::formats::{HostFile, Remark, truncated};
-use crate::units::{HostOffset, to_usize};
+use crate::units::{Exact, HostOffset, claimed_size, to_usize};
 use view::View;
 
 /// How much of a header is looked at first, in bytes: up to the compression type.
@@ -172,7 +172,7 @@ impl Image {
         let wrong = |field, found, expected| -> Error {
             Error::field("snapshot with the L1 table", at, field, found, expected)
         };
-        let largest = geometry.l2_reach().saturating_mul(MAX_L1_BYTES / ENTRY);
+        let largest = geometry.l2_reach().times(MAX_L1_BYTES / ENTRY);
         let of_snapshot = Geometry::of_image(geometry.cluster(), size, geometry.l2_form())
             .map_err(|_| wrong("disk size", size, Expected::AtMost(largest)))?;
         if entries < of_snapshot.l1_entries() {
@@ -255,15 +255,13 @@ impl Image {
         Ok(())
     }
 
-    /// Where refcounts end, in bytes of the file: no cluster lies behind that.
+    /// Where refcounts end, in bytes of the file: no cluster lies behind that. The largest table with the narrowest
+    /// refcounts and the largest clusters reaches past 64 bits, which is behind every cluster.
     fn refcounted(&self) -> u64 {
         let geometry = self.header.geometry();
         let reach = self.header.refcounts().block_entries(geometry);
-        self.header
-            .refcount_table()
-            .entries
-            .saturating_mul(reach)
-            .saturating_mul(geometry.cluster_size())
+        let clusters = self.header.refcount_table().entries.times(reach);
+        claimed_size(clusters, geometry.cluster_size())
     }
 
     fn validate_tables(&self) -> Result<()> {
@@ -287,7 +285,7 @@ impl Image {
     }
 
     fn validate_table(&self, structure: &'static str, table: TableAt) -> Result<()> {
-        let (length, needed) = (self.file.length(), table.entries.saturating_mul(ENTRY));
+        let (length, needed) = (self.file.length(), table.entries.times(ENTRY));
         if self.file.holds(table.at, needed) {
             return Ok(());
         }
@@ -296,9 +294,10 @@ impl Image {
     }
 }
 
+/// The bytes of a table that was seen to lie in the file.
 fn bytes_of(table: TableAt) -> Range<u64> {
-    let length = table.entries.saturating_mul(ENTRY);
-    table.at.0..table.at.0.saturating_add(length)
+    let length = table.entries.times(ENTRY);
+    table.at.0..table.at.0.plus(length)
 }
 
 fn refuse_unknown(header: &Header, extensions: &Extensions) -> Result<(), Unsupported> {

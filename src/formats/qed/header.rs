@@ -12,7 +12,7 @@ use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::{HostFile, truncated};
 use crate::signatures::QED;
-use crate::units::{HostOffset, SECTOR};
+use crate::units::{Exact, HostOffset, MAX_SIZE, SECTOR, claimed_size};
 
 /// The first 4 bytes.
 
@@ -133,11 +133,11 @@ fn shape(raw: &RawHeader) -> Result<Shape> {
         if found.is_power_of_two() && allowed.contains(&found) {
             return Ok(found);
         }
-        let (least, most) = (allowed.start, allowed.end.saturating_sub(1));
+        let (least, most) = (allowed.start, allowed.end.minus(1));
         Err(field(name, found, Expected::PowerOfTwo(least, most)))
     };
     let cluster_size = power("cluster_size", raw.cluster_size, CLUSTER_SIZES)?;
-    let table_size = power("table_size", raw.table_size, 1..MAX_TABLE.saturating_add(1))?;
+    let table_size = power("table_size", raw.table_size, 1..MAX_TABLE.plus(1))?;
     let header_size = u64::from(raw.header_size.get());
     if header_size == 0 {
         return Err(field("header_size", header_size, Expected::AtLeast(1)));
@@ -147,8 +147,9 @@ fn shape(raw: &RawHeader) -> Result<Shape> {
         return Err(field("l1_table_offset", at, Expected::MultipleOf(cluster_size)));
     }
     let size = raw.image_size.get();
-    let entries = table_size.saturating_mul(cluster_size) / ENTRY;
-    let largest = entries.saturating_mul(entries).saturating_mul(cluster_size);
+    let entries = table_size.times(cluster_size) / ENTRY;
+    // The largest tables of the largest clusters map more than any disk has.
+    let largest = claimed_size(entries.times(entries), cluster_size).min(MAX_SIZE);
     if size == 0 || !size.is_multiple_of(SECTOR) {
         return Err(field("image_size", size, Expected::MultipleOf(SECTOR)));
     }
@@ -163,7 +164,7 @@ fn shape(raw: &RawHeader) -> Result<Shape> {
             entries,
         },
         l2_entries: entries,
-        header: header_size.saturating_mul(cluster_size),
+        header: header_size.times(cluster_size),
         is_aligned: true,
     })
 }
@@ -178,8 +179,9 @@ fn backing(raw: &RawHeader, header: u64) -> Result<Option<Range<u64>>> {
     if length > MAX_NAME {
         return Err(field("backing_filename_size", length, Expected::AtMost(MAX_NAME)));
     }
-    let end = at.saturating_add(length);
+    let end = at.plus(length);
     if end > header {
+        // At 0, if it is longer than the header.
         let expected = Expected::AtMost(header.saturating_sub(length));
         return Err(field("backing_filename_offset", at, expected));
     }

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, to_u64, to_usize};
 
 /// The longest runs of ones among the first `count` bits, ascending. Bits behind the end of `bits` are zeros.
 pub(super) fn runs(bits: &[u8], count: u64) -> impl Iterator<Item = Range<u64>> + '_ {
-    let end = count.min(to_u64(bits.len()).saturating_mul(8));
+    let end = count.min(to_u64(bits.len()).times(8));
     let mut at = 0;
     std::iter::from_fn(move || {
         let start = next(bits, at, end, true)?;
@@ -17,9 +17,7 @@ pub(super) fn runs(bits: &[u8], count: u64) -> impl Iterator<Item = Range<u64>> 
 
 /// How many of the first `count` bits are ones.
 pub(super) fn ones(bits: &[u8], count: u64) -> u64 {
-    runs(bits, count).fold(0, |sum, run| {
-        sum.saturating_add(run.end.saturating_sub(run.start))
-    })
+    runs(bits, count).fold(0, |sum, run| sum.plus(run.end.minus(run.start)))
 }
 
 /// The first bit from `at` on, before `end`, that is `wanted`.
@@ -36,10 +34,10 @@ fn next(bits: &[u8], mut at: u64, end: u64, wanted: bool) -> Option<u64> {
         let word = u64::from_le_bytes(word);
         let word = if wanted { word } else { !word } >> (at % 8);
         if word != 0 {
-            let found = at.saturating_add(word.trailing_zeros().into());
+            let found = at.plus(word.trailing_zeros().into());
             return (found < end).then_some(found);
         }
-        at = first.saturating_add(8).saturating_mul(8);
+        at = first.plus(8).times(8);
     }
     None
 }

@@ -5,7 +5,7 @@
 //! was unmounted by what its flag says is no proof of anything: mtools never set it, and firmware does not either.
 
 use super::heap::{ClusterSet, Heap, pieces};
-use crate::units::{length, to_u64};
+use crate::units::{Exact, length, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;
 use crate::zero::is_zero;
@@ -64,7 +64,7 @@ pub(super) fn walk<F: Format>(
         loop {
             // To its end: not all that read FAT or exFAT stop at the entry that should be the last one.
             for piece in pieces(heap.cluster_size, PIECE) {
-                let at = heap.offset(cluster).saturating_add(piece.start);
+                let at = heap.offset(cluster).plus(piece.start);
                 let bytes = view.bytes("directory", at, length(&piece))?;
                 if ahead.count(&bytes)? {
                     format.entries(&bytes, at, &mut found)?;
@@ -74,8 +74,8 @@ pub(super) fn walk<F: Format>(
             let next = match &mut more {
                 Some(0) => None,
                 Some(more) => {
-                    *more = more.saturating_sub(1);
-                    Some(cluster.saturating_add(1))
+                    *more = more.minus(1);
+                    Some(cluster.plus(1))
                 }
                 None => format.next(cluster)?,
             };
@@ -104,7 +104,7 @@ impl Ahead {
     fn count(&mut self, bytes: &[u8]) -> Result<bool, Doubt> {
         let (is_zero, length) = (is_zero(bytes), to_u64(bytes.len()));
         let counted = if is_zero { length / ZEROS } else { length };
-        self.bytes = self.bytes.saturating_add(counted);
+        self.bytes.increase(counted);
         limit("bytes of directories", self.bytes, MAX_BYTES)?;
         Ok(!is_zero)
     }
@@ -122,7 +122,7 @@ impl Ahead {
         for directory in found.drain(..) {
             if self.is_new(directory.first)? {
                 self.open.push(directory);
-                self.directories = self.directories.saturating_add(1);
+                self.directories.increase(1);
             }
         }
         limit("directories", self.directories, MAX_DIRECTORIES)

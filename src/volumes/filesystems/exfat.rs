@@ -13,7 +13,7 @@ use entries::{RootDirectory, System};
 
 use super::heap::ClusterSet;
 use crate::error::Expected;
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::scheme::{Content, Found, Read, Scheme};
@@ -119,7 +119,7 @@ fn join_bitmap(
             .heap
             .read(view, "allocation bitmap", *cluster, |bytes, _| {
                 used.join(at, bytes);
-                at = at.saturating_add(to_u64(bytes.len()));
+                at.increase(to_u64(bytes.len()));
                 Ok(())
             })?;
     }
@@ -128,7 +128,7 @@ fn join_bitmap(
 
 fn is_in_one_piece(clusters: &[u64]) -> bool {
     let mut pairs = clusters.iter().zip(clusters.iter().skip(1));
-    pairs.all(|(this, next)| this.saturating_add(1) == *next)
+    pairs.all(|(this, next)| this.plus(1) == *next)
 }
 
 /// There is no bitmap that can be trusted alone: there is no order in which it, the FATs and the directories are

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::bits;
-use crate::units::{length, to_usize};
+use crate::units::{Exact, length, to_usize};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::{AllocationMap, Reason};
@@ -31,19 +31,19 @@ pub(super) struct Heap {
 impl Heap {
     /// Whether there is a cluster of this number.
     pub(super) fn has(self, cluster: u64) -> bool {
-        (FIRST..self.count.saturating_add(FIRST)).contains(&cluster)
+        (FIRST..self.count.plus(FIRST)).contains(&cluster)
     }
 
-    /// Where a cluster begins.
+    /// Where a cluster begins: one that it has, or the one behind the last. Numbers have 32 bits, and clusters 32 MiB at
+    /// most.
     pub(super) fn offset(self, cluster: u64) -> u64 {
-        let before = cluster.saturating_sub(FIRST);
-        self.start
-            .saturating_add(before.saturating_mul(self.cluster_size))
+        let before = cluster.minus(FIRST);
+        self.start.plus(before.times(self.cluster_size))
     }
 
     /// Where the last cluster ends.
     pub(super) fn end(self) -> u64 {
-        self.offset(self.count.saturating_add(FIRST))
+        self.offset(self.count.plus(FIRST))
     }
 
     /// Hands out the bytes of a cluster in pieces of 1 MiB at most, with the offset of each.
@@ -56,7 +56,7 @@ impl Heap {
     ) -> Result<(), Doubt> {
         let start = self.offset(cluster);
         for piece in pieces(self.cluster_size, PIECE) {
-            let at = start.saturating_add(piece.start);
+            let at = start.plus(piece.start);
             let bytes = view.bytes(structure, at, length(&piece))?;
             take(&bytes, at)?;
         }
@@ -67,7 +67,7 @@ impl Heap {
     pub(super) fn map(self, used: &ClusterSet, size: u64) -> AllocationMap {
         let mut map = MapBuilder::all_free(size);
         map.used(0..self.start, Reason::Mapped);
-        let offset = |index: u64| self.offset(index.saturating_add(FIRST));
+        let offset = |index: u64| self.offset(index.plus(FIRST));
         for run in bits::runs(&used.bits, self.count) {
             map.used(offset(run.start)..offset(run.end), Reason::Mapped);
         }
@@ -86,8 +86,8 @@ pub(super) fn unless_zero(
     start: u64,
     piece: &Range<u64>,
 ) -> Result<Option<Vec<u8>>, Doubt> {
-    let at = start.saturating_add(piece.start);
-    if view.is_hole(&(at..at.saturating_add(length(piece)))) {
+    let at = start.plus(piece.start);
+    if view.is_hole(&(at..at.plus(length(piece)))) {
         return Ok(None);
     }
     let bytes = view.bytes(structure, at, length(piece))?;
@@ -98,7 +98,7 @@ pub(super) fn unless_zero(
 pub(super) fn pieces(length: u64, piece: u64) -> impl Iterator<Item = Range<u64>> {
     let mut at = 0_u64;
     std::iter::from_fn(move || {
-        let range = at..length.min(at.saturating_add(piece));
+        let range = at..length.min(at.plus(piece));
         at = range.end;
         (!range.is_empty()).then_some(range)
     })

@@ -4,7 +4,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned};
 
 use crate::error::Expected;
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
@@ -61,7 +61,7 @@ const _: () = assert!(size_of::<RawHeader>() == 512);
 
 /// Whether a page of that size ends with a word.
 fn ends_so(view: View<'_>, page_size: u64, word: &[u8]) -> Answer {
-    view.has(page_size.saturating_sub(to_u64(MAGIC.len())), word)
+    view.has(page_size.minus(to_u64(MAGIC.len())), word)
 }
 
 /// Whether a page of any size does.
@@ -108,8 +108,8 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     };
     let header: RawHeader = view.structure("swap header", HEADER)?;
     check(view, &header, page_size)?;
-    let pages = u64::from(header.last_page.get()).saturating_add(1);
-    let size = pages.saturating_mul(page_size);
+    let pages = u64::from(header.last_page.get()).plus(1);
+    let size = pages.times(page_size);
     view.holds("swap area", 0, size)?;
     let mut map = MapBuilder::all_free(size);
     map.used(0..page_size, Reason::Mapped);
@@ -134,9 +134,7 @@ fn check(view: View<'_>, header: &RawHeader, page_size: u64) -> Result<(), Doubt
             expected,
         })
     };
-    let room = page_size
-        .saturating_sub(BAD_PAGES)
-        .saturating_sub(to_u64(MAGIC.len()));
+    let room = page_size.minus(BAD_PAGES).minus(to_u64(MAGIC.len()));
     let (version, last_page, bad) = (
         header.version.get(),
         header.last_page.get(),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, to_u64, to_usize};
 use crate::volumes::answer::Answer;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::{SIGNATURE, View};
@@ -32,7 +32,7 @@ impl<'a> Edges<'a> {
         Self {
             view,
             head: read(0, view.len().min(HEAD)),
-            tail: read(tail_at, view.len().saturating_sub(tail_at)),
+            tail: read(tail_at, view.len().minus(tail_at)),
             tail_at,
             excused: 0..0,
         }
@@ -63,7 +63,7 @@ impl<'a> Edges<'a> {
         if !self.view.is_there(at, length) {
             return Ok(None);
         }
-        let is_excused = self.excused.start <= at && at.saturating_add(length) <= self.excused.end;
+        let is_excused = self.excused.start <= at && at.plus(length) <= self.excused.end;
         match self.view.bytes(SIGNATURE, at, length) {
             Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
             Err(_) if is_excused => Ok(None),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, U64, Unaligned};
 
 use super::edges::Edges;
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 
@@ -133,7 +133,7 @@ impl RawNew {
 pub(super) fn is_promise(edges: &Edges<'_>) -> Answer {
     const SECTORS: [u64; 13] = [16, 63, 255, 256, 399, 591, 675, 735, 911, 951, 974, 991, 3087];
     answer::any(SECTORS.iter().map(|sector| {
-        let at = edges.before_end(sector.saturating_mul(512), 512);
+        let at = edges.before_end(sector.times(512), 512);
         edges.has_at(at, b"Promise Technology, Inc.")
     }))
 }

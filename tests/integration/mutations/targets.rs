@@ -2,6 +2,7 @@
 //! memory; what it gives back must hold what its documentation promises.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -13,8 +14,10 @@ use mkqcow2::formats::qcow2::structures::mapping::{self, L2Rules, Mapping};
 use mkqcow2::formats::qcow2::structures::refcount::{self, Width};
 use mkqcow2::formats::qcow2::structures::snapshot::{self, RawSnapshot, Snapshot};
 use mkqcow2::formats::qcow2::{Image, View};
-use mkqcow2::formats::{Access, Disk, Format, Password};
+use mkqcow2::formats::{Access, Disk, Format, Password, Single};
+use mkqcow2::info::{Info, LegacyInfo};
 use mkqcow2::units::GuestOffset;
+use mkqcow2::{Silent, verify};
 use zerocopy::FromBytes;
 
 /// How many runs of a disk are looked at: a disk has up to 2 EiB.
@@ -181,7 +184,7 @@ fn image_of_a_hole() -> Vec<u8> {
         sync: false,
         ..mkqcow2::Options::default()
     };
-    mkqcow2::create(&source, &image, options, &mkqcow2::Silent).expect("an image");
+    mkqcow2::create(&source, &image, options, &Silent).expect("an image");
     let bytes = std::fs::read(&image).expect("the image");
     for path in [source, image] {
         std::fs::remove_file(path).expect("a temporary file");
@@ -211,6 +214,7 @@ fn other(path: &Path, format: Format) {
     assert!(cluster_size.is_power_of_two() && (512..=64 << 20).contains(&cluster_size));
     assert!(disk.remarks().count() <= 1);
     read(&disk);
+    examine(path, format);
 }
 
 /// The same for a file. Only the file itself is opened, whatever it names.
@@ -245,6 +249,21 @@ pub fn image_at(path: &Path) {
         if let Ok(disk) = Disk::open(path, &access) {
             read(&disk);
         }
+    }
+    examine(path, Format::Qcow2);
+}
+
+/// Reads all of an image, counts what its tables use, and sums up what they say.
+fn examine(path: &Path, format: Format) {
+    let options = verify::Options {
+        format: Some(format),
+        threads: Some(NonZeroUsize::MIN),
+    };
+    let _ = verify::verify(path, options, &Silent);
+    match Single::open(path, Some(format)) {
+        Ok(Single::Qcow2(image)) => drop(Info::of(*image)),
+        Ok(Single::Legacy(image)) => drop(LegacyInfo::of(*image)),
+        Err(_) => {}
     }
 }
 

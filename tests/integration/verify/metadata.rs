@@ -310,3 +310,23 @@ fn an_encrypted_image_cannot_be_verified() {
         .exits(1)
         .says("is encrypted with LUKS, which is not supported yet");
 }
+
+#[test]
+fn a_structure_that_claims_the_end_of_all_offsets_is_damage_and_is_not_read() {
+    let dir = Dir::new("verify-claim");
+    qemu_img(&dir, "create -q -f qcow2 -o cluster_size=4096 DIR/disk.qcow2 1M");
+    qemu_img(&dir, "bitmap --add -g 4096 DIR/disk.qcow2 name");
+    let path = dir.join("disk.qcow2");
+    let mut bytes = fs::read(&path).unwrap();
+    // The first words of the bitmaps extension; the offset of the directory is its last.
+    let extension = bytes
+        .windows(8)
+        .position(|words| words == b"\x23\x85\x28\x75\0\0\0\x18");
+    let directory = extension.unwrap() + 24;
+    bytes[directory..directory + 8].copy_from_slice(&(!0xfff_u64).to_be_bytes());
+    fs::write(&path, bytes).unwrap();
+
+    dir.run("verify disk.qcow2")
+        .exits(2)
+        .prints("bitmap directory at 0xfffffffffffff000 is cut off by the end of the file");
+}

@@ -10,7 +10,7 @@ use crate::error::{Corrupt, Error, Expected, Result};
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::checksum::{MAGIC, MAX_RUN, RawRun, RawTable, TRAILER, VERSION};
 use crate::formats::qcow2::structures::extension::ChecksumsAt;
-use crate::units::{GuestCluster, HostOffset, to_u64, to_usize};
+use crate::units::{Exact, GuestCluster, HostOffset, to_u64, to_usize};
 
 const STRUCTURE: &str = "checksum table";
 
@@ -57,7 +57,7 @@ impl<'a> Checksums<'a> {
             .into());
         }
         let geometry = image.header.geometry();
-        let shortest = to_u64(size_of::<RawTable>()).saturating_add(TRAILER);
+        let shortest = to_u64(size_of::<RawTable>()).plus(TRAILER);
         if at.length < shortest {
             return Err(wrong(at, "length", at.length, Expected::AtLeast(shortest)));
         }
@@ -93,9 +93,9 @@ impl<'a> Checksums<'a> {
     pub(crate) fn cut_off(&self) -> Option<Error> {
         let (at, length) = (self.at.offset, self.image.file.length());
         let cluster_size = self.image.header.geometry().cluster_size();
-        let end = at.0.saturating_add(self.at.length);
-        let expected = end.checked_next_multiple_of(cluster_size)?.saturating_sub(at.0);
-        let found = length.saturating_sub(at.0);
+        let end = at.0.plus(self.at.length);
+        let expected = end.checked_next_multiple_of(cluster_size)?.minus(at.0);
+        let found = length.minus(at.0);
         (found < expected).then(|| {
             Corrupt::Truncated {
                 structure: STRUCTURE,
@@ -139,18 +139,13 @@ impl<'a> Checksums<'a> {
         }
     }
 
+    // The table lies in the file, and is long enough for its head and its trailer: `load` has seen to it.
     fn runs_at(&self) -> HostOffset {
-        HostOffset(self.at.offset.0.saturating_add(to_u64(size_of::<RawTable>())))
+        self.at.offset + to_u64(size_of::<RawTable>())
     }
 
     fn trailer_at(&self) -> HostOffset {
-        HostOffset(
-            self.at
-                .offset
-                .0
-                .saturating_add(self.at.length)
-                .saturating_sub(TRAILER),
-        )
+        self.at.offset + self.at.length.minus(TRAILER)
     }
 
     fn validate(&self, head: &RawTable) -> Result<()> {
@@ -159,7 +154,7 @@ impl<'a> Checksums<'a> {
         let (mut at, mut next, mut clusters) = (self.runs_at(), 0, 0_u64);
         while at.0 < self.trailer_at().0 {
             let run = self.read_run(&mut at, &mut next, &mut hasher)?;
-            clusters = clusters.saturating_add(to_u64(run.checksums.len()));
+            clusters.increase(to_u64(run.checksums.len()));
         }
         let mut trailer = [0; 4];
         self.image.file.read_exact(&mut trailer, self.trailer_at())?;
@@ -211,12 +206,12 @@ impl<'a> Checksums<'a> {
         // At most 256 KiB.
         let mut checksums = vec![[0; 4]; to_usize(clusters)];
         self.read_piece(at, checksums.as_flattened_mut(), hasher)?;
-        *next = first.saturating_add(clusters);
+        *next = first.plus(clusters);
         Ok(Run { first, checksums })
     }
 
     fn read_piece(&self, at: &mut HostOffset, buf: &mut [u8], hasher: &mut Hasher) -> Result<()> {
-        let (found, expected) = (self.trailer_at().0.saturating_sub(at.0), to_u64(buf.len()));
+        let (found, expected) = (self.trailer_at().0.minus(at.0), to_u64(buf.len()));
         if found < expected {
             return Err(Corrupt::Truncated {
                 structure: STRUCTURE,
@@ -228,7 +223,7 @@ impl<'a> Checksums<'a> {
         }
         self.image.file.read_exact(buf, *at)?;
         hasher.update(buf);
-        *at = HostOffset(at.0.saturating_add(expected));
+        *at += expected;
         Ok(())
     }
 }

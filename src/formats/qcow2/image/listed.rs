@@ -7,7 +7,7 @@ use crate::formats::host::is_within;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::bitmap::{self, Bitmap, RawBitmap};
 use crate::formats::qcow2::structures::snapshot::{self, RawSnapshot, Snapshot};
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{HostOffset, claimed_end, to_u64, to_usize};
 
 const SNAPSHOT_TABLE: &str = "snapshot table";
 const BITMAP_DIRECTORY: &str = "bitmap directory";
@@ -30,7 +30,8 @@ impl Image {
                 return Err(Error::field("snapshot", at, "extra_data_size", extra, expected));
             }
             let rest = self.rest_of_entry::<RawSnapshot>(SNAPSHOT_TABLE, at, raw.rest(), u64::MAX)?;
-            at = HostOffset(at.0.saturating_add(snapshot::entry_length(&raw)));
+            // All but its padding was read.
+            at += snapshot::entry_length(&raw);
             Ok(Snapshot::new(&raw, &rest))
         })
     }
@@ -45,7 +46,7 @@ impl Image {
         let directory = self.extensions.bitmaps;
         let count = directory.map_or(0, |directory| directory.count);
         let start = directory.map_or(HostOffset(0), |directory| directory.offset);
-        let end = directory.map_or(0, |directory| start.0.saturating_add(directory.length));
+        let end = directory.map_or(0, |directory| claimed_end(start.0, directory.length));
         let mut at = start;
         one_by_one(count, move || {
             let raw: RawBitmap = self.raw_entry(BITMAP_DIRECTORY, at, end)?;
@@ -66,7 +67,8 @@ impl Image {
                 ));
             }
             let rest = self.rest_of_entry::<RawBitmap>(BITMAP_DIRECTORY, at, raw.rest(), end)?;
-            at = HostOffset(at.0.saturating_add(bitmap::entry_length(&raw)));
+            // All but its padding was read.
+            at += bitmap::entry_length(&raw);
             Ok(Bitmap::new(&raw, &rest))
         })
     }
@@ -91,7 +93,8 @@ impl Image {
         end: u64,
     ) -> Result<Vec<u8>> {
         let mut rest = vec![0; to_usize(length)];
-        let at = HostOffset(at.0.saturating_add(to_u64(size_of::<T>())));
+        // What comes before it was read.
+        let at = at + to_u64(size_of::<T>());
         self.read_entry(table, at, &mut rest, end)?;
         Ok(rest)
     }

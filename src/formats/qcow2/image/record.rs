@@ -14,7 +14,7 @@ use crate::formats::qcow2::structures::record::{
     RawSection, SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
 };
 use crate::formats::{Disk, HostFile};
-use crate::units::{HostOffset, SECTOR, length, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, SECTOR, claimed_end, length, to_u64, to_usize};
 
 const STRUCTURE: &str = "record";
 
@@ -50,7 +50,7 @@ impl Record {
             return (false, u64::MAX);
         };
         let next = self.free.partition_point(|run| run.end <= cluster);
-        let start_of = |cluster: u64| cluster.saturating_mul(self.cluster_size);
+        let start_of = |cluster: u64| cluster.times(self.cluster_size);
         match self.free.get(next) {
             Some(run) if run.start <= cluster => (true, start_of(run.end)),
             Some(run) => (false, start_of(run.start)),
@@ -61,9 +61,9 @@ impl Record {
     /// How many bytes of the disk are free.
     pub fn free_bytes(&self) -> u64 {
         self.free.iter().fold(0, |sum, run| {
-            let end = run.end.saturating_mul(self.cluster_size).min(self.size);
-            let start = run.start.saturating_mul(self.cluster_size);
-            sum.saturating_add(end.saturating_sub(start))
+            let end = run.end.times(self.cluster_size).min(self.size);
+            let start = run.start.times(self.cluster_size);
+            sum.plus(end.minus(start))
         })
     }
 
@@ -71,14 +71,14 @@ impl Record {
     pub fn unreadable_bytes(&self) -> u64 {
         self.unreadable
             .iter()
-            .fold(0, |sum, range| sum.saturating_add(length(range)))
+            .fold(0, |sum, range| sum.plus(length(range)))
     }
 
     /// That the file does not end with the footer behind the record, if so. Nothing is lost by it yet, but the file was
     /// cut off, or its end is damaged. A file that has grown since, or a device, may end anyhow.
     pub(crate) fn cut_off(&self, image: &Image) -> Result<Option<Error>> {
         let (found, expected) = (image.file.length(), file_end(self.end, self.cluster_size));
-        let footer_at = HostOffset(expected.saturating_sub(to_u64(size_of::<RawFooter>())));
+        let footer_at = HostOffset(expected.minus(to_u64(size_of::<RawFooter>())));
         let is_short = found < expected;
         if found > expected || (!is_short && image.footer()?.is_some()) {
             return Ok(None);
@@ -93,15 +93,14 @@ impl Record {
             .into()
         } else {
             let mut crc = [0; size_of::<u32>()];
-            image
-                .file
-                .read_exact(&mut crc, HostOffset(found.saturating_sub(4)))?;
+            image.file.read_exact(&mut crc, HostOffset(found.minus(4)))?;
             let found = u32::from_be_bytes(crc);
             let expected = Expected::That("that of a whole footer");
             Error::field("footer", footer_at, "CRC-32", found.into(), expected)
         }))
     }
 
+    // Of the file, which has less than 2^63 bytes, all is seen to be there before it is read.
     fn load(image: &Image, at: HostOffset) -> Result<Self> {
         let (file, geometry) = (&image.file, image.header.geometry());
         let mut head = RawRecord::new_zeroed();
@@ -111,19 +110,19 @@ impl Record {
         }
         file.read_exact(head.as_mut_bytes(), at)?;
         validate_head(&head, geometry, at)?;
-        let start = at.0.saturating_add(to_u64(size_of::<RawRecord>()));
-        let (length, found) = (head.length.get(), file.length().saturating_sub(start));
-        let expected = length.saturating_add(TRAILER);
+        let start = at.0.plus(to_u64(size_of::<RawRecord>()));
+        let (length, found) = (head.length.get(), file.length().minus(start));
+        let expected = claimed_end(length, TRAILER);
         if found < expected {
             return Err(truncated(at, found, expected));
         }
-        let end = HostOffset(start.saturating_add(length));
+        let end = HostOffset(start.plus(length));
         validate_crc(file, at, end)?;
         let mut pieces = Pieces::new(file, at, HostOffset(start)..end);
         let mut record = Self {
             cluster_size: geometry.cluster_size(),
             size: geometry.size(),
-            end: end.0.saturating_add(TRAILER),
+            end: end.0.plus(TRAILER),
             ..Self::default()
         };
         let mut seen = Vec::new();
@@ -148,7 +147,7 @@ impl Record {
         section: &RawSection,
         pieces: &mut Pieces<'_>,
     ) -> Result<()> {
-        let end = pieces.position().saturating_add(section.length.get());
+        let end = pieces.position().plus(section.length.get());
         match section.kind.get() {
             FREE => self.free = pieces.runs("free clusters", MAX_FREE_RUNS, geometry.clusters(), end)?,
             UNREADABLE => {
@@ -231,10 +230,10 @@ fn validate_crc(file: &HostFile, at: HostOffset, end: HostOffset) -> Result<()> 
     let mut piece = vec![0; PIECE];
     let mut here = at.0;
     while here < end.0 {
-        let (bytes, _) = piece.split_at_mut(to_usize(end.0.saturating_sub(here)).min(PIECE));
+        let (bytes, _) = piece.split_at_mut(to_usize(end.0.minus(here)).min(PIECE));
         file.read_exact(bytes, HostOffset(here))?;
         hasher.update(bytes);
-        here = here.saturating_add(to_u64(bytes.len()));
+        here.increase(to_u64(bytes.len()));
     }
     let mut trailer = [0; size_of::<u32>()];
     file.read_exact(&mut trailer, end)?;
@@ -275,28 +274,28 @@ impl<'a> Pieces<'a> {
 
     /// Where in the file the next byte is.
     fn position(&self) -> u64 {
-        let ahead = self.buffer.len().saturating_sub(self.taken);
-        self.rest.start.saturating_sub(to_u64(ahead))
+        let ahead = self.buffer.len().minus(self.taken);
+        self.rest.start.minus(to_u64(ahead))
     }
 
     /// The bytes that come next: as many as asked for, unless the sections end.
     fn peek(&mut self, wanted: usize) -> Result<&[u8]> {
-        let ahead = self.buffer.len().saturating_sub(self.taken);
+        let ahead = self.buffer.len().minus(self.taken);
         if ahead < wanted && !self.rest.is_empty() {
             self.buffer.drain(..self.taken);
             self.taken = 0;
             let more = PIECE.min(to_usize(length(&self.rest)));
-            self.buffer.resize(ahead.saturating_add(more), 0);
+            self.buffer.resize(ahead.plus(more), 0);
             let (_, room) = self.buffer.split_at_mut(ahead);
             self.file.read_exact(room, HostOffset(self.rest.start))?;
-            self.rest.start = self.rest.start.saturating_add(to_u64(more));
+            self.rest.start.increase(to_u64(more));
         }
         let bytes = self.buffer.get(self.taken..).unwrap_or_default();
         Ok(bytes.get(..wanted).unwrap_or(bytes))
     }
 
     fn take(&mut self, count: usize) {
-        self.taken = self.taken.saturating_add(count).min(self.buffer.len());
+        self.taken = self.taken.plus(count).min(self.buffer.len());
     }
 
     fn structure<T: FromBytes>(&mut self) -> Result<T> {
@@ -315,7 +314,7 @@ impl<'a> Pieces<'a> {
             return Ok(None);
         }
         let section: RawSection = self.structure()?;
-        let left = self.rest.end.saturating_sub(self.position());
+        let left = self.rest.end.minus(self.position());
         if section.length.get() > left {
             let (found, expected) = (section.length.get(), Expected::AtMost(left));
             return Err(wrong(self.record, "length of a section", found, expected));
@@ -329,8 +328,8 @@ impl<'a> Pieces<'a> {
             let expected = Expected::AtMost(end);
             return Err(wrong(self.record, "end of the data of a section", at, expected));
         }
-        let ahead = self.buffer.len().saturating_sub(self.taken);
-        let skipped = to_usize(end.saturating_sub(at));
+        let ahead = self.buffer.len().minus(self.taken);
+        let skipped = to_usize(end.minus(at));
         if skipped <= ahead {
             self.take(skipped);
         } else {
@@ -354,7 +353,7 @@ impl<'a> Pieces<'a> {
 
     /// A section of 4 bytes.
     fn word(&mut self, field: &'static str, end: u64) -> Result<u32> {
-        let length = end.saturating_sub(self.position());
+        let length = end.minus(self.position());
         if length != to_u64(size_of::<u32>()) {
             let expected = Expected::Exactly(to_u64(size_of::<u32>()));
             return Err(wrong(self.record, field, length, expected));
@@ -382,6 +381,7 @@ impl<'a> Pieces<'a> {
             return wrong_run("number of runs", count, Expected::AtMost(to_u64(most)));
         }
         // No more than the limit, and each takes two bytes at least.
+        // A section may even be shorter than its head.
         let there = end.saturating_sub(self.position()) / 2;
         let mut runs: Vec<Range<u64>> = Vec::with_capacity(to_usize(count.min(there)));
         let mut total = 0_u64;
@@ -391,7 +391,7 @@ impl<'a> Pieces<'a> {
             if gap == 0 && last.is_some() {
                 return wrong_run("gap between runs", gap, Expected::AtLeast(1));
             }
-            let start = last.unwrap_or(0).saturating_add(gap);
+            let start = claimed_end(last.unwrap_or(0), gap);
             let left = limit.saturating_sub(start);
             if run_length == 0 || run_length > left {
                 let expected = if run_length == 0 {
@@ -401,8 +401,8 @@ impl<'a> Pieces<'a> {
                 };
                 return wrong_run("length of a run", run_length, expected);
             }
-            total = total.saturating_add(run_length);
-            runs.push(start..start.saturating_add(run_length));
+            total.increase(run_length);
+            runs.push(start..start.plus(run_length));
         }
         if total != head.total.get() {
             return wrong_run(what, head.total.get(), Expected::Exactly(total));

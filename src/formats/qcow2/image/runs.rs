@@ -10,7 +10,7 @@ use crate::formats::qcow2::structures::mapping::{self, Mapping, Stream, Wrong};
 use crate::formats::qcow2::{Image, View};
 use crate::formats::run::longest;
 use crate::formats::windows::Window;
-use crate::units::{GuestOffset, HostOffset, to_u64, within};
+use crate::units::{Exact, GuestOffset, HostOffset, rest_of, to_u64, within};
 
 const L1_TABLE: &str = "L1 table";
 const L2_TABLE: &str = "L2 table";
@@ -45,9 +45,7 @@ impl Image {
         std::iter::from_fn(move || {
             while at < view.size {
                 let run = cursor.piece(GuestOffset(at));
-                at = run
-                    .as_ref()
-                    .map_or(view.size, |run| at.saturating_add(run.length));
+                at = run.as_ref().map_or(view.size, |run| at.plus(run.length));
                 match run.map(|run| run.mapping) {
                     Ok(Mapping::Compressed(stream)) => return Some(Ok(stream)),
                     Ok(_) => {}
@@ -88,8 +86,7 @@ impl<'a> Cursor<'a> {
         let (index, in_table) = self.geometry.indices_of(self.geometry.cluster_of(at));
         let Some(table) = self.table(to_u64(index))? else {
             let reach = self.geometry.l2_reach();
-            let length = reach.saturating_sub(within(at.0, reach));
-            return Ok(Run::new(length, Mapping::Unallocated));
+            return Ok(Run::new(rest_of(at.0, reach), Mapping::Unallocated));
         };
         self.in_table(table, to_u64(in_table), at)
     }
@@ -100,11 +97,9 @@ impl<'a> Cursor<'a> {
             return Ok(table);
         }
         let l1_at = self.view.l1.at;
-        let entry_at = HostOffset(l1_at.0.saturating_add(index.saturating_mul(ENTRY)));
-        let lost = self.lost(
-            index.saturating_mul(self.geometry.l2_reach()),
-            self.geometry.l2_reach(),
-        );
+        // The disk has at most 2^61 bytes, and its L1 table lies in the file.
+        let entry_at = l1_at + index.times(ENTRY);
+        let lost = self.lost(index.times(self.geometry.l2_reach()), self.geometry.l2_reach());
         let entry = number(self.image, &mut self.l1, entry_at)?
             .ok_or_else(|| self.cut_off(L1_TABLE, l1_at, &lost))?;
         let wrong = |expected| wrong(L1_TABLE, l1_at, index, entry, expected, &lost);
@@ -117,8 +112,8 @@ impl<'a> Cursor<'a> {
             if !self.image.file.holds(table, self.geometry.cluster_size()) {
                 return Err(self.cut_off(L2_TABLE, table, &lost));
             }
-            let end = table.0.saturating_add(self.geometry.cluster_size());
-            self.image.outside_metadata(table.0..end).map_err(wrong)?;
+            let end = table + self.geometry.cluster_size();
+            self.image.outside_metadata(table.0..end.0).map_err(wrong)?;
         }
         self.table = Some((index, table));
         Ok(table)
@@ -128,16 +123,13 @@ impl<'a> Cursor<'a> {
         let geometry = self.geometry;
         let (cluster_size, unit) = (geometry.cluster_size(), geometry.subcluster_size());
         let (in_cluster, in_unit) = (within(at.0, cluster_size), within(at.0, unit));
-        let lost = self.lost(at.0.saturating_sub(in_cluster), cluster_size);
-        let entry_at = HostOffset(
-            table
-                .0
-                .saturating_add(index.saturating_mul(geometry.l2_entry_size())),
-        );
+        let lost = self.lost(at.0.minus(in_cluster), cluster_size);
+        // Tables lie in the file, and offsets in entries have 56 bits.
+        let entry_at = table + index.times(geometry.l2_entry_size());
         let entry = self.l2_number(table, entry_at, &lost)?;
         let bitmap = match geometry.l2_form() {
             L2Form::Standard => 0,
-            L2Form::Extended => self.l2_number(table, HostOffset(entry_at.0.saturating_add(ENTRY)), &lost)?,
+            L2Form::Extended => self.l2_number(table, entry_at + ENTRY, &lost)?,
         };
         // At most 31.
         let subcluster = u32::try_from(in_cluster.checked_div(unit).unwrap_or(0)).unwrap_or(0);
@@ -147,19 +139,16 @@ impl<'a> Cursor<'a> {
             Wrong::Entry(expected) => wrong(expected),
             Wrong::Bitmap(expected) => self::wrong(BITMAPS, table, index, bitmap, expected, &lost),
         })?;
-        let rest_of_unit = unit.saturating_sub(in_unit);
-        let behind = |host: HostOffset| HostOffset(host.0.saturating_add(in_unit));
+        let rest_of_unit = unit.minus(in_unit);
+        let behind = |host: HostOffset| host + in_unit;
         let (length, mapping) = match mapping {
             Mapping::Compressed(stream) => {
                 let stream = self.within_file(stream).map_err(wrong)?;
-                (
-                    cluster_size.saturating_sub(in_cluster),
-                    Mapping::Compressed(stream),
-                )
+                (cluster_size.minus(in_cluster), Mapping::Compressed(stream))
             }
             Mapping::Data(host) => {
                 // Behind the end of the disk nothing needs to be there.
-                let needed = rest_of_unit.min(self.view.size.saturating_sub(at.0));
+                let needed = rest_of_unit.min(self.view.size.minus(at.0));
                 self.validate_data(at, behind(host), needed, &wrong, &lost)?;
                 (rest_of_unit, Mapping::Data(behind(host)))
             }
@@ -208,8 +197,8 @@ impl<'a> Cursor<'a> {
             });
         }
         if self.image.data_file().is_none() {
-            let end = host.0.saturating_add(needed);
-            return self.image.outside_metadata(host.0..end).map_err(wrong);
+            let end = host + needed;
+            return self.image.outside_metadata(host.0..end.0).map_err(wrong);
         }
         if host.0 != at.0 {
             let expected = "the offset that the cluster has in the disk, as always in an external data file";
@@ -231,7 +220,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn lost(&self, start: u64, length: u64) -> Lost {
-        (start..start.saturating_add(length).min(self.view.size)).into()
+        (start..start.plus(length).min(self.view.size)).into()
     }
 
     fn cut_off(&self, what: &'static str, at: HostOffset, lost: &Lost) -> Error {

@@ -3,7 +3,7 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 
 /// QEMU's limit for the length of a name, in bytes.
 pub const MAX_NAME: u64 = 1023;
@@ -32,7 +32,7 @@ const _: () = assert!(size_of::<RawBitmap>() == 24);
 impl RawBitmap {
     /// How many bytes follow: extra data and name, without the padding.
     pub fn rest(&self) -> u64 {
-        u64::from(self.extra_data_size.get()).saturating_add(self.name_size.get().into())
+        u64::from(self.extra_data_size.get()).plus(self.name_size.get().into())
     }
 }
 
@@ -81,6 +81,6 @@ impl Bitmap {
 /// The whole length of an entry in bytes, with the padding.
 pub fn entry_length(raw: &RawBitmap) -> u64 {
     to_u64(size_of::<RawBitmap>())
-        .saturating_add(raw.rest())
+        .plus(raw.rest())
         .next_multiple_of(8)
 }

@@ -20,7 +20,7 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::formats::qcow2::structures::geometry::{Content, Geometry};
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 
 /// The first 8 bytes of the table.
 pub const MAGIC: [u8; 8] = *b"mkqcrc32";
@@ -77,8 +77,7 @@ impl RawTable {
 
 /// The length in bytes of a table for this content.
 pub fn table_length(content: Content) -> u64 {
-    let head = to_u64(size_of::<RawTable>()).saturating_add(TRAILER);
-    let runs = to_u64(size_of::<RawRun>()).saturating_mul(content.runs);
-    head.saturating_add(runs)
-        .saturating_add(content.clusters.saturating_mul(4))
+    let head = to_u64(size_of::<RawTable>()).plus(TRAILER);
+    let runs = to_u64(size_of::<RawRun>()).times(content.runs);
+    head.plus(runs).plus(content.clusters.times(4))
 }

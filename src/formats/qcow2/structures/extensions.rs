@@ -11,7 +11,7 @@ use super::extension::{
 };
 use super::features::FeatureKind;
 use crate::error::{Corrupt, Error, Expected, Result};
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 
 /// QEMU's limit for the number of bitmaps.
 const MAX_BITMAPS: u32 = 65535;
@@ -103,7 +103,7 @@ impl Extensions {
             let length = u64::from(raw.length.get());
             let data = data
                 .get(..to_usize(length))
-                .ok_or_else(|| cut_off(at, rest, length.saturating_add(8)))?;
+                .ok_or_else(|| cut_off(at, rest, length.plus(8)))?;
             if raw.kind.get() == END {
                 break;
             }
@@ -114,7 +114,7 @@ impl Extensions {
             };
             found.all.push(extension);
             found.add(extension, data, to_u64(first_cluster.len()))?;
-            at = HostOffset(at.0.saturating_add(8).saturating_add(length.next_multiple_of(8)));
+            at = HostOffset(at.0.plus(8).plus(length.next_multiple_of(8)));
         }
         Ok(found)
     }

@@ -1,7 +1,7 @@
 //! How large a disk is, how large its clusters are, and all that follows from the two.
 
 use crate::error::TooLarge;
-use crate::units::{GuestCluster, GuestOffset, SECTOR, to_usize};
+use crate::units::{Exact, GuestCluster, GuestOffset, SECTOR, to_usize};
 
 /// The size of an L1, L2 or refcount table entry in bytes.
 pub const ENTRY: u64 = 8;
@@ -56,8 +56,8 @@ impl ClusterSize {
     pub fn largest_disk(self) -> u64 {
         // At most 2^22 entries, of 2^18 clusters, of 2^21 bytes.
         (MAX_L1_BYTES / ENTRY)
-            .saturating_mul(self.bytes() / ENTRY)
-            .saturating_mul(self.bytes())
+            .times(self.bytes() / ENTRY)
+            .times(self.bytes())
     }
 
     /// The cluster sizes from this one to the largest, ascending.
@@ -111,7 +111,8 @@ impl Geometry {
             smallest: None,
         };
         let geometry = Self { cluster, size, form };
-        let l1_bytes = geometry.l1_entries().saturating_mul(ENTRY);
+        // At most 2^64 bytes of disk, of which an entry maps 32 clusters of 512 bytes at least.
+        let l1_bytes = geometry.l1_entries().times(ENTRY);
         if l1_bytes > MAX_L1_BYTES {
             Err(too_large(l1_bytes))
         } else {
@@ -171,7 +172,7 @@ impl Geometry {
 
     /// How many bytes of the disk an L2 table maps.
     pub fn l2_reach(self) -> u64 {
-        self.l2_entries().saturating_mul(self.cluster_size())
+        self.l2_entries().times(self.cluster_size())
     }
 
     /// How many entries the L1 table needs.
@@ -189,9 +190,9 @@ impl Geometry {
         bytes.div_ceil(self.cluster_size())
     }
 
-    /// Where a cluster of the virtual disk begins.
+    /// Where a cluster of the virtual disk begins, which has less than 2^62 bytes.
     pub fn start_of(self, cluster: GuestCluster) -> GuestOffset {
-        GuestOffset(cluster.0.saturating_mul(self.cluster_size()))
+        GuestOffset(cluster.0.times(self.cluster_size()))
     }
 
     /// The cluster that holds a byte of the virtual disk.
@@ -202,8 +203,8 @@ impl Geometry {
     /// The entry of the L1 table, and that of the L2 table it points to, which map a cluster.
     pub fn indices_of(self, cluster: GuestCluster) -> (usize, usize) {
         // The cluster size is at least 512, so that an L2 table has 32 entries or more.
-        let entries_bits = self.cluster.bits.saturating_sub(self.l2_entry_bits());
-        let l2 = cluster.0 & self.l2_entries().saturating_sub(1);
+        let entries_bits = self.cluster.bits.minus(self.l2_entry_bits());
+        let l2 = cluster.0 & self.l2_entries().minus(1);
         (to_usize(cluster.0 >> entries_bits), to_usize(l2))
     }
 }
@@ -241,8 +242,8 @@ impl Room {
     ///
     /// [`TooLarge`] if the refcount table would pass QEMU's limit, or the image its own.
     pub fn new(geometry: Geometry, content: Content, max_image: u64) -> Result<Self, TooLarge> {
-        let l1 = geometry.clusters_for(geometry.l1_entries().saturating_mul(ENTRY));
-        let content = content.clusters.saturating_add(content.l2_tables);
+        let l1 = geometry.clusters_for(geometry.l1_entries().times(ENTRY));
+        let content = content.clusters.plus(content.l2_tables);
         let mut room = Self {
             header: 1,
             l1,
@@ -250,11 +251,13 @@ impl Room {
             content,
             refcount_blocks: 0,
         };
+        // A disk with an L1 table that QEMU takes has at most 2^61 bytes, and the tables that map and count all of it
+        // have less: no sum below comes near 64 bits.
         // The table counts the blocks, and the blocks count themselves and the table: grow until it fits.
         loop {
             room.refcount_blocks = refcount_blocks(geometry, room.before_refcount_blocks());
-            let table_bytes = room.refcount_blocks.saturating_mul(ENTRY);
-            let image_bytes = room.total().saturating_mul(geometry.cluster_size());
+            let table_bytes = room.refcount_blocks.times(ENTRY);
+            let image_bytes = room.total().times(geometry.cluster_size());
             for (what, found, limit) in [
                 ("the refcount table", table_bytes, MAX_REFCOUNT_TABLE_BYTES),
                 ("the image", image_bytes, max_image),
@@ -281,26 +284,24 @@ impl Room {
 
     /// Clusters in front of the refcount blocks.
     fn before_refcount_blocks(self) -> u64 {
-        self.tables().saturating_add(self.content)
+        self.tables().plus(self.content)
     }
 
     /// Clusters in front of the first data cluster: header, L1 table, refcount table.
     pub fn tables(self) -> u64 {
-        self.header
-            .saturating_add(self.l1)
-            .saturating_add(self.refcount_table)
+        self.header.plus(self.l1).plus(self.refcount_table)
     }
 
     /// All clusters that have a refcount.
     pub fn total(self) -> u64 {
-        self.before_refcount_blocks().saturating_add(self.refcount_blocks)
+        self.before_refcount_blocks().plus(self.refcount_blocks)
     }
 }
 
 /// How many refcount blocks count `clusters` in front of them, and themselves.
 pub fn refcount_blocks(geometry: Geometry, clusters: u64) -> u64 {
     // A block counts `entries` clusters, one of which is itself.
-    clusters.div_ceil(geometry.refcount_block_entries().saturating_sub(1))
+    clusters.div_ceil(geometry.refcount_block_entries().minus(1))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::features::{self, FeatureBits, FeatureKind};
 use super::geometry::{ClusterSize, ENTRY, Geometry, L2Form, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES};
 use super::refcount::{self, Width};
 use crate::error::{Corrupt, Error, Expected, Result, Unsupported};
-use crate::units::{HostOffset, to_u64};
+use crate::units::{Exact, HostOffset, to_u64};
 
 /// QEMU's limit for the number of internal snapshots.
 const MAX_SNAPSHOTS: u32 = 65536;
@@ -325,7 +325,7 @@ fn refcount_table(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
             Expected::AtLeast(geometry.cluster_size()),
         ));
     }
-    let entries = clusters.saturating_mul(geometry.cluster_size()) / ENTRY;
+    let entries = clusters.times(geometry.cluster_size()) / ENTRY;
     Ok(TableAt { at, entries })
 }
 
@@ -368,11 +368,12 @@ fn backing_name(raw: &RawHeader, geometry: Geometry) -> Result<Option<Range<u64>
             Expected::AtMost(MAX_BACKING_NAME.into()),
         ));
     }
+    // The longest names fit in no cluster of 512 bytes, not even at its beginning.
     let latest = geometry.cluster_size().saturating_sub(length.into());
     if start > latest {
         return Err(wrong("backing_file_offset", start, Expected::AtMost(latest)));
     }
-    Ok(Some(start..start.saturating_add(length.into())))
+    Ok(Some(start..start.plus(length.into())))
 }
 
 fn aligned(field: &'static str, found: u64, geometry: Geometry) -> Result<HostOffset> {

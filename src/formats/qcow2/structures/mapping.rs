@@ -3,7 +3,7 @@
 use super::geometry::{Geometry, L2Form};
 use super::header::Compat;
 use crate::error::Expected;
-use crate::units::{HostOffset, SECTOR};
+use crate::units::{Exact, HostOffset, SECTOR};
 
 /// Bit 63 of an L1 entry or a standard L2 entry: the refcount of what it points to is exactly 1.
 const COPIED: u64 = 1 << 63;
@@ -45,9 +45,11 @@ pub fn only_reference_to(offset: HostOffset) -> Entry {
 ///
 /// If the stream is empty, is as long as two clusters, or lies behind [`compressed_reach`].
 pub fn compressed(geometry: Geometry, at: HostOffset, length: u64) -> Entry {
-    let last = at.0.saturating_add(length).saturating_sub(1);
-    let sectors = (last / SECTOR).saturating_sub(at.0 / SECTOR);
-    let is_valid = length > 0 && last < compressed_reach(geometry) && sectors < geometry.cluster_size() / 256;
+    // An empty stream, which is refused, has no last byte.
+    let last = at + length.max(1).minus(1);
+    let sectors = (last.0 / SECTOR).minus(at.0 / SECTOR);
+    let is_valid =
+        length > 0 && last.0 < compressed_reach(geometry) && sectors < geometry.cluster_size() / 256;
     assert!(is_valid, "a compressed cluster of {length} bytes at {:#x}", at.0);
     (COMPRESSED | sectors << offset_bits(geometry) | at.0).to_be_bytes()
 }
@@ -59,7 +61,7 @@ pub fn compressed_reach(geometry: Geometry) -> u64 {
 
 /// The bits that the offset of a compressed cluster has: 61 down to 49, for the cluster has 9 to 21.
 fn offset_bits(geometry: Geometry) -> u32 {
-    70_u32.saturating_sub(geometry.cluster().bits())
+    70_u32.minus(geometry.cluster().bits())
 }
 
 /// Whether an L1 or L2 entry claims that the refcount of what it points to is exactly 1.
@@ -147,8 +149,9 @@ impl L2Rules {
             Cluster::Compressed(stream) => return Ok(Mapping::Compressed(stream)),
         };
         let is_in = |set: u32| set.checked_shr(subcluster).is_some_and(|set| set & 1 == 1);
-        let within = u64::from(subcluster).saturating_mul(self.geometry.subcluster_size());
-        let at = at.map(|at| HostOffset(at.0.saturating_add(within)));
+        // Offsets have 56 bits, and what is added to them has 53 at most.
+        let within = u64::from(subcluster).times(self.geometry.subcluster_size());
+        let at = at.map(|at| at + within);
         Ok(match at {
             None if is_in(zeros) => Mapping::Zero,
             Some(at) if is_in(zeros) => Mapping::ZeroAllocated(at),
@@ -194,9 +197,9 @@ impl L2Rules {
     /// Where the room for a subcluster is, if its cluster is allocated, whether it is itself or not.
     pub fn room(&self, entry: u64, subcluster: u32) -> Option<HostOffset> {
         let cluster = entry & OFFSET;
-        let within = u64::from(subcluster).saturating_mul(self.geometry.subcluster_size());
+        let within = u64::from(subcluster).times(self.geometry.subcluster_size());
         let has_room = entry & COMPRESSED == 0 && cluster != 0;
-        has_room.then_some(HostOffset(cluster.saturating_add(within)))
+        has_room.then_some(HostOffset(cluster) + within)
     }
 
     /// Spec: "Compressed Clusters Descriptor". Bit 63 should be clear, but does not matter to a reader.
@@ -208,11 +211,12 @@ impl L2Rules {
         if bitmap != 0 {
             return Err(Wrong::Bitmap(Expected::Exactly(0)));
         }
+        // The number of sectors has 13 bits at most, and there is always the first.
         let offset_bits = offset_bits(self.geometry);
         let descriptor = entry & !(COPIED | COMPRESSED);
         let at = descriptor & !(u64::MAX << offset_bits);
-        let sectors = (descriptor >> offset_bits).saturating_add(1);
-        let length = sectors.saturating_mul(SECTOR).saturating_sub(at % SECTOR);
+        let sectors = (descriptor >> offset_bits).plus(1);
+        let length = sectors.times(SECTOR).minus(at % SECTOR);
         if at < self.geometry.cluster_size() {
             return Err(Wrong::Entry(Expected::That("an offset behind the header")));
         }

@@ -44,7 +44,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::extension::OursAt;
 use super::geometry::Geometry;
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 
 /// The first 8 bytes of the record.
 pub const MAGIC: [u8; 8] = *b"mkqrecrd";
@@ -180,9 +180,10 @@ impl RawFooter {
     }
 }
 
-/// Where the file ends whose record ends at `end`: with a cluster, the last bytes of which are free for the footer.
+/// Where the file ends whose record ends at `end`, which is below 2^63: with a cluster, the last bytes of which are free
+/// for the footer.
 pub fn file_end(end: u64, cluster_size: u64) -> u64 {
-    end.saturating_add(to_u64(size_of::<RawFooter>()))
+    end.plus(to_u64(size_of::<RawFooter>()))
         .next_multiple_of(cluster_size)
 }
 
@@ -201,7 +202,7 @@ pub fn append_number(bytes: &mut Vec<u8>, mut number: u64) {
 
 /// How many bytes a number takes.
 pub fn number_length(number: u64) -> u64 {
-    let bits = u64::from(u64::BITS.saturating_sub(number.leading_zeros()));
+    let bits = u64::from(u64::BITS.minus(number.leading_zeros()));
     bits.div_ceil(7).max(1)
 }
 
@@ -218,22 +219,20 @@ pub fn number(bytes: &[u8]) -> Option<(u64, usize)> {
             .filter(|shifted| shifted >> shift == bits)?;
         number |= shifted;
         if byte & 0x80 == 0 {
-            return Some((number, place.saturating_add(1)));
+            return Some((number, place.plus(1)));
         }
     }
     None
 }
 
-/// What a list of runs comes to, and the length of the two numbers of each in bytes.
+/// What a list of runs, ascending and apart, comes to, and the length of the two numbers of each in bytes.
 pub fn measure(runs: impl Iterator<Item = Range<u64>>) -> (RawRuns, u64) {
     let (mut count, mut total, mut length, mut end) = (0_u64, 0_u64, 0_u64, 0_u64);
     for run in runs {
         let (gap, run_length) = gap_and_length(end, &run);
-        length = length
-            .saturating_add(number_length(gap))
-            .saturating_add(number_length(run_length));
-        count = count.saturating_add(1);
-        total = total.saturating_add(run_length);
+        length = length.plus(number_length(gap)).plus(number_length(run_length));
+        count.increase(1);
+        total.increase(run_length);
         end = run.end;
     }
     let head = RawRuns {
@@ -245,15 +244,14 @@ pub fn measure(runs: impl Iterator<Item = Range<u64>>) -> (RawRuns, u64) {
 
 /// The two numbers of a run behind one that ends at `end`.
 pub fn gap_and_length(end: u64, run: &Range<u64>) -> (u64, u64) {
-    (run.start.saturating_sub(end), run.end.saturating_sub(run.start))
+    (run.start.minus(end), run.end.minus(run.start))
 }
 
 /// The length in bytes of a record with these sections.
 pub fn record_length(sections: impl IntoIterator<Item = u64>) -> u64 {
-    let head = to_u64(size_of::<RawRecord>()).saturating_add(TRAILER);
+    let head = to_u64(size_of::<RawRecord>()).plus(TRAILER);
     sections.into_iter().fold(head, |sum, data| {
-        sum.saturating_add(to_u64(size_of::<RawSection>()))
-            .saturating_add(data)
+        sum.plus(to_u64(size_of::<RawSection>())).plus(data)
     })
 }
 

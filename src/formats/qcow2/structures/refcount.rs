@@ -2,7 +2,7 @@
 
 use super::geometry::Geometry;
 use crate::error::Expected;
-use crate::units::{HostOffset, to_usize};
+use crate::units::{Exact, HostOffset, to_usize};
 
 /// log2 of the width of a refcount in bits: 16, the only one that version 2 knows.
 pub const ORDER: u32 = 4;
@@ -81,27 +81,26 @@ impl Width {
 
     /// The largest refcount.
     pub fn largest(self) -> u64 {
-        u64::MAX >> 64_u32.saturating_sub(self.bits())
+        u64::MAX >> 64_u32.minus(self.bits())
     }
 
     /// How many refcounts a block has.
     pub fn block_entries(self, geometry: Geometry) -> u64 {
-        geometry.cluster_size().saturating_mul(8) >> self.order
+        geometry.cluster_size().times(8) >> self.order
     }
 
     /// A refcount of a block. Those narrower than a byte begin at its least significant bit; wider ones are
     /// big-endian. 0 behind the end of the block.
     pub fn get(self, block: &[u8], index: usize) -> u64 {
         if self.order < 3 {
-            let per_byte_bits = 3_u32.saturating_sub(self.order);
+            let per_byte_bits = 3_u32.minus(self.order);
             let byte = block.get(index >> per_byte_bits).copied().unwrap_or(0);
-            let within = index & (1_usize << per_byte_bits).saturating_sub(1);
+            let within = index & (1_usize << per_byte_bits).minus(1);
             let shift = within << self.order;
             return (u64::from(byte) >> shift) & self.largest();
         }
-        let bytes = 1_usize << self.order.saturating_sub(3);
-        let start = index.saturating_mul(bytes);
-        let found = block.get(start..start.saturating_add(bytes)).unwrap_or_default();
+        let bytes = 1_usize << self.order.minus(3);
+        let found = block.chunks_exact(bytes).nth(index).unwrap_or_default();
         found
             .iter()
             .fold(0, |value, byte| (value << 8) | u64::from(*byte))

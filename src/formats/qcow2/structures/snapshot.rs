@@ -3,7 +3,7 @@
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 
 /// QEMU's limit for the extra data of an entry, in bytes.
 pub const MAX_EXTRA: u64 = 1024;
@@ -48,8 +48,8 @@ impl RawSnapshot {
     /// How many bytes follow: extra data, ID and name, without the padding.
     pub fn rest(&self) -> u64 {
         u64::from(self.extra_data_size.get())
-            .saturating_add(self.id_str_size.get().into())
-            .saturating_add(self.name_size.get().into())
+            .plus(self.id_str_size.get().into())
+            .plus(self.name_size.get().into())
     }
 }
 
@@ -102,7 +102,7 @@ impl Snapshot {
 /// The whole length of an entry in bytes, with the padding.
 pub fn entry_length(raw: &RawSnapshot) -> u64 {
     to_u64(size_of::<RawSnapshot>())
-        .saturating_add(raw.rest())
+        .plus(raw.rest())
         .next_multiple_of(8)
 }
 

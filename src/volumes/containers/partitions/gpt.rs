@@ -8,7 +8,7 @@ use super::partition::Partition;
 use super::parts::Table;
 use super::sectors::{sectors, structure};
 use crate::error::Expected;
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, claimed_size, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;
 
@@ -122,6 +122,7 @@ pub(super) struct Copies {
 impl Copies {
     pub(super) fn of(view: View<'_>, sector_size: u64) -> Self {
         let sectors = view.len().checked_div(sector_size).unwrap_or(0);
+        // On a disk without any it is the first, where no GPT is either.
         let last = sectors.saturating_sub(1);
         let primary = Gpt::at(view, PRIMARY, sector_size);
         let backup_lba = primary.as_ref().map_or(last, |gpt| gpt.alternate_lba);
@@ -296,7 +297,7 @@ impl RawHeader {
 
     /// Makes sure that the rest of what it says is what is understood here.
     fn makes_sense(&self, view: View<'_>, sector_size: u64) -> Result<(), Doubt> {
-        let at = view.position(self.my_lba.get().saturating_mul(sector_size));
+        let at = view.position(self.my_lba.get().times(sector_size));
         let field = |field, found, expected| Err(header_field(at, field, found, expected));
         let revision = self.revision.get();
         if revision >> 16 != 1 {
@@ -317,9 +318,9 @@ impl RawHeader {
 
     /// All entries, as they are.
     fn entries(&self, view: View<'_>, sector_size: u64) -> Result<Vec<u8>, Refused> {
-        let at = self.partition_entry_lba.get().saturating_mul(sector_size);
+        let at = claimed_size(self.partition_entry_lba.get(), sector_size);
         let size = u64::from(self.size_of_partition_entry.get());
-        let length = size.saturating_mul(self.number_of_partition_entries.get().into());
+        let length = size.times(self.number_of_partition_entries.get().into());
         let entries = match view.bytes("GPT entries", at, length) {
             Ok(entries) => entries,
             Err(doubt @ Doubt::Unreadable { .. }) => return Err(Refused::Unreadable(doubt)),
@@ -387,7 +388,7 @@ impl RawEntry {
                 expected: Expected::That("a sector that the header leaves to partitions"),
             });
         }
-        let count = last.saturating_sub(first).saturating_add(1);
+        let count = last.minus(first).plus(1);
         Ok(sectors(first, count, sector_size))
     }
 

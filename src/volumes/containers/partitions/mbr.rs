@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned}
 use super::partition::Partition;
 use super::parts::Table;
 use super::sectors::sectors;
-use crate::units::{length, to_u64};
+use crate::units::{Exact, length, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;
 
@@ -77,7 +77,8 @@ impl RawEntry {
     /// Its bytes if its sectors count from byte `base` on.
     fn range(&self, base: u64, sector_size: u64) -> Range<u64> {
         let range = sectors(self.first.get().into(), self.sectors.get().into(), sector_size);
-        range.start.saturating_add(base)..range.end.saturating_add(base)
+        // `base` is where a table was read, and all else has 32 bits.
+        range.start.plus(base)..range.end.plus(base)
     }
 }
 
@@ -225,7 +226,7 @@ impl Logical<'_> {
                 number: number.try_into().unwrap_or(u32::MAX),
                 label: None,
             });
-        let own = |link: &u64| *link..link.saturating_add(self.sector_size);
+        let own = |link: &u64| *link..link.plus(self.sector_size);
         Table {
             parts: parts.collect(),
             own: self.links.iter().map(own).collect(),

@@ -5,6 +5,7 @@ use super::gpt::{self, Copies, Gpt, PRIMARY, Refused};
 use super::holds_anything;
 use super::mbr::RawMbr;
 use super::sectors::SIZES;
+use crate::units::{Exact, claimed_end, claimed_size};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::scheme::Recognise;
 use crate::volumes::view::View;
@@ -251,7 +252,7 @@ impl Found {
     }
 
     fn flaws(&self, view: View<'_>) -> Vec<Flaw> {
-        let place = |lba: u64| view.position(lba.saturating_mul(self.sector_size));
+        let place = |lba: u64| view.position(claimed_size(lba, self.sector_size));
         let (at, backup_at) = (place(PRIMARY), place(self.copies.backup_lba));
         let expected = gpt::size_of_disk(view, self.sector_size);
         if let Some(expected) = expected.filter(|expected| *expected > view.len()) {
@@ -281,7 +282,7 @@ impl Found {
                     at,
                     why: why(primary),
                     good: place(*lba),
-                    size: lba.saturating_add(1).saturating_mul(self.sector_size),
+                    size: lba.plus(1).times(self.sector_size),
                 },
                 None => Flaw::Lost {
                     at,
@@ -303,7 +304,7 @@ impl Found {
             ..
         } = &self.copies;
         let primary = primary.as_ref().ok().filter(|_| backup_lba != last)?;
-        let place = |lba: u64| view.position(lba.saturating_mul(self.sector_size));
+        let place = |lba: u64| view.position(claimed_size(lba, self.sector_size));
         match Gpt::at(view, *last, self.sector_size) {
             Ok(other) if other.identity == primary.identity => None,
             Ok(_) => Some(Flaw::Differ {
@@ -312,7 +313,7 @@ impl Found {
             }),
             Err(_) => Some(Flaw::Grown {
                 size: view.len(),
-                expected: backup_lba.saturating_add(1).saturating_mul(self.sector_size),
+                expected: claimed_size(claimed_end(*backup_lba, 1), self.sector_size),
                 backup: place(*backup_lba),
             }),
         }

@@ -4,7 +4,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64, Unaligned};
 
 use crate::error::Expected;
-use crate::units::to_usize;
+use crate::units::{Exact, claimed_size, to_usize};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::heap::{FIRST, Heap};
 use crate::volumes::view::View;
@@ -82,7 +82,7 @@ impl Volume {
     /// to another volume: who knows which.
     pub(super) fn read(view: View<'_>) -> Result<Self, Doubt> {
         let (main, sector) = Self::region(view, "exFAT boot region", 0)?;
-        let backup = sector.saturating_mul(SECTORS);
+        let backup = sector.times(SECTORS);
         let (other, _) = Self::region(view, "exFAT backup boot region", backup)?;
         let other = Self {
             active: main.active,
@@ -113,7 +113,7 @@ impl Volume {
         let sector = 1_u64 << shift;
         check_checksum(view, structure, at, sector)?;
         let more = boot.sectors_per_cluster_shift;
-        let most = 25_u8.saturating_sub(shift);
+        let most = 25_u8.minus(shift);
         if more > most {
             let expected = Expected::AtMost(most.into());
             return Err(wrong("SectorsPerClusterShift", more.into(), expected));
@@ -132,9 +132,10 @@ impl Volume {
             let expected = Expected::That("bit 0 to be clear, for there is one FAT");
             return Err(wrong("VolumeFlags", flags.into(), expected));
         }
-        let bytes = |sectors: u64| sectors.saturating_mul(sector);
+        // All but the size are numbers of 32 bits, and sectors have 4 KiB at most.
+        let bytes = |sectors: u64| sectors.times(sector);
         let volume = Self {
-            size: bytes(boot.volume_length.get()),
+            size: claimed_size(boot.volume_length.get(), sector),
             heap: Heap {
                 start: bytes(boot.cluster_heap_offset.get().into()),
                 cluster_size: sector << more,
@@ -158,11 +159,9 @@ impl Volume {
         wrong: impl Fn(&'static str, u64, Expected) -> Doubt,
     ) -> Result<(), Doubt> {
         view.holds("exFAT filesystem", 0, self.size)?;
-        let fats_end = self
-            .fats_start
-            .saturating_add(self.fat_size.saturating_mul(self.fats));
+        let fats_end = self.fats_start.plus(self.fat_size.times(self.fats));
         let entries = self.fat_size / 4;
-        let needed = self.heap.count.saturating_add(FIRST);
+        let needed = self.heap.count.plus(FIRST);
         let within = Expected::That("the number of a cluster");
         match () {
             () if self.heap.start < fats_end => {
@@ -182,8 +181,8 @@ impl Volume {
 
 /// Makes sure that the last sector of a boot region is filled with the checksum of those before it.
 fn check_checksum(view: View<'_>, structure: &'static str, at: u64, sector: u64) -> Result<(), Doubt> {
-    let bytes = view.bytes(structure, at, sector.saturating_mul(SECTORS))?;
-    let covered = sector.saturating_mul(SECTORS.saturating_sub(1));
+    let bytes = view.bytes(structure, at, sector.times(SECTORS))?;
+    let covered = sector.times(SECTORS.minus(1));
     let mut expected = 0_u32;
     for (index, byte) in (0..covered).zip(&bytes) {
         // VolumeFlags and PercentInUse change without it.

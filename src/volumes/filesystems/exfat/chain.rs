@@ -3,7 +3,7 @@
 
 use super::boot::Volume;
 use crate::error::Expected;
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::heap::{FIRST, Heap, PIECE, pieces, unless_zero};
 use crate::volumes::view::View;
@@ -24,16 +24,16 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     pub(super) fn new(view: View<'a>, volume: &Volume, number: u64) -> Self {
-        let before = volume.fat_size.saturating_mul(number);
+        let before = volume.fat_size.times(number);
         Self {
             view,
-            start: volume.fats_start.saturating_add(before),
+            start: volume.fats_start.plus(before),
             heap: volume.heap,
         }
     }
 
     fn offset(self, number: u64) -> u64 {
-        self.start.saturating_add(number.saturating_mul(4))
+        self.start.plus(number.times(4))
     }
 
     fn entry(self, number: u64) -> Result<u32, Doubt> {
@@ -91,12 +91,12 @@ impl<'a> Table<'a> {
     /// Hands out all entries that are not 0, with the numbers of their clusters.
     pub(super) fn read(self, mut take: impl FnMut(u64, u64)) -> Result<(), Doubt> {
         let first = self.offset(FIRST);
-        for piece in pieces(self.heap.count.saturating_mul(4), PIECE) {
+        for piece in pieces(self.heap.count.times(4), PIECE) {
             let Some(bytes) = unless_zero(self.view, FAT, first, &piece)? else {
                 continue;
             };
             let (entries, _) = bytes.as_chunks::<4>();
-            let numbers = (piece.start / 4).saturating_add(FIRST)..;
+            let numbers = (piece.start / 4).plus(FIRST)..;
             for (number, entry) in numbers.zip(entries).filter(|(_, entry)| **entry != [0; 4]) {
                 take(number, u32::from_le_bytes(*entry).into());
             }

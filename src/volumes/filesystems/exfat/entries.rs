@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64, 
 use super::boot::Volume;
 use super::chain::Table;
 use crate::error::Expected;
+use crate::units::Exact;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::directories::{self, Directory, Format};
 use crate::volumes::filesystems::heap::{ClusterSet, Heap};
@@ -77,7 +78,7 @@ impl RootDirectory {
         let mut root = Self::default();
         let (mut next, mut is_over, mut length) = (Some(volume.root), false, 0_u64);
         while let Some(cluster) = next.filter(|_| !is_over) {
-            length = length.saturating_add(volume.heap.cluster_size);
+            length.increase(volume.heap.cluster_size);
             if length > MAX_DIRECTORY.max(volume.heap.cluster_size) {
                 let (what, limit) = ("bytes in the root directory", MAX_DIRECTORY);
                 return Err(Doubt::TooMany { what, limit });
@@ -158,7 +159,7 @@ impl Format for Entries<'_> {
     /// Linux looks at what lies behind an entry that was never used, in the next cluster, so that this does as well.
     fn entries(&mut self, bytes: &[u8], at: u64, found: &mut Vec<Directory>) -> Result<(), Doubt> {
         for (index, entry) in (0_u64..).zip(RawEntry::all(bytes)) {
-            let at = at.saturating_add(index.saturating_mul(32));
+            let at = at.plus(index.times(32));
             let flags = match entry.entry_type {
                 // Neither in use nor was ever.
                 0..=0x7f => continue,
@@ -190,10 +191,11 @@ impl Entries<'_> {
     fn add(&mut self, entry: &RawEntry, is_in_one_piece: bool, at: u64) -> Result<Directory, Doubt> {
         let (first, length) = (u64::from(entry.first_cluster.get()), entry.data_length.get());
         let clusters = length.checked_div(self.heap.cluster_size).unwrap_or(0);
-        let is_even = clusters.saturating_mul(self.heap.cluster_size) == length;
-        let clusters = clusters.saturating_add(u64::from(!is_even)).max(1);
-        let more = is_in_one_piece.then(|| clusters.saturating_sub(1));
-        let last = first.saturating_add(more.unwrap_or(0));
+        // Less than 2^56, for clusters have at least 512 bytes.
+        let is_even = clusters.times(self.heap.cluster_size) == length;
+        let clusters = clusters.plus(u64::from(!is_even)).max(1);
+        let more = is_in_one_piece.then(|| clusters.minus(1));
+        let last = first.plus(more.unwrap_or(0));
         if !self.heap.has(first) || !self.heap.has(last) {
             return Err(Doubt::Field {
                 structure: "exFAT directory entry",
@@ -205,7 +207,7 @@ impl Entries<'_> {
         }
         // No cluster is in two files. It is not asked which it is, but there is an end to it.
         if let Some(more) = more {
-            let count = more.saturating_add(1);
+            let count = more.plus(1);
             self.left = self.left.checked_sub(count).ok_or(Doubt::TooMany {
                 what: "clusters in files that lie in one piece",
                 limit: self.heap.count,

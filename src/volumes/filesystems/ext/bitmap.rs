@@ -10,7 +10,7 @@ use super::features::ro_compat;
 use super::fixed::{Collector, Fixed};
 use super::groups::{self, Group};
 use super::superblock::Superblock;
-use crate::units::{length, to_u64, to_usize};
+use crate::units::{Exact, length, to_u64, to_usize};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::bits;
@@ -45,7 +45,7 @@ pub(super) fn map(
     mapper.groups(&groups)?;
     if !blocks.are_replayed() {
         // A journal does not cover the count of the superblock: it is right once all is clean, and only then.
-        let counted = mapper.free_clusters.saturating_mul(superblock.cluster_blocks);
+        let counted = mapper.free_clusters.times(superblock.cluster_blocks);
         same("free blocks", superblock.free_blocks_count, counted)?;
     }
     Ok((mapper.map.build(), groups))
@@ -78,11 +78,11 @@ impl Mapper<'_> {
         let mut number = 0;
         let mut read = Vec::new();
         let together = |one: &Group, next: &Group| {
-            one.bitmap.map(|block| block.saturating_add(1)) == next.bitmap || next.bitmap.is_none()
+            one.bitmap.map(|block| block.plus(1)) == next.bitmap || next.bitmap.is_none()
         };
         for run in groups.chunk_by(together).flat_map(|run| run.chunks(most)) {
             let written = run.iter().take_while(|group| group.bitmap.is_some()).count();
-            read.resize(to_usize(to_u64(written).saturating_mul(block_size)), 0);
+            read.resize(to_usize(to_u64(written).times(block_size)), 0);
             if let Some(first) = run.first().and_then(|group| group.bitmap) {
                 self.blocks.read("block bitmap", first, &mut read)?;
             }
@@ -93,7 +93,7 @@ impl Mapper<'_> {
                     (Some(_), None) => return Err(Doubt::State("a bitmap of it is missing")),
                     (None, _) => self.unwritten(number, group)?,
                 }
-                number = number.saturating_add(1);
+                number.increase(1);
             }
         }
         Ok(())
@@ -108,7 +108,7 @@ impl Mapper<'_> {
         };
         self.checksum(group, bits, place)?;
         let count = superblock.clusters_of(number);
-        let free = count.saturating_sub(bits::ones(bits, count));
+        let free = count.minus(bits::ones(bits, count));
         same("free clusters of a group", group.free_clusters.into(), free)?;
         let padding = count..superblock.clusters_per_group;
         if !masks(&padding).all(|(byte, mask)| is_set(bits, byte, mask)) {
@@ -137,7 +137,7 @@ impl Mapper<'_> {
                 }
             }
         }
-        let free = count.saturating_sub(bits::ones(&bits, count));
+        let free = count.minus(bits::ones(&bits, count));
         same(
             "free clusters of a group without a bitmap",
             group.free_clusters.into(),
@@ -186,19 +186,19 @@ impl Mapper<'_> {
         let count = superblock.clusters_of(number);
         let mut used = 0_u64;
         for run in bits::runs(bits, count) {
-            used = used.saturating_add(length(&run));
+            used.increase(length(&run));
             let block = |cluster: u64| {
-                let block = cluster.saturating_mul(superblock.cluster_blocks);
-                block.saturating_add(blocks.start).min(blocks.end)
+                let block = cluster.times(superblock.cluster_blocks);
+                block.plus(blocks.start).min(blocks.end)
             };
             self.push(block(run.start)..block(run.end));
         }
-        let free = count.saturating_sub(used);
-        self.free_clusters = self.free_clusters.saturating_add(free);
+        let free = count.minus(used);
+        self.free_clusters.increase(free);
     }
 
     fn push(&mut self, blocks: Range<u64>) {
-        let byte = |block: u64| block.saturating_mul(self.superblock.block_size);
+        let byte = |block: u64| block.times(self.superblock.block_size);
         self.map
             .used(byte(blocks.start)..byte(blocks.end), Reason::Mapped);
     }
@@ -206,15 +206,16 @@ impl Mapper<'_> {
 
 /// The clusters of their group that blocks lie in, those in part as well.
 fn clusters(superblock: &Superblock, blocks: &Range<u64>) -> Range<u64> {
-    let last = superblock.cluster_of(blocks.end.saturating_sub(1));
-    superblock.cluster_of(blocks.start)..last.saturating_add(1)
+    let last = superblock.cluster_of(blocks.end.minus(1));
+    superblock.cluster_of(blocks.start)..last.plus(1)
 }
 
 /// The bytes that hold bits, and which of theirs.
 fn masks(bits: &Range<u64>) -> impl Iterator<Item = (usize, u8)> + use<> {
     let (start, end) = (bits.start, bits.end);
     (start / 8..end.div_ceil(8)).map(move |byte| {
-        let first = byte.saturating_mul(8);
+        let first = byte.times(8);
+        // Those that begin or end in front of the byte have 0 bits less of it.
         let from = start.saturating_sub(first).min(8);
         let to = end.saturating_sub(first).min(8);
         let below = |bit: u64| 0xff_u16.checked_shl(u32::try_from(bit).unwrap_or(8)).unwrap_or(0);

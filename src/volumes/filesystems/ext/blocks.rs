@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::raw_superblock::{OFFSET, RawSuperblock};
-use crate::units::{to_u64, to_usize, within};
+use crate::units::{claimed_size, to_u64, to_usize, within};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;
 use zerocopy::FromBytes;
@@ -61,7 +61,7 @@ impl<'a> Blocks<'a> {
 
     /// Where a block begins in the underlying file or device.
     pub(in crate::volumes) fn position(&self, block: u64) -> u64 {
-        self.view.position(block.saturating_mul(self.block_size))
+        self.view.position(claimed_size(block, self.block_size))
     }
 
     /// Fills `buf`, which is as long as a whole number of blocks, with those from `first` on.
@@ -72,7 +72,7 @@ impl<'a> Blocks<'a> {
         buf: &mut [u8],
     ) -> Result<(), Doubt> {
         self.view
-            .read(structure, buf, first.saturating_mul(self.block_size))?;
+            .read(structure, buf, claimed_size(first, self.block_size))?;
         if self.replay.is_some() {
             for (block, buf) in (first..).zip(buf.chunks_mut(to_usize(self.block_size))) {
                 self.replayed(block, |bytes| copy(buf, bytes))?;

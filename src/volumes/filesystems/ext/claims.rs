@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::superblock::Superblock;
-use crate::units::{length, to_u64, within};
+use crate::units::{Exact, length, to_u64, within};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::{AllocationMap, Reason};
@@ -121,11 +121,11 @@ impl<'a> Claims<'a> {
     fn bytes(&self, blocks: &Range<u64>) -> Range<u64> {
         let superblock = self.superblock;
         let (first, unit) = (superblock.first_data_block, superblock.cluster_blocks.max(1));
-        let before = |block: u64| within(block.saturating_sub(first), unit);
-        let start = blocks.start.saturating_sub(before(blocks.start));
-        let last = blocks.end.saturating_sub(1);
-        let end = last.saturating_sub(before(last)).saturating_add(unit);
-        let byte = |block: u64| block.saturating_mul(superblock.block_size);
+        let before = |block: u64| within(block.minus(first), unit);
+        let start = blocks.start.minus(before(blocks.start));
+        let last = blocks.end.minus(1);
+        let end = last.minus(before(last)).plus(unit);
+        let byte = |block: u64| block.times(superblock.block_size);
         byte(start)..byte(end.min(superblock.blocks_count))
     }
 }

@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, Unali
 
 use super::checksum::crc32c;
 use super::faults::Structure;
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 use crate::volumes::doubt::Doubt;
 
 /// The deepest tree of extents that Linux makes.
@@ -66,7 +66,7 @@ impl RawEntry {
     pub(super) fn length(&self) -> u64 {
         let length = self.raw_length();
         if length > MAX_LENGTH {
-            length.saturating_sub(MAX_LENGTH).into()
+            length.minus(MAX_LENGTH).into()
         } else {
             length.into()
         }
@@ -115,8 +115,8 @@ pub(super) fn node_has_checksum(
     bytes: &[u8],
     header: RawExtentHeader,
 ) -> Result<(), Doubt> {
-    let entries = usize::from(header.max.get()).saturating_mul(size_of::<RawEntry>());
-    let end = size_of::<RawExtentHeader>().saturating_add(entries);
+    let entries = usize::from(header.max.get()).times(size_of::<RawEntry>());
+    let end = size_of::<RawExtentHeader>().plus(entries);
     let parts = bytes.split_at_checked(end);
     let Some((covered, [a, b, c, d, ..])) = parts else {
         return Err(Doubt::State("its trees of extents have no room for checksums"));

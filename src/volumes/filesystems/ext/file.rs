@@ -10,7 +10,7 @@ use super::faults::Structure;
 use super::inode::{Body, DIRECT, RawInode, numbers};
 use super::superblock::Superblock;
 use crate::error::Expected;
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, claimed_end, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
 
 /// The inode that names blocks for more group descriptors, whose places the superblock tells as well.
@@ -67,9 +67,9 @@ impl<'a> Files<'a> {
 
     /// Counts blocks, or nodes, that were found.
     fn count(&self, found: u64) -> Result<(), Doubt> {
-        let limit = self.superblock.blocks_count.saturating_mul(2);
+        let limit = self.superblock.blocks_count.times(2);
         let before = self.steps.fetch_add(found, Ordering::Relaxed);
-        if before.saturating_add(found) <= limit {
+        if before.plus(found) <= limit {
             return Ok(());
         }
         // No overflow, however much follows.
@@ -124,13 +124,14 @@ impl<'f, 'a> File<'f, 'a> {
         if let Some(block) = raw.attributes(superblock.features) {
             self.claim(structure, "i_file_acl", block, 1, age);
         }
-        let cluster = superblock.cluster_blocks.saturating_mul(superblock.block_size);
+        let cluster = superblock.cluster_blocks.times(superblock.block_size);
         match raw.body(rest, superblock.features, cluster) {
             Body::None => {}
             Body::Extents => self.extents(structure, &raw.i_block, None, age),
             Body::Indirect => {
                 for (index, block) in numbers(&raw.i_block).enumerate() {
-                    let levels = index.saturating_add(1).saturating_sub(DIRECT);
+                    // None for those that are named directly.
+                    let levels = index.plus(1).saturating_sub(DIRECT);
                     self.indirect(structure, block, levels, age);
                 }
             }
@@ -153,7 +154,7 @@ impl<'f, 'a> File<'f, 'a> {
     /// Takes note of blocks, those that lie in a row as one. Returns whether the filesystem has them.
     fn claim(&mut self, structure: Structure, field: &'static str, block: u64, count: u64, age: Age) -> bool {
         let superblock = self.files.superblock;
-        let end = block.saturating_add(count);
+        let end = claimed_end(block, count);
         let fits = superblock.first_data_block < block && end <= superblock.blocks_count;
         let expected = Expected::That("blocks of the filesystem");
         let outcome = structure.require(fits, field, block, expected);

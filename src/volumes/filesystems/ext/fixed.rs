@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::groups::Tables;
 use super::superblock::Superblock;
+use crate::units::Exact;
 use crate::volumes::doubt::Doubt;
 
 /// How many stretches of such blocks there may be: 16 MiB of them. Tables that stand side by side are one.
@@ -72,7 +73,7 @@ impl Collector {
 }
 
 fn one(block: u64) -> Range<u64> {
-    block..block.saturating_add(1)
+    block..block.plus(1)
 }
 
 /// All of them, ascending.
@@ -91,7 +92,7 @@ impl Fixed {
             .iter()
             .take_while(|stretch| stretch.end <= blocks.start)
             .count();
-        self.next = self.next.saturating_add(passed);
+        self.next.increase(passed);
         let (start, end) = (blocks.start, blocks.end);
         self.stretches
             .get(self.next..)

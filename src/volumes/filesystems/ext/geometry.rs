@@ -6,15 +6,13 @@ use std::ops::Range;
 use super::features::{compat, incompat, ro_compat};
 use super::raw_superblock::OFFSET;
 use super::superblock::Superblock;
-use crate::units::{length, within};
+use crate::units::{Exact, length, within};
 
 impl Superblock {
-    /// The blocks of a group.
+    /// The blocks of a group. There are at most 2^21 groups, of no more than 2^38 blocks.
     pub(in crate::volumes) fn blocks_of(&self, group: u64) -> Range<u64> {
-        let start = group
-            .saturating_mul(self.blocks_per_group)
-            .saturating_add(self.first_data_block);
-        let end = start.saturating_add(self.blocks_per_group).min(self.blocks_count);
+        let start = group.times(self.blocks_per_group).plus(self.first_data_block);
+        let end = start.plus(self.blocks_per_group).min(self.blocks_count);
         start.min(end)..end
     }
 
@@ -25,7 +23,7 @@ impl Superblock {
 
     /// The cluster of its group that a block lies in.
     pub(super) fn cluster_of(&self, block: u64) -> u64 {
-        let block = block.saturating_sub(self.first_data_block);
+        let block = block.minus(self.first_data_block);
         within(block, self.blocks_per_group)
             .checked_div(self.cluster_blocks)
             .unwrap_or(0)
@@ -34,11 +32,10 @@ impl Superblock {
     /// The block that holds block `index` of the group descriptors.
     pub(super) fn descriptor_block(&self, index: u64) -> u64 {
         if !self.is_spread(index) {
-            return self.front(0).saturating_add(1).saturating_add(index);
+            return self.front(0).plus(1).plus(index);
         }
-        let group = index.saturating_mul(self.descriptors_per_block());
-        self.front(group)
-            .saturating_add(self.has_superblock(group).into())
+        let group = index.times(self.descriptors_per_block());
+        self.front(group).plus(self.has_superblock(group).into())
     }
 
     /// What of a group is the superblock or a copy, group descriptors or a copy, or kept for more of those; in group
@@ -53,12 +50,10 @@ impl Superblock {
         } else if self.features.incompat(incompat::META_BG) {
             self.first_meta_bg
         } else {
-            self.descriptor_blocks().saturating_add(self.reserved_gdt_blocks)
+            self.descriptor_blocks().plus(self.reserved_gdt_blocks)
         };
         let front = self.front(group);
-        let end = front
-            .saturating_add(has_superblock.into())
-            .saturating_add(descriptors);
+        let end = front.plus(has_superblock.into()).plus(descriptors);
         let start = if group == 0 { 0 } else { front };
         start..end.min(self.blocks_count)
     }
@@ -79,7 +74,7 @@ impl Superblock {
     fn has_spread_copy(&self, group: u64) -> bool {
         let per_block = self.descriptors_per_block();
         let number = within(group, per_block);
-        number == 0 || number == 1 || number == per_block.saturating_sub(1)
+        number == 0 || number == 1 || number == per_block.minus(1)
     }
 
     fn has_superblock(&self, group: u64) -> bool {

@@ -10,7 +10,7 @@ use super::faults::Structure;
 use super::features::{incompat, ro_compat};
 use super::superblock::Superblock;
 use crate::error::Expected;
-use crate::units::{to_u64, to_usize, within};
+use crate::units::{Exact, claimed_end, to_u64, to_usize, within};
 use crate::volumes::doubt::Doubt;
 
 /// How much of the descriptors is read in one go, in bytes: a multiple of every block size.
@@ -132,19 +132,17 @@ pub(in crate::volumes) fn each(
     while index < superblock.descriptor_blocks() {
         let first = superblock.descriptor_block(index);
         let count = adjacent(superblock, index);
-        read.resize(to_usize(count.saturating_mul(superblock.block_size)), 0);
+        read.resize(to_usize(count.times(superblock.block_size)), 0);
         blocks.read("group descriptors", first, &mut read)?;
         let descriptors = read.chunks_exact(to_usize(superblock.descriptor_size));
-        let start = index.saturating_mul(per_block);
+        let start = index.times(per_block);
         for (group, bytes) in (start..superblock.groups_count).zip(descriptors) {
-            let offset = group
-                .saturating_sub(start)
-                .saturating_mul(superblock.descriptor_size);
-            let at = blocks.position(first).saturating_add(offset);
+            let offset = group.minus(start).times(superblock.descriptor_size);
+            let at = blocks.position(first).plus(offset);
             let (state, tables) = Descriptor::new(superblock, group, bytes, at).checked()?;
             use_it(group, state, tables)?;
         }
-        index = index.saturating_add(count);
+        index.increase(count);
     }
     Ok(())
 }
@@ -176,11 +174,11 @@ fn one(superblock: &Superblock, blocks: &Blocks<'_>, group: u64) -> Result<(Grou
     let block = superblock.descriptor_block(group.checked_div(per_block).unwrap_or(0));
     let mut read = vec![0; to_usize(superblock.block_size)];
     blocks.read("group descriptors", block, &mut read)?;
-    let offset = within(group, per_block).saturating_mul(superblock.descriptor_size);
+    let offset = within(group, per_block).times(superblock.descriptor_size);
     let size = to_usize(superblock.descriptor_size);
     let rest = read.get(to_usize(offset)..).unwrap_or_default();
     let bytes = rest.get(..size).unwrap_or_default();
-    let at = blocks.position(block).saturating_add(offset);
+    let at = blocks.position(block).plus(offset);
     Descriptor::new(superblock, group, bytes, at).checked()
 }
 
@@ -188,10 +186,9 @@ fn one(superblock: &Superblock, blocks: &Blocks<'_>, group: u64) -> Result<(Grou
 fn adjacent(superblock: &Superblock, index: u64) -> u64 {
     let first = superblock.descriptor_block(index);
     let most = AT_ONCE.checked_div(superblock.block_size).unwrap_or(1);
-    let rest = superblock.descriptor_blocks().saturating_sub(index);
-    let follows =
-        |by: &u64| superblock.descriptor_block(index.saturating_add(*by)) == first.saturating_add(*by);
-    to_u64((1..most.min(rest)).take_while(follows).count()).saturating_add(1)
+    let rest = superblock.descriptor_blocks().minus(index);
+    let follows = |by: &u64| superblock.descriptor_block(index.plus(*by)) == first.plus(*by);
+    to_u64((1..most.min(rest)).take_while(follows).count()).plus(1)
 }
 
 /// A descriptor that is being checked.
@@ -245,7 +242,7 @@ impl<'a> Descriptor<'a> {
             length,
         )?;
         let halves = |lo: U16<LE>, hi: U16<LE>| u32::from(hi.get()) << 16 | u32::from(lo.get());
-        let inodes = self.inodes(inode_bitmap, inode_table);
+        let inodes = self.inodes(inode_bitmap, inode_table)?;
         let group = Group {
             bitmap: (!is_unwritten).then_some(block_bitmap),
             free_clusters: halves(raw.bg_free_blocks_count_lo, raw.bg_free_blocks_count_hi),
@@ -255,12 +252,12 @@ impl<'a> Descriptor<'a> {
         let tables = Tables {
             block_bitmap,
             inode_bitmap,
-            inode_table: inode_table..inode_table.saturating_add(length),
+            inode_table: inode_table..inode_table.plus(length),
         };
         Ok((group, tables))
     }
 
-    fn inodes(&self, bitmap: u64, table: u64) -> Inodes {
+    fn inodes(&self, bitmap: u64, table: u64) -> Result<Inodes, Doubt> {
         let features = self.superblock.features;
         let all = u32::try_from(self.superblock.inodes_per_group).unwrap_or(u32::MAX);
         // Without checksums, flags mean nothing, as in the kernel.
@@ -276,14 +273,16 @@ impl<'a> Descriptor<'a> {
         } else if flags & INODE_UNINIT != 0 {
             0
         } else {
-            all.saturating_sub(unused)
+            self.place
+                .at_most("bg_itable_unused", unused.into(), all.into())?;
+            all.minus(unused)
         };
-        Inodes {
+        Ok(Inodes {
             table,
             bitmap: (flags & INODE_UNINIT == 0).then_some(bitmap),
             used,
             is_rest_told: features.ro_compat(ro_compat::METADATA_CSUM) || flags & INODE_ZEROED != 0,
-        }
+        })
     }
 
     /// A block that `length` blocks begin with: of the filesystem, and of the group itself unless `flex_bg` allows
@@ -295,7 +294,7 @@ impl<'a> Descriptor<'a> {
         } else {
             self.superblock.blocks_of(self.group)
         };
-        let fits = limits.contains(&found) && found.saturating_add(length) <= limits.end;
+        let fits = limits.contains(&found) && claimed_end(found, length) <= limits.end;
         self.place.require(
             fits,
             field,

@@ -18,7 +18,7 @@ use super::groups::{Group, Inodes};
 use super::inode::{RawInode, has_checksum, seed_of};
 use super::superblock::Superblock;
 use crate::error::Expected;
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::AllocationMap;
 use crate::volumes::region::Missing;
@@ -68,8 +68,8 @@ struct Table<'f, 'a> {
 
 impl<'f, 'a> Table<'f, 'a> {
     fn new(files: &'f Files<'a>, group: u64, inodes: Inodes) -> Self {
-        let before = group.saturating_mul(files.superblock.inodes_per_group);
-        let first = before.saturating_add(1);
+        let before = group.times(files.superblock.inodes_per_group);
+        let first = before.plus(1);
         Self { files, inodes, first }
     }
 
@@ -78,7 +78,7 @@ impl<'f, 'a> Table<'f, 'a> {
         let superblock = self.files.superblock;
         let block_size = superblock.block_size;
         let in_blocks = |bytes: u64| bytes.div_ceil(block_size.max(1)).max(1);
-        let used = u64::from(self.inodes.used).saturating_mul(superblock.inode_size);
+        let used = u64::from(self.inodes.used).times(superblock.inode_size);
         let used = used
             .div_ceil(block_size.max(1))
             .min(superblock.inode_table_blocks);
@@ -92,13 +92,13 @@ impl<'f, 'a> Table<'f, 'a> {
             // A descriptor of old is as consistent as a new one, and inodes are given out from the first on.
             let is_behind = at >= used;
             let (most, limit) = if is_behind { (BEHIND, end) } else { (AT_ONCE, used) };
-            let next = at.saturating_add(in_blocks(most)).min(limit);
-            read.resize(to_usize(next.saturating_sub(at).saturating_mul(block_size)), 0);
+            let next = at.plus(in_blocks(most)).min(limit);
+            read.resize(to_usize(next.minus(at).times(block_size)), 0);
             match self.piece(at, read) {
                 Ok(is_in_use) if is_behind && !is_in_use => return,
                 Ok(_) => {}
                 Err(doubt) => {
-                    let number = self.number(at.saturating_mul(self.per_block()));
+                    let number = self.number(at.times(self.per_block()));
                     self.files.claims.fault(number, doubt);
                 }
             }
@@ -116,7 +116,7 @@ impl<'f, 'a> Table<'f, 'a> {
 
     /// The number of an inode: there are no more of them than 32 bits can tell.
     fn number(&self, index: u64) -> u32 {
-        u32::try_from(self.first.saturating_add(index)).unwrap_or(u32::MAX)
+        u32::try_from(self.first.plus(index)).unwrap_or(u32::MAX)
     }
 
     /// Fills `read` with the blocks of the table from `at` on, and looks at the inodes there. Returns whether any is in
@@ -124,17 +124,17 @@ impl<'f, 'a> Table<'f, 'a> {
     fn piece(&self, at: u64, read: &mut [u8]) -> Result<bool, Doubt> {
         let blocks = &self.files.blocks;
         let block_size = self.files.superblock.block_size;
-        let first = self.inodes.table.saturating_add(at);
-        let bytes = first.saturating_mul(block_size);
-        let range = bytes..bytes.saturating_add(to_u64(read.len()));
+        let first = self.inodes.table.plus(at);
+        let bytes = first.times(block_size);
+        let range = bytes..bytes.plus(to_u64(read.len()));
         if !blocks.are_replayed() && blocks.view().is_hole(&range) {
             return Ok(false);
         }
         blocks.without_replay().read("inode table", first, read)?;
         let mut is_in_use = false;
         for (index, bytes) in (0..).zip(read.chunks(to_usize(block_size))) {
-            let block = first.saturating_add(index);
-            let index = at.saturating_add(index).saturating_mul(self.per_block());
+            let block = first.plus(index);
+            let index = at.plus(index).times(self.per_block());
             let mut replayed = None;
             blocks.replayed(block, |bytes| replayed = Some(bytes.to_vec()))?;
             let age = if let Some(replayed) = replayed {
@@ -159,14 +159,14 @@ impl<'f, 'a> Table<'f, 'a> {
         let inodes = bytes.chunks(to_usize(superblock.inode_size));
         let mut is_in_use = false;
         for (inode, bytes) in (0..).zip(inodes) {
-            let index = index.saturating_add(inode);
+            let index = index.plus(inode);
             if index >= superblock.inodes_per_group {
                 break;
             }
-            let offset = inode.saturating_mul(superblock.inode_size);
+            let offset = inode.times(superblock.inode_size);
             let structure = Structure {
                 name: "inode table",
-                at: at.saturating_add(offset),
+                at: at.plus(offset),
             };
             is_in_use |= self.inode(index, structure, bytes, age);
         }
@@ -212,9 +212,7 @@ impl<'f, 'a> Table<'f, 'a> {
     /// Whether an inode without links may be one that mounting deletes: it has the next one instead of a time.
     fn may_be_orphan(&self, raw: &RawInode) -> bool {
         let superblock = self.files.superblock;
-        let count = superblock
-            .inodes_per_group
-            .saturating_mul(superblock.groups_count);
+        let count = superblock.inodes_per_group.times(superblock.groups_count);
         superblock.may_have_orphans && raw.i_mode.get() != 0 && u64::from(raw.i_dtime.get()) <= count
     }
 

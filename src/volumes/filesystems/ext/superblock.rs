@@ -8,6 +8,7 @@ use super::faults::Structure;
 use super::features::{Features, compat, incompat, ro_compat};
 use super::raw_superblock::{OFFSET, RawSuperblock};
 use crate::error::Expected;
+use crate::units::{Exact, claimed_size};
 use crate::volumes::doubt::Doubt;
 
 /// `s_magic`.
@@ -112,9 +113,9 @@ impl Superblock {
         Ok(raw.s_feature_incompat.get() & incompat::JOURNAL_DEV != 0)
     }
 
-    /// The size of all of it in bytes.
+    /// The size of all of it in bytes, which is not larger than what it lies in.
     pub(in crate::volumes) fn size(&self) -> u64 {
-        self.blocks_count.saturating_mul(self.block_size)
+        self.blocks_count.times(self.block_size)
     }
 
     /// How many group descriptors a block holds.
@@ -147,18 +148,18 @@ impl Checked<'_> {
             raw.s_blocks_count_lo,
             raw.s_blocks_count_hi,
         )?;
-        let size = blocks_count.saturating_mul(block_size);
+        let size = claimed_size(blocks_count, block_size);
         blocks.view().holds("filesystem", 0, size)?;
         let first_data_block = self.first_data_block(features, block_size, blocks_count)?;
         let (cluster_blocks, clusters_per_group) = self.clusters(features, block_size)?;
-        let blocks_per_group = cluster_blocks.saturating_mul(clusters_per_group);
+        let blocks_per_group = cluster_blocks.times(clusters_per_group);
         place.exactly(
             "s_blocks_per_group",
             raw.s_blocks_per_group.get().into(),
             blocks_per_group,
         )?;
         let groups_count = blocks_count
-            .saturating_sub(first_data_block)
+            .minus(first_data_block)
             .div_ceil(blocks_per_group.max(1));
         if groups_count > MAX_GROUPS {
             let (what, limit) = ("block groups", MAX_GROUPS);
@@ -185,9 +186,7 @@ impl Checked<'_> {
             groups_count,
             inodes_per_group,
             inode_size,
-            inode_table_blocks: inodes_per_group
-                .saturating_mul(inode_size)
-                .div_ceil(block_size.max(1)),
+            inode_table_blocks: inodes_per_group.times(inode_size).div_ceil(block_size.max(1)),
             descriptor_size,
             first_meta_bg: if features.incompat(incompat::META_BG) {
                 raw.s_first_meta_bg.get().into()
@@ -243,9 +242,7 @@ impl Checked<'_> {
         let (raw, place) = (self.raw, self.place);
         if features.ro_compat(ro_compat::METADATA_CSUM) {
             place.exactly("s_checksum_type", raw.s_checksum_type.into(), 1)?;
-            let (covered, _) = raw
-                .as_bytes()
-                .split_at(size_of::<RawSuperblock>().saturating_sub(4));
+            let (covered, _) = raw.as_bytes().split_at(size_of::<RawSuperblock>().minus(4));
             place.has_checksum(raw.s_checksum.get(), crc32c(u32::MAX, covered))?;
         }
         if features.incompat(incompat::CSUM_SEED) {
@@ -284,7 +281,7 @@ impl Checked<'_> {
         self.place
             .require(limits.contains(&found), "s_first_data_block", found, expected)?;
         // Room for the superblock and a block of descriptors.
-        let least = found.saturating_add(2);
+        let least = found.plus(2);
         let expected = Expected::AtLeast(least);
         self.place
             .require(blocks_count >= least, "s_blocks_count", blocks_count, expected)?;
@@ -307,16 +304,10 @@ impl Checked<'_> {
             log_cluster.into(),
             expected,
         )?;
-        let cluster_blocks = 1_u64
-            .checked_shl(log_cluster.saturating_sub(log_block))
-            .unwrap_or(1);
+        let cluster_blocks = 1_u64.checked_shl(log_cluster.minus(log_block)).unwrap_or(1);
         let clusters_per_group = u64::from(raw.s_clusters_per_group.get());
         place.at_least_one("s_clusters_per_group", clusters_per_group)?;
-        place.at_most(
-            "s_clusters_per_group",
-            clusters_per_group,
-            block_size.saturating_mul(8),
-        )?;
+        place.at_most("s_clusters_per_group", clusters_per_group, block_size.times(8))?;
         let expected = Expected::MultipleOf(8);
         place.require(
             clusters_per_group % 8 == 0,
@@ -342,8 +333,8 @@ impl Checked<'_> {
         let (raw, place) = (self.raw, self.place);
         let inodes = u64::from(raw.s_inodes_per_group.get());
         place.at_least_one("s_inodes_per_group", inodes)?;
-        place.at_most("s_inodes_per_group", inodes, block_size.saturating_mul(8))?;
-        let all = inodes.saturating_mul(groups_count);
+        place.at_most("s_inodes_per_group", inodes, block_size.times(8))?;
+        let all = inodes.times(groups_count);
         place.exactly("s_inodes_count", raw.s_inodes_count.get().into(), all)?;
         Ok(inodes)
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, Unaligned};
 
 use crate::error::Expected;
+use crate::units::Exact;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::heap::Heap;
 use crate::volumes::view::View;
@@ -214,7 +215,7 @@ pub(super) fn check_backup(view: View<'_>) -> Result<(), Doubt> {
     if number == 0 || number >= boot.rsvd_sec_cnt.get() {
         return Ok(());
     }
-    let at = u64::from(number).saturating_mul(boot.byts_per_sec.get().into());
+    let at = u64::from(number).times(boot.byts_per_sec.get().into());
     let backup: [u8; 512] = view.structure("FAT backup boot sector", at)?;
     let is_other = |range: &Range<usize>| backup.get(range.clone()) != sector.get(range.clone());
     if backup.ends_with(&[0x55, 0xaa]) && MATTERS.iter().any(is_other) {
@@ -249,26 +250,28 @@ struct Layout {
 
 impl Layout {
     fn new(view: View<'_>, boot: &RawBoot, fat_sectors: u64) -> Result<Self, Doubt> {
+        // No field has more than 32 bits, and the sizes that it is multiplied by have 16 and 8: nothing passes 2^57.
         let sector = u64::from(boot.byts_per_sec.get());
         let (short, long) = (u64::from(boot.tot_sec_16.get()), u64::from(boot.tot_sec_32.get()));
         if short != 0 && long != 0 && short != long {
             return Err(wrong(view, "BPB_TotSec32", long, Expected::Exactly(short)));
         }
-        let size = short.max(long).saturating_mul(sector);
+        let size = short.max(long).times(sector);
         view.holds("FAT filesystem", 0, size)?;
 
-        let fats_start = u64::from(boot.rsvd_sec_cnt.get()).saturating_mul(sector);
-        let fat_size = fat_sectors.saturating_mul(sector);
-        let fats_end = fats_start.saturating_add(fat_size.saturating_mul(boot.num_fats.into()));
-        let root_size = u64::from(boot.root_ent_cnt.get()).saturating_mul(32);
+        let fats_start = u64::from(boot.rsvd_sec_cnt.get()).times(sector);
+        let fat_size = fat_sectors.times(sector);
+        let fats_end = fats_start.plus(fat_size.times(boot.num_fats.into()));
+        let root_size = u64::from(boot.root_ent_cnt.get()).times(32);
         if !root_size.is_multiple_of(sector) {
             // It may be rounded up, which Linux refuses to.
             let found = boot.root_ent_cnt.get().into();
             let expected = Expected::MultipleOf(sector / 32);
             return Err(wrong(view, "BPB_RootEntCnt", found, expected));
         }
-        let root = fats_end..fats_end.saturating_add(root_size);
-        let cluster_size = sector.saturating_mul(boot.sec_per_clus.into());
+        let root = fats_end..fats_end.plus(root_size);
+        let cluster_size = sector.times(boot.sec_per_clus.into());
+        // None if they do not even end within it: then there are no clusters.
         let room = size.saturating_sub(root.end);
         let heap = Heap {
             start: root.end,
@@ -297,10 +300,11 @@ impl Layout {
         root: Root,
     ) -> Result<Volume, Doubt> {
         // Linux uses no more clusters than there are entries; others might.
-        let bits = self.fat_size.saturating_mul(8);
+        let bits = self.fat_size.times(8);
         let entries = bits.checked_div(kind.bits()).unwrap_or(0);
-        if entries.saturating_sub(2) < self.heap.count {
-            let expected = Expected::AtLeast(self.heap.count.saturating_add(2));
+        let needed = self.heap.count.plus(2);
+        if entries < needed {
+            let expected = Expected::AtLeast(needed);
             return Err(wrong(view, "number of entries in a FAT", entries, expected));
         }
         let is_extended = extended.boot_sig == 0x29;

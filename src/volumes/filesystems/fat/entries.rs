@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, Unali
 use super::boot::{Kind, Root, Volume};
 use super::table::Table;
 use crate::error::Expected;
+use crate::units::{Exact, length};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::directories::{self, Directory, Format};
 use crate::volumes::filesystems::heap::{ClusterSet, Heap};
@@ -51,11 +52,7 @@ pub(super) fn join(
     match &volume.root {
         Root::Fixed(range) => {
             // 2 MiB at most: the number of entries has 16 bits.
-            let bytes = view.bytes(
-                "root directory",
-                range.start,
-                range.end.saturating_sub(range.start),
-            )?;
+            let bytes = view.bytes("root directory", range.start, length(range))?;
             entries.entries(&bytes, range.start, &mut roots)?;
         }
         Root::Cluster(first) => roots.push(Directory {
@@ -98,7 +95,7 @@ impl Format for Entries<'_> {
                 continue;
             }
             if !self.heap.has(first) {
-                let at = at.saturating_add(index.saturating_mul(32));
+                let at = at.plus(index.times(32));
                 return Err(Doubt::Field {
                     structure: "directory entry",
                     at: self.view.position(at),

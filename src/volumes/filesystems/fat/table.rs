@@ -2,7 +2,7 @@
 
 use super::boot::{Kind, Volume};
 use crate::error::Expected;
-use crate::units::to_usize;
+use crate::units::{Exact, to_usize};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::heap::{FIRST, Heap, PIECE, pieces, unless_zero};
 use crate::volumes::view::View;
@@ -24,24 +24,24 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     pub(super) fn new(view: View<'a>, volume: &Volume, number: u64) -> Self {
-        let before = volume.fat_size.saturating_mul(number);
+        let before = volume.fat_size.times(number);
         Self {
             view,
             kind: volume.kind,
-            start: volume.fats_start.saturating_add(before),
+            start: volume.fats_start.plus(before),
             heap: volume.heap,
         }
     }
 
     /// The number of entries, those of no cluster among them.
     fn len(self) -> u64 {
-        self.heap.count.saturating_add(FIRST)
+        self.heap.count.plus(FIRST)
     }
 
     /// Hands out all entries in pieces of 1 MiB at most, with the number of the first; but those pieces in which all
     /// are 0, and call their clusters free.
     pub(super) fn read(self, mut take: impl FnMut(u64, &[u32]) -> Result<(), Doubt>) -> Result<(), Doubt> {
-        let size = self.len().saturating_mul(self.kind.bits()).div_ceil(8);
+        let size = self.len().times(self.kind.bits()).div_ceil(8);
         let mut entries = Vec::new();
         // No piece begins within an entry, nor within the three bytes that two entries of FAT12 share.
         for piece in pieces(size, PIECE / 24 * 24) {
@@ -49,9 +49,9 @@ impl<'a> Table<'a> {
                 continue;
             };
             decode(self.kind, &bytes, &mut entries);
-            let bits = piece.start.saturating_mul(8);
+            let bits = piece.start.times(8);
             let first = bits.checked_div(self.kind.bits()).unwrap_or(0);
-            entries.truncate(to_usize(self.len().saturating_sub(first)));
+            entries.truncate(to_usize(self.len().minus(first)));
             take(first, &entries)?;
         }
         Ok(())
@@ -60,10 +60,8 @@ impl<'a> Table<'a> {
     /// One entry.
     pub(super) fn entry(self, number: u64) -> Result<u32, Doubt> {
         // Two entries of FAT12 at a time.
-        let pair = number.saturating_sub(number % 2);
-        let at = self
-            .start
-            .saturating_add(pair.saturating_mul(self.kind.bits()) / 8);
+        let pair = number.minus(number % 2);
+        let at = self.start.plus(pair.times(self.kind.bits()) / 8);
         let bytes = self.view.bytes(FAT, at, self.kind.bits() / 4)?;
         let mut entries = Vec::new();
         decode(self.kind, &bytes, &mut entries);
@@ -118,10 +116,10 @@ impl<'a> Table<'a> {
     }
 
     fn wrong(self, number: u64, found: u32, expected: &'static str) -> Doubt {
-        let before = number.saturating_mul(self.kind.bits()) / 8;
+        let before = number.times(self.kind.bits()) / 8;
         Doubt::Field {
             structure: FAT,
-            at: self.view.position(self.start.saturating_add(before)),
+            at: self.view.position(self.start.plus(before)),
             field: "entry",
             found: found.into(),
             expected: Expected::That(expected),

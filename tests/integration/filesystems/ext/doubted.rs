@@ -238,6 +238,14 @@ fn checksums_tell() {
                 &|disk| debugfs(disk, "set_bg 1 flags 0x14\nset_bg 1 checksum calc\n"),
                 "bg_flags is 0x14",
             ),
+            (
+                "more inodes unused than there are",
+                &|disk| {
+                    let change = "set_bg 1 flags 4\nset_bg 1 itable_unused 65535\nset_bg 1 checksum calc\n";
+                    debugfs(disk, change);
+                },
+                "bg_itable_unused is 0xffff",
+            ),
         ],
     );
     assert_doubted(

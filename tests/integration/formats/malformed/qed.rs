@@ -169,6 +169,16 @@ pub(super) const ROWS: &[Line] = &[
         "header at 0x0: image_size is 0xfffffffffffffe00, expected at most 0x100000000",
     ),
     (
+        "image_size 2^63 with the largest tables",
+        |image| {
+            short(image, 4, 64 << 20);
+            short(image, 8, 16);
+            number(image, 40, 64 << 20);
+            number(image, 48, 1 << 63);
+        },
+        "header at 0x0: image_size is 0x8000000000000000, expected at most 0x7ffffffffffffe00",
+    ),
+    (
         "name too long",
         |image| name(image, 64, 1024),
         "header at 0x0: backing_filename_size is 0x400, expected at most 0x3ff",

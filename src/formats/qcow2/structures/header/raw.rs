@@ -4,6 +4,7 @@ use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::formats::qcow2::structures::refcount;
+use crate::units::Exact;
 
 /// The first four bytes of every image.
 pub const MAGIC: [u8; 4] = crate::signatures::QCOW2;
@@ -35,7 +36,7 @@ impl Compat {
     pub fn header_length(self) -> usize {
         match self {
             Self::V0_10 => size_of::<RawHeader>(),
-            Self::V1_1 => size_of::<RawHeader>().saturating_add(size_of::<RawHeaderV3>()),
+            Self::V1_1 => size_of::<RawHeader>().plus(size_of::<RawHeaderV3>()),
         }
     }
 }

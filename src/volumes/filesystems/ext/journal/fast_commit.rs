@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, LE, U16, U32, Unaligned};
 
 use super::log::Log;
 use super::superblock::Superblock;
+use crate::units::Exact;
 use crate::volumes::doubt::Doubt;
 
 /// The tag that the first block of fast commits begins with.
@@ -33,7 +34,7 @@ pub(super) fn any(log: &Log<'_>, superblock: &Superblock, next: u32) -> Result<b
         return Ok(false);
     }
     // Linux leaves out the first block of the room for them. Neither is long; whoever takes the other is right, too.
-    for number in [superblock.last, superblock.last.saturating_add(1)] {
+    for number in [superblock.last, superblock.last.plus(1)] {
         if number >= superblock.blocks {
             continue;
         }

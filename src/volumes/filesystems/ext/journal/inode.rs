@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use super::log::{Log, Run};
 use super::place::Place;
 use crate::error::Expected;
-use crate::units::to_u64;
+use crate::units::{Exact, claimed_size, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::ext::extents::{self, MAX_DEPTH, MAX_LENGTH, RawEntry, node_has_checksum};
 use crate::volumes::filesystems::ext::faults::Structure;
@@ -95,7 +95,7 @@ impl Tree<'_, '_> {
     /// Reads a block of the tree.
     fn read(&mut self, block: u64) -> Result<(Structure, Vec<u8>), Doubt> {
         let place = self.place;
-        let at = block.saturating_mul(place.block_size);
+        let at = claimed_size(block, place.block_size);
         let structure = Structure {
             name: "tree of the journal's blocks",
             at: place.view.position(at),
@@ -103,7 +103,7 @@ impl Tree<'_, '_> {
         self.inside(block, 1)?;
         self.nodes.push(block);
         // No tree needs more: every node names a block of the file that none before it named.
-        let limit = self.blocks.saturating_mul(MAX_DEPTH.into()).min(MAX_NODES);
+        let limit = self.blocks.times(MAX_DEPTH.into()).min(MAX_NODES);
         if to_u64(self.nodes.len()) > limit {
             let what = "nodes in the tree of the journal's blocks";
             return Err(Doubt::TooMany { what, limit });
@@ -125,11 +125,11 @@ impl Tree<'_, '_> {
     fn push(&mut self, physical: u64, blocks: u64) -> Result<(), Doubt> {
         self.inside(physical, blocks)?;
         let logical = self.next;
-        self.next = logical.saturating_add(blocks);
+        self.next = logical.plus(blocks);
         if let Some(last) = self.runs.last_mut()
-            && last.physical.saturating_add(last.blocks) == physical
+            && last.physical.plus(last.blocks) == physical
         {
-            last.blocks = last.blocks.saturating_add(blocks);
+            last.blocks.increase(blocks);
             return Ok(());
         }
         if self.runs.len() >= MAX_RUNS {
@@ -147,7 +147,8 @@ impl Tree<'_, '_> {
     /// Follows the numbers of blocks in an inode without extents.
     fn indirect(&mut self, i_block: &[u8]) -> Result<(), Doubt> {
         for (index, block) in numbers(i_block).enumerate() {
-            let levels = index.saturating_add(1).saturating_sub(DIRECT);
+            // None for those that are named directly.
+            let levels = index.plus(1).saturating_sub(DIRECT);
             self.level(block, levels)?;
         }
         Ok(())

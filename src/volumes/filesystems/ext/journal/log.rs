@@ -1,6 +1,6 @@
 //! The log: the blocks of a journal by their number.
 
-use crate::units::to_usize;
+use crate::units::{Exact, to_usize};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;
 
@@ -40,10 +40,10 @@ impl<'a> Log<'a> {
         runs: Vec<Run>,
         tree: &[u64],
     ) -> Result<Self, Doubt> {
-        let of_tree = tree.iter().map(|block| (*block, block.saturating_add(1)));
+        let of_tree = tree.iter().map(|block| (*block, block.plus(1)));
         let of_log = runs
             .iter()
-            .map(|run| (run.physical, run.physical.saturating_add(run.blocks)));
+            .map(|run| (run.physical, run.physical.plus(run.blocks)));
         let mut own: Vec<_> = of_tree.chain(of_log).collect();
         own.sort_unstable();
         let overlap = |pair: &[(u64, u64)]| matches!(pair, [(_, end), (start, _)] if start < end);

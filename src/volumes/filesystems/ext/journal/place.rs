@@ -1,6 +1,6 @@
 //! Where a journal begins.
 
-use crate::units::within;
+use crate::units::{Exact, within};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::ext::blocks::Blocks;
 use crate::volumes::filesystems::ext::features::ro_compat;
@@ -30,19 +30,19 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     /// That of an inode, as the disk has it: the kernel has read it before it replays anything.
     pub(super) fn of(superblock: &Superblock, blocks: &Blocks<'a>, inode: u32) -> Result<Self, Doubt> {
-        let index = u64::from(inode).saturating_sub(1);
+        let index = u64::from(inode).minus(1);
         let per_group = superblock.inodes_per_group;
         let group = index.checked_div(per_group).unwrap_or(0);
         let table = tables_of(superblock, blocks, group)?.inode_table.start;
         let inode_size = superblock.inode_size;
-        let within = within(index, per_group).saturating_mul(inode_size);
+        let within = within(index, per_group).times(inode_size);
         let has_checksums = superblock.features.ro_compat(ro_compat::METADATA_CSUM);
         Ok(Self {
             view: blocks.view(),
             block_size: superblock.block_size,
             blocks: superblock.blocks_count,
             inode,
-            inode_at: table.saturating_mul(superblock.block_size).saturating_add(within),
+            inode_at: table.times(superblock.block_size).plus(within),
             inode_size,
             seed: has_checksums.then_some(superblock.checksum_seed),
         })

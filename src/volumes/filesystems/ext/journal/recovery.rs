@@ -11,7 +11,7 @@ use super::header::{MAGIC, RawHeader};
 use super::log::Log;
 use super::superblock::Superblock;
 use super::transaction::{COMMIT_CHECKSUM, Copy, RawCommit, Tag, revocations, tags};
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::ext::checksum::crc32c;
 use crate::volumes::filesystems::ext::faults::Structure;
@@ -35,7 +35,7 @@ pub(super) fn recover(log: &Log<'_>, superblock: &Superblock) -> Result<Recovere
         log,
         superblock,
         at: superblock.start.unwrap_or(superblock.first),
-        left: superblock.last.saturating_sub(superblock.first).saturating_add(1),
+        left: superblock.last.minus(superblock.first).plus(1),
         wraps: false,
         sequence: superblock.sequence,
         open: Transaction::new(),
@@ -133,7 +133,7 @@ impl Walk<'_, '_> {
             ));
         }
         let number = self.at;
-        let next = number.saturating_add(1);
+        let next = number.plus(1);
         self.wraps = next >= self.superblock.last;
         self.at = if self.wraps { self.superblock.first } else { next };
         Ok((number, self.log.block(number)?))
@@ -146,7 +146,7 @@ impl Walk<'_, '_> {
 
     fn has_tail(&self, structure: Structure, block: &[u8]) -> Result<(), Doubt> {
         self.superblock.checksums.seed().map_or(Ok(()), |seed| {
-            holds_sum(structure, seed, block, block.len().saturating_sub(4))
+            holds_sum(structure, seed, block, block.len().minus(4))
         })
     }
 

@@ -6,6 +6,7 @@ use super::checksum::{Checksums, holds_sum};
 use super::header::{MAGIC, RawHeader};
 use super::log::Log;
 use crate::error::Expected;
+use crate::units::Exact;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::ext::checksum::crc32c;
 use crate::volumes::filesystems::ext::faults::Structure;
@@ -226,11 +227,11 @@ impl Checked<'_> {
             0 => FAST_COMMIT_BLOCKS,
             reserved => reserved,
         };
-        let most = blocks.saturating_sub(MIN_BLOCKS);
+        let most = blocks.minus(MIN_BLOCKS);
         self.place
             .at_most("s_num_fc_blks", reserved.into(), most.into())?;
-        let last = blocks.saturating_sub(reserved);
-        let most = last.saturating_sub(1);
+        let last = blocks.minus(reserved);
+        let most = last.minus(1);
         self.place.at_most("s_first", first.into(), most.into())?;
         Ok(last)
     }

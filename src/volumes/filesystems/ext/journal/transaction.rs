@@ -5,7 +5,7 @@ use zerocopy::{BE, FromBytes, Immutable, IntoBytes, KnownLayout, U16, U32, U64, 
 use super::checksum::Checksums;
 use super::header::RawHeader;
 use super::superblock::Superblock;
-use crate::units::to_usize;
+use crate::units::{Exact, to_usize};
 use crate::volumes::doubt::Doubt;
 
 /// Where a block of the filesystem has a copy in the log.
@@ -70,14 +70,14 @@ const _: () = assert!(size_of::<RawTag>() == 8 && size_of::<RawTag3>() == 16);
 
 /// The tags of a descriptor, which is a whole block.
 pub(super) fn tags(superblock: &Superblock, descriptor: &[u8]) -> Vec<Tag> {
-    let end = descriptor.len().saturating_sub(superblock.checksums.tail());
+    let end = descriptor.len().minus(superblock.checksums.tail());
     let mut rest = descriptor.get(size_of::<RawHeader>()..end).unwrap_or_default();
     let mut tags = Vec::new();
     while let Some((tag, flags, length)) = tag(superblock, rest) {
         tags.push(tag);
         // The name of the filesystem follows, unless it is that of the tag before.
         let uuid = if flags & flags::SAME_UUID == 0 { 16 } else { 0 };
-        rest = rest.get(length.saturating_add(uuid)..).unwrap_or_default();
+        rest = rest.get(length.plus(uuid)..).unwrap_or_default();
         if flags & flags::LAST != 0 {
             break;
         }
@@ -115,11 +115,7 @@ fn tag(superblock: &Superblock, bytes: &[u8]) -> Option<(Tag, u16, usize)> {
                 checksum: raw.checksum.get().into(),
                 mask: u16::MAX.into(),
             };
-            (
-                tag,
-                raw.flags.get(),
-                size_of::<RawTag>().saturating_add(wide).saturating_add(unused),
-            )
+            (tag, raw.flags.get(), size_of::<RawTag>().plus(wide).plus(unused))
         }
     };
     let escaped = flags & flags::ESCAPED != 0;
@@ -137,7 +133,7 @@ pub(super) fn revocations<'b>(
     // How many bytes are used, of all of the block.
     let (used, _) = U32::<BE>::read_from_prefix(rest).map_err(|_| refuse())?;
     let used = to_usize(used.get().into());
-    if used > block.len().saturating_sub(superblock.checksums.tail()) {
+    if used > block.len().minus(superblock.checksums.tail()) {
         return Err(refuse());
     }
     let records = block.get(16..used).unwrap_or_default();
