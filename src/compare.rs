@@ -86,7 +86,7 @@ impl Comparison {
     /// Those that are about the second name [it](crate::Error::Elsewhere).
     ///
     /// - Those of [`allocation::scan`](crate::volumes::scan), if that is asked for.
-    /// - Those of [`source::open`](crate::disk::open) and [`Disk::open`](crate::formats::Disk::open).
+    /// - Those of [`source::open`](crate::disk::open) and [`Chain::open`](crate::formats::Chain::open).
     /// - [`Error::Invalid`](crate::Error::Invalid) if a snapshot, backing file or data file is asked for of what is
     ///   no image.
     pub fn open(a: &Path, b: &Path, options: Options) -> Result<Self> {

@@ -19,7 +19,7 @@ use crate::devices::usage::Users;
 use crate::devices::{Kernel, Subject, Unwritten, claim, flush};
 use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::units::SECTOR;
-pub use file::FileSource;
+pub use file::FileDisk;
 use file::Guard;
 pub use pieces::{Piece, pieces};
 pub(crate) use settle::{Watch, settle};
@@ -41,7 +41,7 @@ pub enum Kind {
     clippy::len_without_is_empty,
     reason = "an empty source is refused when it is opened"
 )]
-pub trait Source: Debug + Sync {
+pub trait Disk: Debug + Sync {
     /// What it is.
     fn kind(&self) -> Kind;
 
@@ -140,7 +140,7 @@ pub struct Open {
 ///
 /// - [`Error::Invalid`] if it is something else, empty, in use (unless forced), or the part lies outside.
 /// - [`Error::Io`] if it cannot be opened or examined.
-pub fn open(path: &Path, options: Open) -> Result<FileSource> {
+pub fn open(path: &Path, options: Open) -> Result<FileDisk> {
     let examine = |error: io::Error| Error::source_io(Action::Examine, error);
     let failed = |error: io::Error| Error::source_io(Action::Open, error);
     // Before it is opened: opening a FIFO would wait for a writer, opening a tape would wind it.
@@ -187,7 +187,7 @@ pub fn open(path: &Path, options: Open) -> Result<FileSource> {
         held: claim.held,
         unwritten: quiet.unwritten,
     };
-    Ok(FileSource::new(file, subject, part, watch, guard))
+    Ok(FileDisk::new(file, subject, part, watch, guard))
 }
 
 /// A source in whose caches nothing waits that was written earlier.

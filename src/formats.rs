@@ -2,7 +2,7 @@
 //! checked.
 //!
 //! An [`Image`](qcow2::Image) is one file of qcow2: header, tables, snapshots, checksums; a
-//! [`LegacyImage`](legacy::LegacyImage) is one of a format that is older and simpler. A [`Disk`] is an image with all the
+//! [`LegacyImage`](legacy::LegacyImage) is one of a format that is older and simpler. A [`Chain`] is an image with all the
 //! files that it takes to read it.
 
 #![warn(clippy::arithmetic_side_effects)]
@@ -29,7 +29,7 @@ mod run;
 mod windows;
 
 pub use access::Access;
-pub use chain::{Disk, DiskRun};
+pub use chain::{Chain, ChainRun};
 pub use cipher::Password;
 pub(crate) use decompress::Decoders;
 pub use format::Format;

@@ -21,7 +21,7 @@
 //!                                               batches in order: read, decompress, compare checksums, zero test
 //! ```
 //!
-//! An [`Image`] is an image file that is looked into, a [`Disk`] an image with all the files that it takes to read
+//! An [`Image`] is an image file that is looked into, a [`Chain`] an image with all the files that it takes to read
 //! it: qcow2 of any kind, not only what this crate writes. [`compare()`] tells whether two disks hold the same bytes.
 //!
 //! [`volumes::scan`] tells what of a source is in use and what was recognised in it, [`Map`](map::Map) the same
@@ -34,13 +34,13 @@
 //! use std::path::Path;
 //!
 //! use mkqcow2::units::GuestOffset;
-//! use mkqcow2::{Access, Disk};
+//! use mkqcow2::{Access, Chain};
 //!
 //! let (source, image) = (Path::new("/dev/sdb1"), Path::new("backup.qcow2"));
 //! let report = mkqcow2::create(source, image, mkqcow2::Options::default(), &mkqcow2::Silent)?;
 //! println!("{} bytes of data, {} in the image", report.data, report.written.image_size);
 //!
-//! let disk = Disk::open(image, &Access::default())?;
+//! let disk = Chain::open(image, &Access::default())?;
 //! let mut boot_sector = [0; 512];
 //! disk.read_at(GuestOffset(0), &mut boot_sector)?;
 //! if let Some(image) = disk.image() && let Some(checksums) = image.checksums()? {
@@ -94,6 +94,6 @@ pub use compare::{Comparison, compare};
 pub use create::{Imaging, Options, Plan, Report, Warning, create};
 pub use error::{Error, Result};
 pub use formats::qcow2::Image;
-pub use formats::{Access, Disk};
+pub use formats::{Access, Chain};
 pub use progress::{Progress, Silent};
 pub use restore::{Restoring, restore};

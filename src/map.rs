@@ -8,11 +8,11 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::disk::{self, Kind, Open, Source};
+use crate::disk::{self, Disk, Kind, Open};
 use crate::error::{Action, Error, InUse, Invalid, Result};
 use crate::formats::qcow2::Record;
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::{Access, Disk, DiskRun, Format};
+use crate::formats::{Access, Chain, ChainRun, Format};
 use crate::units::{GuestOffset, HostOffset, SECTOR, length};
 use crate::volumes::{self, Allocation, AllocationMap, Piece, Reason, Scan, State};
 use preallocated::is_preallocated;
@@ -38,7 +38,7 @@ pub enum Map {
 /// An image whose tables tell what is where.
 #[derive(Debug)]
 pub struct ImageMap {
-    disk: Disk,
+    disk: Chain,
     /// The files of it that were preallocated.
     preallocated: Vec<usize>,
     /// What it records of its source, if that still holds.
@@ -98,7 +98,7 @@ impl Map {
     ///
     /// # Errors
     ///
-    /// - Those of [`Disk::open`] for an image.
+    /// - Those of [`Chain::open`] for an image.
     /// - Those of [`disk::open`] and [`volumes::scan`] for a raw file or device; it may be in use.
     /// - [`Error::Invalid`] if [`Access`] asks for what a raw disk does not have.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
@@ -115,7 +115,7 @@ impl Map {
                 force: true,
                 ..options.access.clone()
             };
-            let disk = Disk::open_as(path, format, &access)?;
+            let disk = Chain::open_as(path, format, &access)?;
             let images = disk.images();
             let preallocated = images.filter(|(_, image)| is_preallocated(image));
             let preallocated = preallocated.map(|(number, _)| number).collect();
@@ -154,7 +154,7 @@ impl Map {
     ///
     /// # Errors
     ///
-    /// Of a range: those of [`Disk::run_at`].
+    /// Of a range: those of [`Chain::run_at`].
     pub fn regions(&self) -> Box<dyn Iterator<Item = Result<Region>> + '_> {
         match self {
             Self::Image(map) => Box::new(merged(map.pieces())),
@@ -165,7 +165,7 @@ impl Map {
 
 impl ImageMap {
     /// The image and what it stands on.
-    pub fn disk(&self) -> &Disk {
+    pub fn disk(&self) -> &Chain {
         &self.disk
     }
 
@@ -173,7 +173,7 @@ impl ImageMap {
     ///
     /// # Errors
     ///
-    /// Those of [`Disk::run_at`].
+    /// Those of [`Chain::run_at`].
     pub fn recognise(&self) -> Result<Allocation> {
         volumes::scan(&self.disk, Scan::Auto)
     }
@@ -193,7 +193,7 @@ impl ImageMap {
         })
     }
 
-    fn piece(&self, at: u64, run: DiskRun) -> Region {
+    fn piece(&self, at: u64, run: ChainRun) -> Region {
         let file = self.disk.files().nth(run.depth).flatten();
         let (mut length, mut content) = (run.length, content(run, at, file.is_none()));
         if let (Content::Data(host), Some(file)) = (content, file)
@@ -226,7 +226,7 @@ impl ImageMap {
     }
 }
 
-fn content(run: DiskRun, at: u64, is_raw: bool) -> Content {
+fn content(run: ChainRun, at: u64, is_raw: bool) -> Content {
     match run.mapping {
         Mapping::Unallocated => Content::Unallocated(run.room),
         // A hole has its place in a raw file.

@@ -20,7 +20,7 @@ use crate::disk::FileState;
 use crate::error::{Corrupt, Error, InUse, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
-use crate::formats::{Access, Disk, Format};
+use crate::formats::{Access, Chain, Format};
 use crate::output::{Demand, Destination, DiskSink, Memory, Place, Published};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
@@ -54,7 +54,7 @@ pub struct Restoring {
 #[derive(Debug)]
 struct Origin {
     options: Options,
-    disk: Disk,
+    disk: Chain,
     /// The files that are read, as they were when they were opened.
     before: Vec<(PathBuf, Option<FileState>)>,
     /// What the image records as free, if that is to be left as it is.
@@ -71,7 +71,7 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - Those of [`Disk::open`] and of [`Destination::resolve`].
+    /// - Those of [`Chain::open`] and of [`Destination::resolve`].
     /// - [`Error::Invalid`] if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
@@ -338,8 +338,8 @@ pub fn restore(
 }
 
 /// Opens an image. If it cannot be found out whether it is in use, and it is to be restored all the same, that is told.
-fn open(path: &Path, format: Format, options: &Options) -> Result<(Disk, Option<InUse>)> {
-    let error = match Disk::open_as(path, format, &options.access) {
+fn open(path: &Path, format: Format, options: &Options) -> Result<(Chain, Option<InUse>)> {
+    let error = match Chain::open_as(path, format, &options.access) {
         Ok(disk) => return Ok((disk, None)),
         Err(error) => error,
     };
@@ -352,7 +352,7 @@ fn open(path: &Path, format: Format, options: &Options) -> Result<(Disk, Option<
             force: true,
             ..options.access.clone()
         };
-        let disk = Disk::open_as(path, format, &access)?;
+        let disk = Chain::open_as(path, format, &access)?;
         // Of another of its files more may be known.
         let in_use = disk.in_use().map(|(_, in_use)| in_use.clone());
         if in_use.as_ref().is_none_or(is_unknown) {
@@ -363,7 +363,7 @@ fn open(path: &Path, format: Format, options: &Options) -> Result<(Disk, Option<
 }
 
 /// What an image records of its source, where nothing less will do.
-fn record_of(disk: &Disk, options: &Options) -> Result<Record> {
+fn record_of(disk: &Chain, options: &Options) -> Result<Record> {
     // In version 2, only checksums that are right tell that nothing was changed since.
     let cannot_tell = disk
         .image()
@@ -375,7 +375,7 @@ fn record_of(disk: &Disk, options: &Options) -> Result<Record> {
 }
 
 /// The size of a sector of the source, in bytes, as far as the image records it. What is damaged is told elsewhere.
-fn sector_size_of(disk: &Disk) -> Option<u32> {
+fn sector_size_of(disk: &Chain) -> Option<u32> {
     let record = disk.image().filter(|_| disk.is_active())?.record();
     record.ok().flatten()?.sector_size
 }
@@ -389,7 +389,7 @@ fn state_of(path: &Path) -> Option<FileState> {
 /// What the two passes over a disk have in common.
 #[derive(Clone, Copy)]
 struct Run<'a> {
-    disk: &'a Disk,
+    disk: &'a Chain,
     options: &'a Options,
     checksums: Option<&'a Checksums<'a>>,
     rules: Rules<'a>,

@@ -25,7 +25,7 @@ mod scheme;
 mod survey;
 mod view;
 
-use crate::disk::Source;
+use crate::disk::Disk;
 use crate::error::Result;
 pub use containers::partitions::{Flaw, Tables, Which};
 pub use doubt::Doubt;
@@ -95,7 +95,7 @@ impl Allocation {
 ///
 /// [`Error::Io`](crate::Error::Io) if the source cannot be asked for holes. A map that cannot be read is a
 /// [`Doubt`].
-pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
+pub fn scan(source: &dyn Disk, scan: Scan) -> Result<Allocation> {
     let data = holes::scan(source)?;
     let Tables {
         sector_size, flaws, ..
@@ -119,6 +119,6 @@ pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
 }
 
 /// What the partition tables of a disk say of themselves. Takes a few reads, however large the disk is.
-pub fn tables(source: &dyn Source) -> Tables {
+pub fn tables(source: &dyn Disk) -> Tables {
     containers::partitions::tables(View::of(source), registry::is_anything)
 }

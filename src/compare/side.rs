@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::{Opening, Options, Warning};
-use crate::disk::{self, FileSource, Open, Source};
+use crate::disk::{self, Disk, FileDisk, Open};
 use crate::error::{Error, InUse, Invalid, Result};
-use crate::formats::{Access, Disk, Format};
+use crate::formats::{Access, Chain, Format};
 use crate::units::{SECTOR, length, to_u64, to_usize};
 use crate::volumes::{self, AllocationMap, Scan};
 
@@ -24,10 +24,10 @@ pub(super) struct Side {
 /// What is behind a path.
 #[derive(Debug)]
 enum Content {
-    Raw(Box<FileSource>),
+    Raw(Box<FileDisk>),
     /// A file without bytes.
     Empty,
-    Image(Box<Disk>),
+    Image(Box<Chain>),
 }
 
 impl Side {
@@ -42,7 +42,7 @@ impl Side {
                 force: options.force,
                 ..opening.access.clone()
             };
-            let mut disk = Disk::open_as(path, format, &access)?;
+            let mut disk = Chain::open_as(path, format, &access)?;
             disk.settle()?;
             Content::Image(Box::new(disk))
         };
@@ -64,7 +64,7 @@ impl Side {
         Self { is_second, ..self }
     }
 
-    fn source(&self) -> Option<&dyn Source> {
+    fn source(&self) -> Option<&dyn Disk> {
         match &self.content {
             Content::Raw(source) => Some(source.as_ref()),
             Content::Empty => None,
@@ -74,7 +74,7 @@ impl Side {
 
     /// Its size in bytes.
     pub(super) fn size(&self) -> u64 {
-        self.source().map_or(0, Source::len)
+        self.source().map_or(0, Disk::len)
     }
 
     /// What reading is best aligned to, in bytes: a power of two.
@@ -85,7 +85,7 @@ impl Side {
         }
     }
 
-    /// As [`Source::next_data`].
+    /// As [`Disk::next_data`].
     pub(super) fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
         let Some(source) = self.source() else {
             return Ok(None);
@@ -196,7 +196,7 @@ pub(super) fn is_busy(opened: &Result<Side>) -> bool {
 }
 
 /// Reads what is in use; the rest is zeros.
-fn read_used(source: &dyn Source, map: &AllocationMap, bytes: &mut [u8], at: u64) -> Result<()> {
+fn read_used(source: &dyn Disk, map: &AllocationMap, bytes: &mut [u8], at: u64) -> Result<()> {
     let end = at.saturating_add(to_u64(bytes.len()));
     let (mut rest, mut at) = (bytes, at);
     for used in map.data_within(at..end) {

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use super::Options;
 use crate::devices::{Subject, Unwritten};
-use crate::disk::{self, Change, FileSource, Open, Source};
+use crate::disk::{self, Change, Disk, FileDisk, Open};
 use crate::error::{Invalid, Result};
-use crate::formats::{Access, Disk, DiskPart, Format, LUKS, Looks, Remark};
+use crate::formats::{Access, Chain, DiskPart, Format, LUKS, Looks, Remark};
 use crate::units::SECTOR;
 
 /// What is read.
 #[derive(Debug)]
 pub(super) enum Origin {
     /// A file or device, byte by byte.
-    Raw(Box<FileSource>),
+    Raw(Box<FileDisk>),
     /// The disk in an image.
     Image(Box<DiskPart>),
 }
@@ -26,7 +26,7 @@ impl Origin {
     ///
     /// - [`Error::Invalid`] if it is no disk, is in use (unless forced), or begins like an image and nobody said
     ///   whether it is one.
-    /// - Those of [`disk::open`] and [`Disk::open_as`].
+    /// - Those of [`disk::open`] and [`Chain::open_as`].
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
         let (part, is_for_a_look) = (options.part, options.plan_only);
         let force = options.force || is_for_a_look;
@@ -47,7 +47,7 @@ impl Origin {
             force,
             ..options.access.clone()
         };
-        let mut disk = Disk::open_as(path, format, &access)?;
+        let mut disk = Chain::open_as(path, format, &access)?;
         if !is_for_a_look {
             disk.settle()?;
         }
@@ -56,7 +56,7 @@ impl Origin {
     }
 
     /// What can be read.
-    pub(super) fn source(&self) -> &dyn Source {
+    pub(super) fn source(&self) -> &dyn Disk {
         match self {
             Self::Raw(source) => source.as_ref(),
             Self::Image(part) => part.as_ref(),

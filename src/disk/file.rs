@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::{Change, Kind, Source, Watch};
+use super::{Change, Disk, Kind, Watch};
 use crate::devices::{Kernel, Subject, Unwritten, own_path};
 use crate::error::{Action, Corrupt, Error, InUse, Result};
 use crate::units::{SECTOR, to_u64, to_usize};
@@ -19,7 +19,7 @@ const DIRECT_ALIGNMENT: usize = 4096;
 
 /// A regular file or a block device, or a part of one.
 #[derive(Debug)]
-pub struct FileSource {
+pub struct FileDisk {
     file: File,
     subject: Subject,
     /// Where the part begins, in bytes.
@@ -44,7 +44,7 @@ pub(super) struct Guard {
     pub(super) unwritten: Option<Unwritten>,
 }
 
-impl FileSource {
+impl FileDisk {
     /// A part that is known to lie within the file.
     pub(super) fn new(file: File, subject: Subject, part: Range<u64>, watch: Watch, guard: Guard) -> Self {
         // Only devices have a sector size; a file's neighbour bytes fail with it by the page at worst.
@@ -134,7 +134,7 @@ impl FileSource {
     }
 }
 
-impl Source for FileSource {
+impl Disk for FileDisk {
     fn kind(&self) -> Kind {
         match self.subject {
             Subject::File(_) => Kind::RegularFile,

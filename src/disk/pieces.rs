@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Source;
+use super::Disk;
 use crate::error::Result;
 use crate::units::within;
 
@@ -20,8 +20,8 @@ pub struct Piece {
 ///
 /// # Errors
 ///
-/// Of a piece: those of [`Source::next_data`].
-pub fn pieces(source: &dyn Source, unit: u64) -> impl Iterator<Item = Result<Piece>> + '_ {
+/// Of a piece: those of [`Disk::next_data`].
+pub fn pieces(source: &dyn Disk, unit: u64) -> impl Iterator<Item = Result<Piece>> + '_ {
     let (mut at, mut data) = (0, 0..0);
     std::iter::from_fn(move || {
         if at >= source.len() {
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    impl Source for Sparse {
+    impl Disk for Sparse {
         fn kind(&self) -> Kind {
             Kind::RegularFile
         }

@@ -10,18 +10,18 @@ use super::layer::Layer;
 use super::qcow2::Image;
 use super::{HostFile, Remark, Run};
 use crate::devices::{Kernel, Subject, Unwritten};
-use crate::disk::{Change, FileSource, Kind, Source};
+use crate::disk::{Change, Disk, FileDisk, Kind};
 use crate::error::{Corrupt, Error, InUse, Result};
 use crate::formats::qcow2::structures::geometry::ClusterSize;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::units::{GuestOffset, HostOffset, SECTOR, to_u64, to_usize, within};
 
-/// How much of a disk [`Source::next_data`] tells at a time, in bytes, at least.
+/// How much of a disk [`Disk::next_data`] tells at a time, in bytes, at least.
 const ENOUGH: u64 = 64 << 20;
 
 /// A virtual disk that can be read, from several threads at once.
 #[derive(Debug)]
-pub struct Disk {
+pub struct Chain {
     /// The image itself, then what lies behind it.
     layers: Vec<Box<dyn Layer>>,
     size: u64,
@@ -45,7 +45,7 @@ struct Decoded {
 
 /// A range of the disk that is in one place of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskRun {
+pub struct ChainRun {
     /// Its length in bytes, from where it was asked for.
     pub length: u64,
     /// Where it is: in a raw file a hole is [`Mapping::Zero`]. [`Mapping::Unallocated`] if it is nowhere.
@@ -57,7 +57,7 @@ pub struct DiskRun {
     pub room: Option<HostOffset>,
 }
 
-impl DiskRun {
+impl ChainRun {
     /// Whether it reads as zeros without a look at any data.
     pub fn is_zero(&self) -> bool {
         match self.mapping {
@@ -67,7 +67,7 @@ impl DiskRun {
     }
 }
 
-impl Disk {
+impl Chain {
     /// A disk of at least one file.
     pub(super) fn new(layers: Vec<Box<dyn Layer>>) -> Self {
         let mut disk = Self {
@@ -91,7 +91,7 @@ impl Disk {
             }
         }
         // Which was asked when that was opened, and is known only if it was opened all the same.
-        let writer = self.raw().and_then(Source::writer).cloned();
+        let writer = self.raw().and_then(Disk::writer).cloned();
         let last = self.paths().last().map(Path::to_owned).unwrap_or_default();
         writer.map(|writer| (last, writer))
     }
@@ -171,7 +171,7 @@ impl Disk {
     }
 
     /// The raw file at the end of the chain, if there is one that is not empty.
-    pub fn raw(&self) -> Option<&FileSource> {
+    pub fn raw(&self) -> Option<&FileDisk> {
         self.layers.iter().find_map(|layer| layer.raw())
     }
 
@@ -234,7 +234,7 @@ impl Disk {
     /// # Errors
     ///
     /// Those of [`Image::run_at`], for every file of the chain.
-    pub fn run_at(&self, at: GuestOffset, limit: u64) -> Result<DiskRun> {
+    pub fn run_at(&self, at: GuestOffset, limit: u64) -> Result<ChainRun> {
         let mut limit = limit.min(self.size.saturating_sub(at.0));
         let (mut asked, mut room) = (0, None);
         for (depth, layer) in self.layers.iter().enumerate() {
@@ -248,7 +248,7 @@ impl Disk {
                 None => layer.run_at(at, here).map_err(|error| self.named(error, depth))?,
             };
             if run.mapping != Mapping::Unallocated {
-                return Ok(DiskRun {
+                return Ok(ChainRun {
                     length: run.length,
                     mapping: run.mapping,
                     depth,
@@ -260,7 +260,7 @@ impl Disk {
             }
             (limit, asked, room) = (run.length, depth, run.room);
         }
-        Ok(DiskRun {
+        Ok(ChainRun {
             length: limit,
             mapping: Mapping::Unallocated,
             depth: asked,
@@ -299,7 +299,7 @@ impl Disk {
     /// # Errors
     ///
     /// As [`read_at`](Self::read_at).
-    pub fn read_run(&self, run: DiskRun, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+    pub fn read_run(&self, run: ChainRun, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
         let Some(layer) = self.layers.get(run.depth) else {
             buf.fill(0);
             return Ok(());
@@ -367,7 +367,7 @@ impl Disk {
     }
 }
 
-impl Source for Disk {
+impl Disk for Chain {
     fn kind(&self) -> Kind {
         Kind::Image
     }
@@ -413,8 +413,8 @@ impl Source for Disk {
     }
 }
 
-impl Disk {
-    /// As [`Source::next_data`], but in front of the end of the range.
+impl Chain {
+    /// As [`Disk::next_data`], but in front of the end of the range.
     pub(super) fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
         let mut at = range.start;
         let mut data: Option<Range<u64>> = None;

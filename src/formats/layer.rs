@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::decompress::Decoder;
 use super::qcow2::Image;
 use super::{HostFile, Remark, Run};
-use crate::disk::{Change, FileSource, Source};
+use crate::disk::{Change, Disk, FileDisk};
 use crate::error::Result;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::units::{GuestOffset, HostOffset, SECTOR};
@@ -96,7 +96,7 @@ pub(crate) trait Layer: Debug + Send + Sync {
     }
 
     /// What it is, if that is a raw file that is not empty.
-    fn raw(&self) -> Option<&FileSource> {
+    fn raw(&self) -> Option<&FileDisk> {
         None
     }
 }
@@ -105,7 +105,7 @@ pub(crate) trait Layer: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct RawLayer {
     pub(super) path: PathBuf,
-    pub(super) source: Option<FileSource>,
+    pub(super) source: Option<FileDisk>,
 }
 
 impl Layer for RawLayer {
@@ -115,7 +115,7 @@ impl Layer for RawLayer {
 
     /// Its last sector may be there in part only: the rest is a hole.
     fn size(&self) -> u64 {
-        let length = self.source.as_ref().map_or(0, Source::len);
+        let length = self.source.as_ref().map_or(0, Disk::len);
         length.checked_next_multiple_of(SECTOR).unwrap_or(length)
     }
 
@@ -153,11 +153,11 @@ impl Layer for RawLayer {
     }
 
     fn change(&self) -> Result<Option<(&Path, Change)>> {
-        let change = self.source.as_ref().map_or(Ok(None), FileSource::change)?;
+        let change = self.source.as_ref().map_or(Ok(None), FileDisk::change)?;
         Ok(change.map(|change| (self.path(), change)))
     }
 
-    fn raw(&self) -> Option<&FileSource> {
+    fn raw(&self) -> Option<&FileDisk> {
         self.source.as_ref()
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::access::Access;
 use super::beside::{needs, resolved};
-use super::chain::Disk;
+use super::chain::Chain;
 use super::format::Format;
 use super::host::HostFile;
 use super::layer::{Layer, RawLayer};
 use super::opening::{self, Opened, Opening};
 use super::windows::Windows;
 use crate::devices::FileId;
-use crate::disk::{self, FileSource, Open};
+use crate::disk::{self, FileDisk, Open};
 use crate::error::{Error, Invalid, Result, Role, Unsupported};
 
 /// How many backing files are followed, one behind the other.
@@ -36,7 +36,7 @@ struct Backing {
     format: Option<Format>,
 }
 
-impl Disk {
+impl Chain {
     /// Opens an image of the format that it seems to have: [`open_as`](Self::open_as).
     ///
     /// # Errors
@@ -165,7 +165,7 @@ fn located(image: &Path, backing: &opening::Backing, is_told: bool, access: &Acc
     Ok(Backing { path, format })
 }
 
-fn open_raw(path: &Path, force: bool) -> Result<Option<FileSource>> {
+fn open_raw(path: &Path, force: bool) -> Result<Option<FileDisk>> {
     let open = Open {
         force,
         ..Open::default()

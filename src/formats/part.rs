@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
-use super::Disk;
+use super::Chain;
 use super::qcow2::{Image, Record};
-use crate::disk::{Kind, Part, Source};
+use crate::disk::{Disk, Kind, Part};
 use crate::error::{Error, InUse, Invalid, Result};
 use crate::units::{GuestOffset, SECTOR};
 
 /// A part of a disk that is in an image.
 #[derive(Debug)]
 pub struct DiskPart {
-    disk: Disk,
+    disk: Chain,
     /// Where it begins, in bytes.
     offset: u64,
     /// How long it is, in bytes.
@@ -25,7 +25,7 @@ impl DiskPart {
     /// # Errors
     ///
     /// [`Invalid`] if the part lies outside of the disk, or is not aligned to sectors.
-    pub(crate) fn new(disk: Disk, part: Part, writer: Option<InUse>) -> Result<Self, Invalid> {
+    pub(crate) fn new(disk: Chain, part: Part, writer: Option<InUse>) -> Result<Self, Invalid> {
         if disk.size() == 0 {
             return Err(Invalid::SourceEmpty);
         }
@@ -59,12 +59,12 @@ impl DiskPart {
     }
 
     /// All of the disk.
-    pub fn disk(&self) -> &Disk {
+    pub fn disk(&self) -> &Chain {
         &self.disk
     }
 }
 
-impl Source for DiskPart {
+impl Disk for DiskPart {
     fn kind(&self) -> Kind {
         Kind::Image
     }

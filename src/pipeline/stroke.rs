@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::disk::Source;
+use crate::disk::Disk;
 use crate::disk::rescue::{self, OnReadError};
 use crate::error::Result;
 use crate::units::{length, to_usize};
@@ -67,7 +67,7 @@ impl Stroke {
     /// Those of [`rescue::read`].
     pub(super) fn read(
         &self,
-        source: &dyn Source,
+        source: &dyn Disk,
         bytes: &mut [u8],
         on_error: OnReadError,
     ) -> Result<Vec<Range<u64>>> {
@@ -137,7 +137,7 @@ mod tests {
     #[derive(Debug)]
     struct Damaged(Range<u64>);
 
-    impl Source for Damaged {
+    impl Disk for Damaged {
         fn kind(&self) -> Kind {
             Kind::BlockDevice
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::{Action, Corrupt, Error, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::qcow2::{ChecksumsInOrder, Record};
-use crate::formats::{Disk, DiskRun};
+use crate::formats::{Chain, ChainRun};
 use crate::units::{GuestCluster, GuestOffset, HostOffset};
 
 /// How much is made zeros or left in one job, in bytes: of a huge disk more, so that it is a few thousand jobs.
@@ -52,7 +52,7 @@ pub(super) struct Part {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
-    Run(DiskRun),
+    Run(ChainRun),
     Nothing,
     Lost,
 }
@@ -71,7 +71,7 @@ pub(super) struct Rules<'a> {
 /// The jobs that make up a disk, ascending and without gaps. Ends with the first error.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
-    disk: &'a Disk,
+    disk: &'a Chain,
     rules: Rules<'a>,
     checksums: Option<ChecksumsInOrder<'a>>,
     at: u64,
@@ -83,7 +83,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(disk: &'a Disk, rules: Rules<'a>, checksums: Option<ChecksumsInOrder<'a>>) -> Self {
+    pub(super) fn new(disk: &'a Chain, rules: Rules<'a>, checksums: Option<ChecksumsInOrder<'a>>) -> Self {
         Self {
             disk,
             rules,
@@ -190,7 +190,7 @@ impl<'a> Walk<'a> {
     }
 
     /// As much of a run as is free all over, or not at all.
-    fn part_of(&self, at: u64, run: DiskRun) -> Part {
+    fn part_of(&self, at: u64, run: ChainRun) -> Part {
         let end = at.saturating_add(run.length);
         // Data is data, whatever was recorded.
         let free = self
@@ -206,7 +206,7 @@ impl<'a> Walk<'a> {
             place: if is_free {
                 Place::Nothing
             } else {
-                Place::Run(DiskRun { length, ..run })
+                Place::Run(ChainRun { length, ..run })
             },
         }
     }
@@ -278,7 +278,7 @@ pub(super) fn behind(place: Place, skipped: u64) -> Place {
         return place;
     };
     let later = |host: HostOffset| HostOffset(host.0.saturating_add(skipped));
-    Place::Run(DiskRun {
+    Place::Run(ChainRun {
         length: run.length.saturating_sub(skipped),
         mapping: match run.mapping {
             Mapping::Data(host) => Mapping::Data(later(host)),

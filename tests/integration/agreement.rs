@@ -3,7 +3,7 @@
 mod verbs;
 
 use mkqcow2::formats::qcow2::structures::mapping::Mapping;
-use mkqcow2::formats::{Access, Disk};
+use mkqcow2::formats::{Access, Chain};
 use mkqcow2::units::GuestOffset;
 
 use crate::corpus::{Corpus, Range, Specimen, first_difference};
@@ -11,16 +11,16 @@ use crate::corpus::{Corpus, Range, Specimen, first_difference};
 /// Not a divisor or multiple of any cluster size.
 const PIECE: usize = 300_007;
 
-fn open(specimen: &Specimen, snapshot: Option<&str>) -> Result<Disk, String> {
+fn open(specimen: &Specimen, snapshot: Option<&str>) -> Result<Chain, String> {
     let access = Access {
         follow: specimen.follow,
         snapshot: snapshot.map(str::to_owned),
         ..Access::default()
     };
-    Disk::open(&specimen.path, &access).map_err(|error| error.to_string())
+    Chain::open(&specimen.path, &access).map_err(|error| error.to_string())
 }
 
-fn read(disk: &Disk) -> Result<Vec<u8>, String> {
+fn read(disk: &Chain) -> Result<Vec<u8>, String> {
     // Whatever is not read stands out.
     let mut bytes = vec![0xa5; usize::try_from(disk.size()).unwrap()];
     for (number, piece) in bytes.chunks_mut(PIECE).enumerate() {
@@ -70,7 +70,7 @@ fn same(ours: impl Iterator<Item = Range>, theirs: impl Iterator<Item = Range>) 
     }
 }
 
-fn runs(disk: &Disk) -> Result<Vec<Range>, String> {
+fn runs(disk: &Chain) -> Result<Vec<Range>, String> {
     let mut runs = Vec::new();
     let mut start = 0;
     while start < disk.size() {

@@ -16,7 +16,7 @@ mod verbs;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::formats::{Access, Disk};
+use mkqcow2::formats::{Access, Chain};
 use mkqcow2::units::GuestOffset;
 
 use crate::corpus::{first_difference, in_parallel};
@@ -185,7 +185,7 @@ fn read(path: &Path, follow: bool) -> Result<Vec<u8>, String> {
         ..Access::default()
     };
     let read = || -> mkqcow2::Result<Vec<u8>> {
-        let disk = Disk::open(path, &access)?;
+        let disk = Chain::open(path, &access)?;
         assert!(disk.size() <= 64 << 20, "the disk is {} bytes", disk.size());
         let mut bytes = vec![0xa5; usize::try_from(disk.size()).unwrap()];
         for (number, piece) in bytes.chunks_mut(100_000).enumerate() {

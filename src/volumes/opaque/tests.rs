@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use super::formats::FORMATS;
-use crate::disk::{Kind, Source};
+use crate::disk::{Disk, Kind};
 use crate::error::{Action, Error, InUse, Result};
 use crate::units::{to_u64, to_usize};
 use crate::volumes::{Doubt, Scan, scan};
@@ -37,7 +37,7 @@ impl Area {
     }
 }
 
-impl Source for Area {
+impl Disk for Area {
     fn kind(&self) -> Kind {
         Kind::RegularFile
     }

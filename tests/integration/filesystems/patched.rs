@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use mkqcow2::Result;
-use mkqcow2::disk::{Kind, Source};
+use mkqcow2::disk::{Disk, Kind};
 use mkqcow2::error::{Action, Error, InUse, Side};
 use mkqcow2::volumes::{self, Allocation, Scan, State, Treatment};
 
@@ -328,7 +328,7 @@ fn crc(polynomial: u32, state: u32, bytes: &[u8]) -> u32 {
     })
 }
 
-impl Source for Patched<'_> {
+impl Disk for Patched<'_> {
     fn kind(&self) -> Kind {
         Kind::RegularFile
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use mkqcow2::formats::{Access, Disk, Format, Password};
+use mkqcow2::formats::{Access, Chain, Format, Password};
 use mkqcow2::units::GuestOffset;
 
 use super::{MIB, assert_holds, noisy, qemu, qemu_img};
@@ -235,10 +235,10 @@ fn a_sector_is_decrypted_as_a_whole_or_not_at_all() {
     cut(4096 - 511).exits(1).says("is cut off by the end of the file");
 }
 
-fn open(path: &Path, format: Format) -> Disk {
+fn open(path: &Path, format: Format) -> Chain {
     let access = Access {
         password: Some(Password::new(PASSWORD.into())),
         ..Access::default()
     };
-    Disk::open_as(path, format, &access).unwrap()
+    Chain::open_as(path, format, &access).unwrap()
 }

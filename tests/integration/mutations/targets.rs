@@ -13,7 +13,7 @@ use mkqcow2::formats::qcow2::structures::mapping::{self, L2Rules, Mapping};
 use mkqcow2::formats::qcow2::structures::refcount::{self, Width};
 use mkqcow2::formats::qcow2::structures::snapshot::{self, RawSnapshot, Snapshot};
 use mkqcow2::formats::qcow2::{Image, View};
-use mkqcow2::formats::{Access, Disk, Format, Password};
+use mkqcow2::formats::{Access, Chain, Format, Password};
 use mkqcow2::units::GuestOffset;
 use zerocopy::FromBytes;
 
@@ -203,7 +203,7 @@ fn other(path: &Path, format: Format) {
         password: Some(Password::new(b"password".to_vec())),
         ..Access::default()
     };
-    let Ok(disk) = Disk::open_as(path, format, &access) else {
+    let Ok(disk) = Chain::open_as(path, format, &access) else {
         return;
     };
     assert!(disk.image().is_none() && disk.is_alone() && disk.size() > 0);
@@ -216,7 +216,7 @@ fn other(path: &Path, format: Format) {
 /// The same for a file. Only the file itself is opened, whatever it names.
 pub fn image_at(path: &Path) {
     let Ok(image) = Image::open(path) else {
-        assert!(Disk::open(path, &Access::default()).is_err());
+        assert!(Chain::open(path, &Access::default()).is_err());
         return;
     };
     assert!(image.remarks().count() <= 2);
@@ -242,7 +242,7 @@ pub fn image_at(path: &Path) {
         ..Access::default()
     });
     for access in [active].into_iter().chain(snapshots) {
-        if let Ok(disk) = Disk::open(path, &access) {
+        if let Ok(disk) = Chain::open(path, &access) {
             read(&disk);
         }
     }
@@ -270,7 +270,7 @@ fn walk(image: &Image, view: View) {
 }
 
 /// What is read in two pieces is what is read in one.
-fn read(disk: &Disk) {
+fn read(disk: &Chain) {
     let mut at = 0;
     for _ in 0..MAX_RUNS {
         let Ok(run) = disk.run_at(GuestOffset(at), 1 << 40) else {

@@ -13,7 +13,7 @@ use crate::formats::qcow2::structures::record::{
     FREE, IMAGE_VERSION, LONGEST_NUMBER, MAGIC, MAX_FREE_RUNS, MAX_UNREADABLE, RawFooter, RawRecord, RawRuns,
     RawSection, SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
 };
-use crate::formats::{Disk, HostFile};
+use crate::formats::{Chain, HostFile};
 use crate::units::{HostOffset, SECTOR, length, to_u64, to_usize};
 
 const STRUCTURE: &str = "record";
@@ -175,7 +175,7 @@ impl Image {
     }
 }
 
-impl Disk {
+impl Chain {
     /// The record of the source that this disk was, as far as it still holds.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::disk::{Kind, Source};
+use crate::disk::{self, Kind};
 use crate::error::{InUse, Result};
 use crate::units::{to_u64, to_usize};
 use crate::volumes::filesystems::ext::journal::Place;
@@ -391,7 +391,7 @@ fn crc32(seed: u32, bytes: &[u8]) -> u32 {
         .fold(seed, |sum, byte| (0..8).fold(sum ^ u32::from(*byte) << 24, bit))
 }
 
-impl Source for Disk {
+impl disk::Disk for Disk {
     fn kind(&self) -> Kind {
         Kind::RegularFile
     }
