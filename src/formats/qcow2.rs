@@ -11,6 +11,7 @@ pub mod structures;
 
 pub use image::checksums::{Checksums, ChecksumsInOrder};
 pub use image::record::Record;
+pub(crate) use image::runs::Cursor;
 pub use image::runs::View;
 pub use image::{Freshness, Image};
 pub(in crate::formats) use layer::open;

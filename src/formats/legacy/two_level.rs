@@ -17,10 +17,10 @@ use crate::formats::layer::Layer;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::{Compression, TableAt};
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
-use crate::formats::windows::{Window, Windows};
+use crate::formats::windows::{Spare, Window, Windows};
 use crate::formats::{HostFile, Remark, Run, truncated};
 use crate::units::{GuestOffset, HostOffset};
-use walk::Cursor;
+pub(crate) use walk::Cursor;
 
 pub(crate) use references::{Examiner, Extent, Found};
 
@@ -33,6 +33,7 @@ pub(crate) struct TwoLevel {
     pub(super) entries: Box<dyn Entries>,
     pub(super) cipher: Option<Cipher>,
     pub(super) remark: Option<Remark>,
+    pub(super) spare: Spare,
 }
 
 /// What all tables have in common.
@@ -165,7 +166,10 @@ impl Layer for TwoLevel {
     }
 
     fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
-        Cursor::new(self).run(at, limit)
+        self.spare.with(|hand| {
+            let mut cursor = Cursor::new(self, hand);
+            (cursor.run_at(at, limit), cursor.into_hand())
+        })
     }
 
     fn read(&self, host: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()> {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Image, View};
+use super::{Cursor, Image, View};
 use crate::disk::Change;
 use crate::error::{Error, Invalid, Result, Role, Unsupported};
 use crate::formats::beside::{needs, resolved};
@@ -15,6 +15,7 @@ use crate::formats::opening::{Backing, Opened, Opening};
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::header::Encryption;
 use crate::formats::qcow2::structures::mapping::Stream;
+use crate::formats::windows::Spare;
 use crate::formats::{Access, HostFile, Remark, Run};
 use crate::units::{GuestOffset, HostOffset};
 
@@ -25,6 +26,7 @@ struct Qcow2Layer {
     view: View,
     is_active: bool,
     cipher: Option<Cipher>,
+    spare: Spare,
 }
 
 /// Opens an image with its external data file.
@@ -62,6 +64,7 @@ pub(in crate::formats) fn open(file: HostFile, opening: &Opening<'_>) -> Result<
         view,
         is_active: access.snapshot.is_none(),
         cipher,
+        spare: Spare::default(),
     };
     Ok(Opened {
         layer: Box::new(layer),
@@ -88,7 +91,10 @@ impl Layer for Qcow2Layer {
     }
 
     fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
-        self.image.run_at(self.view, at, limit)
+        self.spare.with(|hand| {
+            let mut cursor = Cursor::new(&self.image, self.view, hand);
+            (cursor.run_at(at, limit), cursor.into_hand())
+        })
     }
 
     fn read(&self, host: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
