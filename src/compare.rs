@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-pub use options::{Opening, Options};
+pub use options::{Options, Said};
 pub use report::Report;
 pub use warning::Warning;
 
@@ -61,12 +61,12 @@ impl Comparison {
     /// Those that are about the second name [it](crate::Error::Elsewhere).
     ///
     /// - Those of [`allocation::scan`](crate::volumes::scan), if that is asked for.
-    /// - Those of [`source::open`](crate::disk::open) and [`Disk::open`](crate::formats::Disk::open).
+    /// - Those of [`formats::open`](crate::formats::open()).
     /// - [`Error::Invalid`](crate::Error::Invalid) if a snapshot, backing file or data file is asked for of what is
     ///   no image.
     pub fn open(a: &Path, b: &Path, options: Options) -> Result<Self> {
         let begun = Instant::now();
-        let mut a = Side::open(a, &options.a, &options)?;
+        let a = Side::open(a, &options.a, &options)?;
         let open_b = || Side::open(b, &options.b, &options).map_err(|error| error.elsewhere(b));
         let mut opened_b = open_b();
         if a.is_claimed() && side::is_busy(&opened_b) {
@@ -149,7 +149,7 @@ impl Comparison {
         mut take: impl FnMut(Compared) -> ControlFlow<()>,
     ) -> Result<()> {
         let pool = pipeline::readers(self.options.threads)?;
-        let granule = GRANULE.max(self.a.cluster_size()).max(self.b.cluster_size());
+        let granule = GRANULE.max(self.a.grain()).max(self.b.grain());
         let enough = AtomicBool::new(false);
         let is_enough = || enough.load(Ordering::Relaxed);
         let comparer = Comparer {

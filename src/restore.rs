@@ -8,7 +8,7 @@ mod report;
 mod walk;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use rayon::ThreadPool;
@@ -16,11 +16,10 @@ use rayon::ThreadPool;
 pub use options::Options;
 pub use report::{Bad, Kind, Plan, Report, Warning, Why};
 
-use crate::disk::FileState;
-use crate::error::{Corrupt, Error, InUse, Invalid, Result, Unrecorded};
-use crate::formats::qcow2::structures::mapping::Mapping;
+use crate::disk::{Content, Disk, Force, Open};
+use crate::error::{Corrupt, InUse, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
-use crate::formats::{Access, Disk, Format};
+use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
 use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Settled, Target};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
@@ -54,14 +53,9 @@ pub struct Restoring {
 #[derive(Debug)]
 struct Origin {
     options: Options,
-    disk: Disk,
-    /// The files that are read, as they were when they were opened.
-    before: Vec<(PathBuf, Option<FileState>)>,
-    /// What the image records as free, if that is to be left as it is.
-    free: Option<Record>,
+    disk: Chain,
     partitioning: Partitioning,
-    /// Why the image may be written to meanwhile, or the target be in use, where that could not be found out.
-    perhaps_written: Option<InUse>,
+    /// Why the target may be in use, where that could not be found out.
     perhaps_used: Option<InUse>,
 }
 
@@ -71,16 +65,12 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - Those of [`Disk::open`] and of [`Target::for_disk`].
-    /// - [`Error::Invalid`] if it is raw, does not record what is free and only the rest is
+    /// - Those of [`formats::open`] and of [`Target::for_disk`].
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
-        let format = Format::of_image(image, options.format)?;
-        if format == Format::Raw {
-            return Err(Invalid::NoImage.into());
-        }
-        let (disk, perhaps_written) = open(image, format, &options)?;
+        let mut disk = open(image, &options)?;
         let free = options
             .used_only
             .then(|| record_of(&disk, &options))
@@ -94,20 +84,20 @@ impl Restoring {
             no_clobber: options.no_clobber,
             force: options.force,
         };
-        let (target, perhaps_used) = Target::for_disk(&place, caution, disk.size(), &read)?;
+        let (target, perhaps_used) = Target::for_disk(&place, caution, disk.len(), &read)?;
         let tables = volumes::tables(&disk);
         let partitioning =
-            Partitioning::on(&target, disk.size(), tables, sector_size_of(&disk), options.force)?;
+            Partitioning::on(&target, disk.len(), tables, sector_size_of(&disk), options.force)?;
         let memory = target.memory()?;
-        let before = read.into_iter().map(|path| (state_of(&path), path));
+        // A file, and what is standard output, begin with nothing that could be left as it is.
+        if let (Some(free), Target::Device(_)) = (free, &target) {
+            disk.believe(free);
+        }
         let origin = Origin {
-            disk,
-            before: before.map(|(state, path)| (path, state)).collect(),
-            free: free.filter(|_| matches!(target, Target::Device(_))),
-            partitioning,
-            perhaps_written,
-            perhaps_used,
             options,
+            disk,
+            partitioning,
+            perhaps_used,
         };
         Ok(Self {
             origin,
@@ -121,22 +111,22 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if a table is damaged.
-    /// - [`Error::Io`] if a table cannot be read.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table is damaged.
+    /// - [`Error::Io`](crate::Error::Io) if a table cannot be read.
     pub fn plan(&self) -> Result<Plan> {
         let (mut data, mut zeros, mut unallocated) = (0_u64, 0_u64, 0_u64);
         let (disk, mut at) = (&self.origin.disk, 0);
         let mut warnings = self.origin.remarks()?;
         warnings.extend(self.memory.map(Warning::InMemory));
-        while at < disk.size() {
-            let run = disk.run_at(GuestOffset(at), u64::MAX)?;
+        while at < disk.len() {
+            let run = disk.run_at(at, u64::MAX)?;
             if run.length == 0 {
                 break;
             }
-            let sum = match run.mapping {
-                Mapping::Unallocated => &mut unallocated,
-                Mapping::Zero | Mapping::ZeroAllocated(_) => &mut zeros,
-                Mapping::Data(_) | Mapping::Compressed(_) => &mut data,
+            let sum = match run.content {
+                Content::Hole | Content::Free => &mut unallocated,
+                Content::Zeros => &mut zeros,
+                Content::Data => &mut data,
             };
             sum.increase(run.length);
             at.increase(run.length);
@@ -148,7 +138,7 @@ impl Restoring {
             Ok(Err(_)) | Err(_) => None,
         };
         Ok(Plan {
-            size: disk.size(),
+            size: disk.len(),
             data,
             zeros,
             unallocated,
@@ -170,20 +160,20 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if a cluster or a table is damaged, and it is not to go on; or
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a cluster or a table is damaged, and it is not to go on; or
     ///   in too many places.
-    /// - [`Error::Io`] if the image cannot be read, or the target cannot be written, synced or
+    /// - [`Error::Io`](crate::Error::Io) if the image cannot be read, or the target cannot be written, synced or
     ///   named.
-    /// - [`Error::ReadBack`] if the target does not hold what was written.
+    /// - [`Error::ReadBack`](crate::Error::ReadBack) if the target does not hold what was written.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
         let Self {
-            mut origin,
+            origin,
             target,
             memory,
             begun,
         } = self;
-        origin.disk.settle()?;
         let (disk, options) = (&origin.disk, &origin.options);
+        disk.settle()?;
         let mut warnings = origin.remarks()?;
         warnings.extend(memory.map(Warning::InMemory));
         let checksums = origin.checksums(&mut warnings)?;
@@ -200,10 +190,10 @@ impl Restoring {
         let mut writer = DiskWriter::open(target, options.cleanup.clone(), sync)?;
         let copied = run.copy(&mut writer)?;
         progress.begin(Phase::Syncing, 0);
-        let settled = writer.settle(disk.size())?;
+        let settled = writer.settle(disk.len())?;
         run.verify(&settled, &copied.ledger)?;
         warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
-        warnings.extend(origin.changes());
+        warnings.extend(origin.changes()?);
         if !copied.bad.is_empty() {
             let bytes = copied.bad.iter().map(|bad| length(&bad.range)).sum();
             warnings.push(Warning::Bad { bytes });
@@ -222,7 +212,7 @@ impl Restoring {
         }
         warnings.extend(options.cleanup.remains().map(Warning::Remains));
         Ok(Report {
-            size: disk.size(),
+            size: disk.len(),
             data: copied.data,
             written: copied.written,
             zeros: copied.zeros,
@@ -249,7 +239,7 @@ impl Origin {
         let mut warnings: Vec<_> = is_noise
             .then_some(Warning::PerhapsNoise)
             .into_iter()
-            .chain(self.perhaps_written.clone().map(Warning::ImagePerhapsInUse))
+            .chain(self.disk.writer().cloned().map(Warning::ImagePerhapsInUse))
             .chain(self.perhaps_used.clone().map(Warning::TargetPerhapsInUse))
             .chain(remarks)
             .chain(self.partitioning.warnings())
@@ -301,18 +291,21 @@ impl Origin {
     }
 
     /// What was written to since it was opened.
-    fn changes(&self) -> impl Iterator<Item = Warning> {
-        let changed = self
-            .before
-            .iter()
-            .filter(|(path, before)| state_of(path) != *before);
-        changed.map(|(path, _)| Warning::ChangedMeanwhile { path: path.clone() })
+    fn changes(&self) -> Result<Vec<Warning>> {
+        let mut changes = Vec::new();
+        for file in self.disk.stands_on() {
+            let change = file.change().map_err(|error| error.elsewhere(file.path()))?;
+            if change.is_some() {
+                let path = file.path().to_owned();
+                changes.push(Warning::ChangedMeanwhile { path });
+            }
+        }
+        Ok(changes)
     }
 
-    fn rules(&self) -> Rules<'_> {
+    fn rules(&self) -> Rules {
         Rules {
-            window: WINDOW.max(self.disk.cluster_size()),
-            free: self.free.as_ref(),
+            window: WINDOW.max(self.disk.grain()),
             keep_going: self.options.keep_going,
         }
     }
@@ -332,33 +325,33 @@ pub fn restore(
     Restoring::prepare(image, target, options)?.run(progress)
 }
 
-/// Opens an image. If it cannot be found out whether it is in use, and it is to be restored all the same, that is told.
-fn open(path: &Path, format: Format, options: &Options) -> Result<(Disk, Option<InUse>)> {
-    let error = match Disk::open_as(path, format, &options.access) {
-        Ok(disk) => return Ok((disk, None)),
-        Err(error) => error,
-    };
-    let is_unknown = |in_use: &InUse| matches!(in_use, InUse::Unknown { .. });
-    if options.force
-        && let Error::Invalid(Invalid::SourceInUse(in_use)) = error.innermost().0
-        && is_unknown(in_use)
-    {
-        let access = Access {
-            force: true,
-            ..options.access.clone()
-        };
-        let disk = Disk::open_as(path, format, &access)?;
-        // Of another of its files more may be known.
-        let in_use = disk.in_use().map(|(_, in_use)| in_use.clone());
-        if in_use.as_ref().is_none_or(is_unknown) {
-            return Ok((disk, in_use));
-        }
+/// Opens an image. If it cannot be found out whether it is in use, that can be forced; nothing else.
+fn open(path: &Path, options: &Options) -> Result<Chain> {
+    // Before it is looked for: nothing that could be there would do.
+    if options.format == Some(Format::Raw) {
+        return Err(Invalid::NoImage.into());
     }
-    Err(error)
+    let opening = Opening {
+        format: options.format,
+        taken_for: TakenFor::Image,
+        access: options.access.clone(),
+        open: Open {
+            force: if options.force {
+                Force::IfUnknown
+            } else {
+                Force::No
+            },
+            ..Open::default()
+        },
+    };
+    match formats::open(path, &opening)? {
+        AnyDisk::Image(chain) => Ok(*chain),
+        AnyDisk::Raw(_) => Err(Invalid::NoImage.into()),
+    }
 }
 
 /// What an image records of its source, where nothing less will do.
-fn record_of(disk: &Disk, options: &Options) -> Result<Record> {
+fn record_of(disk: &Chain, options: &Options) -> Result<Record> {
     // In version 2, only checksums that are right tell that nothing was changed since.
     let cannot_tell = disk
         .image()
@@ -370,24 +363,18 @@ fn record_of(disk: &Disk, options: &Options) -> Result<Record> {
 }
 
 /// The size of a sector of the source, in bytes, as far as the image records it. What is damaged is told elsewhere.
-fn sector_size_of(disk: &Disk) -> Option<u32> {
+fn sector_size_of(disk: &Chain) -> Option<u32> {
     let record = disk.image().filter(|_| disk.is_active())?.record();
     record.ok().flatten()?.sector_size
-}
-
-/// What changes when somebody writes to a file; none of a device, or if it cannot be told.
-fn state_of(path: &Path) -> Option<FileState> {
-    let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    Some(FileState::of(&metadata))
 }
 
 /// What the two passes over a disk have in common.
 #[derive(Clone, Copy)]
 struct Run<'a> {
-    disk: &'a Disk,
+    disk: &'a Chain,
     options: &'a Options,
     checksums: Option<&'a Checksums<'a>>,
-    rules: Rules<'a>,
+    rules: Rules,
     pool: &'a ThreadPool,
     progress: &'a dyn Progress,
 }
@@ -405,7 +392,7 @@ struct Copied {
 
 impl<'a> Run<'a> {
     fn copy(self, writer: &mut DiskWriter) -> Result<Copied> {
-        self.progress.begin(Phase::Copying, self.disk.size());
+        self.progress.begin(Phase::Copying, self.disk.len());
         let buffers = Buffers::default();
         let filler = Filler {
             disk: self.disk,
@@ -436,7 +423,7 @@ impl<'a> Run<'a> {
         let Some(file) = settled.written().filter(|_| self.options.verify) else {
             return Ok(());
         };
-        self.progress.begin(Phase::Verifying, self.disk.size());
+        self.progress.begin(Phase::Verifying, self.disk.len());
         readback::compare(
             file,
             ledger,

@@ -30,7 +30,7 @@ mod segments;
 mod survey;
 mod view;
 
-use crate::disk::Source;
+use crate::disk::Disk;
 use crate::error::Result;
 pub use builder::MapBuilder;
 pub use containers::partitions::{Flaw, Tables, Which};
@@ -102,7 +102,7 @@ impl Allocation {
 ///
 /// [`Error::Io`](crate::Error::Io) if the source cannot be asked for holes. A map that cannot be read is a
 /// [`Doubt`].
-pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
+pub fn scan(source: &dyn Disk, scan: Scan) -> Result<Allocation> {
     let data = holes::scan(source)?;
     let Tables {
         sector_size, flaws, ..
@@ -127,6 +127,6 @@ pub fn scan(source: &dyn Source, scan: Scan) -> Result<Allocation> {
 }
 
 /// What the partition tables of a disk say of themselves. Takes a few reads, however large the disk is.
-pub fn tables(source: &dyn Source) -> Tables {
+pub fn tables(source: &dyn Disk) -> Tables {
     containers::partitions::tables(View::of(source), registry::is_anything)
 }

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 
 use crate::formats::{Access, Format};
 
-/// How one of the two is opened.
+/// What is said of one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opening {
-    /// What it is; it [tells itself](Format::of) if that is not given.
+pub struct Said {
+    /// What it is; an image if it begins like one, or else raw, if that is not given.
     pub format: Option<Format>,
     /// If it is an image: what of it is read, and which other files may be opened for that.
     pub access: Access,
@@ -16,10 +16,10 @@ pub struct Opening {
 /// How two disks are compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// How the first is opened.
-    pub a: Opening,
-    /// How the second is opened.
-    pub b: Opening,
+    /// What is said of the first.
+    pub a: Said,
+    /// What is said of the second.
+    pub b: Said,
     /// Whether disks of different sizes differ even if all that one of them has more is zeros. Sizes count in
     /// sectors of 512 bytes.
     pub strict: bool,

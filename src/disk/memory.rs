@@ -3,8 +3,8 @@
 use std::io;
 use std::ops::Range;
 
-use super::{Kind, Source};
-use crate::error::{Action, Error, InUse, Result};
+use super::{Disk, Kind, Underlying};
+use crate::error::{Action, Error, Result};
 use crate::units::{to_u64, to_usize};
 
 /// A file without holes, of which one sector may be unreadable.
@@ -31,7 +31,7 @@ impl MemoryDisk {
     }
 }
 
-impl Source for MemoryDisk {
+impl Disk for MemoryDisk {
     fn kind(&self) -> Kind {
         Kind::RegularFile
     }
@@ -62,15 +62,16 @@ impl Source for MemoryDisk {
         512
     }
 
-    fn writer(&self) -> Option<&InUse> {
-        None
+    fn stands_on(&self) -> Vec<&Underlying> {
+        Vec::new()
     }
 
     fn is_present(&self) -> bool {
         true
     }
 
-    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        Ok((from < self.len()).then_some(from..self.len()))
+    fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+        let range = range.start..range.end.min(self.len());
+        Ok((!range.is_empty()).then_some(range))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Source;
+use super::Disk;
 use crate::error::Result;
 use crate::units::within;
 
@@ -20,8 +20,8 @@ pub struct Piece {
 ///
 /// # Errors
 ///
-/// Of a piece: those of [`Source::next_data`].
-pub fn pieces(source: &dyn Source, unit: u64) -> impl Iterator<Item = Result<Piece>> + '_ {
+/// Of a piece: those of [`Disk::next_data`].
+pub fn pieces(source: &dyn Disk, unit: u64) -> impl Iterator<Item = Result<Piece>> + '_ {
     let (mut at, mut data) = (0, 0..0);
     std::iter::from_fn(move || {
         if at >= source.len() {
@@ -55,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::disk::Kind;
+    use crate::disk::{Kind, Underlying};
     use crate::error::Corrupt;
 
     /// A disk of which only the holes are known.
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    impl Source for Sparse {
+    impl Disk for Sparse {
         fn kind(&self) -> Kind {
             Kind::RegularFile
         }
@@ -110,22 +110,22 @@ mod tests {
             512
         }
 
-        fn writer(&self) -> Option<&crate::error::InUse> {
-            None
+        fn stands_on(&self) -> Vec<&Underlying> {
+            Vec::new()
         }
 
         fn is_present(&self) -> bool {
             true
         }
 
-        fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-            if from >= self.fails_at {
-                return Err(Corrupt::Disappeared { at: from }.into());
+        fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+            if range.start >= self.fails_at {
+                return Err(Corrupt::Disappeared { at: range.start }.into());
             }
-            let next = self.data.iter().find(|range| range.end > from);
-            Ok(next.map(|range| {
-                let start = range.start.max(from);
-                start..range.end.min(start.saturating_add(self.told))
+            let next = self.data.iter().find(|data| data.end > range.start);
+            Ok(next.map(|data| {
+                let start = data.start.max(range.start);
+                start..data.end.min(start.saturating_add(self.told))
             }))
         }
     }

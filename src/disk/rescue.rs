@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rustix::io::Errno;
 
-use super::Source;
+use super::Disk;
 use crate::error::{Corrupt, Error, Result};
 use crate::units::{to_u64, to_usize};
 
@@ -19,13 +19,13 @@ pub enum OnReadError {
 }
 
 /// Fills `buf` with the bytes from `at` on. Returns the ranges that could not be read and are zeros instead,
-/// as [positions](Source::position), ascending, and none but with [`OnReadError::Zero`].
+/// as [positions](Disk::position), ascending, and none but with [`OnReadError::Zero`].
 ///
 /// # Errors
 ///
 /// - [`Error::Io`] if the source cannot be read, unless zeros were asked for and it is the medium that failed.
 /// - [`Error::Corrupt`] if the source shrank or disappeared.
-pub fn read(source: &dyn Source, buf: &mut [u8], at: u64, on_error: OnReadError) -> Result<Vec<Range<u64>>> {
+pub fn read(source: &dyn Disk, buf: &mut [u8], at: u64, on_error: OnReadError) -> Result<Vec<Range<u64>>> {
     match source.read_at(buf, at) {
         Ok(()) => Ok(Vec::new()),
         Err(error) if on_error == OnReadError::Zero && is_of_the_medium(&error) => by_sector(source, buf, at),
@@ -33,7 +33,7 @@ pub fn read(source: &dyn Source, buf: &mut [u8], at: u64, on_error: OnReadError)
     }
 }
 
-fn by_sector(source: &dyn Source, buf: &mut [u8], at: u64) -> Result<Vec<Range<u64>>> {
+fn by_sector(source: &dyn Disk, buf: &mut [u8], at: u64) -> Result<Vec<Range<u64>>> {
     let mut unreadable: Vec<Range<u64>> = Vec::new();
     let (mut rest, mut at) = (buf, at);
     while !rest.is_empty() {

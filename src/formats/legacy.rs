@@ -13,13 +13,14 @@ use super::decompress::Decoder;
 use super::format::Format;
 use super::layer::Layer;
 use super::opening::{Backing, Opened};
+use super::windows::{Hand, Spare};
 use super::{HostFile, Remark, Run, truncated};
 use crate::error::{Corrupt, Error, Expected, Result};
 use crate::formats::qcow2::structures::mapping::Stream;
 use crate::units::{GuestOffset, HostOffset, length, to_u64, to_usize};
 use two_level::{Entries, Extent, Shape, Tables, TwoLevel};
 
-pub(crate) use two_level::{Examiner, Found};
+pub(crate) use two_level::{Cursor, Examiner, Found};
 
 /// An image of QCOW version 1 or QED whose header was validated, and that its table of the first level lies within
 /// the file.
@@ -82,6 +83,7 @@ impl LegacyImage {
             entries: parts.entries,
             cipher: None,
             remark: parts.remark,
+            spare: Spare::default(),
         };
         tables.validate()?;
         Ok(Self {
@@ -181,6 +183,11 @@ impl LegacyImage {
         self.tables.run_at(at, limit)
     }
 
+    /// A walk along the disk, for whoever asks for one run after the other.
+    pub(crate) fn walk(&self) -> Cursor<'_> {
+        Cursor::new(&self.tables, Hand::default())
+    }
+
     /// Decompresses the cluster that holds the bytes of `guest`.
     pub(crate) fn decode(
         &self,
@@ -210,7 +217,7 @@ pub(super) fn raw_header<T: FromBytes + IntoBytes>(file: &HostFile) -> Result<T>
     if found < needed {
         return Err(truncated("header", HostOffset(0), found, needed));
     }
-    file.read_exact(raw.as_mut_bytes(), HostOffset(0))?;
+    file.read_beginning(raw.as_mut_bytes())?;
     Ok(raw)
 }
 

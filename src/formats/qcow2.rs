@@ -6,6 +6,7 @@ pub mod structures;
 
 pub use image::checksums::{Checksums, ChecksumsInOrder};
 pub use image::record::Record;
+pub(crate) use image::runs::Cursor;
 pub use image::view::View;
 pub use image::{Freshness, Image};
 pub(in crate::formats) use layer::open;

@@ -1,7 +1,8 @@
 //! Pieces of tables, kept in memory as far as a budget goes that all files of a disk share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::host::HostFile;
 use crate::error::Result;
@@ -30,6 +31,34 @@ impl Window {
     pub(super) fn bytes_at(&self, at: HostOffset) -> Option<[u8; 8]> {
         let within = to_usize(at.0.checked_sub(self.start)?);
         self.bytes.get(within..)?.first_chunk().copied()
+    }
+}
+
+/// What a walk along the tables of one image keeps in hand, for it needs that again for the next cluster.
+#[derive(Debug, Default)]
+pub(super) struct Hand {
+    pub(super) l1: Option<Arc<Window>>,
+    pub(super) l2: Option<Arc<Window>>,
+    /// Number and place of the L2 table that was used last.
+    pub(super) table: Option<(u64, Option<HostOffset>)>,
+}
+
+/// What the last walk had in hand, between two that may be of several threads: only the first finds it.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Mutex<Hand>);
+
+impl Spare {
+    /// Lets a walk go on with it, and keeps what comes back.
+    pub(super) fn with<T>(&self, walk: impl FnOnce(Hand) -> (T, Hand)) -> T {
+        let hand = mem::take(&mut *self.lock());
+        let (result, hand) = walk(hand);
+        *self.lock() = hand;
+        result
+    }
+
+    /// Tables do not change: what is kept is right even after a panic elsewhere.
+    fn lock(&self) -> MutexGuard<'_, Hand> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,7 +91,7 @@ impl Windows {
     }
 
     /// Tables do not change: what is kept is right even after a panic elsewhere.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -41,9 +41,9 @@ impl Allocation {
         let mut count = Self::default();
         // The cluster in which the last run ended: the next one may begin there.
         let mut open: Option<(u64, Kind)> = None;
-        let mut at = 0_u64;
+        let (mut at, mut cursor) = (0_u64, image.walk(view));
         while at < view.size {
-            let run = image.run_at(view, GuestOffset(at), u64::MAX)?;
+            let run = cursor.run_at(GuestOffset(at), u64::MAX)?;
             let kind = kind(run.mapping);
             if kind >= Kind::Data {
                 count.data_bytes.increase(run.length);

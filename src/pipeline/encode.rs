@@ -6,7 +6,7 @@ use super::buffers::Buffers;
 use super::compress::Compressors;
 use super::stroke::strokes;
 use crate::clusters::Batch;
-use crate::disk::Source;
+use crate::disk::Disk;
 use crate::disk::rescue::{self, OnReadError};
 use crate::error::Result;
 use crate::units::{Exact, GuestCluster, length, to_usize};
@@ -52,7 +52,7 @@ pub enum Encoding {
 #[derive(Debug)]
 pub struct Encoder<'a> {
     /// Where the bytes are read.
-    pub source: &'a dyn Source,
+    pub source: &'a dyn Disk,
     /// What to do where they cannot be read.
     pub on_read_error: OnReadError,
     /// In bytes.

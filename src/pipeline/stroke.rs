@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::disk::Source;
+use crate::disk::Disk;
 use crate::disk::rescue::{self, OnReadError};
 use crate::error::Result;
 use crate::units::{Exact, length, to_usize};
@@ -65,7 +65,7 @@ impl Stroke {
     /// Those of [`rescue::read`].
     pub(super) fn read(
         &self,
-        source: &dyn Source,
+        source: &dyn Disk,
         bytes: &mut [u8],
         on_error: OnReadError,
     ) -> Result<Vec<Range<u64>>> {
@@ -95,8 +95,8 @@ impl Stroke {
 )]
 mod tests {
     use super::*;
-    use crate::disk::Kind;
-    use crate::error::{Action, Error, InUse};
+    use crate::disk::{Kind, Underlying};
+    use crate::error::{Action, Error};
     use crate::units::to_u64;
 
     fn parts(used: &[Range<u64>]) -> Vec<Vec<Range<u64>>> {
@@ -135,7 +135,7 @@ mod tests {
     #[derive(Debug)]
     struct Damaged(Range<u64>);
 
-    impl Source for Damaged {
+    impl Disk for Damaged {
         fn kind(&self) -> Kind {
             Kind::BlockDevice
         }
@@ -166,16 +166,16 @@ mod tests {
             512
         }
 
-        fn writer(&self) -> Option<&InUse> {
-            None
+        fn stands_on(&self) -> Vec<&Underlying> {
+            Vec::new()
         }
 
         fn is_present(&self) -> bool {
             true
         }
 
-        fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-            Ok((from < self.len()).then(|| from..self.len()))
+        fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+            Ok(Some(range).filter(|range| !range.is_empty()))
         }
     }
 

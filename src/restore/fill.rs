@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use super::report::{Bad, Why};
 use super::walk::{Content, Job, Part, Place, Window, behind};
+use crate::disk::Disk;
 use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::{Disk, DiskRun};
+use crate::formats::{Chain, ChainRun};
 use crate::pipeline::buffers::Buffers;
 use crate::units::{Exact, GuestOffset, length, to_u64, to_usize};
 use crate::zero::is_zero;
@@ -43,7 +44,7 @@ pub(super) enum Piece {
 /// Turns jobs into what is ready to be written.
 #[derive(Debug)]
 pub(super) struct Filler<'a> {
-    pub(super) disk: &'a Disk,
+    pub(super) disk: &'a Chain,
     /// Where memory comes from, and goes back to once it was written.
     pub(super) buffers: &'a Buffers,
     /// Go on where data is damaged.
@@ -59,7 +60,7 @@ impl Filler<'_> {
     ///
     /// # Errors
     ///
-    /// Those of [`Disk::read_run`], and [`Corrupt::Checksum`]; neither if it is to go on.
+    /// Those of [`Chain::read_run`], and [`Corrupt::Checksum`]; neither if it is to go on.
     pub(super) fn fill(&self, job: Job) -> Result<Filled> {
         let Job { range, content } = job;
         let (piece, bad) = match content {
@@ -149,7 +150,7 @@ impl Filler<'_> {
     }
 
     /// Reads what can be read of a run.
-    fn rescue(&self, run: DiskRun, at: u64, buf: &mut [u8], bad: &mut Vec<Bad>) {
+    fn rescue(&self, run: ChainRun, at: u64, buf: &mut [u8], bad: &mut Vec<Bad>) {
         let is_whole = matches!(run.mapping, Mapping::Compressed(_));
         let unit = if is_whole { to_u64(buf.len()) } else { UNREADABLE };
         let mut here = at;
@@ -229,7 +230,7 @@ fn pieces(part: &Part) -> impl Iterator<Item = Part> + use<> {
     let mut rest = part.clone();
     let is_whole = matches!(
         part.place,
-        Place::Run(DiskRun {
+        Place::Run(ChainRun {
             mapping: Mapping::Compressed(_),
             ..
         })
@@ -272,7 +273,7 @@ impl Comparison<'_> {
     fn compare(&mut self, cluster: &[u8], expected: Option<u32>) -> Result<()> {
         let size = to_u64(cluster.len());
         let start = self.start.plus(to_u64(self.compared).times(size));
-        let guest = start..start.plus(size).min(self.filler.disk.size());
+        let guest = start..start.plus(size).min(self.filler.disk.len());
         let (found, expected) = match expected {
             Some(expected) => (crc32fast::hash(cluster), expected),
             // It may have come out of a backing file, of whose clusters the table knows nothing.

@@ -249,7 +249,7 @@ pub(super) fn written(pieces: &[(Range<u64>, Piece)]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::DiskRun;
+    use crate::formats::ChainRun;
     use crate::formats::qcow2::structures::mapping::Mapping;
     use crate::progress::Silent;
     use crate::restore::walk::{Part, Window};
@@ -257,10 +257,11 @@ mod tests {
 
     /// Half a window of data, a window of which the first half is left, zeros, and what is left.
     fn jobs() -> impl Iterator<Item = Result<Job>> {
-        let run = Place::Run(DiskRun {
+        let run = Place::Run(ChainRun {
             length: 512,
             mapping: Mapping::Data(HostOffset(0)),
             room: None,
+            is_free: None,
             depth: 0,
         });
         let part = |range, place| Part { range, place };

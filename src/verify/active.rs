@@ -8,7 +8,7 @@ use super::verifier::{Done, Verifier};
 use crate::error::{Error, Result};
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
-use crate::formats::qcow2::{Checksums, ChecksumsInOrder, View};
+use crate::formats::qcow2::{Checksums, ChecksumsInOrder, Cursor, View};
 use crate::formats::{Decoders, Run};
 use crate::pipeline;
 use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset, length, rest_of, to_usize, within};
@@ -53,6 +53,7 @@ struct Reader<'a> {
 struct Jobs<'a> {
     verifier: &'a Verifier<'a>,
     view: View,
+    cursor: Cursor<'a>,
     cluster_size: u64,
     checksums: Option<ChecksumsInOrder<'a>>,
     at: u64,
@@ -73,6 +74,7 @@ impl Verifier<'_> {
         let jobs = Jobs {
             verifier: self,
             view,
+            cursor: self.image.walk(view),
             cluster_size,
             checksums: table.map(Checksums::in_order),
             at: 0,
@@ -112,12 +114,12 @@ impl Iterator for Jobs<'_> {
 impl Jobs<'_> {
     /// Where the hole ends that begins here and nobody needs to look into; here, if there is none.
     fn end_of_hole(&mut self, batch_end: u64) -> Result<u64> {
-        let image = self.verifier.image;
-        let run = image.run_at(self.view, GuestOffset(self.at), batch_end.minus(self.at))?;
+        let (at, left) = (GuestOffset(self.at), batch_end.minus(self.at));
+        let run = self.cursor.run_at(at, left)?;
         if !is_hole(run) {
             return Ok(self.at);
         }
-        let whole = image.run_at(self.view, GuestOffset(self.at), u64::MAX)?;
+        let whole = self.cursor.run_at(at, u64::MAX)?;
         let end = self.at.plus(whole.length);
         // With extended L2 entries it may end within a cluster.
         let end = if end < self.view.size {
@@ -203,10 +205,10 @@ impl Reader<'_> {
         let (image, view) = (self.verifier.image, self.view);
         let mut checked = Checked::default();
         let mut sums = Sums::new(range.start, expected, self.cluster_size, view.size, self.of_zeros);
-        let mut at = range.start;
+        let (mut at, mut cursor) = (range.start, image.walk(view));
         while at < range.end {
             let left = range.end.minus(at);
-            let run = match image.run_at(view, GuestOffset(at), left) {
+            let run = match cursor.run_at(GuestOffset(at), left) {
                 Ok(run) => run,
                 Err(error) => {
                     let reach = image.header().geometry().l2_reach();

@@ -12,7 +12,7 @@ use super::verifier::{BATCH, Done, in_flight};
 use crate::check::{self, Severity, check_legacy};
 use crate::error::{Error, Result, Role};
 use crate::formats::Decoders;
-use crate::formats::legacy::LegacyImage;
+use crate::formats::legacy::{Cursor, LegacyImage};
 use crate::formats::qcow2::Freshness;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::pipeline;
@@ -32,7 +32,12 @@ pub(super) fn verify(image: &LegacyImage, options: Options, progress: &dyn Progr
     };
     progress.begin(Phase::Verifying, image.file().length());
     let (mut done, mut findings) = (Done::default(), Findings::new(image.cluster_size()));
-    let jobs = Jobs { image, batch, at: 0 };
+    let jobs = Jobs {
+        image,
+        cursor: image.walk(),
+        batch,
+        at: 0,
+    };
     let in_flight = in_flight(&pool, batch);
     pipeline::in_order(
         &pool,
@@ -88,6 +93,7 @@ enum Job {
 /// Cuts the disk into jobs.
 struct Jobs<'a> {
     image: &'a LegacyImage,
+    cursor: Cursor<'a>,
     batch: u64,
     at: u64,
 }
@@ -99,7 +105,7 @@ impl Iterator for Jobs<'_> {
         let (image, batch) = (self.image, self.batch);
         while self.at < image.size() {
             let start = self.at;
-            match image.run_at(GuestOffset(start), u64::MAX) {
+            match self.cursor.run_at(GuestOffset(start), u64::MAX) {
                 Ok(run) if is_hole(run) => self.at = start.plus(run.length),
                 Ok(_) => {
                     let end = start.plus(rest_of(start, batch));
@@ -145,10 +151,10 @@ impl Reader<'_> {
     }
 
     fn range(&self, range: &Range<u64>, buffer: &mut [u8], read: &mut Read) {
-        let mut at = range.start;
+        let (mut at, mut cursor) = (range.start, self.image.walk());
         while at < range.end {
             let left = range.end.minus(at);
-            match self.image.run_at(GuestOffset(at), left) {
+            match cursor.run_at(GuestOffset(at), left) {
                 Err(error) => {
                     let end = end_of_lost(&error, at, self.image.l2_reach()).min(range.end);
                     read.lose(error, at..end);

@@ -8,9 +8,9 @@ use super::findings::{Fault, Findings, Found};
 use super::verifier::{Done, Verifier};
 use crate::error::{Error, Result};
 use crate::formats::Decoders;
-use crate::formats::qcow2::View;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::formats::qcow2::structures::snapshot::Snapshot;
+use crate::formats::qcow2::{Cursor, View};
 use crate::pipeline;
 use crate::units::{Exact, GuestOffset, to_usize};
 
@@ -26,8 +26,9 @@ enum Job {
 struct Jobs<'a> {
     verifier: &'a Verifier<'a>,
     view: View,
-    /// The active state, and the snapshot before this one.
-    others: &'a [View],
+    cursor: Cursor<'a>,
+    /// Along the active state, and the snapshot before this one.
+    others: Vec<Cursor<'a>>,
     at: u64,
     /// What was met on the way to the end of a batch.
     lost: Option<Found>,
@@ -70,7 +71,8 @@ impl Verifier<'_> {
         let jobs = Jobs {
             verifier: self,
             view,
-            others,
+            cursor: self.image.walk(view),
+            others: others.iter().map(|other| self.image.walk(*other)).collect(),
             at: 0,
             lost: None,
         };
@@ -141,7 +143,7 @@ impl Iterator for Jobs<'_> {
         let mut streams = Vec::new();
         while self.at < self.view.size && streams.len() < to_usize(most) {
             let at = self.at;
-            match image.run_at(self.view, GuestOffset(at), u64::MAX) {
+            match self.cursor.run_at(GuestOffset(at), u64::MAX) {
                 Ok(run) => {
                     self.at = at.plus(run.length);
                     if let Mapping::Compressed(stream) = run.mapping
@@ -172,17 +174,17 @@ impl Iterator for Jobs<'_> {
 
 impl Jobs<'_> {
     /// Whether another state has the same stream there.
-    fn is_known(&self, at: u64, stream: Stream) -> bool {
-        self.others.iter().any(|other| {
-            let run = self.verifier.image.run_at(*other, GuestOffset(at), 1);
+    fn is_known(&mut self, at: u64, stream: Stream) -> bool {
+        self.others.iter_mut().any(|other| {
+            let run = other.run_at(GuestOffset(at), 1);
             run.is_ok_and(|run| run.mapping == Mapping::Compressed(stream))
         })
     }
 
     /// Whether another state shares the damage.
-    fn is_told(&self, at: u64, error: &Error) -> bool {
-        self.others.iter().any(|other| {
-            let run = self.verifier.image.run_at(*other, GuestOffset(at), 1);
+    fn is_told(&mut self, at: u64, error: &Error) -> bool {
+        self.others.iter_mut().any(|other| {
+            let run = other.run_at(GuestOffset(at), 1);
             run.is_err_and(|told| told.to_string() == error.to_string())
         })
     }

@@ -3,20 +3,20 @@
 use std::ops::Range;
 
 use super::segments::Segments;
-use crate::disk::{Kind, Source};
-use crate::error::{InUse, Result};
-use crate::units::{length, to_u64, to_usize};
+use crate::disk::{Disk, Kind, Underlying};
+use crate::error::Result;
+use crate::units::{Exact, length, to_u64, to_usize};
 
 /// The bytes of some stretches of a disk, one behind the other.
 #[derive(Debug)]
 pub(super) struct Scattered<'a> {
-    disk: &'a dyn Source,
+    disk: &'a dyn Disk,
     segments: Segments,
 }
 
 impl<'a> Scattered<'a> {
     /// A volume whose segments lie inside of the disk.
-    pub(super) fn new(disk: &'a dyn Source, segments: Segments) -> Self {
+    pub(super) fn new(disk: &'a dyn Disk, segments: Segments) -> Self {
         Self { disk, segments }
     }
 
@@ -28,7 +28,7 @@ impl<'a> Scattered<'a> {
         mut read: impl FnMut(&mut [u8], u64) -> Result<()>,
     ) -> Result<()> {
         let mut rest = buf;
-        let wanted = at..at.saturating_add(to_u64(rest.len()));
+        let wanted = at..at.plus(to_u64(rest.len()));
         for range in self.segments.resolve(&wanted) {
             // No longer than what is wanted.
             let (here, behind) = rest.split_at_mut(to_usize(length(&range)));
@@ -39,7 +39,7 @@ impl<'a> Scattered<'a> {
     }
 }
 
-impl Source for Scattered<'_> {
+impl Disk for Scattered<'_> {
     fn kind(&self) -> Kind {
         self.disk.kind()
     }
@@ -64,24 +64,26 @@ impl Source for Scattered<'_> {
         self.disk.sector_size()
     }
 
-    fn writer(&self) -> Option<&InUse> {
-        self.disk.writer()
+    fn grain(&self) -> u64 {
+        self.disk.grain()
+    }
+
+    fn stands_on(&self) -> Vec<&Underlying> {
+        self.disk.stands_on()
     }
 
     fn is_present(&self) -> bool {
         self.disk.is_present()
     }
 
-    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        let mut at = from;
-        for range in self.segments.resolve(&(from..self.len())) {
-            let data = self.disk.next_data(range.start)?;
-            if let Some(data) = data.filter(|data| data.start < range.end) {
-                let offset = |place: u64| at.saturating_add(place.saturating_sub(range.start));
-                let end = data.end.min(range.end);
-                return Ok(Some(offset(data.start.max(range.start))..offset(end)));
+    fn data_in(&self, wanted: Range<u64>) -> Result<Option<Range<u64>>> {
+        let mut at = wanted.start;
+        for range in self.segments.resolve(&wanted) {
+            if let Some(data) = self.disk.data_in(range.clone())? {
+                let offset = |place: u64| at.plus(place.minus(range.start));
+                return Ok(Some(offset(data.start)..offset(data.end)));
             }
-            at = at.saturating_add(length(&range));
+            at.increase(length(&range));
         }
         Ok(None)
     }

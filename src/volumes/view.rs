@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::answer::Answer;
 use super::doubt::Doubt;
-use crate::disk::{Kind, Source};
+use crate::disk::{Disk, Kind};
 use crate::error::Error;
 use crate::units::{to_u64, to_usize};
 
@@ -19,14 +19,14 @@ pub(super) const SIGNATURE: &str = "signature";
 /// A stretch of a source that is looked into: all of it, or a partition. Offsets count from its beginning, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a> {
-    source: &'a dyn Source,
+    source: &'a dyn Disk,
     start: u64,
     length: u64,
 }
 
 impl<'a> View<'a> {
     /// All of a source.
-    pub(super) fn of(source: &'a dyn Source) -> Self {
+    pub(super) fn of(source: &'a dyn Disk) -> Self {
         Self {
             source,
             start: 0,
@@ -51,7 +51,7 @@ impl<'a> View<'a> {
     }
 
     /// The disk that it is a stretch of.
-    pub(super) fn disk(self) -> &'a dyn Source {
+    pub(super) fn disk(self) -> &'a dyn Disk {
         self.source
     }
 

@@ -17,9 +17,10 @@ use crate::formats::cipher::Cipher;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::windows::{Window, Windows};
+use crate::formats::windows::{Spare, Window, Windows};
 use crate::formats::{HostFile, Remark, truncated};
 use crate::units::HostOffset;
+pub(crate) use walk::Cursor;
 
 pub(crate) use examiner::{Examiner, Extent, Found};
 
@@ -32,6 +33,7 @@ pub(crate) struct TwoLevel {
     pub(super) entries: Box<dyn Entries>,
     pub(super) cipher: Option<Cipher>,
     pub(super) remark: Option<Remark>,
+    pub(super) spare: Spare,
 }
 
 /// What all tables have in common.

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use mkqcow2::Result;
-use mkqcow2::disk::{Kind, Source};
-use mkqcow2::error::{Action, Error, InUse, Side};
+use mkqcow2::disk::{Disk, Kind, Underlying};
+use mkqcow2::error::{Action, Error, Side};
 use mkqcow2::volumes::{self, Allocation, Scan, State, Treatment};
 
 /// In bytes.
@@ -331,7 +331,7 @@ fn crc(polynomial: u32, state: u32, bytes: &[u8]) -> u32 {
     })
 }
 
-impl Source for Patched<'_> {
+impl Disk for Patched<'_> {
     fn kind(&self) -> Kind {
         Kind::RegularFile
     }
@@ -367,16 +367,16 @@ impl Source for Patched<'_> {
         SECTOR
     }
 
-    fn writer(&self) -> Option<&InUse> {
-        None
+    fn stands_on(&self) -> Vec<&Underlying> {
+        Vec::new()
     }
 
     fn is_present(&self) -> bool {
         true
     }
 
-    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        Ok((from < self.len()).then_some(from..self.len()))
+    fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+        Ok((!range.is_empty()).then_some(range))
     }
 }
 

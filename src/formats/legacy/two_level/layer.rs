@@ -1,11 +1,9 @@
 //! How a disk reads such an image.
 
 use std::ops::Range;
-use std::path::Path;
 
 use super::TwoLevel;
 use super::walk::Cursor;
-use crate::disk::Change;
 use crate::error::Result;
 use crate::formats::decompress::Decoder;
 use crate::formats::layer::Layer;
@@ -15,8 +13,8 @@ use crate::formats::{HostFile, Remark, Run};
 use crate::units::{GuestOffset, HostOffset};
 
 impl Layer for TwoLevel {
-    fn path(&self) -> &Path {
-        self.file.path()
+    fn file(&self) -> &HostFile {
+        &self.file
     }
 
     fn size(&self) -> u64 {
@@ -32,7 +30,10 @@ impl Layer for TwoLevel {
     }
 
     fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
-        Cursor::new(self).run(at, limit)
+        self.spare.with(|hand| {
+            let mut cursor = Cursor::new(self, hand);
+            (cursor.run_at(at, limit), cursor.into_hand())
+        })
     }
 
     fn read(&self, host: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
@@ -52,16 +53,8 @@ impl Layer for TwoLevel {
         decoder.read(&self.file, stream, Compression::Zlib, guest, cluster)
     }
 
-    fn change(&self) -> Result<Option<(&Path, Change)>> {
-        Ok(self.file.change()?.map(|change| (self.path(), change)))
-    }
-
     fn is_encrypted(&self) -> bool {
         self.cipher.is_some()
-    }
-
-    fn file(&self) -> Option<&HostFile> {
-        Some(&self.file)
     }
 
     fn remarks(&self) -> Vec<Remark> {

@@ -1,14 +1,12 @@
 //! From offsets in the disk to where the bytes are.
 
-use std::sync::Arc;
-
 use super::TwoLevel;
 use crate::error::{Corrupt, Expected, Lost, Result};
 use crate::formats::Run;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::run::longest;
-use crate::formats::windows::Window;
+use crate::formats::windows::Hand;
 use crate::units::{GuestOffset, HostOffset, SECTOR, within};
 
 const L1_TABLE: &str = "L1 table";
@@ -20,26 +18,24 @@ pub(super) const STREAM: &str = "compressed cluster";
 const WORTH_ASKING: u64 = 1 << 20;
 
 /// A walk along the tables that keeps in hand what it needs again for the next cluster.
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     image: &'a TwoLevel,
-    l1: Option<Arc<Window>>,
-    l2: Option<Arc<Window>>,
-    /// Number and place of the L2 table that was used last.
-    table: Option<(u64, Option<HostOffset>)>,
+    hand: Hand,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(image: &'a TwoLevel) -> Self {
-        Self {
-            image,
-            l1: None,
-            l2: None,
-            table: None,
-        }
+    /// A walk that goes on with what the last one had in hand.
+    pub(in crate::formats) fn new(image: &'a TwoLevel, hand: Hand) -> Self {
+        Self { image, hand }
+    }
+
+    /// What the next walk may go on with.
+    pub(super) fn into_hand(self) -> Hand {
+        self.hand
     }
 
     /// As [`Layer::run_at`](crate::formats::layer::Layer::run_at).
-    pub(super) fn run(&mut self, at: GuestOffset, limit: u64) -> Result<Run> {
+    pub(crate) fn run_at(&mut self, at: GuestOffset, limit: u64) -> Result<Run> {
         let limit = limit.min(self.image.shape.size.saturating_sub(at.0));
         if limit == 0 {
             return Ok(Run::new(0, Mapping::Unallocated));
@@ -69,20 +65,20 @@ impl<'a> Cursor<'a> {
 
     /// Where the L2 table of that number is, if there is one.
     fn table(&mut self, index: u64) -> Result<Option<HostOffset>> {
-        if let Some((_, table)) = self.table.filter(|(last, _)| *last == index) {
+        if let Some((_, table)) = self.hand.table.filter(|(last, _)| *last == index) {
             return Ok(table);
         }
         let image = self.image;
         let l1_at = image.shape.l1.at;
         let entry_at = HostOffset(l1_at.0.saturating_add(index.saturating_mul(ENTRY)));
         let entry = image
-            .entry(&mut self.l1, entry_at)?
+            .entry(&mut self.hand.l1, entry_at)?
             .ok_or_else(|| image.cut_off(L1_TABLE, l1_at, image.lost_with_table(index)))?;
         let length = image.shape.l2_length();
         // Nothing but zeros: nothing is allocated. There may be any number of them in a small file.
         let is_empty = |table: &HostOffset| length >= WORTH_ASKING && image.file.is_hole(*table, length);
         let table = image.table_of(index, entry)?.filter(|table| !is_empty(table));
-        self.table = Some((index, table));
+        self.hand.table = Some((index, table));
         Ok(table)
     }
 
@@ -96,7 +92,7 @@ impl<'a> Cursor<'a> {
             start: image.start_of(index, number),
         };
         let entry = image
-            .entry(&mut self.l2, entry_at)?
+            .entry(&mut self.hand.l2, entry_at)?
             .ok_or_else(|| image.cut_off(L2_TABLE, table, image.lost_with_cluster(place.start)))?;
         Ok(image.cluster_of(place, entry)?)
     }

@@ -9,7 +9,7 @@ use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, L2Form};
 use crate::formats::qcow2::structures::mapping::{self, Mapping, Stream, Wrong};
 use crate::formats::qcow2::{Image, View};
 use crate::formats::run::longest;
-use crate::formats::windows::Window;
+use crate::formats::windows::{Hand, Window};
 use crate::units::{Exact, GuestOffset, HostOffset, rest_of, to_u64, within};
 
 const L1_TABLE: &str = "L1 table";
@@ -26,12 +26,12 @@ impl Image {
     /// - [`Error::Corrupt`] if the entry for `at` is not as it should be, or points past the end of the file.
     /// - [`Error::Io`] if the file cannot be read.
     pub fn run_at(&self, view: View, at: GuestOffset, limit: u64) -> Result<Run> {
-        let limit = limit.min(view.size.saturating_sub(at.0));
-        if limit == 0 {
-            return Ok(Run::new(0, Mapping::Unallocated));
-        }
-        let mut cursor = Cursor::new(self, view);
-        longest(at, limit, |at| cursor.piece(at))
+        self.walk(view).run_at(at, limit)
+    }
+
+    /// A walk along a state, for whoever asks for one run after the other.
+    pub(crate) fn walk(&self, view: View) -> Cursor<'_> {
+        Cursor::new(self, view, Hand::default())
     }
 
     /// The streams of all compressed clusters, in the order of the disk. After an error there are no more.
@@ -40,7 +40,7 @@ impl Image {
     ///
     /// Those of [`run_at`](Self::run_at).
     pub(crate) fn streams(&self, view: View) -> impl Iterator<Item = Result<Stream>> {
-        let mut cursor = Cursor::new(self, view);
+        let mut cursor = self.walk(view);
         let mut at = 0_u64;
         std::iter::from_fn(move || {
             while at < view.size {
@@ -58,27 +58,37 @@ impl Image {
 }
 
 /// A walk along the tables that keeps in hand what it needs again for the next cluster.
-struct Cursor<'a> {
+#[derive(Debug)]
+pub(crate) struct Cursor<'a> {
     image: &'a Image,
     view: View,
     geometry: Geometry,
-    l1: Option<Arc<Window>>,
-    l2: Option<Arc<Window>>,
-    /// Number and place of the L2 table that was used last.
-    table: Option<(u64, Option<HostOffset>)>,
+    hand: Hand,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(image: &'a Image, view: View) -> Self {
-        let geometry = image.header.geometry();
+    /// A walk along a state that goes on with what the last one along the same state had in hand.
+    pub(in crate::formats) fn new(image: &'a Image, view: View, hand: Hand) -> Self {
         Self {
             image,
             view,
-            geometry,
-            l1: None,
-            l2: None,
-            table: None,
+            geometry: image.header.geometry(),
+            hand,
         }
+    }
+
+    /// What the next walk may go on with.
+    pub(in crate::formats) fn into_hand(self) -> Hand {
+        self.hand
+    }
+
+    /// As [`Image::run_at`], in any order; it takes least where one run begins in the table in which the last one ended.
+    pub(crate) fn run_at(&mut self, at: GuestOffset, limit: u64) -> Result<Run> {
+        let limit = limit.min(self.view.size.saturating_sub(at.0));
+        if limit == 0 {
+            return Ok(Run::new(0, Mapping::Unallocated));
+        }
+        longest(at, limit, |at| self.piece(at))
     }
 
     /// Where the byte at `at` is, and how many from there on need no second look.
@@ -93,14 +103,14 @@ impl<'a> Cursor<'a> {
 
     /// Where the L2 table of that number is, if there is one.
     fn table(&mut self, index: u64) -> Result<Option<HostOffset>> {
-        if let Some((_, table)) = self.table.filter(|(last, _)| *last == index) {
+        if let Some((_, table)) = self.hand.table.filter(|(last, _)| *last == index) {
             return Ok(table);
         }
         let l1_at = self.view.l1.at;
         // The disk has at most 2^61 bytes, and its L1 table lies in the file.
         let entry_at = l1_at + index.times(ENTRY);
         let lost = self.lost(index.times(self.geometry.l2_reach()), self.geometry.l2_reach());
-        let entry = number(self.image, &mut self.l1, entry_at)?
+        let entry = number(self.image, &mut self.hand.l1, entry_at)?
             .ok_or_else(|| self.cut_off(L1_TABLE, l1_at, &lost))?;
         let wrong = |expected| wrong(L1_TABLE, l1_at, index, entry, expected, &lost);
         let table = mapping::l1_entry(entry, self.geometry).map_err(wrong)?;
@@ -115,7 +125,7 @@ impl<'a> Cursor<'a> {
             let end = table + self.geometry.cluster_size();
             self.image.outside_metadata(table.0..end.0).map_err(wrong)?;
         }
-        self.table = Some((index, table));
+        self.hand.table = Some((index, table));
         Ok(table)
     }
 
@@ -172,7 +182,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn l2_number(&mut self, table: HostOffset, at: HostOffset, lost: &Lost) -> Result<u64> {
-        number(self.image, &mut self.l2, at)?.ok_or_else(|| self.cut_off(L2_TABLE, table, lost))
+        number(self.image, &mut self.hand.l2, at)?.ok_or_else(|| self.cut_off(L2_TABLE, table, lost))
     }
 
     fn validate_data(
