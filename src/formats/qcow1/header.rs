@@ -14,8 +14,6 @@ use crate::formats::qcow2::structures::header::TableAt;
 use crate::signatures::QCOW1;
 use crate::units::{Exact, HostOffset, claimed_end, to_u64};
 
-/// The first 8 bytes: the magic, and version 1.
-
 /// The longest name of a backing file, in bytes.
 const MAX_NAME: u64 = 1023;
 

@@ -14,8 +14,6 @@ use crate::formats::{HostFile, truncated};
 use crate::signatures::QED;
 use crate::units::{Exact, HostOffset, MAX_SIZE, SECTOR, claimed_size};
 
-/// The first 4 bytes.
-
 /// Feature bit 0: there is a backing file.
 const BACKING_FILE: u64 = 1 << 0;
 
