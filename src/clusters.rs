@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::formats::qcow2::structures::checksum::MAX_RUN;
-use crate::formats::qcow2::structures::geometry::{Content, Geometry};
+use crate::formats::qcow2::structures::geometry::{ClusterCounts, Geometry};
 use crate::units::{Exact, GuestCluster, GuestOffset};
 use crate::volumes::{AllocationMap, Extent};
 
@@ -55,8 +55,8 @@ pub fn batches(
 }
 
 /// Counts the clusters with data, the tables they need and the runs they form.
-pub fn count(map: &AllocationMap, geometry: Geometry) -> Content {
-    let mut content = Content::default();
+pub fn count(map: &AllocationMap, geometry: Geometry) -> ClusterCounts {
+    let mut content = ClusterCounts::default();
     let mut next_table = 0;
     for run in runs(map, geometry) {
         let clusters = run.end.minus(run.start);
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(batches, expected);
         assert_eq!(
             count(&map, geometry),
-            Content {
+            ClusterCounts {
                 clusters: 7,
                 l2_tables: 1,
                 runs: 2

@@ -53,7 +53,7 @@ pub enum RecordState {
 
 /// How many bytes of a disk are what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Content {
+pub struct DiskUsage {
     /// In the image.
     pub data: u64,
     /// In use, or nothing tells, and not in the image.
@@ -129,14 +129,14 @@ impl Info {
     }
 
     /// How many bytes of the disk are what; none unless the image records what is free.
-    pub fn content(&self) -> Option<Content> {
+    pub fn content(&self) -> Option<DiskUsage> {
         let (RecordState::Holds(record), Some(allocation)) = (&self.record, self.allocation) else {
             return None;
         };
         let (size, data) = (self.image.header().geometry().size(), allocation.data_bytes);
         // Data is data, whatever was recorded.
         let free = record.free_bytes().min(size.minus(data));
-        Some(Content {
+        Some(DiskUsage {
             data,
             zeros: size.minus(data).minus(free),
             free,

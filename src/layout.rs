@@ -32,7 +32,7 @@ use held::Held;
 use index::Index;
 use l2_cache::L2Cache;
 use packer::Packer;
-use pending::{Part, Pending};
+use pending::{BufferPart, Pending};
 pub use record::Record;
 use refcounts::{MAX_REFERENCES, Refcounts};
 pub use streamed::Streamed;
@@ -152,11 +152,11 @@ impl<'a, W: WriteAt> Layout<'a, W> {
                 Encoding::Zeros => self.place_zeros(cluster, &mut pending)?,
                 Encoding::Plain { crc } => {
                     self.begin_data(cluster, crc, &mut pending)?;
-                    self.place_plain(cluster, Part::new(&batch.bytes, start..end), &mut pending)?;
+                    self.place_plain(cluster, BufferPart::new(&batch.bytes, start..end), &mut pending)?;
                 }
                 Encoding::Compressed { crc, length } => {
                     let stream_end = stream_start.plus(length);
-                    let stream = Part::new(&batch.streams, stream_start..stream_end);
+                    let stream = BufferPart::new(&batch.streams, stream_start..stream_end);
                     stream_start = stream_end;
                     self.begin_data(cluster, crc, &mut pending)?;
                     self.place_stream(cluster, crc, stream, &mut pending)?;
@@ -191,7 +191,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
     fn place_plain<'b>(
         &mut self,
         cluster: GuestCluster,
-        bytes: Part<'b>,
+        bytes: BufferPart<'b>,
         pending: &mut Pending<'b>,
     ) -> Result<()> {
         if self.packer.is_open() && !self.held.is_full() {
@@ -208,7 +208,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
         &mut self,
         cluster: GuestCluster,
         crc: u32,
-        stream: Part<'b>,
+        stream: BufferPart<'b>,
         pending: &mut Pending<'b>,
     ) -> Result<()> {
         let (bytes, geometry) = (stream.bytes(), self.design.geometry);

@@ -61,7 +61,7 @@ pub struct Region {
     /// Which file says so: 0 for the first one, 1 for its backing file, and so on.
     pub depth: usize,
     /// What it is.
-    pub content: Content,
+    pub content: Stored,
     /// Whether it is free, if that is known: of what is not allocated in an image that records it, and of a raw file or
     /// device.
     pub is_free: Option<bool>,
@@ -71,7 +71,7 @@ pub struct Region {
 
 /// What a range of a disk is. Host offsets are those of its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum Stored {
     /// It is nowhere, and reads as zeros. There may be room for it, because its cluster is there in part.
     Unallocated(Option<HostOffset>),
     /// An image says that it is zeros, perhaps with room kept for data.
@@ -175,11 +175,11 @@ impl ImageMap {
         // A hole of a file that was preallocated is no data.
         let image = self.disk.image_at(run.depth);
         let image = image.filter(|_| self.preallocated.contains(&run.depth));
-        if let (Content::Data(host), Some(image)) = (content, image) {
+        if let (Stored::Data(host), Some(image)) = (content, image) {
             let data = image.file().next_data(host);
             let is_there = data.as_ref().is_some_and(|data| data.start <= host.0);
             if !is_there {
-                content = Content::Preallocated(host);
+                content = Stored::Preallocated(host);
             }
             let until = data.map(|data| if is_there { data.end } else { data.start });
             length = until.map_or(length, |until| length.min(until.saturating_sub(host.0)));
@@ -188,19 +188,19 @@ impl ImageMap {
             range: at..at.saturating_add(length),
             depth: run.depth,
             content,
-            is_free: run.is_free.filter(|_| content == Content::Unallocated(None)),
+            is_free: run.is_free.filter(|_| content == Stored::Unallocated(None)),
             within: None,
         }
     }
 }
 
-fn content(run: ChainRun) -> Content {
+fn content(run: ChainRun) -> Stored {
     match run.mapping {
-        Mapping::Unallocated => Content::Unallocated(run.room),
-        Mapping::Zero => Content::Zeros(None),
-        Mapping::ZeroAllocated(host) => Content::Zeros(Some(host)),
-        Mapping::Data(host) => Content::Data(host),
-        Mapping::Compressed(stream) => Content::Compressed(stream.at),
+        Mapping::Unallocated => Stored::Unallocated(run.room),
+        Mapping::Zero => Stored::Zeros(None),
+        Mapping::ZeroAllocated(host) => Stored::Zeros(Some(host)),
+        Mapping::Data(host) => Stored::Data(host),
+        Mapping::Compressed(stream) => Stored::Compressed(stream.at),
     }
 }
 
@@ -230,14 +230,14 @@ fn continuation(pieces: &mut Peekable<impl Iterator<Item = Result<Region>>>, reg
     Some(next.range.end)
 }
 
-fn is_same(region: &Region, next: Content) -> bool {
+fn is_same(region: &Region, next: Stored) -> bool {
     let is_behind = |a: HostOffset, b: HostOffset| a.0.checked_add(length(&region.range)) == Some(b.0);
     match (region.content, next) {
-        (Content::Compressed(_), Content::Compressed(_)) => true,
-        (Content::Data(a), Content::Data(b))
-        | (Content::Preallocated(a), Content::Preallocated(b))
-        | (Content::Unallocated(Some(a)), Content::Unallocated(Some(b)))
-        | (Content::Zeros(Some(a)), Content::Zeros(Some(b))) => is_behind(a, b),
+        (Stored::Compressed(_), Stored::Compressed(_)) => true,
+        (Stored::Data(a), Stored::Data(b))
+        | (Stored::Preallocated(a), Stored::Preallocated(b))
+        | (Stored::Unallocated(Some(a)), Stored::Unallocated(Some(b)))
+        | (Stored::Zeros(Some(a)), Stored::Zeros(Some(b))) => is_behind(a, b),
         (a, b) => a == b,
     }
 }
@@ -276,9 +276,9 @@ impl RawMap {
             range: piece.range,
             depth: 0,
             content: match (piece.state, piece.reason) {
-                (State::Zeros, Some(reason)) => Content::Hole(reason),
-                (_, Some(reason)) => Content::Used(reason),
-                (_, None) => Content::Free,
+                (State::Zeros, Some(reason)) => Stored::Hole(reason),
+                (_, Some(reason)) => Stored::Used(reason),
+                (_, None) => Stored::Free,
             },
             is_free: Some(piece.state == State::Free),
             within: piece.region,

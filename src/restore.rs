@@ -14,7 +14,7 @@ use std::time::Instant;
 use rayon::ThreadPool;
 
 pub use options::Options;
-pub use report::{Bad, Kind, Plan, Report, Warning, Why};
+pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
 
 use crate::disk::{Content, Disk, Force, Open};
 use crate::error::{Corrupt, InUse, Invalid, Result, Unrecorded};
@@ -144,9 +144,9 @@ impl Restoring {
             unallocated,
             free,
             target: match &self.target {
-                Target::File(_) => Kind::File,
-                Target::Device(_) => Kind::Device,
-                Target::Stdout => Kind::Stdout,
+                Target::File(_) => TargetKind::File,
+                Target::Device(_) => TargetKind::Device,
+                Target::Stdout => TargetKind::Stdout,
             },
             room: self.target.room(),
             is_checked,
@@ -178,7 +178,7 @@ impl Restoring {
         warnings.extend(memory.map(Warning::InMemory));
         let checksums = origin.checksums(&mut warnings)?;
         let pool = pipeline::readers(options.threads)?;
-        let run = Run {
+        let run = Passes {
             disk,
             options,
             checksums: checksums.as_ref(),
@@ -370,7 +370,7 @@ fn sector_size_of(disk: &Chain) -> Option<u32> {
 
 /// What the two passes over a disk have in common.
 #[derive(Clone, Copy)]
-struct Run<'a> {
+struct Passes<'a> {
     disk: &'a Chain,
     options: &'a Options,
     checksums: Option<&'a Checksums<'a>>,
@@ -390,7 +390,7 @@ struct Copied {
     ledger: Ledger,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Passes<'a> {
     fn copy(self, writer: &mut DiskWriter) -> Result<Copied> {
         self.progress.begin(Phase::Copying, self.disk.len());
         let buffers = Buffers::default();

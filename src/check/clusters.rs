@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
             let one_by_one = if counted == 0 { piece } else { 0 };
             for more in 0..one_by_one {
                 let number = done.plus(more);
-                let place = Place {
+                let place = EntryAt {
                     index: index.plus(number),
                     entry: entry.plus(number.times(self.geometry.cluster_size())),
                 };
@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&mut self, index: u64, entry: u64, bitmap: u64) {
-        let place = Place { index, entry };
+        let place = EntryAt { index, entry };
         match self.rules.cluster(entry, bitmap) {
             Ok(Cluster::Standard {
                 at: Some(at), data, ..
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn standard(&mut self, place: Place, at: HostOffset, data: u32) {
+    fn standard(&mut self, place: EntryAt, at: HostOffset, data: u32) {
         self.contiguous(at);
         if self.window.is_first {
             self.bounds(place, at, data);
@@ -203,7 +203,7 @@ impl<'a> Reader<'a> {
         self.in_image(place, at.0 >> self.geometry.cluster().bits());
     }
 
-    fn in_image(&mut self, place: Place, cluster: u64) {
+    fn in_image(&mut self, place: EntryAt, cluster: u64) {
         let spot = self.refer(place, cluster);
         if self.l2.active > 0
             && let Some(stored) = self.window.stored_of(spot)
@@ -213,7 +213,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Counts the references to a cluster of the image.
-    fn refer(&mut self, place: Place, cluster: u64) -> Spot {
+    fn refer(&mut self, place: EntryAt, cluster: u64) -> Spot {
         let spot = self.window.spot(cluster);
         if self.window.is_taken(spot) {
             self.found
@@ -223,7 +223,7 @@ impl<'a> Reader<'a> {
         spot
     }
 
-    fn copied(&mut self, place: Place, stored: u64) {
+    fn copied(&mut self, place: EntryAt, stored: u64) {
         let is_copied = mapping::is_copied(place.entry);
         if is_copied != (stored == 1) {
             let fault = Fault::Copied {
@@ -240,7 +240,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Clusters of a data file have no refcounts, as if all of them were 1.
-    fn in_data_file(&mut self, place: Place, at: HostOffset) {
+    fn in_data_file(&mut self, place: EntryAt, at: HostOffset) {
         if !self.window.is_first {
             return;
         }
@@ -257,7 +257,7 @@ impl<'a> Reader<'a> {
 
     /// All that is data must be in the file. Of room that was never written to only a beginning need be there; and
     /// behind the end of the disk there is the state of a machine, or nothing.
-    fn bounds(&mut self, place: Place, at: HostOffset, data: u32) {
+    fn bounds(&mut self, place: EntryAt, at: HostOffset, data: u32) {
         let Some(length) = self.data_length else { return };
         if at.0 >= length && (data != 0 || !self.rules.data_file) {
             let expected = Expected::WithinFile(length);
@@ -281,7 +281,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A reference for every cluster that a stream touches.
-    fn compressed(&mut self, place: Place, stream: Stream) {
+    fn compressed(&mut self, place: EntryAt, stream: Stream) {
         let file = self.image.file();
         let is_there = stream.at.0 < file.length();
         // Its last sector need not be all there, nor is a last cluster whole as a rule.
@@ -322,7 +322,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An entry that cannot be. What it points to is in use all the same, as far as that can be told.
-    fn wrong(&mut self, place: Place, bitmap: u64, wrong: Wrong) {
+    fn wrong(&mut self, place: EntryAt, bitmap: u64, wrong: Wrong) {
         let (table, code, value, expected) = match wrong {
             Wrong::Entry(expected) => (TABLE, Code::L2Entry, place.entry, expected),
             Wrong::Bitmap(expected) => (BITMAPS, Code::L2Bitmap, bitmap, expected),
@@ -371,12 +371,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The first byte of the disk that an entry maps. The largest L1 tables map 2^61 bytes.
-    fn start(&self, place: Place) -> u64 {
+    fn start(&self, place: EntryAt) -> u64 {
         let within = place.index.times(self.geometry.cluster_size());
         self.l2.guest.plus(within)
     }
 
-    fn guest(&self, place: Place) -> Range<u64> {
+    fn guest(&self, place: EntryAt) -> Range<u64> {
         let start = self.start(place);
         let end = start.plus(self.geometry.cluster_size());
         // The state of a machine lies behind the end of the disk.
@@ -387,7 +387,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn corrupt(&self, code: Code, place: Place, expected: Expected) -> Finding {
+    fn corrupt(&self, code: Code, place: EntryAt, expected: Expected) -> Finding {
         let fault = Corrupt::Entry {
             table: TABLE,
             at: self.l2.at,
@@ -402,7 +402,7 @@ impl<'a> Reader<'a> {
 
 /// An entry of the table.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct EntryAt {
     index: u64,
     entry: u64,
 }

@@ -31,7 +31,7 @@ pub(super) fn jobs(window: &Window<'_>) -> impl Iterator<Item = Range<u64>> + us
 
 /// Compares the refcounts of a range of entries.
 pub(super) fn compare(window: &Window<'_>, range: Range<u64>) -> Compared {
-    let (mut compared, mut run) = (Compared::default(), Run::default());
+    let (mut compared, mut run) = (Compared::default(), FaultRun::default());
     let entries = window.blocks.entries();
     let number = window.numbers.start.plus(
         // There are fewer blocks than 2^20.
@@ -68,13 +68,13 @@ pub(super) fn compare(window: &Window<'_>, range: Range<u64>) -> Compared {
 
 /// Clusters side by side that have the same fault.
 #[derive(Debug, Default)]
-struct Run {
+struct FaultRun {
     clusters: Range<u64>,
     stored: u64,
     counted: u64,
 }
 
-impl Run {
+impl FaultRun {
     fn add(&mut self, cluster: u64, stored: u64, counted: u64, window: &Window<'_>, found: &mut Findings) {
         let is_same = self.clusters.end == cluster && (self.stored, self.counted) == (stored, counted);
         if !is_same || self.clusters.is_empty() {

@@ -8,7 +8,7 @@ use super::decompress::Decoders;
 use super::gaps::Gaps;
 use super::layer::Layer;
 use super::qcow2::{Image, Record};
-use super::{HostFile, Remark, Run};
+use super::{HostFile, HostRun, Remark};
 use crate::disk::{self, Content, Disk, FileDisk, Kind, Underlying};
 use crate::error::{Corrupt, Error, Result};
 use crate::formats::qcow2::structures::geometry::ClusterSize;
@@ -61,7 +61,7 @@ pub struct ChainRun {
     /// The file that says so: 0 for the image itself, 1 for its backing file, and so on. Where it is nowhere, the
     /// last one that was asked.
     pub depth: usize,
-    /// The room that is kept for it in that file, if it is nowhere; see [`Run`].
+    /// The room that is kept for it in that file, if it is nowhere; see [`HostRun`].
     pub room: Option<HostOffset>,
     /// Whether it is free, if it is nowhere and what the image records is believed.
     pub is_free: Option<bool>,
@@ -178,7 +178,7 @@ impl Chain {
                 return Ok(self.nowhere(at, limit, asked, room));
             }
             let run = match self.gaps.from(depth, at.0) {
-                Some(gap) => Run::new(gap.min(here), Mapping::Unallocated),
+                Some(gap) => HostRun::new(gap.min(here), Mapping::Unallocated),
                 None => layer.run_at(at, here).map_err(|error| self.named(error, depth))?,
             };
             if run.mapping != Mapping::Unallocated {

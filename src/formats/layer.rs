@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use super::decompress::Decoder;
-use super::{HostFile, Remark, Run};
+use super::{HostFile, HostRun, Remark};
 use crate::error::Result;
 use crate::formats::qcow2::structures::mapping::Stream;
 use crate::units::{GuestOffset, HostOffset};
@@ -37,7 +37,7 @@ pub(crate) trait Layer: Debug + Send + Sync {
     ///
     /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table is damaged there.
     /// - [`Error::Io`](crate::Error::Io) if the file cannot be read.
-    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run>;
+    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<HostRun>;
 
     /// Fills `buf` with the bytes of the disk from `at` on, which are data at `host` and behind it.
     ///

@@ -14,7 +14,7 @@ use super::format::Format;
 use super::layer::Layer;
 use super::opening::{Backing, Opened};
 use super::windows::{Hand, Spare};
-use super::{HostFile, Remark, Run, truncated};
+use super::{HostFile, HostRun, Remark, truncated};
 use crate::error::{Corrupt, Error, Expected, Result};
 use crate::formats::qcow2::structures::mapping::Stream;
 use crate::units::{GuestOffset, HostOffset, length, to_u64, to_usize};
@@ -179,7 +179,7 @@ impl LegacyImage {
     ///
     /// - [`Error::Corrupt`] if a table is damaged there.
     /// - [`Error::Io`] if the file cannot be read.
-    pub fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
+    pub fn run_at(&self, at: GuestOffset, limit: u64) -> Result<HostRun> {
         self.tables.run_at(at, limit)
     }
 

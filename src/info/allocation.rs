@@ -23,7 +23,7 @@ pub struct Allocation {
 
 /// What a cluster is; of its subclusters the last in this order counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum ClusterKind {
     Unallocated,
     Zeros,
     Data,
@@ -40,12 +40,12 @@ impl Allocation {
         let (view, cluster_size) = (image.active(), image.header().geometry().cluster_size());
         let mut count = Self::default();
         // The cluster in which the last run ended: the next one may begin there.
-        let mut open: Option<(u64, Kind)> = None;
+        let mut open: Option<(u64, ClusterKind)> = None;
         let (mut at, mut cursor) = (0_u64, image.walk(view));
         while at < view.size {
             let run = cursor.run_at(GuestOffset(at), u64::MAX)?;
             let kind = kind(run.mapping);
-            if kind >= Kind::Data {
+            if kind >= ClusterKind::Data {
                 count.data_bytes.increase(run.length);
             }
             let first = at.checked_div(cluster_size).unwrap_or(0);
@@ -70,23 +70,23 @@ impl Allocation {
         Ok(count)
     }
 
-    fn add(&mut self, kind: Option<Kind>, clusters: u64) {
+    fn add(&mut self, kind: Option<ClusterKind>, clusters: u64) {
         let count = match kind {
             None => return,
-            Some(Kind::Unallocated) => &mut self.unallocated,
-            Some(Kind::Zeros) => &mut self.zeros,
-            Some(Kind::Data) => &mut self.data,
-            Some(Kind::Compressed) => &mut self.compressed,
+            Some(ClusterKind::Unallocated) => &mut self.unallocated,
+            Some(ClusterKind::Zeros) => &mut self.zeros,
+            Some(ClusterKind::Data) => &mut self.data,
+            Some(ClusterKind::Compressed) => &mut self.compressed,
         };
         count.increase(clusters);
     }
 }
 
-fn kind(mapping: Mapping) -> Kind {
+fn kind(mapping: Mapping) -> ClusterKind {
     match mapping {
-        Mapping::Unallocated => Kind::Unallocated,
-        Mapping::Zero | Mapping::ZeroAllocated(_) => Kind::Zeros,
-        Mapping::Data(_) => Kind::Data,
-        Mapping::Compressed(_) => Kind::Compressed,
+        Mapping::Unallocated => ClusterKind::Unallocated,
+        Mapping::Zero | Mapping::ZeroAllocated(_) => ClusterKind::Zeros,
+        Mapping::Data(_) => ClusterKind::Data,
+        Mapping::Compressed(_) => ClusterKind::Compressed,
     }
 }

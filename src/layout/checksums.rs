@@ -162,7 +162,7 @@ fn failed(error: std::io::Error) -> Error {
 mod tests {
     use super::*;
     use crate::formats::qcow2::structures::checksum::table_length;
-    use crate::formats::qcow2::structures::geometry::{ClusterSize, Content};
+    use crate::formats::qcow2::structures::geometry::{ClusterCounts, ClusterSize};
     use crate::output::MemoryImage;
 
     const IN_MEMORY: usize = 8 << 20;
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_table_that_went_through_the_scratch_file_is_the_same() {
         let clusters: Vec<_> = (0..5000).filter(|cluster| cluster % 7 != 0).collect();
-        let content = Content {
+        let content = ClusterCounts {
             clusters: 4285,
             l2_tables: 1,
             runs: 715,

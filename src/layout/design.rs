@@ -3,7 +3,7 @@
 use super::checksums::IN_MEMORY_BYTES;
 use super::refcounts::Refcounts;
 use crate::formats::qcow2::structures::checksum;
-use crate::formats::qcow2::structures::geometry::{Content, Geometry, Room};
+use crate::formats::qcow2::structures::geometry::{ClusterCounts, Geometry, Room};
 use crate::formats::qcow2::structures::header::{Compat, Compression};
 use crate::formats::qcow2::structures::record::file_end;
 use crate::units::{Exact, HostOffset};
@@ -17,7 +17,7 @@ pub struct Design {
     /// Version of the format.
     pub compat: Compat,
     /// What may be in use at most.
-    pub content: Content,
+    pub content: ClusterCounts,
     /// The room for all that.
     pub room: Room,
     /// Whether a checksum table and a record are written.

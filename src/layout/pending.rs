@@ -8,12 +8,12 @@ use crate::units::{HostOffset, to_u64};
 
 /// A part of a buffer.
 #[derive(Clone, Debug)]
-pub(super) struct Part<'b> {
+pub(super) struct BufferPart<'b> {
     buffer: &'b [u8],
     range: Range<usize>,
 }
 
-impl<'b> Part<'b> {
+impl<'b> BufferPart<'b> {
     pub(super) fn new(buffer: &'b [u8], range: Range<usize>) -> Self {
         Self { buffer, range }
     }
@@ -31,7 +31,7 @@ impl<'b> Part<'b> {
 /// Consecutive bytes of a buffer that go to consecutive bytes of the image, and wait for more of them.
 #[derive(Debug, Default)]
 pub(super) struct Pending<'b> {
-    waiting: Option<(Part<'b>, HostOffset)>,
+    waiting: Option<(BufferPart<'b>, HostOffset)>,
 }
 
 impl<'b> Pending<'b> {
@@ -45,7 +45,12 @@ impl<'b> Pending<'b> {
     /// # Errors
     ///
     /// Those of the writer.
-    pub(super) fn put(&mut self, part: Part<'b>, host: HostOffset, writer: &mut impl WriteAt) -> Result<()> {
+    pub(super) fn put(
+        &mut self,
+        part: BufferPart<'b>,
+        host: HostOffset,
+        writer: &mut impl WriteAt,
+    ) -> Result<()> {
         if let Some((last, at)) = &mut self.waiting {
             // Two clusters are apart in the buffer if zeros lie between them, in the image if tables do.
             let is_next = std::ptr::eq(last.buffer, part.buffer)

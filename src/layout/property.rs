@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::formats::qcow2::structures::geometry::{ClusterSize, Content, Geometry, Room};
+use crate::formats::qcow2::structures::geometry::{ClusterCounts, ClusterSize, Geometry, Room};
 use crate::formats::qcow2::structures::header::Compression;
 use crate::output::MemoryImage;
 use crate::pipeline::compress::longest;
@@ -125,7 +125,7 @@ impl Case {
         let starts = used
             .iter()
             .filter(|number| number.checked_sub(1).is_none_or(|before| !in_use(before)));
-        let content = Content {
+        let content = ClusterCounts {
             clusters: to_u64(used.len()),
             l2_tables: to_u64(tables.len()),
             runs: to_u64(starts.count()),
@@ -137,7 +137,7 @@ impl Case {
             compat: self.compat,
             room: Room::new(geometry, content, mapping::compressed_reach(geometry)).unwrap(),
             // The cache is as large as this asks for.
-            content: Content {
+            content: ClusterCounts {
                 l2_tables: content.l2_tables.min(self.tables),
                 ..content
             },

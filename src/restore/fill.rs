@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::report::{Bad, Why};
-use super::walk::{Content, Job, Part, Place, Window, behind};
+use super::walk::{Job, Span, Task, Whereabouts, Window, behind};
 use crate::disk::Disk;
 use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
@@ -64,10 +64,10 @@ impl Filler<'_> {
     pub(super) fn fill(&self, job: Job) -> Result<Filled> {
         let Job { range, content } = job;
         let (piece, bad) = match content {
-            Content::Data(window) => return self.window(range, &window),
-            Content::Zeros => (Piece::Zero, Vec::new()),
-            Content::Nothing => (Piece::Leave, Vec::new()),
-            Content::Lost => {
+            Task::Data(window) => return self.window(range, &window),
+            Task::Zeros => (Piece::Zero, Vec::new()),
+            Task::Nothing => (Piece::Leave, Vec::new()),
+            Task::Lost => {
                 let (range, why) = (range.clone(), Why::Unreadable);
                 (Piece::Zero, vec![Bad { range, why }])
             }
@@ -129,13 +129,13 @@ impl Filler<'_> {
     }
 
     /// Fills `buf` with a part, and returns how many bytes of it are data.
-    fn read(&self, part: &Part, buf: &mut [u8], bad: &mut Vec<Bad>) -> Result<u64> {
+    fn read(&self, part: &Span, buf: &mut [u8], bad: &mut Vec<Bad>) -> Result<u64> {
         let at = part.range.start;
         let run = match part.place {
-            Place::Run(run) => run,
-            Place::Nothing | Place::Lost => {
+            Whereabouts::Run(run) => run,
+            Whereabouts::Nothing | Whereabouts::Lost => {
                 buf.fill(0);
-                if matches!(part.place, Place::Lost) {
+                if matches!(part.place, Whereabouts::Lost) {
                     note(bad, part.range.clone(), Why::Unreadable);
                 }
                 return Ok(0);
@@ -156,9 +156,9 @@ impl Filler<'_> {
         let mut here = at;
         for chunk in buf.chunks_mut(to_usize(unit)) {
             let end = here.plus(to_u64(chunk.len()));
-            let read = match behind(Place::Run(run), here.minus(at)) {
-                Place::Run(run) => self.disk.read_run(run, GuestOffset(here), chunk).is_ok(),
-                Place::Nothing | Place::Lost => false,
+            let read = match behind(Whereabouts::Run(run), here.minus(at)) {
+                Whereabouts::Run(run) => self.disk.read_run(run, GuestOffset(here), chunk).is_ok(),
+                Whereabouts::Nothing | Whereabouts::Lost => false,
             };
             if !read {
                 chunk.fill(0);
@@ -169,13 +169,13 @@ impl Filler<'_> {
     }
 
     /// What becomes of each range: zeros that are worth it are made holes.
-    fn cut(&self, range: &Range<u64>, parts: &[Part], bytes: &[u8]) -> Vec<(Range<u64>, Piece)> {
+    fn cut(&self, range: &Range<u64>, parts: &[Span], bytes: &[u8]) -> Vec<(Range<u64>, Piece)> {
         let mut pieces: Vec<(Range<u64>, Piece)> = Vec::new();
         let mut add = |range: Range<u64>, piece| match pieces.last_mut() {
             Some((last, same)) if *same == piece && last.end == range.start => last.end = range.end,
             _ => pieces.push((range, piece)),
         };
-        let is_left = |part: &Part| matches!(part.place, Place::Nothing);
+        let is_left = |part: &Span| matches!(part.place, Whereabouts::Nothing);
         for same in parts.chunk_by(|a, b| is_left(a) == is_left(b)) {
             let (Some(first), Some(last)) = (same.first(), same.last()) else {
                 continue;
@@ -226,11 +226,11 @@ pub(super) fn note(bad: &mut Vec<Bad>, range: Range<u64>, why: Why) {
 }
 
 /// Cuts what may be cut into what is read in one go.
-fn pieces(part: &Part) -> impl Iterator<Item = Part> + use<> {
+fn pieces(part: &Span) -> impl Iterator<Item = Span> + use<> {
     let mut rest = part.clone();
     let is_whole = matches!(
         part.place,
-        Place::Run(ChainRun {
+        Whereabouts::Run(ChainRun {
             mapping: Mapping::Compressed(_),
             ..
         })
@@ -242,7 +242,7 @@ fn pieces(part: &Part) -> impl Iterator<Item = Part> + use<> {
         let place = rest.place;
         rest.place = behind(place, length(&range));
         rest.range.start = end;
-        (!range.is_empty()).then_some(Part { range, place })
+        (!range.is_empty()).then_some(Span { range, place })
     })
 }
 

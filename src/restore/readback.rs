@@ -10,7 +10,7 @@ use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 
 use super::fill::{Piece, hash, slice};
-use super::walk::{Content, Job, Place};
+use super::walk::{Job, Task, Whereabouts};
 use crate::error::{Action, Error, Result};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
@@ -177,15 +177,15 @@ impl Reader<'_> {
     fn read(&self, job: Job) -> Result<Read> {
         let Job { range, content } = job;
         let data = match content {
-            Content::Nothing => None,
-            Content::Zeros | Content::Lost => {
+            Task::Nothing => None,
+            Task::Zeros | Task::Lost => {
                 self.expect_zeros(&range)?;
                 None
             }
-            Content::Data(window) => {
+            Task::Data(window) => {
                 let piece = |place| match place {
-                    Place::Nothing => Piece::Leave,
-                    Place::Run(_) | Place::Lost => Piece::Write,
+                    Whereabouts::Nothing => Piece::Leave,
+                    Whereabouts::Run(_) | Whereabouts::Lost => Piece::Write,
                 };
                 let parts = window.parts.iter();
                 let pieces: Vec<_> = parts
@@ -252,32 +252,32 @@ mod tests {
     use crate::formats::ChainRun;
     use crate::formats::qcow2::structures::mapping::Mapping;
     use crate::progress::Silent;
-    use crate::restore::walk::{Part, Window};
+    use crate::restore::walk::{Span, Window};
     use crate::units::HostOffset;
 
     /// Half a window of data, a window of which the first half is left, zeros, and what is left.
     fn jobs() -> impl Iterator<Item = Result<Job>> {
-        let run = Place::Run(ChainRun {
+        let run = Whereabouts::Run(ChainRun {
             length: 512,
             mapping: Mapping::Data(HostOffset(0)),
             room: None,
             is_free: None,
             depth: 0,
         });
-        let part = |range, place| Part { range, place };
+        let part = |range, place| Span { range, place };
         let data = |parts| {
             let expected = Vec::new();
-            Content::Data(Window { parts, expected })
+            Task::Data(Window { parts, expected })
         };
-        let left = part(1024..1536, Place::Nothing);
+        let left = part(1024..1536, Whereabouts::Nothing);
         [
             (
                 0..1024,
-                data(vec![part(0..512, run), part(512..1024, Place::Lost)]),
+                data(vec![part(0..512, run), part(512..1024, Whereabouts::Lost)]),
             ),
             (1024..2048, data(vec![left, part(1536..2048, run)])),
-            (2048..3072, Content::Zeros),
-            (3072..4096, Content::Nothing),
+            (2048..3072, Task::Zeros),
+            (3072..4096, Task::Nothing),
         ]
         .into_iter()
         .map(|(range, content)| Ok(Job { range, content }))

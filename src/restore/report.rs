@@ -196,7 +196,7 @@ pub struct Plan {
     /// How many of these the image records as free; none if it records nothing of the kind.
     pub free: Option<u64>,
     /// What the target is.
-    pub target: Kind,
+    pub target: TargetKind,
     /// The room in bytes that there is for the disk: on the device, or in the filesystem that takes the file.
     pub room: Option<u64>,
     /// Whether clusters are compared with the checksums that were stored with them.
@@ -207,7 +207,7 @@ pub struct Plan {
 
 /// What a target is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TargetKind {
     /// A file, which is replaced in one step.
     File,
     /// A block device, which is overwritten.

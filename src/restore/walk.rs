@@ -20,11 +20,11 @@ const UNREADABLE_ENTRIES: u64 = 8192;
 pub(super) struct Job {
     /// In bytes of the disk; begins at a multiple of the size of a window.
     pub(super) range: Range<u64>,
-    pub(super) content: Content,
+    pub(super) content: Task,
 }
 
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum Task {
     /// Something in it must be read. No longer than a window.
     Data(Window),
     /// All of it is zeros.
@@ -39,20 +39,20 @@ pub(super) enum Content {
 #[derive(Debug)]
 pub(super) struct Window {
     /// All of it, side by side.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<Span>,
     /// The checksums of its clusters, if there are any to compare; none for a cluster that must be zeros.
     pub(super) expected: Vec<Option<u32>>,
 }
 
 /// A range with one answer to where it is.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct Span {
     pub(super) range: Range<u64>,
-    pub(super) place: Place,
+    pub(super) place: Whereabouts,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum Whereabouts {
     Run(ChainRun),
     Nothing,
     Lost,
@@ -77,7 +77,7 @@ pub(super) struct Walk<'a> {
     /// How long a job may be in bytes, if it takes no memory.
     longest: u64,
     /// The part that was looked up last.
-    last: Option<Part>,
+    last: Option<Span>,
     is_over: bool,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Where the like of a part ends, or the first cluster that has a checksum begins: it should not be zeros.
-    fn end_of_stretch(&mut self, first: &Part) -> Result<u64> {
+    fn end_of_stretch(&mut self, first: &Span) -> Result<u64> {
         let limit = self.disk.len().min(self.at.plus(self.longest));
         let limit = limit.min(self.next_listed(first.place)?.unwrap_or(limit));
         let mut end = first.range.end;
@@ -128,8 +128,9 @@ impl<'a> Walk<'a> {
         Ok(end.min(limit))
     }
 
-    fn next_listed(&mut self, place: Place) -> Result<Option<u64>> {
-        let (Some(checksums), Place::Run(_) | Place::Nothing) = (&mut self.checksums, place) else {
+    fn next_listed(&mut self, place: Whereabouts) -> Result<Option<u64>> {
+        let (Some(checksums), Whereabouts::Run(_) | Whereabouts::Nothing) = (&mut self.checksums, place)
+        else {
             return Ok(None);
         };
         let cluster_size = self.disk.own_cluster_size();
@@ -139,11 +140,11 @@ impl<'a> Walk<'a> {
 
     fn window(&mut self) -> Result<Job> {
         let end = self.at.plus(self.rules.window).min(self.disk.len());
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<Span> = Vec::new();
         let mut at = self.at;
         while at < end {
-            let Part { range, place } = self.part_at(at)?;
-            let part = Part {
+            let Span { range, place } = self.part_at(at)?;
+            let part = Span {
                 range: range.start..range.end.min(end),
                 place,
             };
@@ -160,14 +161,14 @@ impl<'a> Walk<'a> {
         };
         Ok(Job {
             range: self.at..end,
-            content: Content::Data(Window { parts, expected }),
+            content: Task::Data(Window { parts, expected }),
         })
     }
 
     /// What begins at `at`, in front of the end of the disk.
-    fn part_at(&mut self, at: u64) -> Result<Part> {
+    fn part_at(&mut self, at: u64) -> Result<Span> {
         if let Some(last) = self.last.as_ref().filter(|last| last.range.contains(&at)) {
-            return Ok(Part {
+            return Ok(Span {
                 range: at..last.range.end,
                 place: behind(last.place, at.minus(last.range.start)),
             });
@@ -177,16 +178,16 @@ impl<'a> Walk<'a> {
                 let (end, expected) = (at, self.disk.len());
                 return Err(Corrupt::Shrank { end, expected }.into());
             }
-            Ok(run) => Part {
+            Ok(run) => Span {
                 range: at..at.saturating_add(run.length),
                 place: match run.is_free {
-                    Some(true) => Place::Nothing,
-                    Some(false) | None => Place::Run(run),
+                    Some(true) => Whereabouts::Nothing,
+                    Some(false) | None => Whereabouts::Run(run),
                 },
             },
-            Err(error) if self.rules.keep_going => Part {
+            Err(error) if self.rules.keep_going => Span {
                 range: at..self.end_of_lost(at, &error),
-                place: Place::Lost,
+                place: Whereabouts::Lost,
             },
             Err(error) => return Err(error),
         };
@@ -237,31 +238,31 @@ impl Iterator for Walk<'_> {
 }
 
 /// What is the same for any length of it; none for data.
-fn content_of(place: Place) -> Option<Content> {
+fn content_of(place: Whereabouts) -> Option<Task> {
     match place {
-        Place::Run(run) if run.is_zero() => Some(Content::Zeros),
-        Place::Run(_) => None,
-        Place::Nothing => Some(Content::Nothing),
-        Place::Lost => Some(Content::Lost),
+        Whereabouts::Run(run) if run.is_zero() => Some(Task::Zeros),
+        Whereabouts::Run(_) => None,
+        Whereabouts::Nothing => Some(Task::Nothing),
+        Whereabouts::Lost => Some(Task::Lost),
     }
 }
 
-fn is_alike(first: Place, next: Place) -> bool {
+fn is_alike(first: Whereabouts, next: Whereabouts) -> bool {
     match (content_of(first), content_of(next)) {
-        (Some(Content::Zeros), Some(Content::Zeros))
-        | (Some(Content::Nothing), Some(Content::Nothing))
-        | (Some(Content::Lost), Some(Content::Lost)) => true,
+        (Some(Task::Zeros), Some(Task::Zeros))
+        | (Some(Task::Nothing), Some(Task::Nothing))
+        | (Some(Task::Lost), Some(Task::Lost)) => true,
         (Some(_) | None, Some(_) | None) => false,
     }
 }
 
 /// What follows so many bytes behind.
-pub(super) fn behind(place: Place, skipped: u64) -> Place {
-    let Place::Run(run) = place else {
+pub(super) fn behind(place: Whereabouts, skipped: u64) -> Whereabouts {
+    let Whereabouts::Run(run) = place else {
         return place;
     };
     let later = |host: HostOffset| host + skipped;
-    Place::Run(ChainRun {
+    Whereabouts::Run(ChainRun {
         length: run.length.minus(skipped),
         mapping: match run.mapping {
             Mapping::Data(host) => Mapping::Data(later(host)),

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::formats::qcow2::{Checksums, ChecksumsInOrder, Cursor, View};
-use crate::formats::{Decoders, Run};
+use crate::formats::{Decoders, HostRun};
 use crate::pipeline;
 use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset, length, rest_of, to_usize, within};
 
@@ -162,7 +162,7 @@ impl Jobs<'_> {
     }
 }
 
-pub(super) fn is_hole(run: Run) -> bool {
+pub(super) fn is_hole(run: HostRun) -> bool {
     match run.mapping {
         Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => true,
         Mapping::Data(_) | Mapping::Compressed(_) => false,

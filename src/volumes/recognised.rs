@@ -5,7 +5,7 @@ use super::containers::partitions;
 use super::doubt::Doubt;
 use super::opaque;
 use super::registry::{FILESYSTEMS, TABLES, is_anything};
-use super::scheme::{Content, Found, Read, Scheme};
+use super::scheme::{Found, Read, Scheme, Usage};
 use super::view::View;
 
 /// What a scheme says of a stretch.
@@ -21,7 +21,7 @@ fn read(scheme: &Scheme, view: View<'_>) -> Result<Found, Doubt> {
 pub(super) struct Recognised {
     pub(super) name: Option<&'static str>,
     pub(super) label: Option<String>,
-    pub(super) content: Result<Content, Doubt>,
+    pub(super) content: Result<Usage, Doubt>,
 }
 
 impl Recognised {
@@ -79,7 +79,7 @@ impl Recognised {
             ([], name, _) => Self {
                 name,
                 label: None,
-                content: Ok(Content::Opaque),
+                content: Ok(Usage::Opaque),
             },
             ([one, other, ..], ..) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
             ([scheme], Some(name), _) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),

@@ -38,12 +38,12 @@ pub(super) struct Found {
     /// The name that its owner gave it.
     pub(super) label: Option<String>,
     /// What of it is in use.
-    pub(super) content: Content,
+    pub(super) content: Usage,
 }
 
 /// What of a stretch is in use.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum Usage {
     /// What lies outside of these volumes, and what of them turns out to be. They may come in any order.
     Volumes(Vec<Volume>),
     /// What this map says, and what lies behind its end.

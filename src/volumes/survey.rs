@@ -11,7 +11,7 @@ use super::opaque;
 use super::recognised::Recognised;
 use super::region::{Region, Treatment};
 use super::scattered::Scattered;
-use super::scheme::{Content, Volume};
+use super::scheme::{Usage, Volume};
 use super::segments::Segments;
 use super::view::View;
 use crate::units::{length, to_u64};
@@ -125,18 +125,18 @@ impl Surveyor {
     }
 
     /// Adds what is in use of a volume, unless that is all of it.
-    fn content(&mut self, placed: Placed<'_>, content: Content) -> Result<Treatment, Doubt> {
+    fn content(&mut self, placed: Placed<'_>, content: Usage) -> Result<Treatment, Doubt> {
         match content {
-            Content::Opaque => Ok(Treatment::Unknown),
-            Content::Mapped(map) => {
+            Usage::Opaque => Ok(Treatment::Unknown),
+            Usage::Mapped(map) => {
                 self.mapped(placed, &map)?;
                 Ok(Treatment::Mapped)
             }
-            Content::Corrected(map, missing) => {
+            Usage::Corrected(map, missing) => {
                 self.mapped(placed, &map)?;
                 Ok(Treatment::Corrected(missing))
             }
-            Content::Volumes(volumes) => {
+            Usage::Volumes(volumes) => {
                 self.volumes(placed, volumes)?;
                 Ok(Treatment::Partitioned)
             }
@@ -333,7 +333,7 @@ mod tests {
         let recognised = Recognised {
             name: Some("volume group"),
             label: None,
-            content: Ok(Content::Volumes(volumes)),
+            content: Ok(Usage::Volumes(volumes)),
         };
         surveyor.add(view, &segments, None, recognised);
         (surveyor.map.build(), surveyor.regions)

@@ -15,7 +15,7 @@ use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::header::Encryption;
 use crate::formats::qcow2::structures::mapping::Stream;
 use crate::formats::windows::Spare;
-use crate::formats::{Access, HostFile, Remark, Run};
+use crate::formats::{Access, HostFile, HostRun, Remark};
 use crate::units::{GuestOffset, HostOffset};
 
 /// An image in a certain state.
@@ -95,7 +95,7 @@ impl Layer for Qcow2Layer {
         self.image.header().geometry().l2_reach()
     }
 
-    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
+    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<HostRun> {
         self.spare.with(|hand| {
             let mut cursor = Cursor::new(&self.image, self.view, hand);
             (cursor.run_at(at, limit), cursor.into_hand())

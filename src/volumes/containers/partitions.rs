@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
-use crate::volumes::scheme::{Content, Found, Read, Recognise, Scheme};
+use crate::volumes::scheme::{Found, Read, Recognise, Scheme, Usage};
 use crate::volumes::view::View;
 use mbr::RawMbr;
 use partition::Partition;
@@ -48,7 +48,7 @@ fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
     let volumes_of = |name| Found {
         name,
         label: None,
-        content: Content::Opaque,
+        content: Usage::Opaque,
     };
     if mbr.is_dynamic() {
         return Ok(volumes_of("dynamic disk"));
@@ -75,7 +75,7 @@ fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
     Ok(Found {
         name,
         label: None,
-        content: Content::Volumes(table.into_parts()?.into_iter().map(Into::into).collect()),
+        content: Usage::Volumes(table.into_parts()?.into_iter().map(Into::into).collect()),
     })
 }
 

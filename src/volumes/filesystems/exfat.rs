@@ -16,7 +16,7 @@ use crate::error::Expected;
 use crate::units::{Exact, to_u64};
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
-use crate::volumes::scheme::{Content, Found, Read, Scheme};
+use crate::volumes::scheme::{Found, Read, Scheme, Usage};
 use crate::volumes::view::View;
 
 pub(in crate::volumes) const SCHEME: Scheme = Scheme {
@@ -84,7 +84,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     Ok(Found {
         name: "exFAT",
         label: root.label,
-        content: Content::Mapped(volume.heap.map(&used, volume.size)),
+        content: Usage::Mapped(volume.heap.map(&used, volume.size)),
     })
 }
 

@@ -21,7 +21,7 @@ mod superblock;
 
 use crate::volumes::answer::Answer;
 use crate::volumes::doubt::Doubt;
-use crate::volumes::scheme::{Content, Found, Read, Scheme};
+use crate::volumes::scheme::{Found, Read, Scheme, Usage};
 use crate::volumes::view::View;
 use blocks::Blocks;
 use raw_superblock::{OFFSET, RawSuperblock};
@@ -43,7 +43,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         return Ok(Found {
             name: "jbd",
             label: None,
-            content: Content::Opaque,
+            content: Usage::Opaque,
         });
     }
     let superblock = Superblock::read(&blocks)?;
@@ -59,8 +59,8 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     Ok(Found {
         name: superblock.features.name(),
         content: match missing {
-            None => Content::Mapped(map),
-            Some(missing) => Content::Corrected(map, missing.behind(view)),
+            None => Usage::Mapped(map),
+            Some(missing) => Usage::Corrected(map, missing.behind(view)),
         },
         label: superblock.label,
     })

@@ -10,7 +10,7 @@ mod boot;
 mod entries;
 mod table;
 
-use boot::{Kind, RawBoot, Root, Volume};
+use boot::{RawBoot, Root, Volume, Width};
 use table::Table;
 
 use super::heap::{ClusterSet, Heap};
@@ -18,7 +18,7 @@ use crate::error::Expected;
 use crate::signatures::{LIKE_FAT, Mark};
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
-use crate::volumes::scheme::{Content, Found, Read, Scheme};
+use crate::volumes::scheme::{Found, Read, Scheme, Usage};
 use crate::volumes::view::View;
 
 pub(in crate::volumes) const SCHEME: Scheme = Scheme {
@@ -60,7 +60,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         Ok(())
     })?;
     check_root(view, &volume, &used)?;
-    if volume.kind == Kind::Fat32 {
+    if volume.kind == Width::Fat32 {
         boot::check_backup(view)?;
     }
     for number in (0..volume.fats).filter(|number| *number != volume.active) {
@@ -77,7 +77,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     join_directories(view, &volume, active, &mut used)?;
     Ok(Found {
         name: volume.kind.name(),
-        content: Content::Mapped(volume.heap.map(&used, volume.size)),
+        content: Usage::Mapped(volume.heap.map(&used, volume.size)),
         label: volume.label,
     })
 }

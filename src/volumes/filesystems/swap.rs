@@ -9,7 +9,7 @@ use crate::volumes::answer::{self, Answer};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::Reason;
-use crate::volumes::scheme::{Content, Found, Read, Scheme};
+use crate::volumes::scheme::{Found, Read, Scheme, Usage};
 use crate::volumes::view::View;
 
 pub(in crate::volumes) const SCHEME: Scheme = Scheme {
@@ -102,7 +102,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
             return Ok(Found {
                 name: "swap (version 0)",
                 label: None,
-                content: Content::Opaque,
+                content: Usage::Opaque,
             });
         }
     };
@@ -118,7 +118,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     Ok(Found {
         name: "swap",
         label: (!label.is_empty()).then(|| label.to_owned()),
-        content: Content::Mapped(map.build()),
+        content: Usage::Mapped(map.build()),
     })
 }
 

@@ -7,7 +7,7 @@ use super::regions::{self, Because};
 use crate::args::map::Map as Args;
 use crate::console::{json, say_of};
 use mkqcow2::disk::Disk;
-use mkqcow2::map::{Content, Map, Region};
+use mkqcow2::map::{Map, Region, Stored};
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::volumes::{self, Flaw, Reason, State};
 use mkqcow2::{Result, Warning};
@@ -120,21 +120,21 @@ fn because<'a>(map: &'a Map, region: &Region) -> Option<Because<'a>> {
             .and_then(|within| map.allocation.regions.get(within)),
     };
     match region.content {
-        Content::Used(reason) => Some(of(State::Data, Some(reason))),
-        Content::Hole(reason) => Some(of(State::Zeros, Some(reason))),
-        Content::Free => Some(of(State::Free, None)),
-        Content::Unallocated(_)
-        | Content::Zeros(_)
-        | Content::Data(_)
-        | Content::Preallocated(_)
-        | Content::Compressed(_) => None,
+        Stored::Used(reason) => Some(of(State::Data, Some(reason))),
+        Stored::Hole(reason) => Some(of(State::Zeros, Some(reason))),
+        Stored::Free => Some(of(State::Free, None)),
+        Stored::Unallocated(_)
+        | Stored::Zeros(_)
+        | Stored::Data(_)
+        | Stored::Preallocated(_)
+        | Stored::Compressed(_) => None,
     }
 }
 
 fn line(region: &Region, because: Option<Because<'_>>) -> String {
     let depth = match (region.depth, region.content) {
         // What is nowhere is in none of the files.
-        (0, _) | (_, Content::Unallocated(_)) => String::new(),
+        (0, _) | (_, Stored::Unallocated(_)) => String::new(),
         (depth, _) => format!(", backing file {depth}"),
     };
     let words = words(region);
@@ -145,17 +145,17 @@ fn line(region: &Region, because: Option<Because<'_>>) -> String {
 
 fn words(region: &Region) -> String {
     match region.content {
-        Content::Unallocated(None) if region.is_free == Some(true) => "free".to_owned(),
-        Content::Unallocated(None) if region.is_free == Some(false) => "zeros, unallocated".to_owned(),
-        Content::Unallocated(None) => "unallocated".to_owned(),
-        Content::Unallocated(Some(HostOffset(at))) => format!("unallocated at {at:#x}"),
-        Content::Zeros(None) | Content::Hole(_) => "zeros".to_owned(),
-        Content::Zeros(Some(HostOffset(at))) => format!("zeros at {at:#x}"),
-        Content::Data(HostOffset(at)) => format!("data at {at:#x}"),
-        Content::Preallocated(HostOffset(at)) => format!("preallocated at {at:#x}"),
-        Content::Compressed(HostOffset(at)) => format!("compressed at {at:#x}"),
-        Content::Used(_) => "used".to_owned(),
-        Content::Free => "free".to_owned(),
+        Stored::Unallocated(None) if region.is_free == Some(true) => "free".to_owned(),
+        Stored::Unallocated(None) if region.is_free == Some(false) => "zeros, unallocated".to_owned(),
+        Stored::Unallocated(None) => "unallocated".to_owned(),
+        Stored::Unallocated(Some(HostOffset(at))) => format!("unallocated at {at:#x}"),
+        Stored::Zeros(None) | Stored::Hole(_) => "zeros".to_owned(),
+        Stored::Zeros(Some(HostOffset(at))) => format!("zeros at {at:#x}"),
+        Stored::Data(HostOffset(at)) => format!("data at {at:#x}"),
+        Stored::Preallocated(HostOffset(at)) => format!("preallocated at {at:#x}"),
+        Stored::Compressed(HostOffset(at)) => format!("compressed at {at:#x}"),
+        Stored::Used(_) => "used".to_owned(),
+        Stored::Free => "free".to_owned(),
     }
 }
 
@@ -163,13 +163,13 @@ fn words(region: &Region) -> String {
 /// and the region.
 fn object(region: &Region, because: Option<Because<'_>>) -> String {
     let (present, zero, data, compressed, offset) = match region.content {
-        Content::Unallocated(at) => (false, true, false, false, at),
-        Content::Zeros(at) => (true, true, false, false, at),
-        Content::Data(at) => (true, false, true, false, Some(at)),
-        Content::Preallocated(at) => (true, true, true, false, Some(at)),
-        Content::Compressed(_) => (true, false, true, true, None),
-        Content::Used(_) => (true, false, true, false, Some(HostOffset(region.range.start))),
-        Content::Hole(_) | Content::Free => (true, true, false, false, Some(HostOffset(region.range.start))),
+        Stored::Unallocated(at) => (false, true, false, false, at),
+        Stored::Zeros(at) => (true, true, false, false, at),
+        Stored::Data(at) => (true, false, true, false, Some(at)),
+        Stored::Preallocated(at) => (true, true, true, false, Some(at)),
+        Stored::Compressed(_) => (true, false, true, true, None),
+        Stored::Used(_) => (true, false, true, false, Some(HostOffset(region.range.start))),
+        Stored::Hole(_) | Stored::Free => (true, true, false, false, Some(HostOffset(region.range.start))),
     };
     // Numbers and words of ours, millions of times: there is nothing to escape.
     let (start, length, depth) = (region.range.start, length(&region.range), region.depth);

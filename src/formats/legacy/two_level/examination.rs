@@ -8,9 +8,9 @@ use std::ops::Range;
 use super::TwoLevel;
 use super::entries::Reader;
 use super::examiner::{Examiner, Extent, Found};
-use super::reference::{Kind, Reference};
+use super::reference::{Reference, ReferenceKind};
 use super::sweep::Sweep;
-use super::walk::Place;
+use super::walk::EntryAt;
 use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::mapping::Mapping;
@@ -114,7 +114,12 @@ impl TwoLevel {
         mut examiner: Option<&mut dyn Examiner>,
     ) -> Result<()> {
         let l1 = self.shape.l1_bytes();
-        references.put(Reference::new(Kind::L1, HostOffset(l1.start), length(&l1), 0));
+        references.put(Reference::new(
+            ReferenceKind::L1,
+            HostOffset(l1.start),
+            length(&l1),
+            0,
+        ));
         let mut reader = Reader::default();
         self.each_table(|index, table| {
             // What cannot be was told before.
@@ -163,7 +168,7 @@ impl TwoLevel {
         let (at, entries) = (table, self.shape.l2_entries);
         reader.each(&self.file, TableAt { at, entries }, |number, entry| {
             let start = self.start_of(index, number);
-            let place = Place { table, number, start };
+            let place = EntryAt { table, number, start };
             match self.cluster_of(place, self.entries.number(entry)) {
                 Ok(Mapping::Unallocated) => Ok(()),
                 cluster => each(start, cluster),

@@ -9,7 +9,7 @@ use crate::formats::decompress::Decoder;
 use crate::formats::layer::Layer;
 use crate::formats::qcow2::structures::header::Compression;
 use crate::formats::qcow2::structures::mapping::Stream;
-use crate::formats::{HostFile, Remark, Run};
+use crate::formats::{HostFile, HostRun, Remark};
 use crate::units::{GuestOffset, HostOffset};
 
 impl Layer for TwoLevel {
@@ -29,7 +29,7 @@ impl Layer for TwoLevel {
         self.shape.reach()
     }
 
-    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
+    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<HostRun> {
         self.spare.with(|hand| {
             let mut cursor = Cursor::new(self, hand);
             (cursor.run_at(at, limit), cursor.into_hand())

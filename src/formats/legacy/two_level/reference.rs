@@ -10,7 +10,7 @@ use crate::units::HostOffset;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reference {
     pub(super) start: u64,
-    pub(super) kind: Kind,
+    pub(super) kind: ReferenceKind,
     /// Of a table: its number. Of a cluster: the first byte of the disk that it is for.
     pub(super) of: u64,
     /// At most 1 GiB.
@@ -18,14 +18,14 @@ pub(super) struct Reference {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum ReferenceKind {
     L1,
     L2,
     Data,
     Stream,
 }
 
-impl Kind {
+impl ReferenceKind {
     fn name(self) -> &'static str {
         match self {
             Self::L1 => "L1 table",
@@ -44,7 +44,7 @@ impl Kind {
 }
 
 impl Reference {
-    pub(super) fn new(kind: Kind, at: HostOffset, length: u64, of: u64) -> Self {
+    pub(super) fn new(kind: ReferenceKind, at: HostOffset, length: u64, of: u64) -> Self {
         // No table and no cluster is longer than that can say: 2 GiB less 8 bytes.
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let start = at.0;
@@ -64,16 +64,19 @@ impl Reference {
 impl TwoLevel {
     /// That to a table of the second level.
     pub(super) fn table_reference(&self, index: u64, table: HostOffset) -> Reference {
-        Reference::new(Kind::L2, table, self.shape.l2_length(), index)
+        Reference::new(ReferenceKind::L2, table, self.shape.l2_length(), index)
     }
 
     /// That to the cluster that begins with this byte of the disk, if it takes room.
     pub(super) fn cluster_reference(&self, start: u64, mapping: Mapping) -> Option<Reference> {
         match mapping {
-            Mapping::Data(at) => Some(Reference::new(Kind::Data, at, self.needed(start), start)),
-            Mapping::Compressed(stream) => {
-                Some(Reference::new(Kind::Stream, stream.at, stream.length, start))
-            }
+            Mapping::Data(at) => Some(Reference::new(ReferenceKind::Data, at, self.needed(start), start)),
+            Mapping::Compressed(stream) => Some(Reference::new(
+                ReferenceKind::Stream,
+                stream.at,
+                stream.length,
+                start,
+            )),
             Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => None,
         }
     }
@@ -92,9 +95,9 @@ impl TwoLevel {
 
     fn lost_with(&self, reference: Reference) -> Lost {
         match reference.kind {
-            Kind::L1 => Lost(None),
-            Kind::L2 => self.lost_with_table(reference.of),
-            Kind::Data | Kind::Stream => self.lost_with_cluster(reference.of),
+            ReferenceKind::L1 => Lost(None),
+            ReferenceKind::L2 => self.lost_with_table(reference.of),
+            ReferenceKind::Data | ReferenceKind::Stream => self.lost_with_cluster(reference.of),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::TwoLevel;
 use crate::error::{Corrupt, Expected, Lost, Result};
-use crate::formats::Run;
+use crate::formats::HostRun;
+use crate::formats::host_run::longest;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::run::longest;
 use crate::formats::windows::Hand;
 use crate::units::{GuestOffset, HostOffset, SECTOR, within};
 
@@ -35,22 +35,22 @@ impl<'a> Cursor<'a> {
     }
 
     /// As [`Layer::run_at`](crate::formats::layer::Layer::run_at).
-    pub(crate) fn run_at(&mut self, at: GuestOffset, limit: u64) -> Result<Run> {
+    pub(crate) fn run_at(&mut self, at: GuestOffset, limit: u64) -> Result<HostRun> {
         let limit = limit.min(self.image.shape.size.saturating_sub(at.0));
         if limit == 0 {
-            return Ok(Run::new(0, Mapping::Unallocated));
+            return Ok(HostRun::new(0, Mapping::Unallocated));
         }
         longest(at, limit, |at| self.piece(at))
     }
 
     /// Where the byte at `at` is, and how many from there on need no second look.
-    fn piece(&mut self, at: GuestOffset) -> Result<Run> {
+    fn piece(&mut self, at: GuestOffset) -> Result<HostRun> {
         let shape = &self.image.shape;
         let (reach, cluster_size) = (shape.reach(), shape.cluster_size);
         let index = at.0.checked_div(reach).unwrap_or(0);
         let in_table = within(at.0, reach);
         let Some(table) = self.table(index)? else {
-            return Ok(Run::new(reach.saturating_sub(in_table), Mapping::Unallocated));
+            return Ok(HostRun::new(reach.saturating_sub(in_table), Mapping::Unallocated));
         };
         let number = in_table.checked_div(cluster_size).unwrap_or(0);
         let mapping = self.cluster(table, index, number)?;
@@ -60,7 +60,7 @@ impl<'a> Cursor<'a> {
         } else {
             mapping
         };
-        Ok(Run::new(cluster_size.saturating_sub(in_cluster), mapping))
+        Ok(HostRun::new(cluster_size.saturating_sub(in_cluster), mapping))
     }
 
     /// Where the L2 table of that number is, if there is one.
@@ -86,7 +86,7 @@ impl<'a> Cursor<'a> {
     fn cluster(&mut self, table: HostOffset, index: u64, number: u64) -> Result<Mapping> {
         let image = self.image;
         let entry_at = HostOffset(table.0.saturating_add(number.saturating_mul(ENTRY)));
-        let place = Place {
+        let place = EntryAt {
             table,
             number,
             start: image.start_of(index, number),
@@ -100,7 +100,7 @@ impl<'a> Cursor<'a> {
 
 /// An entry of a table of the second level.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct EntryAt {
     /// Where the table begins.
     pub(super) table: HostOffset,
     /// Which of its entries.
@@ -131,7 +131,7 @@ impl TwoLevel {
     }
 
     /// Where the cluster begins that an entry of a table of the second level is for.
-    pub(super) fn cluster_of(&self, place: Place, entry: u64) -> Result<Mapping, Corrupt> {
+    pub(super) fn cluster_of(&self, place: EntryAt, entry: u64) -> Result<Mapping, Corrupt> {
         let lost = || self.lost_with_cluster(place.start);
         let wrong = |expected| wrong(L2_TABLE, place.table, place.number, entry, expected, lost());
         let mapping = self.entries.cluster(entry).map_err(wrong)?;

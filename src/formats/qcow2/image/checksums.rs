@@ -25,7 +25,7 @@ pub struct Checksums<'a> {
 
 /// A run, read from the file and validated.
 #[derive(Debug, Default)]
-struct Run {
+struct SumRun {
     first: u64,
     checksums: Vec<[u8; 4]>,
 }
@@ -133,7 +133,7 @@ impl<'a> Checksums<'a> {
     pub fn in_order(&self) -> ChecksumsInOrder<'_> {
         ChecksumsInOrder {
             table: self,
-            run: Run::default(),
+            run: SumRun::default(),
             at: self.runs_at(),
             next: 0,
         }
@@ -179,7 +179,7 @@ impl<'a> Checksums<'a> {
     }
 
     /// Reads the run at `at`, which must not begin before cluster `next`, and steps behind it.
-    fn read_run(&self, at: &mut HostOffset, next: &mut u64, hasher: &mut Hasher) -> Result<Run> {
+    fn read_run(&self, at: &mut HostOffset, next: &mut u64, hasher: &mut Hasher) -> Result<SumRun> {
         let start = *at;
         let wrong = |field, found, expected| -> Error {
             Error::field("run of the checksum table", start, field, found, expected)
@@ -207,7 +207,7 @@ impl<'a> Checksums<'a> {
         let mut checksums = vec![[0; 4]; to_usize(clusters)];
         self.read_piece(at, checksums.as_flattened_mut(), hasher)?;
         *next = first.plus(clusters);
-        Ok(Run { first, checksums })
+        Ok(SumRun { first, checksums })
     }
 
     fn read_piece(&self, at: &mut HostOffset, buf: &mut [u8], hasher: &mut Hasher) -> Result<()> {
@@ -233,7 +233,7 @@ impl<'a> Checksums<'a> {
 pub struct ChecksumsInOrder<'a> {
     table: &'a Checksums<'a>,
     /// The run that was read last.
-    run: Run,
+    run: SumRun,
     /// Where the next one begins, and before which cluster it must not.
     at: HostOffset,
     next: u64,

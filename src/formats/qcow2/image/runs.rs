@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::error::{Corrupt, Error, Expected, Lost, Result};
-use crate::formats::Run;
+use crate::formats::HostRun;
 use crate::formats::host::is_within;
+use crate::formats::host_run::longest;
 use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, L2Form};
 use crate::formats::qcow2::structures::mapping::{self, Mapping, Stream, Wrong};
 use crate::formats::qcow2::{Image, View};
-use crate::formats::run::longest;
 use crate::formats::windows::{Hand, Window};
 use crate::units::{Exact, GuestOffset, HostOffset, rest_of, to_u64, within};
 
@@ -25,7 +25,7 @@ impl Image {
     ///
     /// - [`Error::Corrupt`] if the entry for `at` is not as it should be, or points past the end of the file.
     /// - [`Error::Io`] if the file cannot be read.
-    pub fn run_at(&self, view: View, at: GuestOffset, limit: u64) -> Result<Run> {
+    pub fn run_at(&self, view: View, at: GuestOffset, limit: u64) -> Result<HostRun> {
         self.walk(view).run_at(at, limit)
     }
 
@@ -83,20 +83,20 @@ impl<'a> Cursor<'a> {
     }
 
     /// As [`Image::run_at`], in any order; it takes least where one run begins in the table in which the last one ended.
-    pub(crate) fn run_at(&mut self, at: GuestOffset, limit: u64) -> Result<Run> {
+    pub(crate) fn run_at(&mut self, at: GuestOffset, limit: u64) -> Result<HostRun> {
         let limit = limit.min(self.view.size.saturating_sub(at.0));
         if limit == 0 {
-            return Ok(Run::new(0, Mapping::Unallocated));
+            return Ok(HostRun::new(0, Mapping::Unallocated));
         }
         longest(at, limit, |at| self.piece(at))
     }
 
     /// Where the byte at `at` is, and how many from there on need no second look.
-    fn piece(&mut self, at: GuestOffset) -> Result<Run> {
+    fn piece(&mut self, at: GuestOffset) -> Result<HostRun> {
         let (index, in_table) = self.geometry.indices_of(self.geometry.cluster_of(at));
         let Some(table) = self.table(to_u64(index))? else {
             let reach = self.geometry.l2_reach();
-            return Ok(Run::new(rest_of(at.0, reach), Mapping::Unallocated));
+            return Ok(HostRun::new(rest_of(at.0, reach), Mapping::Unallocated));
         };
         self.in_table(table, to_u64(in_table), at)
     }
@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
         Ok(table)
     }
 
-    fn in_table(&mut self, table: HostOffset, index: u64, at: GuestOffset) -> Result<Run> {
+    fn in_table(&mut self, table: HostOffset, index: u64, at: GuestOffset) -> Result<HostRun> {
         let geometry = self.geometry;
         let (cluster_size, unit) = (geometry.cluster_size(), geometry.subcluster_size());
         let (in_cluster, in_unit) = (within(at.0, cluster_size), within(at.0, unit));
@@ -171,14 +171,14 @@ impl<'a> Cursor<'a> {
             }
             Mapping::Unallocated if geometry.l2_form() == L2Form::Extended => {
                 let room = self.image.rules.room(entry, subcluster).map(behind);
-                return Ok(Run {
+                return Ok(HostRun {
                     room,
-                    ..Run::new(rest_of_unit, mapping)
+                    ..HostRun::new(rest_of_unit, mapping)
                 });
             }
             Mapping::Unallocated | Mapping::Zero => (rest_of_unit, mapping),
         };
-        Ok(Run::new(length, mapping))
+        Ok(HostRun::new(length, mapping))
     }
 
     fn l2_number(&mut self, table: HostOffset, at: HostOffset, lost: &Lost) -> Result<u64> {

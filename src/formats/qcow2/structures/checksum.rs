@@ -19,7 +19,7 @@
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::formats::qcow2::structures::geometry::{Content, Geometry};
+use crate::formats::qcow2::structures::geometry::{ClusterCounts, Geometry};
 use crate::units::{Exact, to_u64};
 
 /// The first 8 bytes of the table.
@@ -76,7 +76,7 @@ impl RawTable {
 }
 
 /// The length in bytes of a table for this content.
-pub fn table_length(content: Content) -> u64 {
+pub fn table_length(content: ClusterCounts) -> u64 {
     let head = to_u64(size_of::<RawTable>()).plus(TRAILER);
     let runs = to_u64(size_of::<RawRun>()).times(content.runs);
     head.plus(runs).plus(content.clusters.times(4))

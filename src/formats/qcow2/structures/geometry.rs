@@ -211,7 +211,7 @@ impl Geometry {
 
 /// What has to be mapped: the clusters that hold data, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Content {
+pub struct ClusterCounts {
     /// Clusters in use.
     pub clusters: u64,
     /// L2 tables that map at least one of them.
@@ -241,7 +241,7 @@ impl Room {
     /// # Errors
     ///
     /// [`TooLarge`] if the refcount table would pass QEMU's limit, or the image its own.
-    pub fn new(geometry: Geometry, content: Content, max_image: u64) -> Result<Self, TooLarge> {
+    pub fn new(geometry: Geometry, content: ClusterCounts, max_image: u64) -> Result<Self, TooLarge> {
         let l1 = geometry.clusters_for(geometry.l1_entries().times(ENTRY));
         let content = content.clusters.plus(content.l2_tables);
         let mut room = Self {
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn a_full_disk_of_128_gib_in_512_byte_clusters_does_not_fit_the_refcount_table() {
         let geometry = geometry(512, 128 << 30);
-        let all = Content {
+        let all = ClusterCounts {
             clusters: geometry.clusters(),
             l2_tables: geometry.l1_entries(),
             runs: 1,
@@ -362,7 +362,7 @@ mod tests {
         assert!(
             Room::new(
                 geometry,
-                Content {
+                ClusterCounts {
                     clusters: 1 << 20,
                     l2_tables: 1 << 14,
                     runs: 1

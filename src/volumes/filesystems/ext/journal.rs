@@ -26,7 +26,7 @@ use super::superblock::{JournalPlace, Superblock};
 use crate::volumes::doubt::Doubt;
 use header::MAGIC;
 use log::Log;
-use place::Place;
+use place::JournalAt;
 use superblock::Superblock as JournalSuperblock;
 use transaction::Copy;
 
@@ -45,7 +45,7 @@ pub(super) fn replay<'a>(superblock: &Superblock, blocks: &Blocks<'a>) -> Result
         }
         Some(JournalPlace::Device) | None => return Ok(None),
     };
-    let journal = Journal::open(&Place::of(superblock, blocks, inode)?)?;
+    let journal = Journal::open(&JournalAt::of(superblock, blocks, inode)?)?;
     if needs_recovery {
         return journal.replay().map(Some);
     }
@@ -92,7 +92,7 @@ struct Journal<'a> {
 
 impl<'a> Journal<'a> {
     /// Finds the journal and reads its superblock.
-    fn open(place: &Place<'a>) -> Result<Self, Doubt> {
+    fn open(place: &JournalAt<'a>) -> Result<Self, Doubt> {
         let mut log = inode::log(place)?;
         let superblock = JournalSuperblock::read(&log)?;
         log.shorten(superblock.blocks);

@@ -91,13 +91,13 @@ const _: () = assert!(size_of::<RawExtended>() == 26);
 
 /// How wide the entries of a FAT are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Width {
     Fat12,
     Fat16,
     Fat32,
 }
 
-impl Kind {
+impl Width {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Fat12 => "FAT12",
@@ -127,7 +127,7 @@ pub(super) enum Root {
 /// What a boot sector says of a volume, which has been found to be possible. Offsets and sizes in bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Volume {
-    pub(super) kind: Kind,
+    pub(super) kind: Width,
     pub(super) size: u64,
     pub(super) heap: Heap,
     /// Where the first FAT begins.
@@ -157,8 +157,8 @@ impl Volume {
         let extended: RawExtended = view.structure(BOOT, 36)?;
         let layout = Layout::new(view, &boot, boot.fat_sz_16.get().into())?;
         let kind = match layout.heap.count {
-            ..4085 => Kind::Fat12,
-            4085..65525 => Kind::Fat16,
+            ..4085 => Width::Fat12,
+            4085..65525 => Width::Fat16,
             count => {
                 let expected = Expected::AtMost(65524);
                 return Err(wrong(view, "number of clusters", count, expected));
@@ -188,7 +188,7 @@ impl Volume {
             return Err(wrong(view, "number of clusters", layout.heap.count, expected));
         }
         let extended: RawExtended = view.structure(BOOT, 64)?;
-        let mut volume = layout.volume(view, Kind::Fat32, boot, &extended, Root::Cluster(root))?;
+        let mut volume = layout.volume(view, Width::Fat32, boot, &extended, Root::Cluster(root))?;
         let flags = u64::from(boot32.ext_flags.get());
         if flags & 0x80 != 0 {
             volume.is_mirrored = false;
@@ -294,7 +294,7 @@ impl Layout {
     fn volume(
         self,
         view: View<'_>,
-        kind: Kind,
+        kind: Width,
         boot: &RawBoot,
         extended: &RawExtended,
         root: Root,
@@ -309,15 +309,15 @@ impl Layout {
         }
         let is_extended = extended.boot_sig == 0x29;
         let says = extended.fil_sys_type;
-        let others = [Kind::Fat12, Kind::Fat16, Kind::Fat32].map(Kind::name);
+        let others = [Width::Fat12, Width::Fat16, Width::Fat32].map(Width::name);
         let is_other = |name: &&str| *name != kind.name() && says.starts_with(name.as_bytes());
         if is_extended && let Some(other) = others.iter().find(|name| is_other(name)) {
             return Err(Doubt::Ambiguous(kind.name(), other));
         }
         // By the specification it is FAT16, but there were always some that counted otherwise, up to here.
         let is_told = is_extended && says.starts_with(kind.name().as_bytes());
-        if kind == Kind::Fat16 && self.heap.count <= 4086 && !is_told {
-            return Err(Doubt::Ambiguous(Kind::Fat12.name(), kind.name()));
+        if kind == Width::Fat16 && self.heap.count <= 4086 && !is_told {
+            return Err(Doubt::Ambiguous(Width::Fat12.name(), kind.name()));
         }
         Ok(Volume {
             kind,

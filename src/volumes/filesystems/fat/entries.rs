@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, Unaligned};
 
-use super::boot::{Kind, Root, Volume};
+use super::boot::{Root, Volume, Width};
 use super::table::Table;
 use crate::error::Expected;
 use crate::units::{Exact, length};
@@ -65,7 +65,7 @@ pub(super) fn join(
 
 struct Entries<'a> {
     view: View<'a>,
-    kind: Kind,
+    kind: Width,
     heap: Heap,
     table: Table<'a>,
     used: &'a mut ClusterSet,
@@ -88,7 +88,7 @@ impl Format for Entries<'_> {
                 continue;
             }
             let mut first = u64::from(entry.fst_clus_lo.get());
-            if self.kind == Kind::Fat32 {
+            if self.kind == Width::Fat32 {
                 first |= u64::from(entry.fst_clus_hi.get()) << 16;
             }
             if first == 0 {

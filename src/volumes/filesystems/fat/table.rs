@@ -1,6 +1,6 @@
 //! A FAT: an entry for every cluster, that says which one follows in the same file.
 
-use super::boot::{Kind, Volume};
+use super::boot::{Volume, Width};
 use crate::error::Expected;
 use crate::units::{Exact, to_usize};
 use crate::volumes::doubt::Doubt;
@@ -17,7 +17,7 @@ const BAD: u32 = 0x0fff_fff7;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table<'a> {
     view: View<'a>,
-    kind: Kind,
+    kind: Width,
     start: u64,
     heap: Heap,
 }
@@ -95,9 +95,9 @@ impl<'a> Table<'a> {
         let found = self.entry(0)?;
         // What is too small to be a mark is told by its own bits, as 0xff0 in FAT12.
         let width = match self.kind {
-            Kind::Fat12 => 0xfff,
-            Kind::Fat16 => 0xffff,
-            Kind::Fat32 => 0x0fff_ffff,
+            Width::Fat12 => 0xfff,
+            Width::Fat16 => 0xffff,
+            Width::Fat32 => 0x0fff_ffff,
         };
         if found & width != (0x0fff_ff00 | u32::from(media)) & width {
             return Err(self.wrong(0, found, "the media byte of the boot sector, with ones above it"));
@@ -108,9 +108,9 @@ impl<'a> Table<'a> {
     /// Whether it says that the volume was not unmounted, or that it has errors. FAT12 has no room for it.
     pub(super) fn is_dirty(self) -> Result<bool, Doubt> {
         let flags = match self.kind {
-            Kind::Fat12 => return Ok(false),
-            Kind::Fat16 => 0xc000,
-            Kind::Fat32 => 0x0c00_0000,
+            Width::Fat12 => return Ok(false),
+            Width::Fat16 => 0xc000,
+            Width::Fat32 => 0x0c00_0000,
         };
         Ok(self.entry(1)? & flags != flags)
     }
@@ -128,10 +128,10 @@ impl<'a> Table<'a> {
 }
 
 /// Turns bytes into entries: the numbers of clusters as they are, what is no number as FAT32 has it.
-fn decode(kind: Kind, bytes: &[u8], entries: &mut Vec<u32>) {
+fn decode(kind: Width, bytes: &[u8], entries: &mut Vec<u32>) {
     entries.clear();
     match kind {
-        Kind::Fat12 => {
+        Width::Fat12 => {
             let pairs = bytes.chunks(3).flat_map(|three| {
                 let [a, b, c] = std::array::from_fn(|i| u32::from(three.get(i).copied().unwrap_or(0)));
                 [a | (b & 0xf) << 8, b >> 4 | c << 4]
@@ -144,7 +144,7 @@ fn decode(kind: Kind, bytes: &[u8], entries: &mut Vec<u32>) {
                 }
             }));
         }
-        Kind::Fat16 => {
+        Width::Fat16 => {
             let (words, _) = bytes.as_chunks::<2>();
             let words = words.iter().map(|word| u32::from(u16::from_le_bytes(*word)));
             entries.extend(words.map(|entry| {
@@ -155,7 +155,7 @@ fn decode(kind: Kind, bytes: &[u8], entries: &mut Vec<u32>) {
                 }
             }));
         }
-        Kind::Fat32 => {
+        Width::Fat32 => {
             let (words, _) = bytes.as_chunks::<4>();
             entries.extend(words.iter().map(|word| u32::from_le_bytes(*word) & 0x0fff_ffff));
         }
@@ -166,7 +166,7 @@ fn decode(kind: Kind, bytes: &[u8], entries: &mut Vec<u32>) {
 mod tests {
     use super::*;
 
-    fn decoded(kind: Kind, bytes: &[u8]) -> Vec<u32> {
+    fn decoded(kind: Width, bytes: &[u8]) -> Vec<u32> {
         let mut entries = vec![1];
         decode(kind, bytes, &mut entries);
         entries
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn two_entries_of_fat12_share_three_bytes() {
         let entries = decoded(
-            Kind::Fat12,
+            Width::Fat12,
             &[0xf8, 0xff, 0xff, 0x23, 0x61, 0x45, 0xf7, 0x5f, 0xff],
         );
         assert_eq!(
@@ -186,14 +186,14 @@ mod tests {
 
     #[test]
     fn the_highest_numbers_of_clusters_are_no_marks() {
-        let entries = decoded(Kind::Fat16, &[0xf5, 0xff, 0xf7, 0xff, 0xff, 0xff, 0, 0]);
+        let entries = decoded(Width::Fat16, &[0xf5, 0xff, 0xf7, 0xff, 0xff, 0xff, 0, 0]);
         assert_eq!(entries, [0xfff5, 0x0fff_fff7, 0x0fff_ffff, 0]);
     }
 
     #[test]
     fn the_upper_four_bits_of_fat32_mean_nothing() {
         let entries = decoded(
-            Kind::Fat32,
+            Width::Fat32,
             &[0, 0, 0, 0xf0, 0xf7, 0xff, 0xff, 0xff, 2, 0, 0, 0x70],
         );
         assert_eq!(entries, [0, 0x0fff_fff7, 2]);

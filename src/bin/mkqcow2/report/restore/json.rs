@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::args::restore::Restore;
 use crate::console;
 use crate::report::ranges;
-use mkqcow2::restore::{Kind, Plan, Report, Warning, Why};
+use mkqcow2::restore::{Plan, Report, TargetKind, Warning, Why};
 use mkqcow2::units::length;
 
 /// Of a run that was completed.
@@ -50,9 +50,9 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         "image": args.image.to_string_lossy(),
         "target": args.target.to_string_lossy(),
         "kind": match plan.target {
-            Kind::File => "file",
-            Kind::Device => "device",
-            Kind::Stdout => "stream",
+            TargetKind::File => "file",
+            TargetKind::Device => "device",
+            TargetKind::Stdout => "stream",
         },
         "size": plan.size,
         "data": plan.data,

@@ -7,7 +7,7 @@ use indicatif::BinaryBytes;
 
 use crate::args::restore::Restore;
 use crate::console::{per_second, shown};
-use mkqcow2::restore::{Bad, Kind, Plan, Report};
+use mkqcow2::restore::{Bad, Plan, Report, TargetKind};
 use mkqcow2::units::length;
 
 /// The closing line of a run.
@@ -86,18 +86,18 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         return writeln!(out, "{target}: a stream of {} bytes", plan.size);
     };
     match plan.target {
-        Kind::Device => writeln!(
+        TargetKind::Device => writeln!(
             out,
             "{target}: block device of {room} bytes ({}), would be overwritten",
             human(room)
         ),
-        Kind::File | Kind::Stdout if room < plan.data => writeln!(
+        TargetKind::File | TargetKind::Stdout if room < plan.data => writeln!(
             out,
             "{target}: may not fit, {} bytes are needed, {room} ({}) are free",
             plan.data,
             human(room)
         ),
-        Kind::File | Kind::Stdout => writeln!(
+        TargetKind::File | TargetKind::Stdout => writeln!(
             out,
             "{target}: {} bytes or less on the disk, {room} ({}) are free",
             plan.data,

@@ -2,8 +2,8 @@
 
 use zerocopy::FromBytes;
 
-use super::log::{Log, Run};
-use super::place::Place;
+use super::log::{Log, LogRun};
+use super::place::JournalAt;
 use crate::error::Expected;
 use crate::units::{Exact, claimed_size, to_u64};
 use crate::volumes::doubt::Doubt;
@@ -21,7 +21,7 @@ const MAX_RUNS: usize = 1 << 18;
 const MAX_NODES: u64 = 1 << 18;
 
 /// Finds the log.
-pub(super) fn log<'a>(place: &Place<'a>) -> Result<Log<'a>, Doubt> {
+pub(super) fn log<'a>(place: &JournalAt<'a>) -> Result<Log<'a>, Doubt> {
     let bytes = place
         .view
         .bytes("journal inode", place.inode_at, place.inode_size)?;
@@ -58,7 +58,7 @@ pub(super) fn log<'a>(place: &Place<'a>) -> Result<Log<'a>, Doubt> {
 }
 
 /// How many blocks the file has, which must be one that can be a journal.
-fn blocks(place: &Place<'_>, structure: Structure, raw: &RawInode) -> Result<u64, Doubt> {
+fn blocks(place: &JournalAt<'_>, structure: Structure, raw: &RawInode) -> Result<u64, Doubt> {
     let mode = u64::from(raw.i_mode.get());
     let expected = Expected::That("that of a regular file");
     structure.require(mode & 0xf000 == 0x8000, "i_mode", mode, expected)?;
@@ -79,14 +79,14 @@ fn blocks(place: &Place<'_>, structure: Structure, raw: &RawInode) -> Result<u64
 
 /// The tree that names the blocks of a file, as far as it was walked.
 struct Tree<'p, 'a> {
-    place: &'p Place<'a>,
+    place: &'p JournalAt<'a>,
     /// What the checksums of nodes begin with.
     seed: Option<u32>,
     /// How many blocks are wanted.
     blocks: u64,
     /// The block of the file that comes next.
     next: u64,
-    runs: Vec<Run>,
+    runs: Vec<LogRun>,
     /// The blocks that the tree itself fills.
     nodes: Vec<u64>,
 }
@@ -136,7 +136,7 @@ impl Tree<'_, '_> {
             let (what, limit) = ("pieces of its journal", to_u64(MAX_RUNS));
             return Err(Doubt::TooMany { what, limit });
         }
-        self.runs.push(Run {
+        self.runs.push(LogRun {
             logical,
             physical,
             blocks,

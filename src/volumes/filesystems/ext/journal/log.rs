@@ -6,7 +6,7 @@ use crate::volumes::view::View;
 
 /// Blocks of a journal that lie in a row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
+pub(super) struct LogRun {
     /// The number of the first, in the journal.
     pub(super) logical: u64,
     /// The number of the first, in the filesystem.
@@ -25,7 +25,7 @@ pub(super) struct Log<'a> {
     /// How many blocks the log has.
     blocks: u64,
     /// Ascending in the journal, without gaps.
-    runs: Vec<Run>,
+    runs: Vec<LogRun>,
     /// What of the filesystem is the journal's own: ascending.
     own: Vec<(u64, u64)>,
 }
@@ -37,7 +37,7 @@ impl<'a> Log<'a> {
         view: View<'a>,
         block_size: u64,
         (filesystem, blocks): (u64, u64),
-        runs: Vec<Run>,
+        runs: Vec<LogRun>,
         tree: &[u64],
     ) -> Result<Self, Doubt> {
         let of_tree = tree.iter().map(|block| (*block, block.plus(1)));

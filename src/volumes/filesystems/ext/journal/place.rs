@@ -10,7 +10,7 @@ use crate::volumes::view::View;
 
 /// Where the inode of a journal is, and what it takes to follow it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct JournalAt<'a> {
     /// The filesystem.
     pub(super) view: View<'a>,
     /// The size of its blocks, in bytes; a power of two from 1024 on.
@@ -27,7 +27,7 @@ pub(super) struct Place<'a> {
     pub(super) seed: Option<u32>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> JournalAt<'a> {
     /// That of an inode, as the disk has it: the kernel has read it before it replays anything.
     pub(super) fn of(superblock: &Superblock, blocks: &Blocks<'a>, inode: u32) -> Result<Self, Doubt> {
         let index = u64::from(inode).minus(1);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::disk::{self, Kind, Underlying};
 use crate::error::Result;
 use crate::units::{to_u64, to_usize};
-use crate::volumes::filesystems::ext::journal::Place;
+use crate::volumes::filesystems::ext::journal::JournalAt;
 use crate::volumes::view::View;
 
 pub(super) const BLOCK: usize = 1024;
@@ -71,8 +71,8 @@ impl Disk {
         disk
     }
 
-    pub(super) fn place<'a>(&self, view: View<'a>) -> Place<'a> {
-        Place {
+    pub(super) fn place<'a>(&self, view: View<'a>) -> JournalAt<'a> {
+        JournalAt {
             view,
             block_size: to_u64(BLOCK),
             blocks: self.blocks(),

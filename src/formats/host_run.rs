@@ -6,7 +6,7 @@ use crate::units::{Exact, GuestOffset, HostOffset};
 
 /// A range of the virtual disk that is in one place of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct HostRun {
     /// Its length in bytes, from where it was asked for.
     pub length: u64,
     /// Where it is: the host offset is that of its first byte. A compressed cluster is there as a whole.
@@ -15,7 +15,7 @@ pub struct Run {
     pub room: Option<HostOffset>,
 }
 
-impl Run {
+impl HostRun {
     pub(crate) fn new(length: u64, mapping: Mapping) -> Self {
         let room = None;
         Self {
@@ -34,8 +34,8 @@ impl Run {
 pub(crate) fn longest(
     at: GuestOffset,
     limit: u64,
-    mut piece: impl FnMut(GuestOffset) -> Result<Run>,
-) -> Result<Run> {
+    mut piece: impl FnMut(GuestOffset) -> Result<HostRun>,
+) -> Result<HostRun> {
     let mut run = piece(at)?;
     while run.length < limit {
         let Ok(next) = piece(at + run.length) else {
@@ -51,7 +51,7 @@ pub(crate) fn longest(
 }
 
 /// Whether `next` goes on where `first` ends.
-fn continues(first: Run, next: Run) -> bool {
+fn continues(first: HostRun, next: HostRun) -> bool {
     let is_behind = |a: HostOffset, b: HostOffset| a.0.checked_add(first.length) == Some(b.0);
     match (first.mapping, next.mapping) {
         (Mapping::Unallocated, Mapping::Unallocated) => match (first.room, next.room) {
