@@ -153,16 +153,7 @@ impl Imaging {
         };
         progress.begin(Phase::Syncing, 0);
         let settled = writer.settle()?;
-        if let Some(unwritten) = source.unwritten() {
-            warnings.push(Warning::SourceUnwritten(unwritten.clone()));
-        }
-        if let Some((_, change)) = source.change()? {
-            warnings.push(Warning::SourceChanged(change));
-        }
-        if !copied.unreadable.is_empty() {
-            let bytes = copied.unreadable.iter().map(units::length).sum();
-            warnings.push(Warning::Unreadable { bytes });
-        }
+        warnings.extend(source_warnings(source, &copied.unreadable)?);
         let kept = settled.kept();
         if !kept.owner {
             warnings.push(Warning::OwnerNotKept);
@@ -192,6 +183,22 @@ impl Imaging {
             duration: self.begun.elapsed(),
         })
     }
+}
+
+/// What is known of a source once it was read.
+fn source_warnings(source: &dyn Disk, unreadable: &[Range<u64>]) -> Result<Vec<Warning>> {
+    let mut warnings = Vec::new();
+    if let Some(unwritten) = source.unwritten() {
+        warnings.push(Warning::SourceUnwritten(unwritten.clone()));
+    }
+    if let Some((_, change)) = source.change()? {
+        warnings.push(Warning::SourceChanged(change));
+    }
+    if !unreadable.is_empty() {
+        let bytes = unreadable.iter().map(units::length).sum();
+        warnings.push(Warning::Unreadable { bytes });
+    }
+    Ok(warnings)
 }
 
 impl Imaging {

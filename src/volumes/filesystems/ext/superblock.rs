@@ -10,6 +10,7 @@ use super::raw_superblock::{OFFSET, RawSuperblock};
 use crate::error::Expected;
 use crate::units::{Exact, claimed_size};
 use crate::volumes::doubt::Doubt;
+use crate::volumes::view::View;
 
 /// `s_magic`.
 pub(super) const MAGIC: u16 = 0xef53;
@@ -135,55 +136,37 @@ struct Checked<'a> {
     place: Structure,
 }
 
+/// How many blocks and groups a filesystem has.
+struct Counts {
+    blocks: u64,
+    first_data_block: u64,
+    cluster_blocks: u64,
+    clusters_per_group: u64,
+    blocks_per_group: u64,
+    groups: u64,
+    free_blocks: u64,
+}
+
 impl Checked<'_> {
     fn superblock(&self, blocks: &Blocks<'_>) -> Result<Superblock, Doubt> {
-        let (raw, place) = (self.raw, self.place);
+        let raw = self.raw;
         let features = self.features()?;
         let checksum_seed = self.checksums(features)?;
         self.state()?;
         let block_size = self.block_size()?;
-        let blocks_count = self.wide(
-            features,
-            "s_blocks_count_hi",
-            raw.s_blocks_count_lo,
-            raw.s_blocks_count_hi,
-        )?;
-        let size = claimed_size(blocks_count, block_size);
-        blocks.view().holds("filesystem", 0, size)?;
-        let first_data_block = self.first_data_block(features, block_size, blocks_count)?;
-        let (cluster_blocks, clusters_per_group) = self.clusters(features, block_size)?;
-        let blocks_per_group = cluster_blocks.times(clusters_per_group);
-        place.exactly(
-            "s_blocks_per_group",
-            raw.s_blocks_per_group.get().into(),
-            blocks_per_group,
-        )?;
-        let groups_count = blocks_count
-            .minus(first_data_block)
-            .div_ceil(blocks_per_group.max(1));
-        if groups_count > MAX_GROUPS {
-            let (what, limit) = ("block groups", MAX_GROUPS);
-            return Err(Doubt::TooMany { what, limit });
-        }
+        let counts = self.counts(features, block_size, blocks.view())?;
         let inode_size = self.inode_size(block_size)?;
-        let inodes_per_group = self.inodes_per_group(block_size, groups_count)?;
+        let inodes_per_group = self.inodes_per_group(block_size, counts.groups)?;
         let descriptor_size = self.descriptor_size(features, block_size)?;
-        let free_blocks_count = self.wide(
-            features,
-            "s_free_blocks_count_hi",
-            raw.s_free_blocks_count_lo,
-            raw.s_free_blocks_count_hi,
-        )?;
-        place.at_most("s_free_blocks_count", free_blocks_count, blocks_count)?;
         let superblock = Superblock {
             features,
             block_size,
-            blocks_count,
-            first_data_block,
-            cluster_blocks,
-            blocks_per_group,
-            clusters_per_group,
-            groups_count,
+            blocks_count: counts.blocks,
+            first_data_block: counts.first_data_block,
+            cluster_blocks: counts.cluster_blocks,
+            blocks_per_group: counts.blocks_per_group,
+            clusters_per_group: counts.clusters_per_group,
+            groups_count: counts.groups,
             inodes_per_group,
             inode_size,
             inode_table_blocks: inodes_per_group.times(inode_size).div_ceil(block_size.max(1)),
@@ -195,8 +178,8 @@ impl Checked<'_> {
             },
             reserved_gdt_blocks: raw.s_reserved_gdt_blocks.get().into(),
             backup_groups: raw.s_backup_bgs.map(|group| group.get().into()),
-            free_blocks_count,
-            mmp_block: self.mmp_block(features, first_data_block, blocks_count)?,
+            free_blocks_count: counts.free_blocks,
+            mmp_block: self.mmp_block(features, counts.first_data_block, counts.blocks)?,
             checksum_seed,
             uuid: raw.s_uuid,
             label: self.label(),
@@ -205,6 +188,47 @@ impl Checked<'_> {
         };
         self.descriptors(&superblock)?;
         Ok(superblock)
+    }
+
+    /// How many blocks and groups there are.
+    fn counts(&self, features: Features, block_size: u64, view: View<'_>) -> Result<Counts, Doubt> {
+        let (raw, place) = (self.raw, self.place);
+        let blocks = self.wide(
+            features,
+            "s_blocks_count_hi",
+            raw.s_blocks_count_lo,
+            raw.s_blocks_count_hi,
+        )?;
+        view.holds("filesystem", 0, claimed_size(blocks, block_size))?;
+        let first_data_block = self.first_data_block(features, block_size, blocks)?;
+        let (cluster_blocks, clusters_per_group) = self.clusters(features, block_size)?;
+        let blocks_per_group = cluster_blocks.times(clusters_per_group);
+        place.exactly(
+            "s_blocks_per_group",
+            raw.s_blocks_per_group.get().into(),
+            blocks_per_group,
+        )?;
+        let groups = blocks.minus(first_data_block).div_ceil(blocks_per_group.max(1));
+        if groups > MAX_GROUPS {
+            let (what, limit) = ("block groups", MAX_GROUPS);
+            return Err(Doubt::TooMany { what, limit });
+        }
+        let free_blocks = self.wide(
+            features,
+            "s_free_blocks_count_hi",
+            raw.s_free_blocks_count_lo,
+            raw.s_free_blocks_count_hi,
+        )?;
+        place.at_most("s_free_blocks_count", free_blocks, blocks)?;
+        Ok(Counts {
+            blocks,
+            first_data_block,
+            cluster_blocks,
+            clusters_per_group,
+            blocks_per_group,
+            groups,
+            free_blocks,
+        })
     }
 
     fn state(&self) -> Result<(), Doubt> {
