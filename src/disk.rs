@@ -148,7 +148,7 @@ pub trait Disk: Debug + Sync {
         Ok(Run { length, content })
     }
 
-    /// Which of the files it stands on somebody might write to while it is read, and who.
+    /// Which of the files it stands on another program may write to while it is read, and which program.
     fn in_use(&self) -> Option<(&Path, &InUse)> {
         let mut files = self.stands_on().into_iter();
         files.find_map(|file| file.writer().map(|writer| (file.path(), writer)))

@@ -146,7 +146,7 @@ impl ImageMap {
         &self.disk
     }
 
-    /// What is recognised in the disk; nothing if somebody might write to it meanwhile.
+    /// What is recognised in the disk; nothing if another program may write to it meanwhile.
     ///
     /// # Errors
     ///

@@ -25,7 +25,7 @@ const MAX_DEPTH: usize = 64;
 pub struct Opening {
     /// What it is; if not given, what it is [taken for](Self::taken_for).
     pub format: Option<Format>,
-    /// What it is if nobody says that.
+    /// What it is if that is not given.
     pub taken_for: TakenFor,
     /// If it is an image: what of it is read, and which other files may be opened for that.
     pub access: Access,
@@ -124,7 +124,7 @@ pub fn open(path: &Path, opening: &Opening) -> Result<AnyDisk> {
     Ok(AnyDisk::Image(Box::new(chain)))
 }
 
-/// Refuses an image of which somebody may write to a file. Of a raw disk behind it that is known.
+/// Refuses an image if another program may write to one of its files. Of a raw disk behind it that was asked before.
 fn refuse_in_use(chain: &Chain, force: Force) -> Result<()> {
     let kernel = Kernel::running();
     for (number, file) in chain.stands_on().into_iter().enumerate() {
@@ -150,7 +150,7 @@ struct Opener<'a> {
 /// Where to look for what is not allocated in an image.
 struct Backing {
     path: PathBuf,
-    /// `None` if nobody said.
+    /// `None` if it is not told.
     format: Option<Format>,
 }
 

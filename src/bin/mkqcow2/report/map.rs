@@ -12,7 +12,7 @@ use mkqcow2::units::{HostOffset, length};
 use mkqcow2::volumes::{self, Flaw, Reason, State};
 use mkqcow2::{Result, Warning};
 
-/// What becomes of the regions of a disk to which somebody may write.
+/// Why no regions are told of a disk to which another program may write.
 const NOT_LOOKED_INTO: &str = "not looked into, what is free in it counts as used";
 
 /// All ranges, one by one: there may be millions.
