@@ -33,10 +33,10 @@ const SLICE: u64 = 128 << 10;
 /// What is a hole in smaller pieces is read all the same: looking for more would cost more.
 const GRANULE: u64 = 64 << 10;
 
-/// How one of the two is opened.
+/// What is said of one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opening {
-    /// What it is; it [tells itself](Format::of) if that is not given.
+pub struct Said {
+    /// What it is; an image if it begins like one, or else raw, if that is not given.
     pub format: Option<Format>,
     /// If it is an image: what of it is read, and which other files may be opened for that.
     pub access: Access,
@@ -45,10 +45,10 @@ pub struct Opening {
 /// How two disks are compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// How the first is opened.
-    pub a: Opening,
-    /// How the second is opened.
-    pub b: Opening,
+    /// What is said of the first.
+    pub a: Said,
+    /// What is said of the second.
+    pub b: Said,
     /// Whether disks of different sizes differ even if all that one of them has more is zeros. Sizes count in
     /// sectors of 512 bytes.
     pub strict: bool,
@@ -86,12 +86,12 @@ impl Comparison {
     /// Those that are about the second name [it](crate::Error::Elsewhere).
     ///
     /// - Those of [`allocation::scan`](crate::volumes::scan), if that is asked for.
-    /// - Those of [`source::open`](crate::disk::open) and [`Chain::open`](crate::formats::Chain::open).
+    /// - Those of [`formats::open`](crate::formats::open()).
     /// - [`Error::Invalid`](crate::Error::Invalid) if a snapshot, backing file or data file is asked for of what is
     ///   no image.
     pub fn open(a: &Path, b: &Path, options: Options) -> Result<Self> {
         let begun = Instant::now();
-        let mut a = Side::open(a, &options.a, &options)?;
+        let a = Side::open(a, &options.a, &options)?;
         let open_b = || Side::open(b, &options.b, &options).map_err(|error| error.elsewhere(b));
         let mut opened_b = open_b();
         if a.is_claimed() && side::is_busy(&opened_b) {
@@ -174,7 +174,7 @@ impl Comparison {
         mut take: impl FnMut(Compared) -> ControlFlow<()>,
     ) -> Result<()> {
         let pool = pipeline::readers(self.options.threads)?;
-        let granule = GRANULE.max(self.a.cluster_size()).max(self.b.cluster_size());
+        let granule = GRANULE.max(self.a.grain()).max(self.b.grain());
         let enough = AtomicBool::new(false);
         let is_enough = || enough.load(Ordering::Relaxed);
         let comparer = Comparer {

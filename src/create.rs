@@ -10,11 +10,12 @@ use std::path::Path;
 use std::time::Instant;
 
 pub use options::Options;
-use origin::Origin;
 pub use report::{Plan, Report, Warning};
 
 use crate::clusters;
+use crate::disk::{Disk, Part};
 use crate::error::{Corrupt, InUse, Invalid, Result, TooLarge};
+use crate::formats::AnyDisk;
 use crate::formats::qcow2::layout::{self, Design, Layout, Record, Streamed, Written};
 use crate::formats::qcow2::structures::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
 use crate::formats::qcow2::structures::mapping;
@@ -38,7 +39,7 @@ const IN_FLIGHT: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Imaging {
     options: Options,
-    origin: Origin,
+    source: Part<AnyDisk>,
     outlet: Outlet,
     /// Why the image may lie on the source after all, or be in use.
     unknown: Option<InUse>,
@@ -65,26 +66,25 @@ impl Imaging {
         let begun = Instant::now();
         let image = image.into();
         options.refuse_contradictions(&image)?;
-        let origin = Origin::open(source, &options)?;
+        let source = origin::open(source, &options)?;
         let rules = Rules {
             no_clobber: options.no_clobber,
             force: options.force || options.plan_only,
         };
-        let Resolved { outlet, unknown } = Outlet::resolve(&image, rules, &origin.subjects())?;
+        let Resolved { outlet, unknown } = Outlet::resolve(&image, rules, &origin::subjects(&source))?;
         let memory = outlet.memory()?;
-        let source = origin.source();
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
         })?;
-        let allocation = volumes::scan(source, options.scan)?;
-        let (lost_before, recorded) = origin.recorded()?;
+        let allocation = volumes::scan(&source, options.scan)?;
+        let (lost_before, recorded) = source.recorded()?;
         let told = allocation.sector_size.and_then(|size| u32::try_from(size).ok());
         let sector_size = told.or(recorded);
         let design = design(&allocation.map, sector_size, &options)?;
         Ok(Self {
             options,
-            origin,
+            source,
             outlet,
             unknown,
             memory,
@@ -107,7 +107,7 @@ impl Imaging {
     /// What will be done.
     pub fn plan(&self) -> Plan<'_> {
         Plan {
-            kind: self.origin.source().kind(),
+            kind: self.source.kind(),
             size: self.design.geometry.size(),
             allocation: &self.allocation,
             image_size: self.design.image_size(),
@@ -115,12 +115,12 @@ impl Imaging {
             room_needed: self.design.room_needed(),
             free_space: self.outlet.free_space(),
             memory: self.memory,
-            in_use: self.origin.source().writer(),
+            in_use: self.source.writer(),
             target_in_use: self.unknown.as_ref(),
             needs_force: !self.options.force,
-            is_encrypted: self.origin.is_encrypted(),
+            is_encrypted: self.source.whole().is_encrypted(),
             unreadable_before: &self.lost_before,
-            remarks: self.origin.remarks(),
+            remarks: origin::remarks(self.source.whole()),
         }
     }
 
@@ -137,14 +137,14 @@ impl Imaging {
     ///   places.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
         self.refuse_plan()?;
-        let origin = &self.origin;
+        let source = &self.source;
         let mut warnings = self.plan().warnings();
         let way = self.way();
         let mut sink = self
             .outlet
             .open(self.options.cleanup.clone(), self.options.sync)?;
         let copying = Copying {
-            origin,
+            source,
             map: &self.allocation.map,
             lost_before: &self.lost_before,
             sector_size: self.sector_size,
@@ -159,10 +159,10 @@ impl Imaging {
         };
         progress.begin(Phase::Syncing, 0);
         sink.sync()?;
-        if let Some(unwritten) = origin.unwritten() {
+        if let Some(unwritten) = source.unwritten() {
             warnings.push(Warning::SourceUnwritten(unwritten.clone()));
         }
-        if let Some(change) = origin.change()? {
+        if let Some((_, change)) = source.change()? {
             warnings.push(Warning::SourceChanged(change));
         }
         if !copied.unreadable.is_empty() {
@@ -206,7 +206,7 @@ impl Imaging {
         if self.options.force || !self.options.plan_only {
             return Ok(());
         }
-        match (self.origin.source().writer(), &self.unknown) {
+        match (self.source.writer(), &self.unknown) {
             (Some(writer), _) => Err(Invalid::SourceInUse(writer.clone())),
             (None, Some(unknown)) => Err(Invalid::TargetInUse(unknown.clone())),
             (None, None) => Ok(()),
@@ -242,7 +242,7 @@ enum Way {
 /// What it takes to copy.
 #[derive(Clone, Copy)]
 struct Copying<'a> {
-    origin: &'a Origin,
+    source: &'a Part<AnyDisk>,
     map: &'a AllocationMap,
     lost_before: &'a [Range<u64>],
     sector_size: Option<u32>,
@@ -270,7 +270,7 @@ impl Copying<'_> {
     fn two_pass(self, sink: &mut impl Sink) -> Result<(Copied, Written)> {
         let mut first = FirstPass::new(self.design.front(), sink);
         let (before, _) = self.packed(Phase::Measuring, &mut first)?;
-        if self.origin.change()?.is_some() {
+        if self.source.change()?.is_some() {
             // Before anything is sent, not after hours of it.
             return Err(Corrupt::Changed.into());
         }
@@ -289,7 +289,7 @@ impl Copying<'_> {
 
     /// What of the disk could not be read, now or when the image was made that is the source: in bytes of the disk.
     fn lost(self, copied: &Copied) -> Result<Vec<Range<u64>>, Corrupt> {
-        let start = self.origin.source().position(0);
+        let start = self.source.position(0);
         let on_disk = |at: u64| at.saturating_sub(start);
         let now = copied.unreadable.iter();
         let now: Vec<_> = now.map(|bad| on_disk(bad.start)..on_disk(bad.end)).collect();
@@ -313,7 +313,7 @@ impl Copying<'_> {
             None => pipeline::workers(self.options.threads)?,
         };
         let cluster_size = self.design.geometry.cluster_size();
-        let batch = BATCH.max(cluster_size).max(self.origin.unit());
+        let batch = BATCH.max(cluster_size).max(self.source.grain());
         let in_flight = to_usize(IN_FLIGHT / batch)
             .min(pool.current_num_threads().saturating_mul(4))
             // So that no worker is idle.
@@ -321,7 +321,7 @@ impl Copying<'_> {
         let (buffers, stream_buffers) = (Buffers::default(), Buffers::default());
         let compressors = self.options.compression.map(Compressors::new);
         let encoder = Encoder {
-            source: self.origin.source(),
+            source: self.source,
             on_read_error: self.options.on_read_error,
             cluster_size,
             buffers: &buffers,
@@ -343,7 +343,7 @@ impl Copying<'_> {
         let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);
         pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take)?;
         // A source that shrank may have been cut where a hole was seen: then the image must not get its end.
-        self.origin.change()?;
+        self.source.change()?;
         Ok(Copied { read, unreadable })
     }
 }

@@ -8,6 +8,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 mod access;
+mod any;
 mod beside;
 mod chain;
 mod cipher;
@@ -19,24 +20,24 @@ mod layer;
 pub mod legacy;
 mod open;
 mod opening;
-mod part;
 mod qcow1;
 pub mod qcow2;
 mod qed;
+mod recorded;
 mod registry;
 mod remark;
 mod run;
 mod windows;
 
 pub use access::Access;
+pub use any::AnyDisk;
 pub use chain::{Chain, ChainRun};
 pub use cipher::Password;
 pub(crate) use decompress::Decoders;
 pub use format::Format;
 pub use host::HostFile;
 pub(crate) use host::truncated;
-pub use part::DiskPart;
+pub use open::{Opening, TakenFor, open};
 pub use registry::Single;
-pub(crate) use registry::{LUKS, Looks};
 pub use remark::Remark;
 pub use run::Run;

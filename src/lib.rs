@@ -21,8 +21,11 @@
 //!                                               batches in order: read, decompress, compare checksums, zero test
 //! ```
 //!
-//! An [`Image`] is an image file that is looked into, a [`Chain`] an image with all the files that it takes to read
-//! it: qcow2 of any kind, not only what this crate writes. [`compare()`] tells whether two disks hold the same bytes.
+//! What can be read by offset is a [`Disk`](disk::Disk): a [`FileDisk`](disk::FileDisk) byte by byte, a [`Chain`], which
+//! is an image with all the files that it takes to read it, and a [`Part`](disk::Part) of another one. It tells where it
+//! is data, zeros or free, what it [stands on](disk::Disk::stands_on), who may write to that, and whether it changed.
+//! There is one way to [`open()`] one, whatever holds it. An [`Image`] is an image file that is looked into by itself.
+//! [`compare()`] tells whether two disks hold the same bytes.
 //!
 //! [`volumes::scan`] tells what of a source is in use and what was recognised in it, [`Map`](map::Map) the same
 //! range by range, of an image too.
@@ -33,17 +36,18 @@
 //! # fn main() -> mkqcow2::Result<()> {
 //! use std::path::Path;
 //!
-//! use mkqcow2::units::GuestOffset;
-//! use mkqcow2::{Access, Chain};
+//! use mkqcow2::disk::Disk;
+//! use mkqcow2::{Opening, open};
 //!
 //! let (source, image) = (Path::new("/dev/sdb1"), Path::new("backup.qcow2"));
 //! let report = mkqcow2::create(source, image, mkqcow2::Options::default(), &mkqcow2::Silent)?;
 //! println!("{} bytes of data, {} in the image", report.data, report.written.image_size);
 //!
-//! let disk = Chain::open(image, &Access::default())?;
+//! let disk = open(image, &Opening::default())?;
 //! let mut boot_sector = [0; 512];
-//! disk.read_at(GuestOffset(0), &mut boot_sector)?;
-//! if let Some(image) = disk.image() && let Some(checksums) = image.checksums()? {
+//! disk.read_at(&mut boot_sector, 0)?;
+//! let image = disk.image().and_then(|chain| chain.image());
+//! if let Some(image) = image && let Some(checksums) = image.checksums()? {
 //!     checksums.for_each(|cluster, crc| println!("{} {crc:08x}", cluster.0))?;
 //! }
 //! # Ok(())
@@ -94,6 +98,6 @@ pub use compare::{Comparison, compare};
 pub use create::{Imaging, Options, Plan, Report, Warning, create};
 pub use error::{Error, Result};
 pub use formats::qcow2::Image;
-pub use formats::{Access, Chain};
+pub use formats::{Access, AnyDisk, Chain, Opening, open};
 pub use progress::{Progress, Silent};
 pub use restore::{Restoring, restore};

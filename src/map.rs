@@ -8,11 +8,10 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::disk::{self, Disk, Kind, Open};
-use crate::error::{Action, Error, InUse, Invalid, Result};
-use crate::formats::qcow2::Record;
+use crate::disk::{Disk, Empty, FileDisk, Force, Kind, Open};
+use crate::error::{Error, InUse, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::{Access, Chain, ChainRun, Format};
+use crate::formats::{self, Access, AnyDisk, Chain, ChainRun, Format, Opening, TakenFor};
 use crate::units::{GuestOffset, HostOffset, SECTOR, length};
 use crate::volumes::{self, Allocation, AllocationMap, Piece, Reason, Scan, State};
 use preallocated::is_preallocated;
@@ -38,11 +37,9 @@ pub enum Map {
 /// An image whose tables tell what is where.
 #[derive(Debug)]
 pub struct ImageMap {
-    disk: Chain,
+    disk: Box<Chain>,
     /// The files of it that were preallocated.
     preallocated: Vec<usize>,
-    /// What it records of its source, if that still holds.
-    record: Option<Record>,
 }
 
 /// A raw file or device that was scanned.
@@ -98,55 +95,23 @@ impl Map {
     ///
     /// # Errors
     ///
-    /// - Those of [`Chain::open`] for an image.
-    /// - Those of [`disk::open`] and [`volumes::scan`] for a raw file or device; it may be in use.
-    /// - [`Error::Invalid`] if [`Access`] asks for what a raw disk does not have.
+    /// - Those of [`formats::open`]; it may be in use, or a file without a byte.
+    /// - Those of [`volumes::scan`] for a raw file or device.
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
-        let format = match Format::of(path, options.format) {
-            // No image can be read then, but most of a disk can.
-            Err(Error::Io {
-                action: Action::Read(_),
-                ..
-            }) => Format::Raw,
-            format => format?,
+        let opening = Opening {
+            format: options.format,
+            taken_for: TakenFor::WhatItLooksLike,
+            access: options.access.clone(),
+            open: Open {
+                force: Force::Yes,
+                is_for_a_look: true,
+                empty: Empty::Allowed,
+            },
         };
-        if format != Format::Raw {
-            let access = Access {
-                force: true,
-                ..options.access.clone()
-            };
-            let disk = Chain::open_as(path, format, &access)?;
-            let images = disk.images();
-            let preallocated = images.filter(|(_, image)| is_preallocated(image));
-            let preallocated = preallocated.map(|(number, _)| number).collect();
-            // A record that is damaged tells nothing.
-            let record = match disk.record() {
-                Ok(record) => record.ok(),
-                Err(Error::Corrupt(_)) => None,
-                Err(error) => return Err(error),
-            };
-            return Ok(Self::Image(ImageMap {
-                disk,
-                preallocated,
-                record,
-            }));
-        }
-        options.access.refuse_of_raw()?;
-        let force = true;
-        let open = Open {
-            force,
-            is_for_a_look: true,
-            ..Open::default()
-        };
-        match disk::open(path, open) {
-            Ok(source) => Ok(Self::Raw(RawMap {
-                kind: source.kind(),
-                allocation: volumes::scan(&source, Scan::Auto)?,
-                in_use: source.writer().cloned(),
-            })),
-            Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(Self::Raw(RawMap::of_nothing())),
-            Err(error) => Err(error),
-        }
+        Ok(match formats::open(path, &opening)? {
+            AnyDisk::Raw(disk) => Self::Raw(RawMap::of(&disk)?),
+            AnyDisk::Image(chain) => Self::Image(ImageMap::of(chain)?),
+        })
     }
 
     /// All of the disk in ascending order, in the longest ranges there are; what is compressed is one range
@@ -154,7 +119,7 @@ impl Map {
     ///
     /// # Errors
     ///
-    /// Of a range: those of [`Chain::run_at`].
+    /// Of a range: those of [`Chain::place_at`].
     pub fn regions(&self) -> Box<dyn Iterator<Item = Result<Region>> + '_> {
         match self {
             Self::Image(map) => Box::new(merged(map.pieces())),
@@ -164,29 +129,41 @@ impl Map {
 }
 
 impl ImageMap {
+    fn of(mut disk: Box<Chain>) -> Result<Self> {
+        let is_so = |depth: &usize| disk.image_at(*depth).is_some_and(is_preallocated);
+        let preallocated = (0..disk.depth()).filter(is_so).collect();
+        match disk.record() {
+            Ok(Ok(record)) => disk.believe(record),
+            // A record that is damaged, or is not there, tells nothing.
+            Ok(Err(_)) | Err(Error::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self { disk, preallocated })
+    }
+
     /// The image and what it stands on.
     pub fn disk(&self) -> &Chain {
         &self.disk
     }
 
-    /// What is recognised in the disk.
+    /// What is recognised in the disk; nothing if another program may write to it meanwhile.
     ///
     /// # Errors
     ///
-    /// Those of [`Chain::run_at`].
+    /// Those of [`Chain::place_at`].
     pub fn recognise(&self) -> Result<Allocation> {
-        volumes::scan(&self.disk, Scan::Auto)
+        volumes::scan(self.disk.as_ref(), Scan::Auto)
     }
 
     fn pieces(&self) -> impl Iterator<Item = Result<Region>> {
         let mut at = 0;
         std::iter::from_fn(move || {
-            if at >= self.disk.size() {
+            if at >= self.disk.len() {
                 return None;
             }
             let piece = self
                 .disk
-                .run_at(GuestOffset(at), u64::MAX)
+                .place_at(GuestOffset(at), u64::MAX)
                 .map(|run| self.piece(at, run));
             at = piece.as_ref().map_or(u64::MAX, |piece| piece.range.end);
             Some(piece)
@@ -194,43 +171,33 @@ impl ImageMap {
     }
 
     fn piece(&self, at: u64, run: ChainRun) -> Region {
-        let file = self.disk.files().nth(run.depth).flatten();
-        let (mut length, mut content) = (run.length, content(run, at, file.is_none()));
-        if let (Content::Data(host), Some(file)) = (content, file)
-            && self.preallocated.contains(&run.depth)
-        {
-            let data = file.next_data(host);
-            match data.filter(|data| data.start <= host.0) {
-                Some(data) => length = length.min(data.end.saturating_sub(host.0)),
-                None => content = Content::Preallocated(host),
+        let (mut length, mut content) = (run.length, content(run));
+        // A hole of a file that was preallocated is no data.
+        let image = self.disk.image_at(run.depth);
+        let image = image.filter(|_| self.preallocated.contains(&run.depth));
+        if let (Content::Data(host), Some(image)) = (content, image) {
+            let data = image.file().next_data(host);
+            let is_there = data.as_ref().is_some_and(|data| data.start <= host.0);
+            if !is_there {
+                content = Content::Preallocated(host);
             }
-        }
-        if let (Content::Preallocated(host), Some(file)) = (content, file)
-            && let Some(data) = file.next_data(host)
-        {
-            length = length.min(data.start.saturating_sub(host.0));
-        }
-        let mut is_free = None;
-        if let (Content::Unallocated(None), Some(record)) = (content, &self.record) {
-            let (free, until) = record.free_at(at);
-            length = length.min(until.saturating_sub(at));
-            is_free = Some(free);
+            let until = data.map(|data| if is_there { data.end } else { data.start });
+            length = until.map_or(length, |until| length.min(until.saturating_sub(host.0)));
         }
         Region {
             range: at..at.saturating_add(length),
             depth: run.depth,
             content,
-            is_free,
+            is_free: run.is_free.filter(|_| content == Content::Unallocated(None)),
             within: None,
         }
     }
 }
 
-fn content(run: ChainRun, at: u64, is_raw: bool) -> Content {
+fn content(run: ChainRun) -> Content {
     match run.mapping {
         Mapping::Unallocated => Content::Unallocated(run.room),
-        // A hole has its place in a raw file.
-        Mapping::Zero => Content::Zeros(is_raw.then_some(HostOffset(at))),
+        Mapping::Zero => Content::Zeros(None),
         Mapping::ZeroAllocated(host) => Content::Zeros(Some(host)),
         Mapping::Data(host) => Content::Data(host),
         Mapping::Compressed(stream) => Content::Compressed(stream.at),
@@ -276,18 +243,15 @@ fn is_same(region: &Region, next: Content) -> bool {
 }
 
 impl RawMap {
-    /// A file without a byte.
-    fn of_nothing() -> Self {
-        Self {
-            kind: Kind::RegularFile,
-            allocation: Allocation {
-                map: AllocationMap::new(0),
-                regions: Vec::new(),
-                sector_size: None,
-                flaws: Vec::new(),
+    fn of(disk: &FileDisk) -> Result<Self> {
+        Ok(Self {
+            kind: disk.kind(),
+            allocation: match disk.len() {
+                0 => nothing(),
+                _ => volumes::scan(disk, Scan::Auto)?,
             },
-            in_use: None,
-        }
+            in_use: disk.writer().cloned(),
+        })
     }
 
     /// The last sector may be there in part only: the rest of it is a hole.
@@ -319,5 +283,15 @@ impl RawMap {
             is_free: Some(piece.state == State::Free),
             within: piece.region,
         })
+    }
+}
+
+/// What there is in a disk without a byte.
+fn nothing() -> Allocation {
+    Allocation {
+        map: AllocationMap::new(0),
+        regions: Vec::new(),
+        sector_size: None,
+        flaws: Vec::new(),
     }
 }

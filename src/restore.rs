@@ -8,7 +8,7 @@ mod report;
 mod walk;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use rayon::ThreadPool;
@@ -16,11 +16,10 @@ use rayon::ThreadPool;
 pub use options::Options;
 pub use report::{Bad, Kind, Plan, Report, Warning, Why};
 
-use crate::disk::FileState;
-use crate::error::{Corrupt, Error, InUse, Invalid, Result, Unrecorded};
-use crate::formats::qcow2::structures::mapping::Mapping;
+use crate::disk::{Content, Disk, Force, Open};
+use crate::error::{Corrupt, InUse, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
-use crate::formats::{Access, Chain, Format};
+use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
 use crate::output::{Demand, Destination, DiskSink, Memory, Place, Published};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
@@ -55,13 +54,8 @@ pub struct Restoring {
 struct Origin {
     options: Options,
     disk: Chain,
-    /// The files that are read, as they were when they were opened.
-    before: Vec<(PathBuf, Option<FileState>)>,
-    /// What the image records as free, if that is to be left as it is.
-    free: Option<Record>,
     partitioning: Partitioning,
-    /// Why the image may be written to meanwhile, or the target be in use, where that could not be found out.
-    perhaps_written: Option<InUse>,
+    /// Why the target may be in use, where that could not be found out.
     perhaps_used: Option<InUse>,
 }
 
@@ -71,16 +65,12 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - Those of [`Chain::open`] and of [`Destination::resolve`].
-    /// - [`Error::Invalid`] if it is raw, does not record what is free and only the rest is
+    /// - Those of [`formats::open`] and of [`Destination::resolve`].
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
-        let format = Format::of_image(image, options.format)?;
-        if format == Format::Raw {
-            return Err(Invalid::NoImage.into());
-        }
-        let (disk, perhaps_written) = open(image, format, &options)?;
+        let mut disk = open(image, &options)?;
         let free = options
             .used_only
             .then(|| record_of(&disk, &options))
@@ -89,7 +79,7 @@ impl Restoring {
         let (destination, perhaps_used) = Destination::resolve(
             &target.into(),
             &Demand {
-                size: disk.size(),
+                size: disk.len(),
                 no_clobber: options.no_clobber,
                 read_back: options.verify,
                 force: options.force,
@@ -99,21 +89,21 @@ impl Restoring {
         let tables = volumes::tables(&disk);
         let partitioning = Partitioning::on(
             &destination,
-            disk.size(),
+            disk.len(),
             tables,
             sector_size_of(&disk),
             options.force,
         )?;
         let memory = destination.memory()?;
-        let before = read.into_iter().map(|path| (state_of(&path), path));
+        // A file, and what is standard output, begin with nothing that could be left as it is.
+        if let (Some(free), Destination::Device(_)) = (free, &destination) {
+            disk.believe(free);
+        }
         let origin = Origin {
-            disk,
-            before: before.map(|(state, path)| (path, state)).collect(),
-            free: free.filter(|_| matches!(destination, Destination::Device(_))),
-            partitioning,
-            perhaps_written,
-            perhaps_used,
             options,
+            disk,
+            partitioning,
+            perhaps_used,
         };
         Ok(Self {
             origin,
@@ -127,22 +117,22 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if a table is damaged.
-    /// - [`Error::Io`] if a table cannot be read.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table is damaged.
+    /// - [`Error::Io`](crate::Error::Io) if a table cannot be read.
     pub fn plan(&self) -> Result<Plan> {
         let (mut data, mut zeros, mut unallocated) = (0_u64, 0_u64, 0_u64);
         let (disk, mut at) = (&self.origin.disk, 0);
         let mut warnings = self.origin.remarks()?;
         warnings.extend(self.memory.map(Warning::InMemory));
-        while at < disk.size() {
-            let run = disk.run_at(GuestOffset(at), u64::MAX)?;
+        while at < disk.len() {
+            let run = disk.run_at(at, u64::MAX)?;
             if run.length == 0 {
                 break;
             }
-            let sum = match run.mapping {
-                Mapping::Unallocated => &mut unallocated,
-                Mapping::Zero | Mapping::ZeroAllocated(_) => &mut zeros,
-                Mapping::Data(_) | Mapping::Compressed(_) => &mut data,
+            let sum = match run.content {
+                Content::Hole | Content::Free => &mut unallocated,
+                Content::Zeros => &mut zeros,
+                Content::Data => &mut data,
             };
             *sum = sum.saturating_add(run.length);
             at = at.saturating_add(run.length);
@@ -154,7 +144,7 @@ impl Restoring {
             Ok(Err(_)) | Err(_) => None,
         };
         Ok(Plan {
-            size: disk.size(),
+            size: disk.len(),
             data,
             zeros,
             unallocated,
@@ -176,20 +166,20 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if a cluster or a table is damaged, and it is not to go on; or
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a cluster or a table is damaged, and it is not to go on; or
     ///   in too many places.
-    /// - [`Error::Io`] if the image cannot be read, or the target cannot be written, synced or
+    /// - [`Error::Io`](crate::Error::Io) if the image cannot be read, or the target cannot be written, synced or
     ///   named.
-    /// - [`Error::ReadBack`] if the target does not hold what was written.
+    /// - [`Error::ReadBack`](crate::Error::ReadBack) if the target does not hold what was written.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
         let Self {
-            mut origin,
+            origin,
             destination,
             memory,
             begun,
         } = self;
-        origin.disk.settle()?;
         let (disk, options) = (&origin.disk, &origin.options);
+        disk.settle()?;
         let mut warnings = origin.remarks()?;
         warnings.extend(memory.map(Warning::InMemory));
         let checksums = origin.checksums(&mut warnings)?;
@@ -205,10 +195,10 @@ impl Restoring {
         let mut sink = destination.open(options.cleanup.clone(), options.sync || options.verify)?;
         let copied = run.copy(&mut *sink)?;
         progress.begin(Phase::Syncing, 0);
-        sink.settle(disk.size())?;
+        sink.settle(disk.len())?;
         run.verify(&*sink, &copied.ledger)?;
         warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
-        warnings.extend(origin.changes());
+        warnings.extend(origin.changes()?);
         if !copied.bad.is_empty() {
             let bytes = copied.bad.iter().map(|bad| length(&bad.range)).sum();
             warnings.push(Warning::Bad { bytes });
@@ -227,7 +217,7 @@ impl Restoring {
         }
         warnings.extend(options.cleanup.remains().map(Warning::Remains));
         Ok(Report {
-            size: disk.size(),
+            size: disk.len(),
             data: copied.data,
             written: copied.written,
             zeros: copied.zeros,
@@ -254,7 +244,7 @@ impl Origin {
         let mut warnings: Vec<_> = is_noise
             .then_some(Warning::PerhapsNoise)
             .into_iter()
-            .chain(self.perhaps_written.clone().map(Warning::ImagePerhapsInUse))
+            .chain(self.disk.writer().cloned().map(Warning::ImagePerhapsInUse))
             .chain(self.perhaps_used.clone().map(Warning::TargetPerhapsInUse))
             .chain(remarks)
             .chain(self.partitioning.warnings())
@@ -306,18 +296,21 @@ impl Origin {
     }
 
     /// What was written to since it was opened.
-    fn changes(&self) -> impl Iterator<Item = Warning> {
-        let changed = self
-            .before
-            .iter()
-            .filter(|(path, before)| state_of(path) != *before);
-        changed.map(|(path, _)| Warning::ChangedMeanwhile { path: path.clone() })
+    fn changes(&self) -> Result<Vec<Warning>> {
+        let mut changes = Vec::new();
+        for file in self.disk.stands_on() {
+            let change = file.change().map_err(|error| error.elsewhere(file.path()))?;
+            if change.is_some() {
+                let path = file.path().to_owned();
+                changes.push(Warning::ChangedMeanwhile { path });
+            }
+        }
+        Ok(changes)
     }
 
-    fn rules(&self) -> Rules<'_> {
+    fn rules(&self) -> Rules {
         Rules {
-            window: WINDOW.max(self.disk.cluster_size()),
-            free: self.free.as_ref(),
+            window: WINDOW.max(self.disk.grain()),
             keep_going: self.options.keep_going,
         }
     }
@@ -337,29 +330,29 @@ pub fn restore(
     Restoring::prepare(image, target, options)?.run(progress)
 }
 
-/// Opens an image. If it cannot be found out whether it is in use, and it is to be restored all the same, that is told.
-fn open(path: &Path, format: Format, options: &Options) -> Result<(Chain, Option<InUse>)> {
-    let error = match Chain::open_as(path, format, &options.access) {
-        Ok(disk) => return Ok((disk, None)),
-        Err(error) => error,
-    };
-    let is_unknown = |in_use: &InUse| matches!(in_use, InUse::Unknown { .. });
-    if options.force
-        && let Error::Invalid(Invalid::SourceInUse(in_use)) = error.innermost().0
-        && is_unknown(in_use)
-    {
-        let access = Access {
-            force: true,
-            ..options.access.clone()
-        };
-        let disk = Chain::open_as(path, format, &access)?;
-        // Of another of its files more may be known.
-        let in_use = disk.in_use().map(|(_, in_use)| in_use.clone());
-        if in_use.as_ref().is_none_or(is_unknown) {
-            return Ok((disk, in_use));
-        }
+/// Opens an image. If it cannot be found out whether it is in use, that can be forced; nothing else.
+fn open(path: &Path, options: &Options) -> Result<Chain> {
+    // Before it is looked for: nothing that could be there would do.
+    if options.format == Some(Format::Raw) {
+        return Err(Invalid::NoImage.into());
     }
-    Err(error)
+    let opening = Opening {
+        format: options.format,
+        taken_for: TakenFor::Image,
+        access: options.access.clone(),
+        open: Open {
+            force: if options.force {
+                Force::IfUnknown
+            } else {
+                Force::No
+            },
+            ..Open::default()
+        },
+    };
+    match formats::open(path, &opening)? {
+        AnyDisk::Image(chain) => Ok(*chain),
+        AnyDisk::Raw(_) => Err(Invalid::NoImage.into()),
+    }
 }
 
 /// What an image records of its source, where nothing less will do.
@@ -380,19 +373,13 @@ fn sector_size_of(disk: &Chain) -> Option<u32> {
     record.ok().flatten()?.sector_size
 }
 
-/// What changes when somebody writes to a file; none of a device, or if it cannot be told.
-fn state_of(path: &Path) -> Option<FileState> {
-    let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    Some(FileState::of(&metadata))
-}
-
 /// What the two passes over a disk have in common.
 #[derive(Clone, Copy)]
 struct Run<'a> {
     disk: &'a Chain,
     options: &'a Options,
     checksums: Option<&'a Checksums<'a>>,
-    rules: Rules<'a>,
+    rules: Rules,
     pool: &'a ThreadPool,
     progress: &'a dyn Progress,
 }
@@ -410,7 +397,7 @@ struct Copied {
 
 impl<'a> Run<'a> {
     fn copy(self, sink: &mut dyn DiskSink) -> Result<Copied> {
-        self.progress.begin(Phase::Copying, self.disk.size());
+        self.progress.begin(Phase::Copying, self.disk.len());
         let buffers = Buffers::default();
         let filler = Filler {
             disk: self.disk,
@@ -441,7 +428,7 @@ impl<'a> Run<'a> {
         let Some(file) = sink.written().filter(|_| self.options.verify) else {
             return Ok(());
         };
-        self.progress.begin(Phase::Verifying, self.disk.size());
+        self.progress.begin(Phase::Verifying, self.disk.len());
         readback::compare(
             file,
             ledger,

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::disk::Part;
+use crate::disk::Section;
 use crate::disk::rescue::OnReadError;
 use crate::error::Invalid;
 use crate::formats::qcow2::structures::geometry::ClusterSize;
@@ -35,7 +35,7 @@ pub struct Options {
     /// If the source is an image: what of it is read, and which other files may be opened for that.
     pub access: Access,
     /// Which part of the source to image.
-    pub part: Part,
+    pub part: Section,
     /// Whether to image a source that is in use.
     pub force: bool,
     /// Whether only the plan is wanted: then there is one of a source in use, too, and a run is refused without `force`.
@@ -81,7 +81,7 @@ impl Default for Options {
             scan: Scan::default(),
             format: None,
             access: Access::default(),
-            part: Part::default(),
+            part: Section::default(),
             force: false,
             plan_only: false,
             on_read_error: OnReadError::default(),

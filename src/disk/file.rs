@@ -9,107 +9,52 @@ use std::sync::OnceLock;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::{Change, Disk, Kind, Watch};
-use crate::devices::{Kernel, Subject, Unwritten, own_path};
-use crate::error::{Action, Corrupt, Error, InUse, Result};
+use super::{Disk, Kind, Underlying};
+use crate::devices::{Kernel, Subject, own_path};
+use crate::error::{Action, Corrupt, Error, Result};
 use crate::units::{SECTOR, to_u64, to_usize};
 
 /// What reads past the cache must be aligned to in memory: no device asks for more.
 const DIRECT_ALIGNMENT: usize = 4096;
 
-/// A regular file or a block device, or a part of one.
+/// A regular file or a block device, byte by byte.
 #[derive(Debug)]
 pub struct FileDisk {
-    file: File,
-    subject: Subject,
-    /// Where the part begins, in bytes.
-    offset: u64,
-    /// How long it is, in bytes.
+    underlying: Underlying,
+    /// In bytes.
     length: u64,
     sector_size: u64,
-    watch: Watch,
-    guard: Guard,
     /// The same file opened with `O_DIRECT`, if that works, once it is needed.
     direct: OnceLock<Option<File>>,
 }
 
-/// What is known about who else might use a source.
-#[derive(Debug)]
-pub(super) struct Guard {
-    /// Who might write to it while it is read, if it was opened in spite of that.
-    pub(super) writer: Option<InUse>,
-    /// What keeps others from mounting it meanwhile.
-    pub(super) held: Vec<File>,
-    /// What was written earlier, and is not on the disk.
-    pub(super) unwritten: Option<Unwritten>,
-}
-
 impl FileDisk {
-    /// A part that is known to lie within the file.
-    pub(super) fn new(file: File, subject: Subject, part: Range<u64>, watch: Watch, guard: Guard) -> Self {
+    pub(super) fn new(underlying: Underlying, length: u64) -> Self {
         // Only devices have a sector size; a file's neighbour bytes fail with it by the page at worst.
-        let sector_size = match subject {
-            Subject::Device(_) => rustix::fs::ioctl_blksszget(&file)
+        let sector_size = match underlying.subject() {
+            Subject::Device(_) => rustix::fs::ioctl_blksszget(underlying.file())
                 .map_or(SECTOR, u64::from)
                 .max(SECTOR),
             Subject::File(_) => SECTOR,
         };
-        let (offset, length) = (part.start, part.end.saturating_sub(part.start));
         Self {
-            file,
-            subject,
-            offset,
+            underlying,
             length,
             sector_size,
-            watch,
-            guard,
             direct: OnceLock::new(),
         }
     }
 
-    /// Whether others are kept from mounting it, or what shows its bytes, until it is closed.
-    pub fn is_claimed(&self) -> bool {
-        !self.guard.held.is_empty()
-    }
-
-    /// Keeps nobody from mounting it any more.
-    pub fn release(&mut self) {
-        self.guard.held.clear();
-    }
-
     /// The file or device it is.
-    pub fn subject(&self) -> Subject {
-        self.subject
-    }
-
-    /// What others wrote earlier, and could not be brought to the disk: what is read there may be older.
-    pub fn unwritten(&self) -> Option<&Unwritten> {
-        self.guard.unwritten.as_ref()
-    }
-
-    /// How it was seen to change since it was opened.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Corrupt`] if it is smaller: what was behind the end may have been taken for a hole.
-    /// - [`Error::Io`] if the system cannot tell.
-    pub fn change(&self) -> Result<Option<Change>> {
-        let change = self.watch.change(&self.file, self.subject);
-        match change.map_err(|error| Error::source_io(Action::Examine, error))? {
-            Some(Change::Size { before, after }) if after < before => Err(Corrupt::Shrank {
-                end: after,
-                expected: before,
-            }
-            .into()),
-            change => Ok(change),
-        }
+    pub fn underlying(&self) -> &Underlying {
+        &self.underlying
     }
 
     fn direct(&self) -> Option<&File> {
         let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
         // Not by its name, which may be that of another file by now.
         let open = || {
-            rustix::fs::open(own_path(&self.file), flags, Mode::empty())
+            rustix::fs::open(own_path(self.underlying.file()), flags, Mode::empty())
                 .ok()
                 .map(File::from)
         };
@@ -122,7 +67,7 @@ impl FileDisk {
         let mut memory = vec![0; to_usize(self.sector_size).checked_add(DIRECT_ALIGNMENT)?];
         let aligned = memory.as_ptr().align_offset(DIRECT_ALIGNMENT);
         let window = memory.get_mut(aligned..)?.get_mut(..to_usize(self.sector_size))?;
-        match file.read_at(window, self.position(at)) {
+        match file.read_at(window, at) {
             Ok(read) if read >= buf.len() => {
                 buf.copy_from_slice(window.get(..buf.len())?);
                 Some(Ok(()))
@@ -136,7 +81,7 @@ impl FileDisk {
 
 impl Disk for FileDisk {
     fn kind(&self) -> Kind {
-        match self.subject {
+        match self.underlying.subject() {
             Subject::File(_) => Kind::RegularFile,
             Subject::Device(_) => Kind::BlockDevice,
         }
@@ -146,77 +91,70 @@ impl Disk for FileDisk {
         self.length
     }
 
-    fn read_at(&self, mut buf: &mut [u8], at: u64) -> Result<()> {
-        let mut at = self.position(at);
-        while !buf.is_empty() {
-            match self.file.read_at(buf, at) {
-                Ok(0) => {
-                    let expected = self.position(self.length);
-                    return Err(Corrupt::Shrank { end: at, expected }.into());
-                }
-                Ok(read) => {
-                    at = at.saturating_add(to_u64(read));
-                    buf = buf.get_mut(read..).unwrap_or_default();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::source_io(Action::Read(at), error)),
+    fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        match self.underlying.read(buf, at)? {
+            read if read == buf.len() => Ok(()),
+            read => {
+                let (end, expected) = (at.saturating_add(to_u64(read)), self.length);
+                Err(Corrupt::Shrank { end, expected }.into())
             }
         }
-        Ok(())
     }
 
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
         match self.read_direct(buf, at) {
-            Some(result) => result.map_err(|error| Error::source_io(Action::Read(self.position(at)), error)),
+            Some(result) => result.map_err(|error| Error::source_io(Action::Read(at), error)),
             None => self.read_at(buf, at),
         }
     }
 
     fn position(&self, at: u64) -> u64 {
-        self.offset.saturating_add(at)
+        at
     }
 
     fn sector_size(&self) -> u64 {
         self.sector_size
     }
 
-    fn writer(&self) -> Option<&InUse> {
-        self.guard.writer.as_ref()
-    }
-
     fn is_present(&self) -> bool {
-        match self.subject {
+        match self.underlying.subject() {
             Subject::Device(number) => Kernel::running().is_present(number),
             Subject::File(_) => true,
         }
     }
 
-    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        if from >= self.length {
+    fn stands_on(&self) -> Vec<&Underlying> {
+        vec![&self.underlying]
+    }
+
+    fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+        let range = range.start..range.end.min(self.length);
+        if range.is_empty() {
             return Ok(None);
         }
-        let everything = Ok(Some(from..self.length));
         if self.kind() == Kind::BlockDevice {
-            return everything;
+            return Ok(Some(range));
         }
-        let seek = |to| match rustix::fs::seek(&self.file, to) {
+        let seek = |to| match rustix::fs::seek(self.underlying.file(), to) {
             Ok(found) => Ok(Some(found)),
             // No data from there on.
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error),
         };
-        let failed = |error: Errno| Error::source_io(Action::Seek(self.position(from)), error);
-        let start = match seek(SeekFrom::Data(self.position(from))) {
+        let failed = |error: Errno| Error::source_io(Action::Seek(range.start), error);
+        let start = match seek(SeekFrom::Data(range.start)) {
             Ok(Some(start)) => start,
             Ok(None) => return Ok(None),
             // A filesystem that knows no holes.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => return everything,
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(range)),
             Err(error) => return Err(failed(error)),
         };
+        if start >= range.end {
+            return Ok(None);
+        }
         let end = seek(SeekFrom::Hole(start)).map_err(failed)?.unwrap_or(u64::MAX);
-        let relative = |at: u64| at.saturating_sub(self.offset).min(self.length);
         // The file may change between the two calls: what was neither is then read.
-        let range = relative(start).max(from)..relative(end.max(start.saturating_add(1)));
-        Ok((!range.is_empty()).then_some(range))
+        let data = start.max(range.start)..end.max(start.saturating_add(1)).min(range.end);
+        Ok((!data.is_empty()).then_some(data))
     }
 }

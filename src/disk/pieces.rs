@@ -55,7 +55,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::disk::Kind;
+    use crate::disk::{Kind, Underlying};
     use crate::error::Corrupt;
 
     /// A disk of which only the holes are known.
@@ -110,22 +110,22 @@ mod tests {
             512
         }
 
-        fn writer(&self) -> Option<&crate::error::InUse> {
-            None
+        fn stands_on(&self) -> Vec<&Underlying> {
+            Vec::new()
         }
 
         fn is_present(&self) -> bool {
             true
         }
 
-        fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-            if from >= self.fails_at {
-                return Err(Corrupt::Disappeared { at: from }.into());
+        fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+            if range.start >= self.fails_at {
+                return Err(Corrupt::Disappeared { at: range.start }.into());
             }
-            let next = self.data.iter().find(|range| range.end > from);
-            Ok(next.map(|range| {
-                let start = range.start.max(from);
-                start..range.end.min(start.saturating_add(self.told))
+            let next = self.data.iter().find(|data| data.end > range.start);
+            Ok(next.map(|data| {
+                let start = data.start.max(range.start);
+                start..data.end.min(start.saturating_add(self.told))
             }))
         }
     }

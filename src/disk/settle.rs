@@ -31,7 +31,7 @@ const LONG_STEP: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// Those of `look`.
-pub(crate) fn settle(
+pub(super) fn settle(
     first: State,
     look: impl Fn() -> io::Result<State>,
     mut flush: impl FnMut(),
@@ -65,7 +65,7 @@ fn until_told(file: FileState, now: SystemTime) -> Duration {
 
 /// What was found so far of the writes to a file or device since a moment.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(super) struct Watch {
     before: State,
     /// Whether all that waited in caches then was brought to the disk.
     is_settled: bool,
@@ -77,7 +77,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Of writes after this state, as far as they show.
-    pub(crate) fn loose(before: State) -> Self {
+    pub(super) fn loose(before: State) -> Self {
         Self {
             before,
             is_settled: false,
@@ -87,7 +87,7 @@ impl Watch {
     }
 
     /// Of all writes after this state, in which it [settled](settle).
-    pub(crate) fn tight(before: State, file: &File, subject: Subject) -> Self {
+    pub(super) fn tight(before: State, file: &File, subject: Subject) -> Self {
         let path = match subject {
             Subject::File(_) => Some(own_path(file)),
             // If that cannot be told, its state tells as much.
@@ -101,7 +101,7 @@ impl Watch {
     }
 
     /// The state from which on it watches.
-    pub(crate) fn before(&self) -> &State {
+    pub(super) fn before(&self) -> &State {
         &self.before
     }
 
@@ -110,7 +110,7 @@ impl Watch {
     /// # Errors
     ///
     /// If it cannot be examined.
-    pub(crate) fn change(&self, file: &File, subject: Subject) -> io::Result<Option<Change>> {
+    pub(super) fn change(&self, file: &File, subject: Subject) -> io::Result<Option<Change>> {
         let look = || State::of(file, subject).map(|after| Change::between(&self.before, &after));
         let change = look()?;
         if change.is_some() || !self.is_settled {

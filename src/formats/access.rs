@@ -22,8 +22,6 @@ pub struct Access {
     /// What the backing files are, from the first on, whatever the images say. Those behind the last that is given:
     /// as the images say.
     pub backing_formats: Vec<Format>,
-    /// Open a file even if it is in use.
-    pub force: bool,
 }
 
 impl Access {

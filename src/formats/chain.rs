@@ -1,34 +1,42 @@
-//! A virtual disk: an image, and what lies behind it where nothing is allocated.
+//! The disk in an image: the image, and what lies behind it where nothing is allocated.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decompress::Decoders;
 use super::gaps::Gaps;
 use super::layer::Layer;
-use super::qcow2::Image;
+use super::qcow2::{Image, Record};
 use super::{HostFile, Remark, Run};
-use crate::devices::{Kernel, Subject, Unwritten};
-use crate::disk::{Change, Disk, FileDisk, Kind};
-use crate::error::{Corrupt, Error, InUse, Result};
+use crate::disk::{self, Content, Disk, FileDisk, Kind, Underlying};
+use crate::error::{Corrupt, Error, Result};
 use crate::formats::qcow2::structures::geometry::ClusterSize;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
-use crate::units::{GuestOffset, HostOffset, SECTOR, to_u64, to_usize, within};
+use crate::units::{GuestOffset, HostOffset, SECTOR, length, to_u64, to_usize, within};
 
-/// How much of a disk [`Disk::next_data`] tells at a time, in bytes, at least.
+/// How much of a disk [`Disk::data_in`] tells at a time, in bytes, at least.
 const ENOUGH: u64 = 64 << 20;
 
-/// A virtual disk that can be read, from several threads at once.
+/// One of the images of a disk.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// What tells where the bytes are.
+    pub(super) layer: Box<dyn Layer>,
+    /// What else there is to know of it, if it is qcow2.
+    pub(super) image: Option<Arc<Image>>,
+}
+
+/// The disk in an image, with all the files that it takes to read it.
 #[derive(Debug)]
 pub struct Chain {
-    /// The image itself, then what lies behind it.
-    layers: Vec<Box<dyn Layer>>,
+    /// The image itself, then the images behind it.
+    links: Vec<Link>,
+    /// The raw disk behind the last of them, if there is one.
+    base: Option<FileDisk>,
     size: u64,
-    /// Which of its files somebody might write to meanwhile, if it was opened in spite of that.
-    writer: Option<(PathBuf, InUse)>,
-    /// What was written to them earlier, and is not on the disk.
-    unwritten: Option<Unwritten>,
+    /// What the image records as free, if that is believed.
+    free: Option<Record>,
     gaps: Gaps,
     decoders: Decoders,
     /// The compressed cluster of which a part was read last.
@@ -48,16 +56,29 @@ struct Decoded {
 pub struct ChainRun {
     /// Its length in bytes, from where it was asked for.
     pub length: u64,
-    /// Where it is: in a raw file a hole is [`Mapping::Zero`]. [`Mapping::Unallocated`] if it is nowhere.
+    /// Where it is; [`Mapping::Unallocated`] if it is nowhere. A hole of a raw file has its place there.
     pub mapping: Mapping,
     /// The file that says so: 0 for the image itself, 1 for its backing file, and so on. Where it is nowhere, the
     /// last one that was asked.
     pub depth: usize,
-    /// The room that is kept for it in that file, if it is nowhere; see [`Run`](super::Run).
+    /// The room that is kept for it in that file, if it is nowhere; see [`Run`].
     pub room: Option<HostOffset>,
+    /// Whether it is free, if it is nowhere and what the image records is believed.
+    pub is_free: Option<bool>,
 }
 
 impl ChainRun {
+    fn new(length: u64, mapping: Mapping, depth: usize) -> Self {
+        let (room, is_free) = (None, None);
+        Self {
+            length,
+            mapping,
+            depth,
+            room,
+            is_free,
+        }
+    }
+
     /// Whether it reads as zeros without a look at any data.
     pub fn is_zero(&self) -> bool {
         match self.mapping {
@@ -68,164 +89,77 @@ impl ChainRun {
 }
 
 impl Chain {
-    /// A disk of at least one file.
-    pub(super) fn new(layers: Vec<Box<dyn Layer>>) -> Self {
-        let mut disk = Self {
-            size: layers.first().map_or(0, |layer| layer.size()),
-            gaps: Gaps::new(layers.len()),
-            layers,
-            writer: None,
-            unwritten: None,
+    /// A disk of at least one image.
+    pub(super) fn new(links: Vec<Link>, base: Option<FileDisk>) -> Self {
+        Self {
+            size: links.first().map_or(0, |link| link.layer.size()),
+            gaps: Gaps::new(links.len()),
+            links,
+            base,
+            free: None,
             decoders: Decoders::default(),
             last: Mutex::default(),
-        };
-        disk.writer = disk.find_writer();
-        disk
-    }
-
-    fn find_writer(&self) -> Option<(PathBuf, InUse)> {
-        let kernel = Kernel::running();
-        for file in self.host_files() {
-            if let Some(writer) = kernel.users(file.subject()).writer() {
-                return Some((file.path().to_owned(), writer));
-            }
         }
-        // Which was asked when that was opened, and is known only if it was opened all the same.
-        let writer = self.raw().and_then(Disk::writer).cloned();
-        let last = self.paths().last().map(Path::to_owned).unwrap_or_default();
-        writer.map(|writer| (last, writer))
     }
 
-    /// Sees to it that every write to its files from now on shows as a change: what others wrote earlier is brought
-    /// to the disk.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the system cannot tell.
-    pub(crate) fn settle(&mut self) -> Result<()> {
-        let mut unwritten = None;
-        for file in self.host_files() {
-            let settled = file.settle().map_err(|error| error.elsewhere(file.path()))?;
-            unwritten = unwritten.or(settled);
-        }
-        self.unwritten = unwritten.or_else(|| self.raw()?.unwritten().cloned());
-        Ok(())
-    }
-
-    /// What others wrote to its files earlier, and could not be brought to the disk.
-    pub fn unwritten(&self) -> Option<&Unwritten> {
-        self.unwritten.as_ref()
-    }
-
-    /// Which of its files somebody might write to meanwhile, if it was opened in spite of that.
-    pub fn in_use(&self) -> Option<(&Path, &InUse)> {
-        self.writer
-            .as_ref()
-            .map(|(path, writer)| (path.as_path(), writer))
+    /// From now on, tells of what is nowhere whether it is free.
+    pub(crate) fn believe(&mut self, record: Record) {
+        self.free = Some(record);
     }
 
     /// Whether what is read was decrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
-        self.layers.iter().any(|layer| layer.is_encrypted())
-    }
-
-    /// The size of the disk in bytes; need not be whole sectors.
-    pub fn size(&self) -> u64 {
-        self.size
+        self.links.iter().any(|link| link.layer.is_encrypted())
     }
 
     /// The image that was opened, without what lies behind it, if it is qcow2.
     pub fn image(&self) -> Option<&Image> {
-        self.layers.first().and_then(|layer| layer.image())
+        self.image_at(0)
     }
 
-    /// The file of each image, from the one that was opened to the last that lies behind it; none of a raw disk.
-    pub fn files(&self) -> impl Iterator<Item = Option<&HostFile>> {
-        self.layers.iter().map(|layer| layer.file())
+    /// The image of that number, counted from the one that was opened, if it is qcow2.
+    pub fn image_at(&self, depth: usize) -> Option<&Image> {
+        self.links.get(depth)?.image.as_deref()
     }
 
-    /// All files of all images.
-    pub(crate) fn host_files(&self) -> impl Iterator<Item = &HostFile> {
-        let layers = self.layers.iter();
-        layers.flat_map(|layer| [layer.file(), layer.data_file()].into_iter().flatten())
+    /// How many images there are, one behind the other.
+    pub fn depth(&self) -> usize {
+        self.links.len()
     }
 
-    /// All files and devices that are read.
-    pub(crate) fn subjects(&self) -> Vec<Subject> {
-        let metadata = self.paths().filter_map(|path| path.metadata().ok());
-        metadata.filter_map(|metadata| Subject::of(&metadata)).collect()
-    }
-
-    /// The images that are qcow2, and the number of the file that each is in.
-    pub fn images(&self) -> impl Iterator<Item = (usize, &Image)> {
-        let images = self.layers.iter().map(|layer| layer.image()).enumerate();
-        images.filter_map(|(number, image)| Some((number, image?)))
-    }
-
-    /// What its files say about themselves, and the names of these.
+    /// What its images say about themselves, and the names of these.
     pub fn remarks(&self) -> impl Iterator<Item = (&Path, Remark)> {
-        self.layers.iter().flat_map(|layer| {
+        self.links.iter().flat_map(|Link { layer, .. }| {
             let remarks = layer.remarks().into_iter();
-            remarks.map(move |remark| (layer.path(), remark))
+            remarks.map(move |remark| (layer.file().path(), remark))
         })
-    }
-
-    /// The raw file at the end of the chain, if there is one that is not empty.
-    pub fn raw(&self) -> Option<&FileDisk> {
-        self.layers.iter().find_map(|layer| layer.raw())
     }
 
     /// Whether nothing lies behind the image.
     pub fn is_alone(&self) -> bool {
-        self.layers.len() == 1
+        self.links.len() == 1 && self.base.is_none()
     }
 
     /// Whether it is the active state of the image, not a snapshot.
     pub fn is_active(&self) -> bool {
-        self.layers.first().is_some_and(|layer| layer.is_active())
+        self.links.first().is_some_and(|link| link.layer.is_active())
     }
 
     /// The names of all files that are read, that of the image first.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let layers = self.layers.iter();
-        layers.flat_map(|layer| {
-            [Some(layer.path()), layer.data_file().map(HostFile::path)]
-                .into_iter()
-                .flatten()
-        })
-    }
-
-    /// The first of its files that was seen to change since it was opened, and how.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Io`](crate::Error::Io) if the system cannot tell.
-    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a raw file is smaller.
-    pub fn change(&self) -> Result<Option<(&Path, Change)>> {
-        for layer in &self.layers {
-            let change = layer.change().map_err(|error| error.elsewhere(layer.path()))?;
-            if change.is_some() {
-                return Ok(change);
-            }
-        }
-        Ok(None)
-    }
-
-    /// What the reading is best aligned to, in bytes: the largest cluster of the chain. Those of QED can be larger
-    /// than others, but are never compressed: they may as well be read in parts.
-    pub fn cluster_size(&self) -> u64 {
-        let sizes = self.layers.iter().map(|layer| layer.cluster_size());
-        sizes.max().unwrap_or(SECTOR).min(ClusterSize::MAX.bytes())
+        self.stands_on().into_iter().map(Underlying::path)
     }
 
     /// The size of a cluster of the image that was opened, in bytes.
     pub fn own_cluster_size(&self) -> u64 {
-        self.layers.first().map_or(SECTOR, |layer| layer.cluster_size())
+        self.links
+            .first()
+            .map_or(SECTOR, |link| link.layer.cluster_size())
     }
 
     /// How much of the disk is lost with a table of the image that cannot be read, in bytes.
     pub(crate) fn table_reach(&self) -> u64 {
-        self.layers.first().map_or(SECTOR, |layer| layer.table_reach())
+        self.links.first().map_or(SECTOR, |link| link.layer.table_reach())
     }
 
     /// The longest range from `at` on, up to `limit` bytes, that is in one place of one file. It is never empty
@@ -234,91 +168,87 @@ impl Chain {
     /// # Errors
     ///
     /// Those of [`Image::run_at`], for every file of the chain.
-    pub fn run_at(&self, at: GuestOffset, limit: u64) -> Result<ChainRun> {
+    pub fn place_at(&self, at: GuestOffset, limit: u64) -> Result<ChainRun> {
         let mut limit = limit.min(self.size.saturating_sub(at.0));
         let (mut asked, mut room) = (0, None);
-        for (depth, layer) in self.layers.iter().enumerate() {
+        for (depth, Link { layer, .. }) in self.links.iter().enumerate() {
             // A backing file may be shorter: behind its end there is nothing.
             let here = limit.min(layer.size().saturating_sub(at.0));
             if here == 0 {
-                break;
+                return Ok(self.nowhere(at, limit, asked, room));
             }
             let run = match self.gaps.from(depth, at.0) {
                 Some(gap) => Run::new(gap.min(here), Mapping::Unallocated),
                 None => layer.run_at(at, here).map_err(|error| self.named(error, depth))?,
             };
             if run.mapping != Mapping::Unallocated {
-                return Ok(ChainRun {
-                    length: run.length,
-                    mapping: run.mapping,
-                    depth,
-                    room: None,
-                });
+                return Ok(ChainRun::new(run.length, run.mapping, depth));
             }
             if run.room.is_none() {
                 self.gaps.note(depth, at.0..at.0.saturating_add(run.length));
             }
             (limit, asked, room) = (run.length, depth, run.room);
         }
-        Ok(ChainRun {
-            length: limit,
-            mapping: Mapping::Unallocated,
-            depth: asked,
-            room,
-        })
+        match &self.base {
+            Some(base) if at.0 < rounded(base) => self.place_in(base, at, limit),
+            Some(_) | None => Ok(self.nowhere(at, limit, asked, room)),
+        }
     }
 
-    /// Fills `buf` with the bytes of the virtual disk that begin at `at`.
-    ///
-    /// Unallocated clusters read as zeros, unless there is a backing file. Neither `at` nor `buf.len()` need be
-    /// aligned; all of it must lie in front of the end of the disk. Spec: qcow2.txt, "Cluster mapping".
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table entry is misaligned or points past the end of the
-    ///   file, or a compressed cluster cannot be decompressed: never zeros instead.
-    /// - [`Error::Io`](crate::Error::Io) if the file cannot be read.
-    pub fn read_at(&self, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
-        let (mut at, mut rest) = (at, buf);
-        while !rest.is_empty() {
-            let run = self.run_at(at, to_u64(rest.len()))?;
-            if run.length == 0 {
-                let (end, expected) = (self.size, at.0.saturating_add(to_u64(rest.len())));
-                return Err(Corrupt::Shrank { end, expected }.into());
-            }
-            let (now, later) = rest.split_at_mut(to_usize(run.length));
-            self.read_run(run, at, now)?;
-            at = GuestOffset(at.0.saturating_add(run.length));
-            rest = later;
+    /// A range that is in none of the images, in front of the end of the raw disk behind them.
+    fn place_in(&self, base: &FileDisk, at: GuestOffset, limit: u64) -> Result<ChainRun> {
+        let (depth, host) = (self.links.len(), HostOffset(at.0));
+        let end = at.0.saturating_add(limit).min(rounded(base));
+        let data = base
+            .data_in(at.0..end)
+            .map_err(|error| self.named(error, depth))?;
+        let (mapping, until) = match data {
+            Some(data) if data.start <= at.0 => (Mapping::Data(host), data.end),
+            Some(data) => (Mapping::ZeroAllocated(host), data.start),
+            None => (Mapping::ZeroAllocated(host), end),
+        };
+        Ok(ChainRun::new(until.saturating_sub(at.0), mapping, depth))
+    }
+
+    /// A range that is in none of the files, of which that of number `asked` was the last one that was asked.
+    fn nowhere(&self, at: GuestOffset, length: u64, asked: usize, room: Option<HostOffset>) -> ChainRun {
+        let free = self.free.as_ref().map(|record| record.free_at(at.0));
+        ChainRun {
+            length: free.map_or(length, |(_, until)| length.min(until.saturating_sub(at.0))),
+            is_free: free.map(|(is_free, _)| is_free),
+            room,
+            ..ChainRun::new(0, Mapping::Unallocated, asked)
         }
-        Ok(())
     }
 
     /// Fills `buf`, which is not longer than the run, with the bytes of a run that begins at `at`.
     ///
     /// # Errors
     ///
-    /// As [`read_at`](Self::read_at).
+    /// Those of [`Disk::read_at`].
     pub fn read_run(&self, run: ChainRun, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
-        let Some(layer) = self.layers.get(run.depth) else {
-            buf.fill(0);
-            return Ok(());
-        };
-        let result = match run.mapping {
-            Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_) => {
+        let link = self.links.get(run.depth);
+        let result = match (run.mapping, link, &self.base) {
+            (Mapping::Data(host), Some(link), _) => link.layer.read(host, at, buf),
+            (Mapping::Data(_), None, Some(base)) => base.read_at(buf, at.0),
+            (Mapping::Compressed(stream), Some(link), _) => {
+                self.read_compressed(run.depth, link.layer.as_ref(), stream, at, buf)
+            }
+            (Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_), ..)
+            | (Mapping::Data(_) | Mapping::Compressed(_), None, _) => {
                 buf.fill(0);
                 Ok(())
             }
-            Mapping::Data(host) => layer.read(host, at, buf),
-            Mapping::Compressed(stream) => self.read_compressed(run.depth, layer.as_ref(), stream, at, buf),
         };
         result.map_err(|error| self.named(error, run.depth))
     }
 
     /// Of the files behind the first, the name.
     fn named(&self, error: Error, depth: usize) -> Error {
-        match self.layers.get(depth) {
-            Some(layer) if depth > 0 => error.elsewhere(layer.path()),
+        let link = self.links.get(depth).map(|link| link.layer.file().path());
+        let base = self.base.as_ref().map(|base| base.underlying().path());
+        match link.or(base) {
+            Some(path) if depth > 0 => error.elsewhere(path),
             Some(_) | None => error,
         }
     }
@@ -376,19 +306,32 @@ impl Disk for Chain {
         self.size
     }
 
+    /// Unallocated clusters read as zeros, unless there is a backing file. Spec: qcow2.txt, "Cluster mapping".
     fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        Self::read_at(self, GuestOffset(at), buf)
+        let (mut at, mut rest) = (at, buf);
+        while !rest.is_empty() {
+            let run = self.place_at(GuestOffset(at), to_u64(rest.len()))?;
+            if run.length == 0 {
+                let (end, expected) = (self.size, at.saturating_add(to_u64(rest.len())));
+                return Err(Corrupt::Shrank { end, expected }.into());
+            }
+            let (now, later) = rest.split_at_mut(to_usize(run.length));
+            self.read_run(run, GuestOffset(at), now)?;
+            at = at.saturating_add(run.length);
+            rest = later;
+        }
+        Ok(())
     }
 
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        let run = self.run_at(GuestOffset(at), to_u64(buf.len()))?;
-        let raw = self.layers.get(run.depth).and_then(|layer| layer.raw());
-        match (raw, run.mapping) {
-            (Some(raw), Mapping::Data(_)) if run.length == to_u64(buf.len()) => {
-                let result = raw.read_sector_at(buf, at);
+        let run = self.place_at(GuestOffset(at), to_u64(buf.len()))?;
+        let base = self.base.as_ref().filter(|_| run.depth == self.links.len());
+        match (base, run.mapping) {
+            (Some(base), Mapping::Data(_)) if run.length == to_u64(buf.len()) => {
+                let result = base.read_sector_at(buf, at);
                 result.map_err(|error| self.named(error, run.depth))
             }
-            _ => Self::read_at(self, GuestOffset(at), buf),
+            _ => self.read_at(buf, at),
         }
     }
 
@@ -400,26 +343,33 @@ impl Disk for Chain {
         SECTOR
     }
 
-    fn writer(&self) -> Option<&InUse> {
-        None
+    /// The largest cluster of the chain. Those of QED can be larger than others, but are never compressed: they may as
+    /// well be read in parts.
+    fn grain(&self) -> u64 {
+        let sizes = self.links.iter().map(|link| link.layer.cluster_size());
+        sizes.max().unwrap_or(SECTOR).min(ClusterSize::MAX.bytes())
     }
 
     fn is_present(&self) -> bool {
         true
     }
 
-    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        self.data_in(from..self.size)
+    fn stands_on(&self) -> Vec<&Underlying> {
+        let files = self.links.iter().flat_map(|Link { layer, .. }| {
+            let files = [Some(layer.file()), layer.data_file()];
+            files.into_iter().flatten().map(HostFile::underlying)
+        });
+        files
+            .chain(self.base.as_ref().map(FileDisk::underlying))
+            .collect()
     }
-}
 
-impl Chain {
-    /// As [`Disk::next_data`], but in front of the end of the range.
-    pub(super) fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+    fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
         let mut at = range.start;
+        let end = range.end.min(self.size);
         let mut data: Option<Range<u64>> = None;
-        while at < range.end {
-            let run = match self.run_at(GuestOffset(at), range.end.saturating_sub(at)) {
+        while at < end {
+            let run = match self.place_at(GuestOffset(at), end.saturating_sub(at)) {
                 Ok(run) => run,
                 // A fault behind data is one of what follows it.
                 Err(_) if data.is_some() => break,
@@ -433,13 +383,29 @@ impl Chain {
                 (Some(range), false) => range.end = end,
             }
             at = end;
-            if data
-                .as_ref()
-                .is_some_and(|range| range.end.saturating_sub(range.start) >= ENOUGH)
-            {
+            if data.as_ref().is_some_and(|data| length(data) >= ENOUGH) {
                 break;
             }
         }
         Ok(data)
     }
+
+    fn run_at(&self, at: u64, limit: u64) -> Result<disk::Run> {
+        let run = self.place_at(GuestOffset(at), limit)?;
+        Ok(disk::Run {
+            length: run.length,
+            content: match (run.mapping, run.is_free) {
+                (Mapping::Unallocated, Some(true)) => Content::Free,
+                (Mapping::Unallocated, Some(false) | None) => Content::Hole,
+                (Mapping::Zero | Mapping::ZeroAllocated(_), _) => Content::Zeros,
+                (Mapping::Data(_) | Mapping::Compressed(_), _) => Content::Data,
+            },
+        })
+    }
+}
+
+/// The size of a raw disk in whole sectors: the last one may be there in part only, and the rest of it is a hole.
+fn rounded(base: &FileDisk) -> u64 {
+    let length = base.len();
+    length.checked_next_multiple_of(SECTOR).unwrap_or(length)
 }

@@ -1,21 +1,23 @@
-//! The files of a disk, one behind the other.
+//! The images of a disk, one behind the other.
 
 use std::fmt::Debug;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use super::decompress::Decoder;
-use super::qcow2::Image;
 use super::{HostFile, Remark, Run};
-use crate::disk::{Change, Disk, FileDisk};
 use crate::error::Result;
-use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
-use crate::units::{GuestOffset, HostOffset, SECTOR};
+use crate::formats::qcow2::structures::mapping::Stream;
+use crate::units::{GuestOffset, HostOffset};
 
-/// One of the files of a disk, whatever its format: it tells which ranges of the disk it has, and reads them.
+/// One of the images of a disk, whatever its format: it tells which ranges of the disk it has, and reads them.
 pub(crate) trait Layer: Debug + Send + Sync {
-    /// The name it was opened by.
-    fn path(&self) -> &Path;
+    /// The file it is in.
+    fn file(&self) -> &HostFile;
+
+    /// A file besides that one that it reads.
+    fn data_file(&self) -> Option<&HostFile> {
+        None
+    }
 
     /// Bytes of the disk that it speaks of.
     fn size(&self) -> u64;
@@ -57,24 +59,6 @@ pub(crate) trait Layer: Debug + Send + Sync {
         cluster: &mut [u8],
     ) -> Result<()>;
 
-    /// Which of its files was seen to change since it was opened, and how.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Io`](crate::Error::Io) if the system cannot tell.
-    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a raw file is smaller.
-    fn change(&self) -> Result<Option<(&Path, Change)>>;
-
-    /// The file of an image.
-    fn file(&self) -> Option<&HostFile> {
-        None
-    }
-
-    /// A file besides the first that it reads.
-    fn data_file(&self) -> Option<&HostFile> {
-        None
-    }
-
     /// What it says about itself that its reader should know.
     fn remarks(&self) -> Vec<Remark> {
         Vec::new()
@@ -88,76 +72,5 @@ pub(crate) trait Layer: Debug + Send + Sync {
     /// Whether what is read is decrypted.
     fn is_encrypted(&self) -> bool {
         false
-    }
-
-    /// What it is, if that is qcow2.
-    fn image(&self) -> Option<&Image> {
-        None
-    }
-
-    /// What it is, if that is a raw file that is not empty.
-    fn raw(&self) -> Option<&FileDisk> {
-        None
-    }
-}
-
-/// A raw file or device; `None` if it is empty.
-#[derive(Debug)]
-pub(super) struct RawLayer {
-    pub(super) path: PathBuf,
-    pub(super) source: Option<FileDisk>,
-}
-
-impl Layer for RawLayer {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Its last sector may be there in part only: the rest is a hole.
-    fn size(&self) -> u64 {
-        let length = self.source.as_ref().map_or(0, Disk::len);
-        length.checked_next_multiple_of(SECTOR).unwrap_or(length)
-    }
-
-    fn cluster_size(&self) -> u64 {
-        SECTOR
-    }
-
-    fn run_at(&self, at: GuestOffset, limit: u64) -> Result<Run> {
-        let data = match &self.source {
-            Some(source) => source.next_data(at.0)?,
-            None => None,
-        };
-        let hole = |length| Run::new(length, Mapping::Zero);
-        Ok(match data {
-            None => hole(limit),
-            Some(range) if range.start > at.0 => hole(limit.min(range.start.saturating_sub(at.0))),
-            Some(range) => Run::new(
-                limit.min(range.end.saturating_sub(at.0)),
-                Mapping::Data(HostOffset(at.0)),
-            ),
-        })
-    }
-
-    fn read(&self, _: HostOffset, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
-        if let Some(source) = &self.source {
-            return source.read_at(buf, at.0);
-        }
-        buf.fill(0);
-        Ok(())
-    }
-
-    /// Never asked: nothing in it is compressed.
-    fn decode(&self, _: &mut Decoder, _: Stream, guest: Range<u64>, cluster: &mut [u8]) -> Result<()> {
-        self.read(HostOffset(guest.start), GuestOffset(guest.start), cluster)
-    }
-
-    fn change(&self) -> Result<Option<(&Path, Change)>> {
-        let change = self.source.as_ref().map_or(Ok(None), FileDisk::change)?;
-        Ok(change.map(|change| (self.path(), change)))
-    }
-
-    fn raw(&self) -> Option<&FileDisk> {
-        self.source.as_ref()
     }
 }

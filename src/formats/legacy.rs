@@ -217,7 +217,7 @@ pub(super) fn raw_header<T: FromBytes + IntoBytes>(file: &HostFile) -> Result<T>
     if found < needed {
         return Err(truncated("header", HostOffset(0), found, needed));
     }
-    file.read_exact(raw.as_mut_bytes(), HostOffset(0))?;
+    file.read_beginning(raw.as_mut_bytes())?;
     Ok(raw)
 }
 

@@ -1,109 +1,174 @@
-//! The files that it takes to read an image: opened only if that was asked for.
+//! The one way to open a disk, whatever holds it, with all the files that it takes: others than the first are opened
+//! only if that was asked for, and each only once.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::access::Access;
+use super::any::AnyDisk;
 use super::beside::{needs, resolved};
-use super::chain::Chain;
+use super::chain::{Chain, Link};
 use super::format::Format;
 use super::host::HostFile;
-use super::layer::{Layer, RawLayer};
-use super::opening::{self, Opened, Opening};
+use super::opening::{self, Member, Opened};
+use super::registry::{LUKS, Looks};
 use super::windows::Windows;
-use crate::devices::FileId;
-use crate::disk::{self, FileDisk, Open};
-use crate::error::{Error, Invalid, Result, Role, Unsupported};
+use crate::devices::{FileId, Kernel, Subject};
+use crate::disk::{self, Disk, Empty, FileDisk, Force, Found, Open};
+use crate::error::{Action, Error, Invalid, Result, Role, Unsupported};
 
 /// How many backing files are followed, one behind the other.
 const MAX_DEPTH: usize = 64;
 
-/// What opens one file after the other.
-struct Opener {
-    /// What was asked for, for the images behind the first one.
-    access: Access,
-    /// What backing files are, from the first on.
-    formats: Vec<Format>,
+/// How a disk is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// What it is; if not given, what it is [taken for](Self::taken_for).
+    pub format: Option<Format>,
+    /// What it is if that is not given.
+    pub taken_for: TakenFor,
+    /// If it is an image: what of it is read, and which other files may be opened for that.
+    pub access: Access,
+    /// How it, and what is behind an image, is opened.
+    pub open: Open,
+}
+
+/// What a file or device is taken for whose format is not given. A raw disk may begin like any image, if whoever writes
+/// to it wants that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TakenFor {
+    /// An image if it begins like one that can be read, or else a raw disk. One whose beginning cannot be read is raw:
+    /// no image can be read then, but most of a disk can.
+    #[default]
+    WhatItLooksLike,
+    /// A raw disk; refused if it is a regular file and begins like an image: a guest can write any first sector, and a
+    /// backup of an image file may well be wanted, so that neither can be guessed.
+    Raw,
+    /// An image; one that begins like none is a damaged qcow2.
+    Image,
+}
+
+impl Opening {
+    /// Of what must be an image.
+    pub fn image(access: Access) -> Self {
+        Self {
+            taken_for: TakenFor::Image,
+            access,
+            ..Self::default()
+        }
+    }
+
+    fn format_of(&self, found: &mut Found) -> Result<Format> {
+        match (self.format, self.taken_for) {
+            (Some(given), _) => Ok(given),
+            (None, TakenFor::WhatItLooksLike) => match found.beginning() {
+                Ok(begin) => Ok(Looks::at(begin).as_disk()),
+                Err(Error::Io {
+                    action: Action::Read(_),
+                    ..
+                }) => Ok(Format::Raw),
+                Err(error) => Err(error),
+            },
+            (None, TakenFor::Raw) => Ok(raw_unless_image(found)?),
+            (None, TakenFor::Image) => Ok(Looks::at(found.beginning()?).as_image()),
+        }
+    }
+}
+
+/// What cannot be looked at is refused when it is opened.
+fn raw_unless_image(found: &mut Found) -> Result<Format, Invalid> {
+    if matches!(found.subject(), Subject::Device(_)) {
+        return Ok(Format::Raw);
+    }
+    match found.beginning().map(Looks::at) {
+        // A disk may well be encrypted.
+        Err(_) | Ok(Looks::Like(Format::Raw) | Looks::Foreign(LUKS)) => Ok(Format::Raw),
+        Ok(Looks::Like(seen)) => Err(Invalid::LooksLikeImage(seen.name())),
+        Ok(Looks::Foreign(name)) => Err(Invalid::LooksLikeImage(name)),
+    }
+}
+
+/// Opens a raw file, a block device or an image, with all it needs. What others wrote earlier to an image is not brought
+/// to the disk first: [`Disk::settle`] does that.
+///
+/// # Errors
+///
+/// - Those of [`disk::open`] for a raw file or device, and if [`Access`] asks for what it does not have.
+/// - Those of [`Image::open`](super::qcow2::Image::open), for every file of an image.
+/// - [`Error::Invalid`] if an image needs a file or a password that must not be opened or is not there, was given one
+///   that it does not need, is its own backing file, has no such snapshot, or a file is in use.
+/// - [`Error::Unsupported`] if it is encrypted in a way, or a backing file is in a format, that is not known here.
+pub fn open(path: &Path, opening: &Opening) -> Result<AnyDisk> {
+    let mut found = Found::at(path)?;
+    let format = opening.format_of(&mut found)?;
+    if format == Format::Raw {
+        opening.access.refuse_of_raw()?;
+        let disk = disk::open_found(found, opening.open)?;
+        return Ok(AnyDisk::Raw(Box::new(disk)));
+    }
+    let mut opener = Opener {
+        follow: opening.access.follow,
+        opening,
+        windows: Arc::default(),
+        links: Vec::new(),
+        opened: Vec::new(),
+    };
+    let mut base = None;
+    let mut next = opener.add(found, format, &opening.access)?;
+    while let Some(backing) = next {
+        let added = opener.add_backing(&backing);
+        (base, next) = added.map_err(|error| error.elsewhere(&backing.path))?;
+    }
+    let chain = Chain::new(opener.links, base);
+    refuse_in_use(&chain, opening.open.force)?;
+    Ok(AnyDisk::Image(Box::new(chain)))
+}
+
+/// Refuses an image if another program may write to one of its files. Of a raw disk behind it that was asked before.
+fn refuse_in_use(chain: &Chain, force: Force) -> Result<()> {
+    let kernel = Kernel::running();
+    for (number, file) in chain.stands_on().into_iter().enumerate() {
+        let refused = force.refuse(file.find_writer(&kernel)).map_err(Error::from);
+        refused.map_err(|error| match number {
+            0 => error,
+            _ => error.elsewhere(file.path()),
+        })?;
+    }
+    Ok(())
+}
+
+/// What opens one image after the other.
+struct Opener<'a> {
+    opening: &'a Opening,
+    /// Whether files that images name are opened.
+    follow: bool,
     windows: Arc<Windows>,
-    layers: Vec<Box<dyn Layer>>,
+    links: Vec<Link>,
     opened: Vec<FileId>,
 }
 
 /// Where to look for what is not allocated in an image.
 struct Backing {
     path: PathBuf,
-    /// `None` if nobody said.
+    /// `None` if it is not told.
     format: Option<Format>,
 }
 
-impl Chain {
-    /// Opens an image of the format that it seems to have: [`open_as`](Self::open_as).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Format::of_image`] and [`open_as`](Self::open_as).
-    pub fn open(path: &Path, access: &Access) -> Result<Self> {
-        Self::open_as(path, Format::of_image(path, None)?, access)
-    }
-
-    /// Opens an image, or a raw disk, with all it needs.
-    ///
-    /// # Errors
-    ///
-    /// - Those of [`Image::open`](super::qcow2::Image::open), for every file.
-    /// - [`Error::Invalid`] if it needs a file or a password that must not be opened or is not there, was given one
-    ///   that it does not need, is its own backing file, has no such snapshot, or a raw file is in use.
-    /// - [`Error::Unsupported`] if it is encrypted in a way, or a backing file is in a format, that is not known here.
-    pub fn open_as(path: &Path, format: Format, access: &Access) -> Result<Self> {
-        let mut opener = Opener {
-            access: Access {
-                follow: access.follow,
-                password: access.password.clone(),
-                force: access.force,
-                ..Access::default()
-            },
-            formats: access.backing_formats.clone(),
-            windows: Arc::default(),
-            layers: Vec::new(),
-            opened: Vec::new(),
-        };
-        let mut next = opener.add(path, format, access)?;
-        while let Some(backing) = next {
-            next = opener
-                .add_backing(&backing)
-                .map_err(|error| error.elsewhere(&backing.path))?;
-        }
-        let disk = Self::new(opener.layers);
-        match disk.in_use() {
-            Some((at, writer)) if !access.force => {
-                let error = Error::from(Invalid::SourceInUse(writer.clone()));
-                Err(if at == path { error } else { error.elsewhere(at) })
-            }
-            Some(_) | None => Ok(disk),
-        }
-    }
-}
-
-impl Opener {
-    /// Adds a file, and tells what is to be added behind it.
-    fn add(&mut self, path: &Path, format: Format, access: &Access) -> Result<Option<Backing>> {
-        if format == Format::Raw {
-            access.refuse_of_raw()?;
-            let source = open_raw(path, access.force)?;
-            let path = path.to_owned();
-            self.layers.push(Box::new(RawLayer { path, source }));
-            return Ok(None);
-        }
-        let opening = Opening {
-            number: u32::try_from(self.layers.len()).unwrap_or(u32::MAX),
+impl Opener<'_> {
+    /// Adds an image, and tells what is to be added behind it.
+    fn add(&mut self, found: Found, format: Format, access: &Access) -> Result<Option<Backing>> {
+        let path = found.path().to_owned();
+        let member = Member {
+            number: u32::try_from(self.links.len()).unwrap_or(u32::MAX),
             windows: Arc::clone(&self.windows),
             access,
         };
+        let (opened, image) = format.open(HostFile::of(found)?, &member)?;
         let Opened {
             layer,
             files,
             backing,
-        } = format.open(HostFile::open(path)?, &opening)?;
+        } = opened;
         if access.backing.is_some() && backing.is_none() {
             return Err(Invalid::NeedsNoFile(Role::Backing).into());
         }
@@ -113,36 +178,48 @@ impl Opener {
         self.opened.extend(files);
         let backing = backing
             .map(|backing| {
-                let is_told = self.formats.len() > self.layers.len();
-                located(path, &backing, is_told, access)
+                let is_told = self.opening.access.backing_formats.len() > self.links.len();
+                located(&path, &backing, is_told, access)
             })
             .transpose()?;
-        self.layers.push(layer);
+        self.links.push(Link { layer, image });
         Ok(backing)
     }
 
-    fn add_backing(&mut self, backing: &Backing) -> Result<Option<Backing>> {
-        if self.layers.len() > MAX_DEPTH {
+    /// Adds an image, or else the raw disk at the end.
+    fn add_backing(&mut self, backing: &Backing) -> Result<(Option<FileDisk>, Option<Backing>)> {
+        if self.links.len() > MAX_DEPTH {
             return Err(Invalid::ChainTooLong { limit: MAX_DEPTH }.into());
         }
-        let number = self.layers.len().saturating_sub(1);
-        let known = self.formats.get(number).copied().or(backing.format);
+        let number = self.links.len().saturating_sub(1);
+        let told = self.opening.access.backing_formats.get(number).copied();
+        let known = told.or(backing.format);
+        let mut found = Found::at(&backing.path)?;
         let format = match known {
             Some(format) => format,
-            None => Format::of_backing(&backing.path)?,
+            None => Looks::at(found.beginning()?).as_backing()?,
         };
-        let is_guess = known.is_none() && format != Format::Raw;
+        if format == Format::Raw {
+            let open = Open {
+                empty: Empty::Allowed,
+                ..self.opening.open
+            };
+            return Ok((Some(disk::open_found(found, open)?), None));
+        }
         // The content of a raw disk belongs to its guest, who must not choose which files are opened.
-        let was_followed = self.access.follow;
-        self.access.follow &= !is_guess;
-        let access = self.access.clone();
-        let added = self.add(&backing.path, format, &access);
-        match added {
+        let (is_guess, was_followed) = (known.is_none(), self.follow);
+        self.follow &= !is_guess;
+        let access = Access {
+            follow: self.follow,
+            password: self.opening.access.password.clone(),
+            ..Access::default()
+        };
+        match self.add(found, format, &access) {
             Err(Error::Invalid(Invalid::NeedsFile { role, name })) if is_guess && was_followed => {
                 let format = format.name();
                 Err(Invalid::Guessed { format, role, name }.into())
             }
-            added => added,
+            added => Ok((None, added?)),
         }
     }
 }
@@ -163,17 +240,4 @@ fn located(image: &Path, backing: &opening::Backing, is_told: bool, access: &Acc
         None => return Err(needs(Role::Backing, &backing.name)),
     };
     Ok(Backing { path, format })
-}
-
-fn open_raw(path: &Path, force: bool) -> Result<Option<FileDisk>> {
-    let open = Open {
-        force,
-        ..Open::default()
-    };
-    match disk::open(path, open) {
-        Ok(source) => Ok(Some(source)),
-        // Nothing is nothing to image, but may well be nothing to stand on.
-        Err(Error::Invalid(Invalid::SourceEmpty)) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -10,7 +10,7 @@ use crate::devices::FileId;
 
 /// How one image of a disk is opened.
 #[derive(Debug)]
-pub(super) struct Opening<'a> {
+pub(super) struct Member<'a> {
     /// Which of the files of the disk it is, counted from 0.
     pub(super) number: u32,
     /// The tables that all files of the disk keep in memory.

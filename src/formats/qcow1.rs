@@ -12,7 +12,7 @@ use super::HostFile;
 use super::cipher::Cipher;
 use super::legacy::two_level::{Entries, Tables};
 use super::legacy::{LegacyHeader, LegacyImage, Parts};
-use super::opening::{Opened, Opening};
+use super::opening::{Member, Opened};
 use crate::error::{Expected, Result};
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::units::{HostOffset, SECTOR};
@@ -21,17 +21,17 @@ use crate::units::{HostOffset, SECTOR};
 const COMPRESSED: u64 = 1 << 63;
 
 /// Opens an image as one of the files of a disk.
-pub(super) fn open(file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
-    opening.access.refuse_of_legacy()?;
+pub(super) fn open(file: HostFile, member: &Member<'_>) -> Result<Opened> {
+    member.access.refuse_of_legacy()?;
     let tables = Tables {
-        number: opening.number,
-        windows: Arc::clone(&opening.windows),
+        number: member.number,
+        windows: Arc::clone(&member.windows),
     };
     let image = read(file, tables)?;
     let cipher = match image.header() {
         LegacyHeader::Qcow {
             is_encrypted: true, ..
-        } => Some(Cipher::of(opening.access.password.as_ref())?),
+        } => Some(Cipher::of(member.access.password.as_ref())?),
         LegacyHeader::Qcow { .. } | LegacyHeader::Qed { .. } => None,
     };
     Ok(image.opened(cipher))

@@ -10,18 +10,18 @@ pub(super) use header::MAGIC;
 use super::format::Format;
 use super::legacy::two_level::{Entries, Tables};
 use super::legacy::{LegacyHeader, LegacyImage, Parts};
-use super::opening::{Opened, Opening};
+use super::opening::{Member, Opened};
 use super::{HostFile, Remark};
 use crate::error::{Expected, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::units::HostOffset;
 
 /// Opens an image as one of the files of a disk.
-pub(super) fn open(file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
-    opening.access.refuse_of_legacy()?;
+pub(super) fn open(file: HostFile, member: &Member<'_>) -> Result<Opened> {
+    member.access.refuse_of_legacy()?;
     let tables = Tables {
-        number: opening.number,
-        windows: Arc::clone(&opening.windows),
+        number: member.number,
+        windows: Arc::clone(&member.windows),
     };
     let image = read(file, tables)?;
     if image.remark() == Some(Remark::NeedsCheck) {

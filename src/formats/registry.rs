@@ -6,11 +6,14 @@ use std::sync::Arc;
 use super::format::Format;
 use super::legacy::LegacyImage;
 use super::legacy::two_level::Tables;
-use super::opening::{Opened, Opening};
+use super::opening::{Member, Opened};
 use super::qcow2::{self, Image};
 use super::{HostFile, qcow1, qed};
+use crate::disk::Found;
 use crate::error::{Invalid, Result, Unsupported};
-use crate::units::HostOffset;
+
+/// An image that was opened, and what else there is to know of it, if it is qcow2.
+type AnyOpened = (Opened, Option<Arc<Image>>);
 
 /// A format of images.
 #[derive(Debug)]
@@ -18,7 +21,7 @@ struct Known {
     format: Format,
     /// How its files begin.
     magic: &'static [u8],
-    open: fn(HostFile, &Opening<'_>) -> Result<Opened>,
+    open: fn(HostFile, &Member<'_>) -> Result<AnyOpened>,
 }
 
 /// All of them. The first is meant whose magic it is.
@@ -26,22 +29,25 @@ const KNOWN: [Known; 3] = [
     Known {
         format: Format::Qcow,
         magic: &qcow1::MAGIC,
-        open: qcow1::open,
+        open: |file, member| Ok((qcow1::open(file, member)?, None)),
     },
     Known {
         format: Format::Qcow2,
         magic: &qcow2::structures::header::MAGIC,
-        open: qcow2::open,
+        open: |file, member| {
+            let (opened, image) = qcow2::open(file, member)?;
+            Ok((opened, Some(image)))
+        },
     },
     Known {
         format: Format::Qed,
         magic: &qed::MAGIC,
-        open: qed::open,
+        open: |file, member| Ok((qed::open(file, member)?, None)),
     },
 ];
 
 /// What a disk is, too, that is encrypted as a whole.
-pub(crate) const LUKS: &str = "luks";
+pub(super) const LUKS: &str = "luks";
 
 /// Formats that are not read: where their magic is, that, and the name. Source: the probes of QEMU, `block/*.c`.
 const FOREIGN: [(usize, &[u8], &str); 10] = [
@@ -71,18 +77,27 @@ impl Single {
     ///
     /// # Errors
     ///
-    /// - Those of [`Format::of`] and [`Image::open`]. What does not begin like any image is held to be a damaged qcow2.
+    /// - Those of [`Image::open`]. What does not begin like any image is held to be a damaged qcow2.
     /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw.
     pub fn open(path: &Path, given: Option<Format>) -> Result<Self> {
         let tables = Tables {
             number: 0,
             windows: Arc::default(),
         };
-        let image = match Format::of_image(path, given)? {
+        let mut found = Found::at(path)?;
+        let format = match given {
+            Some(given) => given,
+            None => Looks::at(found.beginning()?).as_image(),
+        };
+        let open = || HostFile::of(found);
+        let image = match format {
             Format::Raw => return Err(Invalid::NoImage.into()),
-            Format::Qcow2 => return Ok(Self::Qcow2(Box::new(Image::open(path)?))),
-            Format::Qcow => qcow1::read(HostFile::open(path)?, tables)?,
-            Format::Qed => qed::read(HostFile::open(path)?, tables)?,
+            Format::Qcow2 => {
+                let image = Image::of_file(open()?, 0, tables.windows)?;
+                return Ok(Self::Qcow2(Box::new(image)));
+            }
+            Format::Qcow => qcow1::read(open()?, tables)?,
+            Format::Qed => qed::read(open()?, tables)?,
         };
         Ok(Self::Legacy(Box::new(image)))
     }
@@ -90,7 +105,7 @@ impl Single {
 
 /// What a file begins like. A raw disk may begin like anything, if whoever writes to it wants that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Looks {
+pub(super) enum Looks {
     /// An image that can be read, or nothing that is known.
     Like(Format),
     /// One in a format of that name, which is not read here.
@@ -98,77 +113,51 @@ pub(crate) enum Looks {
 }
 
 impl Looks {
-    /// Of a file.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Format::of`].
-    pub(crate) fn of(path: &Path) -> Result<Self> {
-        let mut bytes = [0; 512];
-        let read = HostFile::open(path)?.read(&mut bytes, HostOffset(0))?;
-        let begin = bytes.get(..read).unwrap_or_default();
+    /// What begins with these bytes: 512, if there are so many.
+    pub(super) fn at(begin: &[u8]) -> Self {
         let is_it = |(at, magic, _): &&(usize, &[u8], &str)| {
             begin.get(*at..).is_some_and(|begin| begin.starts_with(magic))
         };
         if let Some((_, _, name)) = FOREIGN.iter().find(is_it) {
-            return Ok(Self::Foreign(name));
+            return Self::Foreign(name);
         }
         let known = KNOWN.iter().find(|known| begin.starts_with(known.magic));
-        Ok(Self::Like(known.map_or(Format::Raw, |known| known.format)))
+        Self::Like(known.map_or(Format::Raw, |known| known.format))
+    }
+
+    /// What it is, if it may be anything. Of a format that is not read here, raw.
+    pub(super) fn as_disk(self) -> Format {
+        match self {
+            Self::Like(format) => format,
+            Self::Foreign(_) => Format::Raw,
+        }
+    }
+
+    /// What it is, if it must be an image: one that begins like none is held to be a damaged qcow2.
+    pub(super) fn as_image(self) -> Format {
+        match self.as_disk() {
+            Format::Raw => Format::Qcow2,
+            format @ (Format::Qcow2 | Format::Qcow | Format::Qed) => format,
+        }
+    }
+
+    /// What it is, if it is a backing file. One of a format that is not read here must not pass for raw.
+    pub(super) fn as_backing(self) -> Result<Format, Unsupported> {
+        match self {
+            Self::Like(format) => Ok(format),
+            Self::Foreign(name) => Err(Unsupported::BackingFormat(name.to_owned())),
+        }
     }
 }
 
 impl Format {
-    /// The format that was given, or else the one whose magic the file begins with. A raw disk may begin with any, if
-    /// whoever writes to it wants that.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Invalid`](crate::Error::Invalid) if it is neither a regular file nor a block device.
-    /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
-    pub fn of(path: &Path, given: Option<Self>) -> Result<Self> {
-        match given {
-            Some(given) => Ok(given),
-            None => Ok(match Looks::of(path)? {
-                Looks::Like(format) => format,
-                Looks::Foreign(_) => Self::Raw,
-            }),
-        }
-    }
-
-    /// The same of a backing file. One of a format that is not known here must not pass for raw.
-    pub(super) fn of_backing(path: &Path) -> Result<Self> {
-        match Looks::of(path)? {
-            Looks::Like(format) => Ok(format),
-            Looks::Foreign(name) => Err(Unsupported::BackingFormat(name.to_owned()).into()),
-        }
-    }
-
-    /// The same of what must be an image: one that begins like none is held to be a damaged qcow2.
-    ///
-    /// # Errors
-    ///
-    /// As [`of`](Self::of).
-    pub fn of_image(path: &Path, given: Option<Self>) -> Result<Self> {
-        let format = Self::of(path, given)?;
-        Ok(if given.is_none() && format == Self::Raw {
-            Self::Qcow2
-        } else {
-            format
-        })
-    }
-
     /// Opens an image of this format.
     ///
     /// # Errors
     ///
     /// Those of the format; [`Error::Invalid`](crate::Error::Invalid) if it is raw.
-    pub(super) fn open(self, file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
-        let known = self.known().ok_or(Invalid::NoImage)?;
-        (known.open)(file, opening)
-    }
-
-    fn known(self) -> Option<&'static Known> {
-        KNOWN.iter().find(|known| known.format == self)
+    pub(super) fn open(self, file: HostFile, member: &Member<'_>) -> Result<AnyOpened> {
+        let known = KNOWN.iter().find(|known| known.format == self);
+        (known.ok_or(Invalid::NoImage)?.open)(file, member)
     }
 }

@@ -97,8 +97,8 @@ impl Stroke {
 )]
 mod tests {
     use super::*;
-    use crate::disk::Kind;
-    use crate::error::{Action, Error, InUse};
+    use crate::disk::{Kind, Underlying};
+    use crate::error::{Action, Error};
     use crate::units::to_u64;
 
     fn parts(used: &[Range<u64>]) -> Vec<Vec<Range<u64>>> {
@@ -168,16 +168,16 @@ mod tests {
             512
         }
 
-        fn writer(&self) -> Option<&InUse> {
-            None
+        fn stands_on(&self) -> Vec<&Underlying> {
+            Vec::new()
         }
 
         fn is_present(&self) -> bool {
             true
         }
 
-        fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-            Ok((from < self.len()).then(|| from..self.len()))
+        fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+            Ok(Some(range).filter(|range| !range.is_empty()))
         }
     }
 

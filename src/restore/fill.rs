@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::report::{Bad, Why};
 use super::walk::{Content, Job, Part, Place, Window, behind};
+use crate::disk::Disk;
 use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::{Chain, ChainRun};
@@ -274,7 +275,7 @@ impl Comparison<'_> {
         let start = self
             .start
             .saturating_add(to_u64(self.compared).saturating_mul(size));
-        let guest = start..start.saturating_add(size).min(self.filler.disk.size());
+        let guest = start..start.saturating_add(size).min(self.filler.disk.len());
         let (found, expected) = match expected {
             Some(expected) => (crc32fast::hash(cluster), expected),
             // It may have come out of a backing file, of whose clusters the table knows nothing.

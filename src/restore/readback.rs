@@ -261,6 +261,7 @@ mod tests {
             length: 512,
             mapping: Mapping::Data(HostOffset(0)),
             room: None,
+            is_free: None,
             depth: 0,
         });
         let part = |range, place| Part { range, place };

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use crate::disk::Disk;
 use crate::error::{Action, Corrupt, Error, Result};
+use crate::formats::qcow2::ChecksumsInOrder;
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::qcow2::{ChecksumsInOrder, Record};
 use crate::formats::{Chain, ChainRun};
 use crate::units::{GuestCluster, GuestOffset, HostOffset};
 
@@ -59,11 +60,9 @@ pub(super) enum Place {
 
 /// How a disk is walked along.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rules<'a> {
+pub(super) struct Rules {
     /// The size of a window in bytes: a power of two, and no smaller than any cluster.
     pub(super) window: u64,
-    /// What is recorded here as free, and is not allocated, is of no use.
-    pub(super) free: Option<&'a Record>,
     /// Go on where tables are damaged.
     pub(super) keep_going: bool,
 }
@@ -72,7 +71,7 @@ pub(super) struct Rules<'a> {
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     disk: &'a Chain,
-    rules: Rules<'a>,
+    rules: Rules,
     checksums: Option<ChecksumsInOrder<'a>>,
     at: u64,
     /// How long a job may be in bytes, if it takes no memory.
@@ -83,13 +82,13 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(disk: &'a Chain, rules: Rules<'a>, checksums: Option<ChecksumsInOrder<'a>>) -> Self {
+    pub(super) fn new(disk: &'a Chain, rules: Rules, checksums: Option<ChecksumsInOrder<'a>>) -> Self {
         Self {
             disk,
             rules,
             checksums,
             at: 0,
-            longest: STRETCH.max((disk.size() / 4096).next_multiple_of(rules.window)),
+            longest: STRETCH.max((disk.len() / 4096).next_multiple_of(rules.window)),
             last: None,
             is_over: false,
         }
@@ -102,7 +101,7 @@ impl<'a> Walk<'a> {
         };
         let end = self.end_of_stretch(&first)?;
         // The rest of the last window has something else in it.
-        let end = if end == self.disk.size() {
+        let end = if end == self.disk.len() {
             end
         } else {
             end.saturating_sub(end % self.rules.window)
@@ -116,7 +115,7 @@ impl<'a> Walk<'a> {
 
     /// Where the like of a part ends, or the first cluster that has a checksum begins: it should not be zeros.
     fn end_of_stretch(&mut self, first: &Part) -> Result<u64> {
-        let limit = self.disk.size().min(self.at.saturating_add(self.longest));
+        let limit = self.disk.len().min(self.at.saturating_add(self.longest));
         let limit = limit.min(self.next_listed(first.place)?.unwrap_or(limit));
         let mut end = first.range.end;
         while end < limit {
@@ -139,7 +138,7 @@ impl<'a> Walk<'a> {
     }
 
     fn window(&mut self) -> Result<Job> {
-        let end = self.at.saturating_add(self.rules.window).min(self.disk.size());
+        let end = self.at.saturating_add(self.rules.window).min(self.disk.len());
         let mut parts: Vec<Part> = Vec::new();
         let mut at = self.at;
         while at < end {
@@ -173,12 +172,18 @@ impl<'a> Walk<'a> {
                 place: behind(last.place, at.saturating_sub(last.range.start)),
             });
         }
-        let part = match self.disk.run_at(GuestOffset(at), self.longest) {
+        let part = match self.disk.place_at(GuestOffset(at), self.longest) {
             Ok(run) if run.length == 0 => {
-                let (end, expected) = (at, self.disk.size());
+                let (end, expected) = (at, self.disk.len());
                 return Err(Corrupt::Shrank { end, expected }.into());
             }
-            Ok(run) => self.part_of(at, run),
+            Ok(run) => Part {
+                range: at..at.saturating_add(run.length),
+                place: match run.is_free {
+                    Some(true) => Place::Nothing,
+                    Some(false) | None => Place::Run(run),
+                },
+            },
             Err(error) if self.rules.keep_going => Part {
                 range: at..self.end_of_lost(at, &error),
                 place: Place::Lost,
@@ -189,31 +194,9 @@ impl<'a> Walk<'a> {
         Ok(part)
     }
 
-    /// As much of a run as is free all over, or not at all.
-    fn part_of(&self, at: u64, run: ChainRun) -> Part {
-        let end = at.saturating_add(run.length);
-        // Data is data, whatever was recorded.
-        let free = self
-            .rules
-            .free
-            .filter(|_| run.mapping == Mapping::Unallocated)
-            .map(|record| record.free_at(at));
-        let (is_free, until) = free.unwrap_or((false, end));
-        let end = end.min(until);
-        let length = end.saturating_sub(at);
-        Part {
-            range: at..end,
-            place: if is_free {
-                Place::Nothing
-            } else {
-                Place::Run(ChainRun { length, ..run })
-            },
-        }
-    }
-
     /// Up to where the tables tell nothing.
     fn end_of_lost(&self, at: u64, error: &Error) -> u64 {
-        let cluster_size = self.disk.cluster_size();
+        let cluster_size = self.disk.grain();
         let unit = if matches!(
             error,
             Error::Io {
@@ -233,7 +216,7 @@ impl<'a> Walk<'a> {
             .filter(|lost| lost.contains(&at))
             .map(|lost| lost.end);
         let boundary = at.saturating_sub(at % unit).saturating_add(unit);
-        lost.unwrap_or(boundary).min(self.disk.size())
+        lost.unwrap_or(boundary).min(self.disk.len())
     }
 }
 
@@ -241,7 +224,7 @@ impl Iterator for Walk<'_> {
     type Item = Result<Job>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over || self.at >= self.disk.size() {
+        if self.is_over || self.at >= self.disk.len() {
             return None;
         }
         let job = self.job();
@@ -287,6 +270,6 @@ pub(super) fn behind(place: Place, skipped: u64) -> Place {
             other @ (Mapping::Compressed(_) | Mapping::Unallocated | Mapping::Zero) => other,
         },
         room: None,
-        depth: run.depth,
+        ..run
     })
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::json;
 
 use mkqcow2::Silent;
-use mkqcow2::compare::{Opening, Options};
+use mkqcow2::compare::{Options, Said};
 use mkqcow2::formats::Access;
 
 use crate::corpus::Corpus;
@@ -141,7 +141,7 @@ fn every_snapshot_in_a_specimen_equals_its_content_and_nothing_else() {
                 ..Access::default()
             };
             let options = Options {
-                a: Opening { format: None, access },
+                a: Said { format: None, access },
                 strict: true,
                 ..Options::default()
             };

@@ -6,6 +6,7 @@ mod conversion;
 mod in_use;
 mod malformed;
 mod mutations;
+mod opened_once;
 mod places;
 mod refusals;
 mod repacking;

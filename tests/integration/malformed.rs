@@ -16,8 +16,8 @@ mod verbs;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use mkqcow2::formats::{Access, Chain};
-use mkqcow2::units::GuestOffset;
+use mkqcow2::disk::Disk as _;
+use mkqcow2::formats::{Access, Opening, open};
 
 use crate::corpus::{first_difference, in_parallel};
 use crate::support::Dir;
@@ -184,12 +184,13 @@ fn read(path: &Path, follow: bool) -> Result<Vec<u8>, String> {
         follow,
         ..Access::default()
     };
+    let opening = Opening::image(access);
     let read = || -> mkqcow2::Result<Vec<u8>> {
-        let disk = Chain::open(path, &access)?;
-        assert!(disk.size() <= 64 << 20, "the disk is {} bytes", disk.size());
-        let mut bytes = vec![0xa5; usize::try_from(disk.size()).unwrap()];
+        let disk = open(path, &opening)?;
+        assert!(disk.len() <= 64 << 20, "the disk is {} bytes", disk.len());
+        let mut bytes = vec![0xa5; usize::try_from(disk.len()).unwrap()];
         for (number, piece) in bytes.chunks_mut(100_000).enumerate() {
-            disk.read_at(GuestOffset(number as u64 * 100_000), piece)?;
+            disk.read_at(piece, number as u64 * 100_000)?;
         }
         Ok(bytes)
     };

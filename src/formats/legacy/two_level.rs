@@ -6,10 +6,8 @@ mod walk;
 
 use std::fmt::Debug;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::Change;
 use crate::error::{Expected, Result};
 use crate::formats::cipher::Cipher;
 use crate::formats::decompress::Decoder;
@@ -149,8 +147,8 @@ impl TwoLevel {
 }
 
 impl Layer for TwoLevel {
-    fn path(&self) -> &Path {
-        self.file.path()
+    fn file(&self) -> &HostFile {
+        &self.file
     }
 
     fn size(&self) -> u64 {
@@ -189,16 +187,8 @@ impl Layer for TwoLevel {
         decoder.read(&self.file, stream, Compression::Zlib, guest, cluster)
     }
 
-    fn change(&self) -> Result<Option<(&Path, Change)>> {
-        Ok(self.file.change()?.map(|change| (self.path(), change)))
-    }
-
     fn is_encrypted(&self) -> bool {
         self.cipher.is_some()
-    }
-
-    fn file(&self) -> Option<&HostFile> {
-        Some(&self.file)
     }
 
     fn remarks(&self) -> Vec<Remark> {

@@ -67,9 +67,9 @@ impl Image {
         Self::of_file(HostFile::open(path)?, 0, Arc::default())
     }
 
-    pub(super) fn of_file(file: HostFile, number: u32, windows: Arc<Windows>) -> Result<Self> {
+    pub(in crate::formats) fn of_file(file: HostFile, number: u32, windows: Arc<Windows>) -> Result<Self> {
         let mut bytes = vec![0; to_usize(HEADER.min(file.length()))];
-        file.read_exact(&mut bytes, HostOffset(0))?;
+        file.read_beginning(&mut bytes)?;
         let header = Header::parse(&bytes)?;
         let cluster_size = header.geometry().cluster_size();
         // At most 2 MiB.
@@ -78,7 +78,7 @@ impl Image {
             let (found, expected) = (file.length(), cluster_size);
             return Err(truncated("header cluster", HostOffset(0), found, expected));
         }
-        file.read_exact(&mut first_cluster, HostOffset(0))?;
+        file.read_beginning(&mut first_cluster)?;
         let name = header.backing_name();
         let end = name.as_ref().map_or(cluster_size, |name| name.start);
         let extensions = Extensions::parse(&first_cluster, header.extensions_at(), end)?;

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Cursor, Image, View};
-use crate::disk::Change;
 use crate::error::{Error, Invalid, Result, Role, Unsupported};
 use crate::formats::beside::{needs, resolved};
 use crate::formats::cipher::Cipher;
 use crate::formats::decompress::Decoder;
 use crate::formats::layer::Layer;
-use crate::formats::opening::{Backing, Opened, Opening};
+use crate::formats::opening::{Backing, Member, Opened};
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::header::Encryption;
 use crate::formats::qcow2::structures::mapping::Stream;
@@ -22,7 +21,7 @@ use crate::units::{GuestOffset, HostOffset};
 /// An image in a certain state.
 #[derive(Debug)]
 struct Qcow2Layer {
-    image: Image,
+    image: Arc<Image>,
     view: View,
     is_active: bool,
     cipher: Option<Cipher>,
@@ -30,9 +29,9 @@ struct Qcow2Layer {
 }
 
 /// Opens an image with its external data file.
-pub(in crate::formats) fn open(file: HostFile, opening: &Opening<'_>) -> Result<Opened> {
-    let access = opening.access;
-    let mut image = Image::of_file(file, opening.number, Arc::clone(&opening.windows))?;
+pub(in crate::formats) fn open(file: HostFile, member: &Member<'_>) -> Result<(Opened, Arc<Image>)> {
+    let access = member.access;
+    let mut image = Image::of_file(file, member.number, Arc::clone(&member.windows))?;
     if access.data_file.is_some() && !image.header().needs(features::DATA_FILE) {
         return Err(Invalid::NeedsNoFile(Role::Data).into());
     }
@@ -59,23 +58,29 @@ pub(in crate::formats) fn open(file: HostFile, opening: &Opening<'_>) -> Result<
         name,
         format: image.extensions().backing_format.clone(),
     });
+    let image = Arc::new(image);
     let layer = Qcow2Layer {
-        image,
+        image: Arc::clone(&image),
         view,
         is_active: access.snapshot.is_none(),
         cipher,
         spare: Spare::default(),
     };
-    Ok(Opened {
+    let opened = Opened {
         layer: Box::new(layer),
         files,
         backing,
-    })
+    };
+    Ok((opened, image))
 }
 
 impl Layer for Qcow2Layer {
-    fn path(&self) -> &Path {
-        self.image.file().path()
+    fn file(&self) -> &HostFile {
+        self.image.file()
+    }
+
+    fn data_file(&self) -> Option<&HostFile> {
+        self.image.data_file()
     }
 
     fn size(&self) -> u64 {
@@ -114,16 +119,6 @@ impl Layer for Qcow2Layer {
         self.image.decode(decoder, stream, guest, cluster)
     }
 
-    fn change(&self) -> Result<Option<(&Path, Change)>> {
-        if let Some(change) = self.image.file().change()? {
-            return Ok(Some((self.path(), change)));
-        }
-        let Some(data) = self.image.data_file() else {
-            return Ok(None);
-        };
-        Ok(data.change()?.map(|change| (data.path(), change)))
-    }
-
     fn is_active(&self) -> bool {
         self.is_active
     }
@@ -132,20 +127,8 @@ impl Layer for Qcow2Layer {
         self.cipher.is_some()
     }
 
-    fn file(&self) -> Option<&HostFile> {
-        Some(self.image.file())
-    }
-
-    fn data_file(&self) -> Option<&HostFile> {
-        self.image.data_file()
-    }
-
     fn remarks(&self) -> Vec<Remark> {
         self.image.remarks().collect()
-    }
-
-    fn image(&self) -> Option<&Image> {
-        Some(&self.image)
     }
 }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 
 use super::formats::FORMATS;
-use crate::disk::{Disk, Kind};
-use crate::error::{Action, Error, InUse, Result};
+use crate::disk::{Disk, Kind, Underlying};
+use crate::error::{Action, Error, Result};
 use crate::units::{to_u64, to_usize};
 use crate::volumes::{Doubt, Scan, scan};
 
@@ -68,16 +68,16 @@ impl Disk for Area {
         512
     }
 
-    fn writer(&self) -> Option<&InUse> {
-        None
+    fn stands_on(&self) -> Vec<&Underlying> {
+        Vec::new()
     }
 
     fn is_present(&self) -> bool {
         true
     }
 
-    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        Ok((from < SIZE).then_some(from..SIZE))
+    fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+        Ok((range.start < SIZE).then_some(range))
     }
 }
 

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use mkqcow2::Result;
-use mkqcow2::disk::{Disk, Kind};
-use mkqcow2::error::{Action, Error, InUse, Side};
+use mkqcow2::disk::{Disk, Kind, Underlying};
+use mkqcow2::error::{Action, Error, Side};
 use mkqcow2::volumes::{self, Allocation, Scan, State, Treatment};
 
 /// In bytes.
@@ -364,16 +364,16 @@ impl Disk for Patched<'_> {
         SECTOR
     }
 
-    fn writer(&self) -> Option<&InUse> {
-        None
+    fn stands_on(&self) -> Vec<&Underlying> {
+        Vec::new()
     }
 
     fn is_present(&self) -> bool {
         true
     }
 
-    fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        Ok((from < self.len()).then_some(from..self.len()))
+    fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+        Ok((!range.is_empty()).then_some(range))
     }
 }
 

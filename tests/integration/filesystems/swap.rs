@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use mkqcow2::disk::{self, Open};
+use mkqcow2::disk::{self, Force, Open};
 use mkqcow2::volumes::{self, Region, Scan, Treatment};
 
 use super::proof::{Filesystem, MIB, Marker, Proof};
@@ -198,7 +198,7 @@ fn an_area_that_is_swapped_to_is_refused_and_by_force_all_of_it_is_in_use() {
 
     // Not imaged: a system that is short of memory writes to it meanwhile.
     let open = Open {
-        force: true,
+        force: Force::Yes,
         ..Open::default()
     };
     let source = disk::open(device.path(), open).unwrap();

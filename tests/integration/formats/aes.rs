@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use mkqcow2::formats::{Access, Chain, Format, Password};
-use mkqcow2::units::GuestOffset;
+use mkqcow2::disk::Disk as _;
+use mkqcow2::formats::{Access, AnyDisk, Format, Opening, Password};
 
 use super::{MIB, assert_holds, noisy, qemu, qemu_img};
 use crate::support::{Dice, Dir, assert_equals};
@@ -189,7 +189,7 @@ fn odd_pieces_of_encrypted_clusters_are_what_they_are_in_the_whole() {
         make(&dir, format, "disk.image", "", PASSWORD);
         let raw = fs::read(dir.join("expected.raw")).unwrap();
         let disk = open(&dir.join("disk.image"), meant);
-        assert_eq!(disk.size(), raw.len() as u64);
+        assert_eq!(disk.len(), raw.len() as u64);
         let mut dice = Dice::new(6);
         let near = [0, 512, 4096, 65_536, 150_000, 1_000_000, 3_144_704, 3_146_240];
         for number in 0..4000 {
@@ -205,7 +205,7 @@ fn odd_pieces_of_encrypted_clusters_are_what_they_are_in_the_whole() {
             };
             let end = (at + length as usize).min(raw.len());
             let mut found = vec![0xa5; end - at];
-            disk.read_at(GuestOffset(at as u64), &mut found).unwrap();
+            disk.read_at(&mut found, at as u64).unwrap();
             assert!(found == raw[at..end], "{format} {at} to {end}");
         }
     }
@@ -235,10 +235,14 @@ fn a_sector_is_decrypted_as_a_whole_or_not_at_all() {
     cut(4096 - 511).exits(1).says("is cut off by the end of the file");
 }
 
-fn open(path: &Path, format: Format) -> Chain {
+fn open(path: &Path, format: Format) -> AnyDisk {
     let access = Access {
         password: Some(Password::new(PASSWORD.into())),
         ..Access::default()
     };
-    Chain::open_as(path, format, &access).unwrap()
+    let opening = Opening {
+        format: Some(format),
+        ..Opening::image(access)
+    };
+    mkqcow2::open(path, &opening).unwrap()
 }

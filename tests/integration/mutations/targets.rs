@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use mkqcow2::disk::Disk;
 use mkqcow2::formats::qcow2::structures::extensions::Extensions;
 use mkqcow2::formats::qcow2::structures::geometry::{ClusterSize, Geometry, L2Form};
 use mkqcow2::formats::qcow2::structures::header::{Compat, Header};
@@ -13,7 +14,7 @@ use mkqcow2::formats::qcow2::structures::mapping::{self, L2Rules, Mapping};
 use mkqcow2::formats::qcow2::structures::refcount::{self, Width};
 use mkqcow2::formats::qcow2::structures::snapshot::{self, RawSnapshot, Snapshot};
 use mkqcow2::formats::qcow2::{Image, View};
-use mkqcow2::formats::{Access, Chain, Format, Password};
+use mkqcow2::formats::{Access, AnyDisk, Chain, Format, Opening, Password};
 use mkqcow2::units::GuestOffset;
 use zerocopy::FromBytes;
 
@@ -203,20 +204,32 @@ fn other(path: &Path, format: Format) {
         password: Some(Password::new(b"password".to_vec())),
         ..Access::default()
     };
-    let Ok(disk) = Chain::open_as(path, format, &access) else {
+    let Ok(disk) = chain(path, Some(format), access) else {
         return;
     };
-    assert!(disk.image().is_none() && disk.is_alone() && disk.size() > 0);
+    assert!(disk.image().is_none() && disk.is_alone() && disk.len() > 0);
     let cluster_size = disk.own_cluster_size();
     assert!(cluster_size.is_power_of_two() && (512..=64 << 20).contains(&cluster_size));
     assert!(disk.remarks().count() <= 1);
     read(&disk);
 }
 
+/// The disk in an image, which nobody else writes to.
+fn chain(path: &Path, format: Option<Format>, access: Access) -> mkqcow2::Result<Chain> {
+    let opening = Opening {
+        format,
+        ..Opening::image(access)
+    };
+    match mkqcow2::open(path, &opening)? {
+        AnyDisk::Image(chain) => Ok(*chain),
+        AnyDisk::Raw(_) => unreachable!("raw is nothing that was said"),
+    }
+}
+
 /// The same for a file. Only the file itself is opened, whatever it names.
 pub fn image_at(path: &Path) {
     let Ok(image) = Image::open(path) else {
-        assert!(Chain::open(path, &Access::default()).is_err());
+        assert!(chain(path, None, Access::default()).is_err());
         return;
     };
     assert!(image.remarks().count() <= 2);
@@ -242,7 +255,7 @@ pub fn image_at(path: &Path) {
         ..Access::default()
     });
     for access in [active].into_iter().chain(snapshots) {
-        if let Ok(disk) = Chain::open(path, &access) {
+        if let Ok(disk) = chain(path, None, access) {
             read(&disk);
         }
     }
@@ -273,26 +286,26 @@ fn walk(image: &Image, view: View) {
 fn read(disk: &Chain) {
     let mut at = 0;
     for _ in 0..MAX_RUNS {
-        let Ok(run) = disk.run_at(GuestOffset(at), 1 << 40) else {
+        let Ok(run) = disk.place_at(GuestOffset(at), 1 << 40) else {
             break;
         };
         if run.length == 0 {
-            assert!(at == disk.size());
+            assert!(at == disk.len());
             break;
         }
         let length = run.length.min(MAX_PIECE) as usize;
         let mut whole = vec![0xa5; length];
-        if disk.read_at(GuestOffset(at), &mut whole).is_ok() {
+        if disk.read_at(&mut whole, at).is_ok() {
             let mut parts = vec![0x5a; length];
             let (first, second) = parts.split_at_mut(length / 3);
-            let middle = GuestOffset(at + first.len() as u64);
-            disk.read_at(GuestOffset(at), first).expect("it was read before");
-            disk.read_at(middle, second).expect("it was read before");
+            let middle = at + first.len() as u64;
+            disk.read_at(first, at).expect("it was read before");
+            disk.read_at(second, middle).expect("it was read before");
             assert!(whole == parts, "at {at:#x}");
             assert!(!run.is_zero() || whole.iter().all(|byte| *byte == 0));
         }
         at += run.length;
     }
-    let end = disk.size().saturating_sub(100);
-    let _ = disk.read_at(GuestOffset(end), &mut [0; 100]);
+    let end = disk.len().saturating_sub(100);
+    let _ = disk.read_at(&mut [0; 100], end);
 }

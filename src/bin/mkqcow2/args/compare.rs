@@ -8,7 +8,7 @@ use clap::Parser;
 
 use super::shared::{Access, FormatArg, Json, Shown};
 use super::values::parse_threads;
-use mkqcow2::compare::{Opening, Options};
+use mkqcow2::compare::{Options, Said};
 
 /// The end of the help.
 const AFTER_HELP: &str = "\
@@ -93,7 +93,7 @@ impl Compare {
             follow: a.follow,
             ..Default::default()
         };
-        let opening = |format: Option<FormatArg>, access| Opening {
+        let opening = |format: Option<FormatArg>, access| Said {
             format: format.map(FormatArg::meant),
             access,
         };

@@ -10,7 +10,7 @@ use super::values::{
     Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size, parse_threads,
 };
 use mkqcow2::Options;
-use mkqcow2::disk::Part;
+use mkqcow2::disk::Section;
 use mkqcow2::disk::rescue::OnReadError;
 use mkqcow2::formats::qcow2::structures::geometry::ClusterSize;
 use mkqcow2::formats::qcow2::structures::header::{Compat, Compression};
@@ -239,7 +239,7 @@ impl Create {
             },
             format: self.source_format.map(FormatArg::meant),
             access: self.access.files(),
-            part: Part {
+            part: Section {
                 offset: self.offset,
                 length: self.length,
             },

@@ -124,8 +124,6 @@ impl Access {
             snapshot: self.snapshot.clone(),
             backing_formats: self.backing_format.iter().map(|format| format.meant()).collect(),
             password: self.password_file.clone(),
-            // It is an option of each command that has it.
-            force: false,
         }
     }
 }

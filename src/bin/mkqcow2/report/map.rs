@@ -6,6 +6,7 @@ use super::answer;
 use super::regions::{self, Because};
 use crate::args::map::Map as Args;
 use crate::console::{json, say_of};
+use mkqcow2::disk::Disk;
 use mkqcow2::map::{Content, Map, Region};
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::volumes::{self, Flaw, Reason, State};

@@ -6,14 +6,14 @@ use crc32fast::Hasher;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::ours::exactly;
-use crate::error::{Corrupt, Error, Expected, Lost, Result, Unrecorded};
+use crate::error::{Corrupt, Error, Expected, Lost, Result};
+use crate::formats::HostFile;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::record::{
     FREE, IMAGE_VERSION, LONGEST_NUMBER, MAGIC, MAX_FREE_RUNS, MAX_UNREADABLE, RawFooter, RawRecord, RawRuns,
     RawSection, SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
 };
-use crate::formats::{Chain, HostFile};
 use crate::units::{HostOffset, SECTOR, length, to_u64, to_usize};
 
 const STRUCTURE: &str = "record";
@@ -40,7 +40,7 @@ pub struct Record {
     /// The size of a sector of the source in bytes, if it was known.
     pub sector_size: Option<u32>,
     /// The version of the image when it was made, if that is recorded.
-    image_version: Option<u32>,
+    pub(in crate::formats) image_version: Option<u32>,
 }
 
 impl Record {
@@ -172,37 +172,6 @@ impl Image {
     pub fn record(&self) -> Result<Option<Record>> {
         let at = self.ours()?.and_then(|ours| ours.record);
         at.map(|at| Record::load(self, at)).transpose()
-    }
-}
-
-impl Chain {
-    /// The record of the source that this disk was, as far as it still holds.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Image::record`].
-    pub fn record(&self) -> Result<Result<Record, Unrecorded>> {
-        let Some(image) = self.image() else {
-            return Ok(Err(Unrecorded::Nothing));
-        };
-        if image.extensions().ours.is_some() && !image.is_as_written() {
-            return Ok(Err(Unrecorded::Changed));
-        }
-        let Some(record) = image.record()? else {
-            return Ok(Err(Unrecorded::Nothing));
-        };
-        // Version 2 has no bit that tells of changes: the program that made it version 2 may have made others.
-        let version = image.header().compat().version();
-        if record.image_version != Some(version) {
-            return Ok(Err(Unrecorded::Changed));
-        }
-        if !self.is_active() {
-            return Ok(Err(Unrecorded::Snapshot));
-        }
-        if !self.is_alone() || image.backing_name().is_some() {
-            return Ok(Err(Unrecorded::Backing));
-        }
-        Ok(Ok(record))
     }
 }
 

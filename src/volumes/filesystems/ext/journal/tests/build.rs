@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::disk::{self, Kind};
-use crate::error::{InUse, Result};
+use crate::disk::{self, Kind, Underlying};
+use crate::error::Result;
 use crate::units::{to_u64, to_usize};
 use crate::volumes::filesystems::ext::journal::Place;
 use crate::volumes::view::View;
@@ -418,15 +418,15 @@ impl disk::Disk for Disk {
         512
     }
 
-    fn writer(&self) -> Option<&InUse> {
-        None
+    fn stands_on(&self) -> Vec<&Underlying> {
+        Vec::new()
     }
 
     fn is_present(&self) -> bool {
         true
     }
 
-    fn next_data(&self, _: u64) -> Result<Option<Range<u64>>> {
+    fn data_in(&self, _: Range<u64>) -> Result<Option<Range<u64>>> {
         Ok(None)
     }
 }

@@ -1,0 +1,71 @@
+//! What an image records of the disk that it was made of, as far as that still holds.
+
+use std::ops::Range;
+
+use super::qcow2::{Image, Record};
+use super::{AnyDisk, Chain};
+use crate::disk::Part;
+use crate::error::{Error, Result, Unrecorded};
+
+impl Chain {
+    /// The record of the source that this disk was, as far as it still holds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::record`](super::qcow2::Image::record).
+    pub fn record(&self) -> Result<Result<Record, Unrecorded>> {
+        let Some(image) = self.image() else {
+            return Ok(Err(Unrecorded::Nothing));
+        };
+        if image.extensions().ours.is_some() && !image.is_as_written() {
+            return Ok(Err(Unrecorded::Changed));
+        }
+        let Some(record) = image.record()? else {
+            return Ok(Err(Unrecorded::Nothing));
+        };
+        // Version 2 has no bit that tells of changes: the program that made it version 2 may have made others.
+        let version = image.header().compat().version();
+        if record.image_version != Some(version) {
+            return Ok(Err(Unrecorded::Changed));
+        }
+        if !self.is_active() {
+            return Ok(Err(Unrecorded::Snapshot));
+        }
+        if !self.is_alone() || image.backing_name().is_some() {
+            return Ok(Err(Unrecorded::Backing));
+        }
+        Ok(Ok(record))
+    }
+
+    /// The same, whether or not it tells what is free; nothing if it is damaged, or of another state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be read.
+    fn whatever_is_recorded(&self) -> Result<Record> {
+        let image = self.image().filter(|_| self.is_active());
+        match image.map_or(Ok(None), Image::record) {
+            Ok(record) => Ok(record.unwrap_or_default()),
+            Err(Error::Corrupt(_)) => Ok(Record::default()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Part<AnyDisk> {
+    /// What an image records of the source it was made of, as far as it is about this part: what could not be read, in
+    /// bytes of the part, and the size of a sector in bytes. Nothing of what is no image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if it cannot be read.
+    pub(crate) fn recorded(&self) -> Result<(Vec<Range<u64>>, Option<u32>)> {
+        let record = match self.whole().image() {
+            Some(chain) => chain.whatever_is_recorded()?,
+            None => Record::default(),
+        };
+        let unreadable = record.unreadable.iter().map(|bad| self.of_whole(bad));
+        let unreadable = unreadable.filter(|bad| !bad.is_empty()).collect();
+        Ok((unreadable, record.sector_size))
+    }
+}
