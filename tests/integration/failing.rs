@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -191,6 +192,81 @@ fn an_image_that_is_written_to_meanwhile_is_told() {
     run.ends().exits(3).says(
         "mkqcow2: image.qcow2: warning: image.qcow2 was written to while it was read: the disk is not of one moment\n",
     );
+}
+
+/// A slow target, and a run that restores `image` to it and has begun.
+fn restoring_slowly(dir: &Dir, image: &str) -> (Fuse, Loop, Running) {
+    let slow = Fuse::writable_disk(
+        dir.join("slow.raw"),
+        &["--filter=rate", "memory", "size=4M", "rate=4M"],
+    );
+    let target = Loop::direct(slow.path());
+    let run = Running::start(dir, &format!("restore {image} {}", target.path().display())).until_it_writes();
+    (slow, target, run)
+}
+
+#[test]
+fn another_file_by_the_name_of_the_image_is_no_change_of_it() {
+    let dir = job("meanwhile-replaced");
+    let image = dir.join("image.qcow2");
+    let (_slow, _target, run) = restoring_slowly(&dir, "image.qcow2");
+
+    fs::rename(&image, dir.join("moved.qcow2")).unwrap();
+    fs::write(&image, "another").unwrap();
+
+    let run = run.ends().exits(0);
+    assert!(!run.stderr().contains("warning"), "{}", run.stderr());
+}
+
+#[test]
+fn an_image_that_is_written_to_by_another_name_is_told() {
+    let dir = job("meanwhile-moved");
+    let image = dir.join("image.qcow2");
+    let same = fs::read(&image).unwrap();
+    let before = fs::metadata(&image).unwrap().modified().unwrap();
+    let (_slow, _target, run) = restoring_slowly(&dir, "image.qcow2");
+
+    fs::rename(&image, dir.join("moved.qcow2")).unwrap();
+    let moved = File::options().append(true).open(dir.join("moved.qcow2"));
+    moved.unwrap().write_all(b"more").unwrap();
+    // By its name and all that can be asked of it, it is what it was.
+    fs::write(&image, same).unwrap();
+    File::options()
+        .write(true)
+        .open(&image)
+        .unwrap()
+        .set_modified(before)
+        .unwrap();
+
+    run.ends()
+        .exits(3)
+        .says("mkqcow2: image.qcow2: warning: image.qcow2 was written to while it was read");
+}
+
+#[test]
+fn a_device_that_holds_the_image_and_is_written_to_meanwhile_is_told() {
+    let dir = job("meanwhile-device");
+    let image = dir.join("image.qcow2");
+    let device = Loop::over(&image);
+    let source = device.path().display().to_string();
+    let (_slow, _target, run) = restoring_slowly(&dir, &source);
+
+    // What is there already.
+    let last = fs::metadata(&image).unwrap().len() / 512 * 512 - 512;
+    let disk = File::options()
+        .read(true)
+        .write(true)
+        .open(device.path())
+        .unwrap();
+    let mut sector = [0; 512];
+    disk.read_exact_at(&mut sector, last).unwrap();
+    disk.write_all_at(&sector, last).unwrap();
+    disk.sync_all().unwrap();
+    drop(disk);
+
+    run.ends().exits(3).says(&format!(
+        "mkqcow2: {source}: warning: {source} was written to while it was read: the disk is not of one moment\n"
+    ));
 }
 
 /// What cannot be meant, with the status of a usage error.

@@ -193,3 +193,42 @@ fn a_guest_is_noticed_in_a_subvolume_of_btrfs_too() {
             .exits(0);
     }
 }
+
+const NOT_LOOKED_INTO: &str =
+    "open for writing by QEMU: not looked into, what is free in it counts as used\n";
+
+#[test]
+fn an_image_that_a_guest_writes_to_is_looked_into_no_more_than_a_raw_source() {
+    let dir = Dir::new("formats-in-use-regions");
+    let swap = dir.sparse("disk.raw", 1 << 20, &[(0, &noise(1, 1 << 20))]);
+    tool("mkswap", ["-q", swap.to_str().unwrap()]);
+    for format in ["qcow2", "qcow", "qed"] {
+        qemu_img(
+            &dir,
+            &format!("convert -f raw -O {format} disk.raw disk.{format}"),
+        );
+    }
+    qemu_img(&dir, "create -q -f qcow2 -b disk.raw -F raw disk.top");
+    for (format, used, shown) in [
+        ("raw", "disk.raw", "disk.raw"),
+        ("qcow2", "disk.qcow2", "disk.qcow2"),
+        ("qcow", "disk.qcow", "disk.qcow"),
+        ("qed", "disk.qed", "disk.qed"),
+        ("raw", "disk.raw", "disk.top"),
+    ] {
+        let map = format!("map --follow --regions {shown}");
+        let map = map.replace("--follow --regions disk.raw", "--regions disk.raw");
+        let seen = "source: swap, 4.00 KiB in use, 1020.00 KiB free\n";
+        dir.run(&map).exits(0).prints(seen);
+        let guest = Guest::opens(&dir, format, used, &[]);
+
+        let run = dir.run(&map).exits(0);
+
+        let warning = format!("mkqcow2: {used}: warning: {NOT_LOOKED_INTO}");
+        assert_eq!((run.stdout(), run.stderr()), (String::new(), warning), "{shown}");
+        let json = dir.run(&format!("{map} --json")).exits(0).json();
+        assert_eq!(json, serde_json::json!([]), "{shown}");
+        drop(guest);
+        dir.run(&map).exits(0).prints(seen);
+    }
+}

@@ -12,6 +12,9 @@ use mkqcow2::units::{HostOffset, length};
 use mkqcow2::volumes::{self, Flaw, Reason, State};
 use mkqcow2::{Result, Warning};
 
+/// Why no regions are told of a disk to which another program may write.
+const NOT_LOOKED_INTO: &str = "not looked into, what is free in it counts as used";
+
 /// All ranges, one by one: there may be millions.
 pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
     // In the disk of an image only if that is asked for: all that it takes to read it may not be there.
@@ -72,10 +75,12 @@ fn warn(args: &Args, map: &Map) {
     match map {
         Map::Image(map) => {
             if let Some((path, in_use)) = map.disk().in_use() {
-                say_of(
-                    path,
-                    &format!("warning: {in_use}: what its tables do not tell yet is missing"),
-                );
+                let what = if args.regions {
+                    NOT_LOOKED_INTO
+                } else {
+                    "what its tables do not tell yet is missing"
+                };
+                say_of(path, &format!("warning: {in_use}: {what}"));
             }
             for (path, remark) in map.disk().remarks() {
                 say_of(path, &format!("warning: {remark}"));
@@ -83,8 +88,7 @@ fn warn(args: &Args, map: &Map) {
         }
         Map::Raw(map) => {
             if let Some(in_use) = &map.in_use {
-                let what = "not looked into, what is free in it counts as used";
-                say_of(&args.path, &format!("warning: {in_use}: {what}"));
+                say_of(&args.path, &format!("warning: {in_use}: {NOT_LOOKED_INTO}"));
             }
             for warning in Warning::of_doubts(&map.allocation.regions) {
                 say_of(&args.path, &format!("warning: {warning}"));
