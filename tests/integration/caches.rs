@@ -88,7 +88,7 @@ fn a_write_to_a_page_of_a_mapped_file_that_was_written_to_before_is_told() {
 }
 
 #[test]
-fn a_write_to_a_mapped_file_behind_the_source_is_told() {
+fn a_write_to_a_mapped_file_behind_the_source_is_told_as_root() {
     let dir = Dir::new("caches-mapped-behind");
     let file = dir.sparse("disk.raw", 6 * MIB, &[(5 * MIB, &noise(1, 1 << 20))]);
     let disk = Loop::over(&file);
@@ -105,7 +105,7 @@ fn a_write_to_a_mapped_file_behind_the_source_is_told() {
 }
 
 #[test]
-fn a_write_to_a_mapped_file_behind_a_device_that_cannot_be_written_to_is_told() {
+fn a_write_to_a_mapped_file_behind_a_device_that_cannot_be_written_to_is_told_as_root() {
     let dir = Dir::new("caches-mapped-read-only");
     let file = dir.sparse("disk.raw", MIB, &[(0, &noise(1, 1 << 20))]);
     // Nothing is flushed through it.
@@ -144,7 +144,7 @@ fn a_write_to_a_mapped_file_that_an_image_needs_is_told() {
 }
 
 #[test]
-fn a_program_that_has_a_file_in_memory_mapped_is_named() {
+fn a_program_that_has_a_file_in_memory_mapped_is_named_as_root() {
     let dir = Dir::new("caches-tmpfs");
     let memory = Mount::tmpfs(8 << 20, dir.join("memory"));
     let file = memory.join("disk.raw");
@@ -169,7 +169,7 @@ fn a_program_that_has_a_file_in_memory_mapped_is_named() {
 }
 
 #[test]
-fn a_write_that_waits_in_the_cache_of_the_source_is_told() {
+fn a_write_that_waits_in_the_cache_of_the_source_is_told_as_root() {
     let dir = Dir::new("caches-waiting");
     let disk = Loop::over(&dir.sparse("disk.raw", MIB, &[(0, &noise(1, 1 << 20))]));
     let device = File::options().read(true).write(true).open(disk.path()).unwrap();
@@ -183,7 +183,7 @@ fn a_write_that_waits_in_the_cache_of_the_source_is_told() {
 }
 
 #[test]
-fn what_was_written_to_a_mounted_filesystem_before_is_in_the_image() {
+fn what_was_written_to_a_mounted_filesystem_before_is_in_the_image_as_root() {
     let dir = Dir::new("caches-mounted");
     let file = dir.sparse("disk.raw", 32 * MIB, &[]);
     make_ext4(&file);
@@ -208,7 +208,7 @@ fn what_was_written_to_a_mounted_filesystem_before_is_in_the_image() {
 }
 
 #[test]
-fn a_filesystem_that_is_frozen_is_imaged_all_the_same() {
+fn a_filesystem_that_is_frozen_is_imaged_all_the_same_as_root() {
     let dir = Dir::new("caches-frozen");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);
@@ -224,7 +224,7 @@ fn a_filesystem_that_is_frozen_is_imaged_all_the_same() {
 }
 
 #[test]
-fn a_plan_of_what_is_mounted_needs_no_force_and_writes_nothing() {
+fn a_plan_of_what_is_mounted_needs_no_force_and_writes_nothing_as_root() {
     let dir = Dir::new("caches-plan");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);
@@ -263,7 +263,7 @@ fn what_a_plan_says_is_copied_whole_was_not_copied_yet() {
 }
 
 #[test]
-fn what_cannot_be_brought_to_the_disk_is_told() {
+fn what_cannot_be_brought_to_the_disk_is_told_as_root() {
     let dir = Dir::new("caches-failing");
     let plugin = ["--filter=error", "memory", "size=4M", "error-pwrite-rate=100%"];
     let failing = Fuse::writable_disk(dir.join("bad.raw"), &plugin);
@@ -356,7 +356,7 @@ fn an_image_that_cannot_be_synced_is_told() {
 }
 
 #[test]
-fn what_waits_for_a_device_over_the_source_is_in_the_image() {
+fn what_waits_for_a_device_over_the_source_is_in_the_image_as_root() {
     let dir = Dir::new("caches-over");
     let file = dir.sparse("disk.raw", MIB, &[]);
     let disk = Loop::over(&file);

@@ -78,7 +78,7 @@ fn of(device: &Path) -> String {
 }
 
 #[test]
-fn a_block_device_becomes_its_image() {
+fn a_block_device_becomes_its_image_as_root() {
     let dir = Dir::new("device-whole");
     let pieces = [(0, noise(1, 100_000)), (3 * MIB + 7, noise(2, 200_001))];
     let pieces = [(pieces[0].0, &*pieces[0].1), (pieces[1].0, &*pieces[1].1)];
@@ -91,7 +91,7 @@ fn a_block_device_becomes_its_image() {
 }
 
 #[test]
-fn a_block_device_may_end_within_a_cluster() {
+fn a_block_device_may_end_within_a_cluster_as_root() {
     let dir = Dir::new("device-odd");
     let size = 2 * MIB + 3 * 512;
     let file = dir.sparse("disk.raw", size, &[(2 * MIB - 600, &noise(3, 600 + 3 * 512))]);
@@ -105,7 +105,7 @@ fn a_block_device_may_end_within_a_cluster() {
 }
 
 #[test]
-fn a_partition_becomes_its_image() {
+fn a_partition_becomes_its_image_as_root() {
     let dir = Dir::new("device-partition");
     let file = dir.sparse("disk.raw", 6 * MIB, &[(MIB, &noise(4, 4 << 20))]);
     let disk = Loop::partitioned(&file);
@@ -122,7 +122,7 @@ fn a_partition_becomes_its_image() {
 }
 
 #[test]
-fn a_part_of_a_block_device_becomes_its_image() {
+fn a_part_of_a_block_device_becomes_its_image_as_root() {
     let dir = Dir::new("device-part");
     let content = noise(5, 2 << 20);
     let disk = Loop::over(&dir.sparse("disk.raw", 2 * MIB, &[(0, &content)]));
@@ -135,7 +135,7 @@ fn a_part_of_a_block_device_becomes_its_image() {
 }
 
 #[test]
-fn a_device_that_cannot_be_written_to_is_imaged() {
+fn a_device_that_cannot_be_written_to_is_imaged_as_root() {
     let dir = Dir::new("device-read-only");
     let file = dir.sparse("disk.raw", MIB, &[(5, b"data")]);
     let disk = Loop::read_only(&file);
@@ -146,7 +146,7 @@ fn a_device_that_cannot_be_written_to_is_imaged() {
 }
 
 #[test]
-fn a_device_mounted_read_write_is_refused_by_each_of_its_names() {
+fn a_device_mounted_read_write_is_refused_by_each_of_its_names_as_root() {
     let mounted = Mounted::whole("device-mounted", "rw");
     let before = mounted.dir.names();
     let [device, file] = mounted.sources();
@@ -172,7 +172,7 @@ fn a_device_mounted_read_write_is_refused_by_each_of_its_names() {
 }
 
 #[test]
-fn a_disk_of_which_a_partition_is_mounted_read_write_is_refused() {
+fn a_disk_of_which_a_partition_is_mounted_read_write_is_refused_as_root() {
     let mounted = Mounted::partition("device-partition-mounted", "rw");
     let before = mounted.dir.names();
     let says = format!(
@@ -190,7 +190,7 @@ fn a_disk_of_which_a_partition_is_mounted_read_write_is_refused() {
 }
 
 #[test]
-fn a_partition_beside_a_mounted_one_is_not_in_use() {
+fn a_partition_beside_a_mounted_one_is_not_in_use_as_root() {
     let mounted = Mounted::partition("device-neighbour", "rw");
 
     let run = mounted.dir.run(&of(&mounted.disk.partition(1)));
@@ -199,7 +199,7 @@ fn a_partition_beside_a_mounted_one_is_not_in_use() {
 }
 
 #[test]
-fn force_images_what_is_mounted_and_warns() {
+fn force_images_what_is_mounted_and_warns_as_root() {
     for mounted in [
         Mounted::whole("device-forced", "rw"),
         Mounted::partition("device-partition-forced", "rw"),
@@ -214,7 +214,7 @@ fn force_images_what_is_mounted_and_warns() {
 }
 
 #[test]
-fn what_is_mounted_read_only_is_imaged_without_a_word() {
+fn what_is_mounted_read_only_is_imaged_without_a_word_as_root() {
     for mounted in [
         Mounted::whole("device-mounted-ro", "ro"),
         Mounted::partition("device-partition-mounted-ro", "ro"),
@@ -228,7 +228,7 @@ fn what_is_mounted_read_only_is_imaged_without_a_word() {
 }
 
 #[test]
-fn a_read_only_mount_of_a_filesystem_that_is_writable_elsewhere_is_refused() {
+fn a_read_only_mount_of_a_filesystem_that_is_writable_elsewhere_is_refused_as_root() {
     let mounted = Mounted::whole("device-two-mounts", "rw");
     let view = Mount::read_only_view(mounted.mount.point(), mounted.dir.join("view"));
 
@@ -240,7 +240,7 @@ fn a_read_only_mount_of_a_filesystem_that_is_writable_elsewhere_is_refused() {
 }
 
 #[test]
-fn an_active_swap_area_is_refused_unless_forced() {
+fn an_active_swap_area_is_refused_unless_forced_as_root() {
     let dir = Dir::new("device-swap");
     let file = dir.sparse("disk.raw", 2 * MIB, &[(0, &noise(6, 2 << 20))]);
     let disk = Loop::over(&file);
@@ -268,7 +268,7 @@ fn an_active_swap_area_is_refused_unless_forced() {
 }
 
 #[test]
-fn an_active_swap_file_is_refused() {
+fn an_active_swap_file_is_refused_as_root() {
     let dir = Dir::new("device-swap-file");
     let file = dir.sparse("swap file", MIB, &[(0, &noise(7, 1 << 20))]);
     let swap = Swap::on(&file);
@@ -282,7 +282,7 @@ fn an_active_swap_file_is_refused() {
 }
 
 #[test]
-fn a_device_that_somebody_holds_exclusively_is_refused_unless_forced() {
+fn a_device_that_somebody_holds_exclusively_is_refused_unless_forced_as_root() {
     let dir = Dir::new("device-exclusive");
     let file = dir.sparse("disk.raw", MIB, &[(9, b"data")]);
     let disk = Loop::over(&file);
@@ -302,7 +302,7 @@ fn a_device_that_somebody_holds_exclusively_is_refused_unless_forced() {
 }
 
 #[test]
-fn a_device_cannot_be_mounted_while_it_is_read() {
+fn a_device_cannot_be_mounted_while_it_is_read_as_root() {
     let dir = Dir::new("device-guarded");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);
@@ -316,7 +316,7 @@ fn a_device_cannot_be_mounted_while_it_is_read() {
 }
 
 #[test]
-fn a_device_written_to_while_it_is_read_is_told() {
+fn a_device_written_to_while_it_is_read_is_told_as_root() {
     let dir = Dir::new("device-changed");
     let file = dir.sparse("disk.raw", 2 * MIB, &[(0, &noise(8, 2 << 20))]);
     let disk = Loop::over(&file);
@@ -348,7 +348,7 @@ fn a_device_written_to_while_it_is_read_is_told() {
 }
 
 #[test]
-fn a_disk_of_which_a_partition_was_written_to_is_told() {
+fn a_disk_of_which_a_partition_was_written_to_is_told_as_root() {
     let dir = Dir::new("device-partition-changed");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -407,7 +407,7 @@ fn a_file_that_grows_while_it_is_read_is_told_and_imaged_up_to_its_old_end() {
 }
 
 #[test]
-fn a_device_is_never_written_to() {
+fn a_device_is_never_written_to_as_root() {
     let dir = Dir::new("device-unwritten");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);

@@ -216,32 +216,32 @@ fn survives(kind: &'static Kind) {
 }
 
 #[test]
-fn an_image_survives_a_power_cut_on_ext2() {
+fn an_image_survives_a_power_cut_on_ext2_as_root() {
     survives(&EXT2);
 }
 
 #[test]
-fn an_image_survives_a_power_cut_on_ext4() {
+fn an_image_survives_a_power_cut_on_ext4_as_root() {
     survives(&EXT4);
 }
 
 #[test]
-fn an_image_survives_a_power_cut_on_ext4_without_a_journal() {
+fn an_image_survives_a_power_cut_on_ext4_without_a_journal_as_root() {
     survives(&EXT4_WITHOUT_JOURNAL);
 }
 
 #[test]
-fn an_image_survives_a_power_cut_on_xfs() {
+fn an_image_survives_a_power_cut_on_xfs_as_root() {
     survives(&XFS);
 }
 
 #[test]
-fn an_image_survives_a_power_cut_on_btrfs() {
+fn an_image_survives_a_power_cut_on_btrfs_as_root() {
     survives(&BTRFS);
 }
 
 #[test]
-fn a_name_is_given_only_to_a_file_that_is_on_the_disk() {
+fn a_name_is_given_only_to_a_file_that_is_on_the_disk_as_root() {
     for kind in [&EXT2, &EXT4_WITHOUT_JOURNAL] {
         let (mut cut, device, mount) = Cut::new("given", kind);
         cut.amid("disk.raw mnt/new.qcow2", "new.qcow2");

@@ -48,7 +48,7 @@ impl Drop for Elsewhere {
 }
 
 #[test]
-fn a_mount_in_another_namespace_is_found_even_behind_a_file() {
+fn a_mount_in_another_namespace_is_found_even_behind_a_file_as_root() {
     let dir = Dir::new("device-namespace");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);
@@ -69,7 +69,7 @@ fn a_mount_in_another_namespace_is_found_even_behind_a_file() {
 }
 
 #[test]
-fn a_partition_mounted_read_only_does_not_hide_another_that_is_busy() {
+fn a_partition_mounted_read_only_does_not_hide_another_that_is_busy_as_root() {
     let dir = Dir::new("elsewhere-partition");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -86,7 +86,7 @@ fn a_partition_mounted_read_only_does_not_hide_another_that_is_busy() {
 }
 
 #[test]
-fn a_device_that_cannot_be_written_to_may_be_mounted_in_another_namespace() {
+fn a_device_that_cannot_be_written_to_may_be_mounted_in_another_namespace_as_root() {
     let dir = Dir::new("elsewhere-read-only");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);
@@ -97,7 +97,7 @@ fn a_device_that_cannot_be_written_to_may_be_mounted_in_another_namespace() {
 }
 
 #[test]
-fn a_partition_that_only_the_host_sees_keeps_the_disk_in_use_in_a_container() {
+fn a_partition_that_only_the_host_sees_keeps_the_disk_in_use_in_a_container_as_root() {
     let dir = Dir::new("elsewhere-container");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -179,17 +179,17 @@ impl Twins {
 }
 
 #[test]
-fn a_filesystem_mounted_from_another_loop_device_over_the_same_file_is_found() {
+fn a_filesystem_mounted_from_another_loop_device_over_the_same_file_is_found_as_root() {
     Twins::side_by_side("elsewhere-twin").is_found();
 }
 
 #[test]
-fn a_filesystem_mounted_from_a_loop_device_over_a_device_is_found() {
+fn a_filesystem_mounted_from_a_loop_device_over_a_device_is_found_as_root() {
     Twins::stacked("elsewhere-stacked").is_found();
 }
 
 #[test]
-fn a_filesystem_mounted_from_a_loop_device_over_the_bytes_of_a_partition_is_found() {
+fn a_filesystem_mounted_from_a_loop_device_over_the_bytes_of_a_partition_is_found_as_root() {
     let dir = Dir::new("elsewhere-partition-twin");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -213,7 +213,7 @@ fn a_filesystem_mounted_from_a_loop_device_over_the_bytes_of_a_partition_is_foun
 }
 
 #[test]
-fn a_filesystem_mounted_from_another_part_of_the_same_file_is_no_hindrance() {
+fn a_filesystem_mounted_from_another_part_of_the_same_file_is_no_hindrance_as_root() {
     let dir = Dir::new("elsewhere-parts");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let (first, second) = (
@@ -231,7 +231,7 @@ fn a_filesystem_mounted_from_another_part_of_the_same_file_is_no_hindrance() {
 }
 
 #[test]
-fn what_is_written_past_a_loop_device_is_noticed() {
+fn what_is_written_past_a_loop_device_is_noticed_as_root() {
     let twins = Twins::side_by_side("elsewhere-changed");
     let run = crate::support::loops::Held::start(&twins.dir, &format!("--force {}", of(twins.twin.path())));
 
@@ -244,7 +244,7 @@ fn what_is_written_past_a_loop_device_is_noticed() {
 }
 
 #[test]
-fn the_other_device_of_a_btrfs_is_part_of_it() {
+fn the_other_device_of_a_btrfs_is_part_of_it_as_root() {
     let dir = Dir::new("elsewhere-btrfs");
     let first = Loop::over(&dir.sparse("first.raw", 128 * MIB, &[]));
     let second = Loop::over(&dir.sparse("second.raw", 128 * MIB, &[]));

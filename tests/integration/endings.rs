@@ -164,7 +164,7 @@ fn fails(dir: &Dir, fault: &str, arguments: &str, to: &str, (status, says): (i32
 }
 
 #[test]
-fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_sync() {
+fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_sync_as_root() {
     let dir = dir("endings-close");
     fs::write(dir.join("old.qcow2"), OLD).unwrap();
     let device = Loop::over(&dir.sparse("device.raw", MIB, &[]));
@@ -212,7 +212,7 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
 }
 
 #[test]
-fn a_directory_that_cannot_be_listed_is_told_and_one_that_cannot_be_closed_is_no_panic() {
+fn a_directory_that_cannot_be_listed_is_told_and_one_that_cannot_be_closed_is_no_panic_as_root() {
     let dir = dir("endings-directory");
     let device = Loop::over(&dir.join("disk.raw"));
     let source = device.path().display();
@@ -253,7 +253,7 @@ fn left_in(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_temporary_file_that_stays_is_told_and_nothing_else_is_claimed() {
+fn a_temporary_file_that_stays_is_told_and_nothing_else_is_claimed_as_root() {
     let job = Job::new("endings-stays", 4 * MIB);
     let _slow = job.slow();
     let (real, _guard, _view) = keeping(&job);
@@ -288,7 +288,7 @@ fn a_temporary_file_that_stays_is_told_and_nothing_else_is_claimed() {
 }
 
 #[test]
-fn a_second_name_of_the_image_that_stays_is_a_warning() {
+fn a_second_name_of_the_image_that_stays_is_a_warning_as_root() {
     let job = Job::new("endings-second", MIB);
     let (real, _guard, _view) = keeping(&job);
     let run = job
@@ -313,7 +313,7 @@ fn a_second_name_of_the_image_that_stays_is_a_warning() {
 }
 
 #[test]
-fn every_signal_that_kills_is_told_and_leaves_nothing() {
+fn every_signal_that_kills_is_told_and_leaves_nothing_as_root() {
     let job = Job::new("endings-signals", 4 * MIB);
     let _slow = job.slow();
     let real = job.dir.join("real");

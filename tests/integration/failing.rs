@@ -15,7 +15,7 @@ use crate::support::{Dir, MKQCOW2, tool};
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn a_device_is_said_to_be_incomplete_once_it_was_written_to() {
+fn a_device_is_said_to_be_incomplete_once_it_was_written_to_as_root() {
     let dir = job("damaged-device");
     let image = dir.join("image.qcow2");
     let file = dir.sparse("device.raw", 4 * MIB, &[]);
@@ -45,7 +45,7 @@ fn a_device_is_said_to_be_incomplete_once_it_was_written_to() {
 }
 
 #[test]
-fn a_device_that_forgets_what_was_written_is_found_out() {
+fn a_device_that_forgets_what_was_written_is_found_out_as_root() {
     let dir = job("forgetful");
     // Takes everything, and keeps nothing.
     let forgetful = Fuse::writable_disk(dir.join("null.raw"), &["null", "size=4M"]);
@@ -62,7 +62,7 @@ fn a_device_that_forgets_what_was_written_is_found_out() {
 }
 
 #[test]
-fn a_device_that_cannot_be_written_to_the_end_is_an_error() {
+fn a_device_that_cannot_be_written_to_the_end_is_an_error_as_root() {
     let dir = job("failing");
     let failing = Fuse::writable_disk(
         dir.join("bad.raw"),
@@ -86,7 +86,7 @@ fn slow(dir: &Dir) -> Fuse {
 }
 
 #[test]
-fn killed_or_stopped_it_leaves_the_old_file() {
+fn killed_or_stopped_it_leaves_the_old_file_as_root() {
     let dir = job("killed");
     let _slow = slow(&dir);
     for (signal, says) in [
@@ -109,7 +109,7 @@ fn killed_or_stopped_it_leaves_the_old_file() {
 }
 
 #[test]
-fn stopped_it_says_that_a_device_is_incomplete() {
+fn stopped_it_says_that_a_device_is_incomplete_as_root() {
     let dir = job("stopped-device");
     let _slow = slow(&dir);
     let device = Loop::over(&dir.sparse("device.raw", 4 * MIB, &[]));
@@ -124,7 +124,7 @@ fn stopped_it_says_that_a_device_is_incomplete() {
 }
 
 #[test]
-fn a_full_filesystem_keeps_the_old_file() {
+fn a_full_filesystem_keeps_the_old_file_as_root() {
     let dir = job("full");
     let full = Mount::tmpfs(MIB, dir.join("full"));
     fs::write(full.join("copy.raw"), "old").unwrap();
@@ -169,7 +169,7 @@ fn a_reader_that_has_had_enough_is_a_failure() {
 }
 
 #[test]
-fn an_image_that_is_written_to_meanwhile_is_told() {
+fn an_image_that_is_written_to_meanwhile_is_told_as_root() {
     let dir = job("meanwhile");
     let image = dir.join("image.qcow2");
     let slow_target = Fuse::writable_disk(
@@ -334,11 +334,6 @@ fn what_cannot_be_meant_is_told_from_what_cannot_be_done() {
     );
     refused(
         &dir,
-        "restore image.qcow2 /dev/sdzz9",
-        "mkqcow2: /dev/sdzz9: no such device, ",
-    );
-    refused(
-        &dir,
         "restore --no-clobber image.qcow2 copy.raw",
         "mkqcow2: copy.raw: exists already, expected a new name (because of --no-clobber)\n",
     );
@@ -356,8 +351,13 @@ fn what_cannot_be_meant_is_told_from_what_cannot_be_done() {
 }
 
 #[test]
-fn a_device_that_is_no_place_for_it_is_refused() {
+fn a_device_that_is_no_place_for_it_is_refused_as_root() {
     let dir = job("refused-devices");
+    refused(
+        &dir,
+        "restore image.qcow2 /dev/sdzz9",
+        "mkqcow2: /dev/sdzz9: no such device, ",
+    );
     let small = Loop::over(&dir.sparse("small.raw", 4 * MIB - 512, &[]));
     let path = small.path().display();
     refused(

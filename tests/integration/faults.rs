@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 
 use crate::support::loops::{Fuse, Held, Loop, Mount, Running, make_ext4, until};
-use crate::support::{Dir, MKQCOW2, assert_equals, noise, tool};
+use crate::support::{Dir, MKQCOW2, assert_equals, noise, root, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -138,7 +138,7 @@ fn terminated_at_any_moment_it_says_what_it_left() {
 }
 
 #[test]
-fn it_dies_of_the_signal_it_was_sent_and_leaves_the_old_image() {
+fn it_dies_of_the_signal_it_was_sent_and_leaves_the_old_image_as_root() {
     let job = Job::new("signals", 4 * MIB).with_old();
     let _slow = job.slow();
     for (signal, name) in [
@@ -166,7 +166,7 @@ fn it_dies_of_the_next_signal_if_it_cannot_say_that_it_was_stopped() {
 }
 
 #[test]
-fn stopped_without_an_old_image_it_leaves_nothing() {
+fn stopped_without_an_old_image_it_leaves_nothing_as_root() {
     let job = Job::new("signal-new", 4 * MIB);
     let _slow = job.slow();
 
@@ -177,7 +177,7 @@ fn stopped_without_an_old_image_it_leaves_nothing() {
 }
 
 #[test]
-fn a_hangup_that_nohup_ignores_stays_ignored() {
+fn a_hangup_that_nohup_ignores_stays_ignored_as_root() {
     let job = Job::new("nohup", MIB);
     let _slow = job.slow();
 
@@ -188,7 +188,7 @@ fn a_hangup_that_nohup_ignores_stays_ignored() {
 }
 
 #[test]
-fn a_filesystem_without_unnamed_files_will_do() {
+fn a_filesystem_without_unnamed_files_will_do_as_root() {
     let job = Job::new("named", 4 * MIB);
     let real = job.dir.join("real");
     fs::create_dir(&real).unwrap();
@@ -218,7 +218,7 @@ fn a_filesystem_without_unnamed_files_will_do() {
 }
 
 #[test]
-fn an_image_is_replaced_where_no_mode_can_be_set() {
+fn an_image_is_replaced_where_no_mode_can_be_set_as_root() {
     let job = Job::new("modeless", MIB);
     let real = job.dir.join("real");
     fs::create_dir(&real).unwrap();
@@ -279,7 +279,7 @@ fn temporary_in(directory: &Path) -> String {
 }
 
 #[test]
-fn a_temporary_name_is_removed_by_whatever_ends_the_run() {
+fn a_temporary_name_is_removed_by_whatever_ends_the_run_as_root() {
     let job = Job::new("named-ends", 4 * MIB);
     let (real, _view) = named(&job);
     let _slow = job.slow();
@@ -304,7 +304,7 @@ fn a_temporary_name_is_removed_by_whatever_ends_the_run() {
 }
 
 #[test]
-fn a_temporary_name_that_was_left_is_removed_by_the_next_run_but_none_of_a_run_that_lives() {
+fn a_temporary_name_that_was_left_is_removed_by_the_next_run_but_none_of_a_run_that_lives_as_root() {
     let job = Job::new("named-stale", 4 * MIB);
     let (real, _view) = named(&job);
     let _slow = job.slow();
@@ -330,7 +330,7 @@ fn a_temporary_name_that_was_left_is_removed_by_the_next_run_but_none_of_a_run_t
 }
 
 #[test]
-fn a_temporary_name_that_was_left_is_removed_on_any_filesystem() {
+fn a_temporary_name_that_was_left_is_removed_on_any_filesystem_as_root() {
     let job = Job::new("stale", 4 * MIB);
     let (real, _view) = named(&job);
     let _slow = job.slow();
@@ -345,7 +345,7 @@ fn a_temporary_name_that_was_left_is_removed_on_any_filesystem() {
 }
 
 #[test]
-fn a_full_filesystem_keeps_the_old_image() {
+fn a_full_filesystem_keeps_the_old_image_as_root() {
     let job = Job::new("full-tmpfs", 4 * MIB);
     let plan = job.dir.run("-n --json disk.raw image.qcow2").json();
     let needed = plan["image-size"].as_u64().unwrap();
@@ -377,7 +377,7 @@ fn a_full_filesystem_keeps_the_old_image() {
 }
 
 #[test]
-fn a_full_ext4_keeps_the_old_image_or_none() {
+fn a_full_ext4_keeps_the_old_image_or_none_as_root() {
     let job = Job::new("full-ext4", 12 * MIB);
     for (size, old) in [(2 * MIB, Some(OLD)), (8 * MIB, Some(OLD)), (8 * MIB, None)] {
         let file = job.dir.sparse("small.ext4", size, &[]);
@@ -415,7 +415,7 @@ fn a_limit_on_the_size_of_files_is_an_error_and_no_death() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_to_is_said() {
+fn a_directory_that_cannot_be_written_to_is_said_as_root() {
     let job = Job::new("unwritable", MIB).with_old();
     fs::create_dir(job.dir.join("real")).unwrap();
     fs::write(job.dir.join("real/old.qcow2"), OLD).unwrap();
@@ -445,7 +445,8 @@ impl Drop for Immutable {
 }
 
 #[test]
-fn an_immutable_image_is_not_replaced() {
+fn an_immutable_image_is_not_replaced_as_root() {
+    root::needed();
     let job = Job::new("immutable", MIB).with_old();
     tool("chattr", ["+i", job.image().to_str().unwrap()]);
     let guard = Immutable(job.image());

@@ -10,10 +10,6 @@ mod opaque;
 mod oracle;
 mod partitions;
 mod patched;
-#[allow(
-    dead_code,
-    reason = "what proofs can be asked for is told before all of it is asked for"
-)]
 pub mod proof;
 mod swap;
 mod unclear;

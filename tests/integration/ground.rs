@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::loops::Mount;
-use crate::support::{Dir, MKQCOW2, assert_equals, noise, tool};
+use crate::support::{Dir, MKQCOW2, assert_equals, noise, root, tool};
 
 const MIB: u64 = 1 << 20;
 
-/// A directory with a disk and its image.
+/// A directory with a disk and its image, for a test that makes files in /dev, mounts, or locks directories.
 fn dir(test: &str) -> Dir {
+    root::needed();
     let dir = Dir::new(test);
     dir.sparse("disk.raw", MIB, &[(0, &noise(1, 100_000))]);
     dir.run("-q disk.raw image.qcow2").exits(0).in_silence();
@@ -61,7 +62,7 @@ fn is_no_device(dir: &Dir, place: &Path) {
 }
 
 #[test]
-fn a_file_in_the_place_of_a_mistyped_device_is_refused() {
+fn a_file_in_the_place_of_a_mistyped_device_is_refused_as_root() {
     let dir = dir("ground-devices");
     let missing = Gone::new("/dev/mkqcow2-no-such-disk");
     is_no_device(&dir, &missing.0);
@@ -77,7 +78,7 @@ fn a_file_in_the_place_of_a_mistyped_device_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_among_the_devices_is_not_replaced() {
+fn a_file_that_is_among_the_devices_is_not_replaced_as_root() {
     let dir = dir("ground-devices-old");
     let file = Gone::new("/dev/mkqcow2-typo");
     fs::write(&file.0, "a file").unwrap();
@@ -94,7 +95,7 @@ fn a_file_that_is_among_the_devices_is_not_replaced() {
 }
 
 #[test]
-fn a_stream_into_a_file_among_the_devices_is_refused() {
+fn a_stream_into_a_file_among_the_devices_is_refused_as_root() {
     let dir = dir("ground-devices-stream");
     let file = Gone::new("/dev/mkqcow2-stream");
     for command in ["disk.raw -", "restore image.qcow2 -"] {
@@ -110,7 +111,7 @@ fn a_stream_into_a_file_among_the_devices_is_refused() {
 }
 
 #[test]
-fn in_a_container_dev_is_a_tmpfs_and_no_place_for_a_file_either() {
+fn in_a_container_dev_is_a_tmpfs_and_no_place_for_a_file_either_as_root() {
     let dir = dir("ground-devices-container");
     let script = "exec 9< \"$MKQCOW2\"; mount -t tmpfs tmpfs /dev && mkdir /dev/shm && \
                   mount -t tmpfs tmpfs /dev/shm || exit 99; \
@@ -163,7 +164,7 @@ fn is_told(dir: &Dir, place: &Path, kind: &str) {
 }
 
 #[test]
-fn a_file_in_memory_is_told_and_written() {
+fn a_file_in_memory_is_told_and_written_as_root() {
     let dir = dir("ground-memory");
     let shared = Gone::new("/dev/shm/mkqcow2-image");
     is_told(&dir, &shared.0, "tmpfs");
@@ -176,7 +177,7 @@ fn a_file_in_memory_is_told_and_written() {
 }
 
 #[test]
-fn a_stream_into_a_file_in_memory_is_told() {
+fn a_stream_into_a_file_in_memory_is_told_as_root() {
     let dir = dir("ground-memory-stream");
     let tmpfs = Mount::tmpfs(8 * MIB, dir.join("tmpfs"));
     for (command, file) in [
@@ -194,7 +195,7 @@ fn a_stream_into_a_file_in_memory_is_told() {
 }
 
 #[test]
-fn a_file_in_a_directory_for_temporary_files_is_meant() {
+fn a_file_in_a_directory_for_temporary_files_is_meant_as_root() {
     let dir = dir("ground-meant");
     let tmpfs = Mount::tmpfs(8 * MIB, dir.join("tmpfs"));
     fs::create_dir(tmpfs.join("deep")).unwrap();
@@ -236,6 +237,7 @@ pub struct AppendOnly(PathBuf);
 
 impl AppendOnly {
     pub fn new(directory: PathBuf) -> Self {
+        root::needed();
         tool("chattr", ["+a", directory.to_str().unwrap()]);
         Self(directory)
     }
@@ -248,7 +250,7 @@ impl Drop for AppendOnly {
 }
 
 #[test]
-fn a_file_that_its_directory_keeps_for_ever_is_refused_before_anything_is_read() {
+fn a_file_that_its_directory_keeps_for_ever_is_refused_before_anything_is_read_as_root() {
     let dir = dir("ground-append-only");
     let append_only = dir.join("append-only");
     fs::create_dir(&append_only).unwrap();

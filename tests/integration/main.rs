@@ -1,12 +1,17 @@
 //! mkqcow2 as its users meet it, held against programs that share no code with it.
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    reason = "a test that panics has failed, which is what it is for"
+)]
+#![expect(
     clippy::as_conversions,
     clippy::cast_possible_truncation,
-    missing_docs,
+    reason = "numbers of tests are chosen to fit, or meant to lose bits"
+)]
+#![expect(
     unreachable_pub,
-    reason = "a test that panics has failed, which is what it is for"
+    reason = "what is public is so for the other modules: nothing is outside"
 )]
 
 mod agreement;
@@ -31,10 +36,6 @@ mod formats;
 mod ground;
 mod info;
 mod layout;
-#[allow(
-    dead_code,
-    reason = "what commands make of the rows is told before there are commands"
-)]
 mod malformed;
 mod manual;
 mod map;

@@ -250,7 +250,7 @@ fn holes_of_raw_files_are_where_qemu_finds_them() {
 }
 
 #[test]
-fn a_device_is_in_use_all_over() {
+fn a_device_is_in_use_all_over_as_root() {
     let dir = Dir::new("map-device");
     let file = Disk::hole(1 << 20).data(0..5000).file(&dir, "disk.raw");
     let device = Loop::over(&file);

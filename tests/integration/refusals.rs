@@ -188,7 +188,7 @@ fn a_source_too_large_for_its_clusters() {
 }
 
 #[test]
-fn an_image_that_is_no_file() {
+fn an_image_that_is_no_file_as_root() {
     let dir = dir("no-file");
     fs::create_dir(dir.join("directory")).unwrap();
     make_node(&dir, "fifo", FileType::Fifo);
@@ -260,7 +260,7 @@ fn an_image_that_must_not_be_replaced() {
 }
 
 #[test]
-fn an_image_that_is_the_source() {
+fn an_image_that_is_the_source_as_root() {
     let dir = dir("itself");
     fs::hard_link(dir.join("disk.raw"), dir.join("hard")).unwrap();
     symlink("disk.raw", dir.join("soft")).unwrap();
@@ -300,7 +300,7 @@ fn refused_on_itself(dir: &Dir, device: &Path, sources: &[&Path]) {
 }
 
 #[test]
-fn an_image_on_the_filesystem_that_is_imaged() {
+fn an_image_on_the_filesystem_that_is_imaged_as_root() {
     let dir = Dir::new("on-itself");
     let file = dir.sparse("fs.raw", 8 * MIB, &[]);
     let disk = Loop::over(&file);
@@ -308,7 +308,7 @@ fn an_image_on_the_filesystem_that_is_imaged() {
 }
 
 #[test]
-fn an_image_on_a_partition_of_the_disk_that_is_imaged() {
+fn an_image_on_a_partition_of_the_disk_that_is_imaged_as_root() {
     let dir = Dir::new("on-its-partition");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -323,7 +323,7 @@ fn an_image_on_a_partition_of_the_disk_that_is_imaged() {
 }
 
 #[test]
-fn an_image_on_a_file_on_the_filesystem_that_is_imaged() {
+fn an_image_on_a_file_on_the_filesystem_that_is_imaged_as_root() {
     let dir = Dir::new("on-nested");
     let outer = Loop::over(&dir.sparse("outer.raw", 16 * MIB, &[]));
     make_ext4(outer.path());
@@ -496,7 +496,7 @@ fn names_need_not_be_text() {
 }
 
 #[test]
-fn an_image_on_which_something_is_mounted() {
+fn an_image_on_which_something_is_mounted_as_root() {
     let dir = dir("image-mounted");
     fs::write(dir.join("behind"), "something else").unwrap();
     let _mount = Mount::on_file(&dir.join("behind"), dir.join("old.qcow2"));

@@ -142,7 +142,7 @@ fn what_was_recognised_can_be_had_alone_of_an_image_too() {
 }
 
 #[test]
-fn a_device_has_no_holes_where_something_is_unused() {
+fn a_device_has_no_holes_where_something_is_unused_as_root() {
     let dir = Dir::new("regions-device");
     let device = Loop::over(&swap(&dir, "swap.raw"));
 
@@ -232,7 +232,7 @@ fn a_label_cannot_command_the_terminal() {
 }
 
 #[test]
-fn a_source_that_may_be_written_to_is_not_looked_into() {
+fn a_source_that_may_be_written_to_is_not_looked_into_as_root() {
     let dir = Dir::new("regions-in-use");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::refusals::Listing;
 use crate::support::loops::{Loop, Mount, make_ext4};
-use crate::support::{Dir, MKQCOW2, assert_equals, noise};
+use crate::support::{Dir, MKQCOW2, assert_equals, noise, root};
 
 const MIB: u64 = 1 << 20;
 
@@ -134,7 +134,7 @@ fn a_script_is_told_of_a_failure_in_one_object() {
 }
 
 #[test]
-fn a_script_is_told_of_warnings() {
+fn a_script_is_told_of_warnings_as_root() {
     let dir = Dir::new("json-warnings");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);
@@ -258,7 +258,7 @@ fn a_script_is_told_the_plan() {
 }
 
 #[test]
-fn a_dry_run_of_a_mounted_source_tells_that_a_real_one_needs_force() {
+fn a_dry_run_of_a_mounted_source_tells_that_a_real_one_needs_force_as_root() {
     let dir = Dir::new("dry-mounted");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);
@@ -322,7 +322,8 @@ fn a_new_image_is_for_its_owner_only_whatever_the_umask() {
 }
 
 #[test]
-fn an_image_that_is_replaced_keeps_its_mode_and_owner() {
+fn an_image_that_is_replaced_keeps_its_mode_and_owner_as_root() {
+    root::needed();
     let dir = dir("mode-kept");
     let image = dir.join("image.qcow2");
     fs::write(&image, "old").unwrap();

@@ -207,7 +207,7 @@ fn an_internal_snapshot_comes_back_and_has_no_checksums() {
 }
 
 #[test]
-fn an_image_of_e2image_comes_back() {
+fn an_image_of_e2image_comes_back_as_root() {
     let dir = Dir::new("restore-e2image");
     let file = dir.sparse("disk.raw", 16 * MIB, &[]);
     make_ext4(&file);
@@ -223,7 +223,7 @@ fn an_image_of_e2image_comes_back() {
 }
 
 #[test]
-fn a_device_has_nothing_left_of_what_was_there() {
+fn a_device_has_nothing_left_of_what_was_there_as_root() {
     let dir = imaged("restore-device", &disk());
     let (file, device) = stale(&dir, 41 * MIB + 512);
     let mut expected = fs::read(dir.join("disk.raw")).unwrap();
@@ -241,7 +241,7 @@ fn a_device_has_nothing_left_of_what_was_there() {
 }
 
 #[test]
-fn a_partition_takes_a_disk_and_its_neighbour_stays() {
+fn a_partition_takes_a_disk_and_its_neighbour_stays_as_root() {
     let dir = imaged("restore-partition", &Disk::hole(2 * MIB).data(MIB..MIB + 9));
     let file = dir.join("whole.raw");
     fs::write(&file, vec![0xff; 6 << 20]).unwrap();
@@ -260,7 +260,7 @@ fn a_partition_takes_a_disk_and_its_neighbour_stays() {
 }
 
 #[test]
-fn what_is_free_can_be_left_on_a_device() {
+fn what_is_free_can_be_left_on_a_device_as_root() {
     let dir = Dir::new("restore-used-only");
     let file = disk().file(&dir, "disk.raw");
     // All but its first page is free.
@@ -311,7 +311,7 @@ fn a_pipe_gets_every_byte() {
 }
 
 #[test]
-fn a_dry_run_tells_and_changes_nothing() {
+fn a_dry_run_tells_and_changes_nothing_as_root() {
     let dir = imaged("restore-dry", &disk());
     fs::write(dir.join("old.raw"), "the old disk").unwrap();
     let before = crate::refusals::Listing::of(dir.path());

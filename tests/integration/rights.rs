@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::faults::{Job, OLD};
 use crate::support::loops::Fuse;
-use crate::support::{assert_equals, tool};
+use crate::support::{assert_equals, root, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -48,7 +48,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn an_acl_is_kept() {
+fn an_acl_is_kept_as_root() {
     let (job, image) = job("acl-kept", 0o600);
     set_acl(&image, &["-m", "u:1000:r,u:1001:-,g:1002:rw,g::-,m::r,o::-"]);
     let before = acl(&image);
@@ -77,7 +77,7 @@ fn an_acl_is_kept() {
 }
 
 #[test]
-fn an_acl_that_cannot_be_kept_leaves_nobody_more_than_they_had() {
+fn an_acl_that_cannot_be_kept_leaves_nobody_more_than_they_had_as_root() {
     let (job, image) = job("acl-lost", 0o600);
     let _view = Fuse::without_attributes(&job.dir.join("real"), job.dir.join("view"));
     let said = "mkqcow2: view/image: warning: the image could not be given the ACL or the security label of the one \
@@ -106,7 +106,7 @@ fn an_acl_that_cannot_be_kept_leaves_nobody_more_than_they_had() {
 }
 
 #[test]
-fn users_whom_a_directory_gives_all_new_files_do_not_get_images() {
+fn users_whom_a_directory_gives_all_new_files_do_not_get_images_as_root() {
     let (job, image) = job("acl-default", 0o640);
     let real = job.dir.join("real");
     let new = real.join("new");
@@ -135,7 +135,8 @@ fn users_whom_a_directory_gives_all_new_files_do_not_get_images() {
 }
 
 #[test]
-fn security_labels_are_kept_and_what_is_sealed_or_granted_to_one_file_is_not() {
+fn security_labels_are_kept_and_what_is_sealed_or_granted_to_one_file_is_not_as_root() {
+    root::needed();
     let (job, image) = job("labels", 0o600);
     // No privileges, in version 2.
     let mut capability = [0; 20];

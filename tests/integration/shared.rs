@@ -11,7 +11,7 @@ use mkqcow2::restore::{Options, Restoring};
 use crate::faults::{Job, OLD};
 use crate::refusals::Listing;
 use crate::support::loops::{Fuse, Held, Loop, Running};
-use crate::support::{assert_equals, noise};
+use crate::support::{assert_equals, noise, root};
 
 const MIB: u64 = 1 << 20;
 
@@ -23,6 +23,7 @@ const AS_OTHER: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--cle
 
 /// A job, and a directory in it of an owner and a mode.
 fn job(test: &str, owner: u32, mode: u32) -> (Job, PathBuf) {
+    root::needed();
     let job = Job::new(test, MIB);
     fs::set_permissions(&job.disk, Permissions::from_mode(0o644)).unwrap();
     let shared = job.dir.join("shared");
@@ -93,7 +94,7 @@ fn leaves_alone(job: &Job, arguments: &str, shared: &Path, plant: impl FnOnce(&P
 }
 
 #[test]
-fn what_another_user_puts_in_the_place_of_a_new_image_is_left_alone() {
+fn what_another_user_puts_in_the_place_of_a_new_image_is_left_alone_as_root() {
     let (job, shared) = job("shared-new", 0, 0o1777);
     let view = Fuse::passthrough(&shared, job.dir.join("view"));
     file(&job.dir.join("victim"), b"precious", 0, 0o644);
@@ -111,7 +112,7 @@ fn what_another_user_puts_in_the_place_of_a_new_image_is_left_alone() {
 }
 
 #[test]
-fn what_another_user_puts_in_the_place_of_a_restored_disk_is_left_alone() {
+fn what_another_user_puts_in_the_place_of_a_restored_disk_is_left_alone_as_root() {
     let (job, shared) = job("shared-restored", 0, 0o1777);
     job.dir.run("disk.raw source.qcow2").exits(0);
     let target = shared.join("disk");
@@ -134,7 +135,7 @@ fn what_another_user_puts_in_the_place_of_a_restored_disk_is_left_alone() {
 }
 
 #[test]
-fn what_takes_the_place_of_an_old_image_is_left_alone() {
+fn what_takes_the_place_of_an_old_image_is_left_alone_as_root() {
     let (job, shared) = job("shared-old", 0, 0o755);
     let image = shared.join("image");
     let by = |plant: fn(&Path)| {
@@ -149,7 +150,7 @@ fn what_takes_the_place_of_an_old_image_is_left_alone() {
 }
 
 #[test]
-fn a_name_that_is_too_long_to_be_added_to_is_not_needed_to_keep_an_image() {
+fn a_name_that_is_too_long_to_be_added_to_is_not_needed_to_keep_an_image_as_root() {
     let (job, shared) = job("shared-long", 0, 0o1777);
     let long = "i".repeat(250);
     let run = Held::start(&job.dir, &format!("disk.raw shared/{long}"));
@@ -166,7 +167,7 @@ fn a_name_that_is_too_long_to_be_added_to_is_not_needed_to_keep_an_image() {
 }
 
 #[test]
-fn an_old_image_that_is_moved_away_meanwhile_leaves_its_name_and_its_rights() {
+fn an_old_image_that_is_moved_away_meanwhile_leaves_its_name_and_its_rights_as_root() {
     let (job, shared) = job("shared-moved", 0, 0o755);
     let image = shared.join("image");
     file(&image, OLD, 1000, 0o640);
@@ -196,7 +197,7 @@ fn refused(job: &Job, arguments: &str, says: &str) {
 }
 
 #[test]
-fn a_link_that_others_may_have_planted_is_not_followed() {
+fn a_link_that_others_may_have_planted_is_not_followed_as_root() {
     let (job, shared) = job("shared-link", 0, 0o1777);
     job.dir.run("disk.raw source.qcow2").exits(0);
     file(&job.dir.join("victim"), b"precious", 0, 0o644);
@@ -234,7 +235,7 @@ fn a_link_that_others_may_have_planted_is_not_followed() {
 }
 
 #[test]
-fn links_of_root_are_followed_wherever_they_are() {
+fn links_of_root_are_followed_wherever_they_are_as_root() {
     let (job, shared) = job("shared-root-link", OTHER, 0o1777);
     fs::create_dir(job.dir.join("disks")).unwrap();
     link("../disks", &shared.join("backup"), 0);
@@ -248,7 +249,7 @@ fn links_of_root_are_followed_wherever_they_are() {
 }
 
 #[test]
-fn a_directory_is_the_one_that_its_name_named_at_the_start() {
+fn a_directory_is_the_one_that_its_name_named_at_the_start_as_root() {
     let (job, shared) = job("shared-turned", 0, 0o755);
     for name in ["first", "second"] {
         fs::create_dir(job.dir.join(name)).unwrap();
@@ -266,7 +267,7 @@ fn a_directory_is_the_one_that_its_name_named_at_the_start() {
 }
 
 #[test]
-fn an_image_of_another_user_is_replaced_only_where_nobody_else_can_have_put_it() {
+fn an_image_of_another_user_is_replaced_only_where_nobody_else_can_have_put_it_as_root() {
     let (job, shared) = job("shared-owner", 0, 0o755);
     job.dir.run("disk.raw source.qcow2").exits(0);
     let image = shared.join("image");
@@ -288,7 +289,7 @@ fn an_image_of_another_user_is_replaced_only_where_nobody_else_can_have_put_it()
 }
 
 #[test]
-fn ones_own_image_is_replaced_in_any_directory_night_by_night() {
+fn ones_own_image_is_replaced_in_any_directory_night_by_night_as_root() {
     let (job, shared) = job("shared-own", 0, 0o1777);
     let image = shared.join("image");
     for mode in [0o1777, 0o777] {
@@ -309,7 +310,7 @@ fn ones_own_image_is_replaced_in_any_directory_night_by_night() {
 }
 
 #[test]
-fn a_user_other_than_root_replaces_no_image_of_others() {
+fn a_user_other_than_root_replaces_no_image_of_others_as_root() {
     let (job, shared) = job("shared-user", OTHER, 0o755);
     let image = shared.join("image");
     let run = || Running::of(job.under(&AS_OTHER, "disk.raw shared/image")).ends();
@@ -329,7 +330,7 @@ fn a_user_other_than_root_replaces_no_image_of_others() {
 }
 
 #[test]
-fn where_all_files_belong_to_one_user_an_image_is_replaced_night_by_night() {
+fn where_all_files_belong_to_one_user_an_image_is_replaced_night_by_night_as_root() {
     let (job, shared) = job("shared-one-owner", 0, 0o777);
     let view = Fuse::of_one_owner("nobody", &shared, job.dir.join("view"));
     for _ in 0..3 {

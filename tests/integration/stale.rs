@@ -17,7 +17,7 @@ fn overwrite(file: &Path, content: &[u8]) {
 }
 
 #[test]
-fn a_forced_image_of_a_mounted_device_holds_what_was_written_since_the_last_one() {
+fn a_forced_image_of_a_mounted_device_holds_what_was_written_since_the_last_one_as_root() {
     let dir = Dir::new("stale-mounted");
     let file = dir.sparse("disk.raw", 16 * MIB, &[]);
     make_ext4(&file);
@@ -58,7 +58,7 @@ fn a_forced_image_of_a_mounted_device_holds_what_was_written_since_the_last_one(
 }
 
 #[test]
-fn a_disk_with_a_partition_mounted_read_only_is_imaged_as_it_is_now() {
+fn a_disk_with_a_partition_mounted_read_only_is_imaged_as_it_is_now_as_root() {
     let dir = Dir::new("stale-partition");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -88,7 +88,7 @@ fn write_through(device: &Path, bytes: &[u8], at: u64) -> File {
 }
 
 #[test]
-fn what_the_cache_of_a_loop_device_over_the_source_holds_is_imaged() {
+fn what_the_cache_of_a_loop_device_over_the_source_holds_is_imaged_as_root() {
     let dir = Dir::new("stale-loop");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     let disk = Loop::over(&file);
@@ -101,7 +101,7 @@ fn what_the_cache_of_a_loop_device_over_the_source_holds_is_imaged() {
 }
 
 #[test]
-fn what_the_cache_of_the_disk_of_a_partition_holds_is_imaged() {
+fn what_the_cache_of_the_disk_of_a_partition_holds_is_imaged_as_root() {
     let dir = Dir::new("stale-disk");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -117,7 +117,7 @@ fn what_the_cache_of_the_disk_of_a_partition_holds_is_imaged() {
 }
 
 #[test]
-fn what_the_cache_of_the_source_held_before_it_was_read_is_no_change() {
+fn what_the_cache_of_the_source_held_before_it_was_read_is_no_change_as_root() {
     let dir = Dir::new("stale-unchanged");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     let disk = Loop::over(&file);

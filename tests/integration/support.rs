@@ -1,6 +1,7 @@
 //! Given, when, then: a directory of its own for every test, runs of the program, other people's tools.
 
 pub mod loops;
+pub mod root;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

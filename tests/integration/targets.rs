@@ -12,7 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::refusals::Listing;
 use crate::support::loops::{Loop, Mount, Swap, make_ext4, until};
-use crate::support::{Dir, noise};
+use crate::support::{Dir, noise, root};
 
 const MIB: u64 = 1 << 20;
 
@@ -62,7 +62,7 @@ fn becomes_free(place: &Path, read: &[&Path]) {
 }
 
 #[test]
-fn a_disk_on_a_device_leaves_nothing_of_what_was_there() {
+fn a_disk_on_a_device_leaves_nothing_of_what_was_there_as_root() {
     let (dir, image) = dir("target-device");
     let file = dir.join("disk.raw");
     fs::write(&file, vec![0xff; 5 << 20]).unwrap();
@@ -89,7 +89,7 @@ fn a_disk_on_a_device_leaves_nothing_of_what_was_there() {
 }
 
 #[test]
-fn zeros_give_back_the_room_of_a_device_that_can() {
+fn zeros_give_back_the_room_of_a_device_that_can_as_root() {
     let (dir, image) = dir("target-punched");
     let file = dir.join("disk.raw");
     fs::write(&file, vec![0xff; 8 << 20]).unwrap();
@@ -105,7 +105,7 @@ fn zeros_give_back_the_room_of_a_device_that_can() {
 }
 
 #[test]
-fn a_device_is_held_until_the_disk_is_complete() {
+fn a_device_is_held_until_the_disk_is_complete_as_root() {
     let (dir, image) = dir("target-held");
     let disk = Loop::over(&dir.sparse("disk.raw", MIB, &[]));
     let is_busy = || {
@@ -127,7 +127,7 @@ fn a_device_is_held_until_the_disk_is_complete() {
 }
 
 #[test]
-fn looking_at_a_device_does_not_write_to_it() {
+fn looking_at_a_device_does_not_write_to_it_as_root() {
     let (dir, image) = dir("target-looked-at");
     let disk = Loop::over(&dir.sparse("disk.raw", MIB, &[(0, &noise(2, 1 << 20))]));
     let before = (disk.sectors_written(), read_back(disk.path()));
@@ -142,7 +142,7 @@ fn looking_at_a_device_does_not_write_to_it() {
 }
 
 #[test]
-fn a_mounted_device_is_refused_by_each_of_its_names() {
+fn a_mounted_device_is_refused_by_each_of_its_names_as_root() {
     for (options, says) in [("rw", "mounted read-write on "), ("ro", "mounted read-only on ")] {
         let (dir, image) = dir(&format!("target-mounted-{options}"));
         let file = dir.sparse("disk.raw", 8 * MIB, &[]);
@@ -160,7 +160,7 @@ fn a_mounted_device_is_refused_by_each_of_its_names() {
 }
 
 #[test]
-fn a_disk_of_which_a_partition_is_mounted_is_refused_but_not_its_neighbour() {
+fn a_disk_of_which_a_partition_is_mounted_is_refused_but_not_its_neighbour_as_root() {
     let (dir, image) = dir("target-partition");
     let disk = Loop::partitioned(&dir.sparse("disk.raw", 6 * MIB, &[]));
     make_ext4(&disk.partition(2));
@@ -177,7 +177,7 @@ fn a_disk_of_which_a_partition_is_mounted_is_refused_but_not_its_neighbour() {
 }
 
 #[test]
-fn a_swap_area_is_refused() {
+fn a_swap_area_is_refused_as_root() {
     let (dir, image) = dir("target-swap");
     let file = dir.sparse("disk.raw", 2 * MIB, &[(0, &noise(3, 2 << 20))]);
     let disk = Loop::over(&file);
@@ -190,7 +190,7 @@ fn a_swap_area_is_refused() {
 }
 
 #[test]
-fn a_device_that_somebody_holds_is_refused_by_each_of_its_names() {
+fn a_device_that_somebody_holds_is_refused_by_each_of_its_names_as_root() {
     let (dir, image) = dir("target-busy");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -213,7 +213,7 @@ fn a_device_that_somebody_holds_is_refused_by_each_of_its_names() {
 }
 
 #[test]
-fn a_device_that_is_too_small_or_read_only_is_refused() {
+fn a_device_that_is_too_small_or_read_only_is_refused_as_root() {
     let (dir, image) = dir("target-unfit");
     let small = Loop::over(&dir.sparse("small.raw", MIB - 512, &[]));
     assert_eq!(
@@ -225,7 +225,7 @@ fn a_device_that_is_too_small_or_read_only_is_refused() {
 }
 
 #[test]
-fn what_the_image_is_or_lies_on_is_refused() {
+fn what_the_image_is_or_lies_on_is_refused_as_root() {
     let (dir, _) = dir("target-under-image");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -259,7 +259,7 @@ fn what_the_image_is_or_lies_on_is_refused() {
 }
 
 #[test]
-fn a_device_that_is_the_image_or_a_part_of_it_is_refused() {
+fn a_device_that_is_the_image_or_a_part_of_it_is_refused_as_root() {
     let (dir, _) = dir("target-device-image");
     let file = dir.sparse("disk.raw", 6 * MIB, &[]);
     let disk = Loop::partitioned(&file);
@@ -305,7 +305,7 @@ fn a_file_that_is_read_is_refused_by_any_name() {
 }
 
 #[test]
-fn a_file_behind_a_loop_device_is_refused() {
+fn a_file_behind_a_loop_device_is_refused_as_root() {
     let (dir, image) = dir("target-behind-loop");
     let file = dir.sparse("disk.raw", MIB, &[]);
     let disk = Loop::over(&file);
@@ -337,13 +337,20 @@ fn what_can_take_no_disk_is_refused() {
     ] {
         assert_eq!(refusal(&target, &[&image]), format!("is a {kind}, {expected}"));
     }
+    assert_eq!(Listing::of(dir.path()), before);
+    resolve(Path::new("/dev/shm/mkqcow2-new"), &[&image]).unwrap();
+}
+
+#[test]
+fn a_name_among_the_devices_that_is_none_is_refused_as_root() {
+    root::needed();
+    let (_dir, image) = dir("target-no-device");
+
     assert_eq!(
         refusal(Path::new("/dev/mkqcow2-no-such-disk"), &[&image]),
         "no such device, and a file among the devices would be in memory, gone at the next boot"
     );
-    assert_eq!(Listing::of(dir.path()), before);
     assert!(!Path::new("/dev/mkqcow2-no-such-disk").exists());
-    resolve(Path::new("/dev/shm/mkqcow2-new"), &[&image]).unwrap();
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn mounted(dir: &Dir) -> (Mount, Loop) {
 }
 
 #[test]
-fn without_sys_or_proc_a_source_counts_as_in_use() {
+fn without_sys_or_proc_a_source_counts_as_in_use_as_root() {
     let dir = Dir::new("unknown-absent");
     let file = dir.sparse("disk.raw", MIB, &[(0, &noise(1, 70_000))]);
     let _mounted = mounted(&dir);
@@ -94,7 +94,7 @@ fn without_sys_or_proc_a_source_counts_as_in_use() {
 }
 
 #[test]
-fn without_sys_or_proc_nothing_is_restored() {
+fn without_sys_or_proc_nothing_is_restored_as_root() {
     let dir = Dir::new("unknown-restore");
     dir.sparse("disk.raw", 8 * MIB, &[(0, &noise(1, 70_000))]);
     dir.run("disk.raw image.qcow2").exits(0);
@@ -136,7 +136,7 @@ fn without_sys_or_proc_nothing_is_restored() {
 }
 
 #[test]
-fn what_cannot_be_read_of_the_kernel_counts_as_use() {
+fn what_cannot_be_read_of_the_kernel_counts_as_use_as_root() {
     let dir = Dir::new("unknown-failing");
     let file = dir.sparse("disk.raw", MIB, &[(0, &noise(1, 70_000))]);
     let disk = Loop::over(&file);
@@ -182,7 +182,7 @@ fn number(disk: &Loop) -> String {
 }
 
 #[test]
-fn with_too_few_files_no_use_is_overlooked() {
+fn with_too_few_files_no_use_is_overlooked_as_root() {
     let dir = Dir::new("unknown-files");
     let (_mount, disk) = mounted(&dir);
     let mut refusals = 0;
@@ -200,7 +200,7 @@ fn with_too_few_files_no_use_is_overlooked() {
 }
 
 #[test]
-fn a_device_that_cannot_be_asked_for_is_no_free_device() {
+fn a_device_that_cannot_be_asked_for_is_no_free_device_as_root() {
     let dir = Dir::new("unknown-claim");
     let file = dir.sparse("disk.raw", MIB, &[(0, &noise(1, 70_000))]);
     let disk = Loop::over(&file);

@@ -75,7 +75,7 @@ pub fn unreadable(run: &Run) -> Vec<Range<u64>> {
 }
 
 #[test]
-fn an_unreadable_sector_stops_the_run_with_its_offset() {
+fn an_unreadable_sector_stops_the_run_with_its_offset_as_root() {
     let job = Job::new("unreadable-stop", 4 * MIB).with_old();
     let _damaged = damaged(&job, &BAD[..1]);
 
@@ -90,7 +90,7 @@ fn an_unreadable_sector_stops_the_run_with_its_offset() {
 }
 
 #[test]
-fn unreadable_sectors_become_zeros_and_are_listed_and_nothing_else_is_lost() {
+fn unreadable_sectors_become_zeros_and_are_listed_and_nothing_else_is_lost_as_root() {
     let job = Job::new("unreadable-zero", 4 * MIB).with_old();
     let _damaged = damaged(&job, &BAD);
 
@@ -120,7 +120,7 @@ fn unreadable_sectors_become_zeros_and_are_listed_and_nothing_else_is_lost() {
 }
 
 #[test]
-fn what_could_not_be_read_is_told_by_everything_that_reads_the_image() {
+fn what_could_not_be_read_is_told_by_everything_that_reads_the_image_as_root() {
     for options in ["", "--compat 0.10", "-c zstd"] {
         let job = Job::new(&format!("unreadable-recorded{}", options.len()), 4 * MIB);
         let damaged = damaged(&job, &BAD);
@@ -193,7 +193,7 @@ fn assert_tells_what_was_unreadable(job: &Job) {
 }
 
 #[test]
-fn a_stream_records_what_could_not_be_read_too() {
+fn a_stream_records_what_could_not_be_read_too_as_root() {
     let job = Job::new("unreadable-recorded-stream", 4 * MIB);
     let damaged = damaged(&job, &BAD);
     let run = job.dir.run("-q --on-read-error=zero damaged.raw -").exits(3);
@@ -204,7 +204,7 @@ fn a_stream_records_what_could_not_be_read_too() {
 }
 
 #[test]
-fn unreadable_sectors_of_a_device_are_zeros_and_nothing_else_is_lost() {
+fn unreadable_sectors_of_a_device_are_zeros_and_nothing_else_is_lost_as_root() {
     let job = Job::new("unreadable-device", 4 * MIB).with_old();
     let damaged = damaged(&job, &BAD);
     let disk = Loop::direct(damaged.path());
@@ -220,7 +220,7 @@ fn unreadable_sectors_of_a_device_are_zeros_and_nothing_else_is_lost() {
 }
 
 #[test]
-fn a_device_that_fails_by_the_page_loses_those_pages_and_nothing_else() {
+fn a_device_that_fails_by_the_page_loses_those_pages_and_nothing_else_as_root() {
     let job = Job::new("unreadable-pages", 4 * MIB).with_old();
     let damaged = damaged(&job, &BAD);
     // Such a loop device reads its file through the cache of the filesystem.
@@ -245,7 +245,7 @@ fn a_device_that_fails_by_the_page_loses_those_pages_and_nothing_else() {
 }
 
 #[test]
-fn unreadable_sectors_of_a_part_are_listed_where_they_lie_in_the_source() {
+fn unreadable_sectors_of_a_part_are_listed_where_they_lie_in_the_source_as_root() {
     let job = Job::new("unreadable-part", 4 * MIB);
     let _damaged = damaged(&job, &BAD);
 
@@ -294,7 +294,7 @@ fn a_file_that_shrinks_where_it_is_a_hole_is_not_imaged_either() {
 }
 
 #[test]
-fn sectors_are_read_again_from_the_same_file_whatever_its_name_is_by_then() {
+fn sectors_are_read_again_from_the_same_file_whatever_its_name_is_by_then_as_root() {
     let job = Job::new("unreadable-renamed", 4 * MIB);
     let _damaged = damaged(&job, &BAD);
     job.dir.sparse("other.raw", 4 * MIB, &[(0, &vec![7; 4 << 20])]);
@@ -309,7 +309,7 @@ fn sectors_are_read_again_from_the_same_file_whatever_its_name_is_by_then() {
 }
 
 #[test]
-fn waiting_for_a_disk_that_does_not_answer_can_be_interrupted() {
+fn waiting_for_a_disk_that_does_not_answer_can_be_interrupted_as_root() {
     let job = Job::new("hung", MIB).with_old();
     let plugin = ["--filter=delay", "file", job.disk.to_str().unwrap(), "rdelay=600"];
     let _hung = Fuse::disk(job.dir.join("hung.raw"), &plugin);

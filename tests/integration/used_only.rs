@@ -95,7 +95,7 @@ fn assert_restored(
 }
 
 #[test]
-fn files_with_holes_beneath_them_come_back_as_zeros() {
+fn files_with_holes_beneath_them_come_back_as_zeros_as_root() {
     let dir = Dir::new("used-only-ext4");
     let disk = ext4(&dir, "-t ext4 -O ^metadata_csum");
     let (bytes, free) = (fs::read(&disk).unwrap(), free(&disk));
@@ -149,7 +149,7 @@ fn files(dir: &Dir, disk: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn inode_tables_that_are_holes_come_back_as_zeros() {
+fn inode_tables_that_are_holes_come_back_as_zeros_as_root() {
     let dir = Dir::new("used-only-ext2");
     for options in ["-t ext2", "-t ext3 -b 1024", "-t ext4 -b 4096"] {
         let disk = ext4(&dir, options);
@@ -171,7 +171,7 @@ fn inode_tables_that_are_holes_come_back_as_zeros() {
 }
 
 #[test]
-fn nothing_is_left_of_a_disk_in_which_nothing_is_free() {
+fn nothing_is_left_of_a_disk_in_which_nothing_is_free_as_root() {
     let dir = Dir::new("used-only-unknown");
     let disk = Disk::hole(8 * MIB).data(100..70_000).data(5 * MIB..6 * MIB);
     let bytes = fs::read(disk.file(&dir, "disk.raw")).unwrap();
@@ -184,7 +184,7 @@ fn nothing_is_left_of_a_disk_in_which_nothing_is_free() {
 }
 
 #[test]
-fn gaps_between_partitions_come_back_as_zeros() {
+fn gaps_between_partitions_come_back_as_zeros_as_root() {
     let dir = Dir::new("used-only-gaps");
     let disk = dir.sparse("disk.raw", 32 * MIB, &[]);
     fs::write(dir.join("table"), "label: gpt\nstart=1MiB, size=24MiB\n").unwrap();
@@ -221,7 +221,7 @@ fn gaps_between_partitions_come_back_as_zeros() {
 }
 
 #[test]
-fn images_that_do_not_record_what_is_free_are_refused() {
+fn images_that_do_not_record_what_is_free_are_refused_as_root() {
     let dir = Dir::new("used-only-refused");
     ext4(&dir, "-t ext4");
     dir.run("-q disk.raw ours.qcow2").exits(0);
@@ -292,7 +292,7 @@ fn images_that_do_not_record_what_is_free_are_refused() {
 }
 
 #[test]
-fn a_guest_that_writes_to_version_2_leaves_nothing_free_that_it_used() {
+fn a_guest_that_writes_to_version_2_leaves_nothing_free_that_it_used_as_root() {
     let dir = Dir::new("used-only-guest");
     let disk = ext4(&dir, "-t ext4");
     let free = free(&disk);
@@ -314,7 +314,7 @@ fn a_guest_that_writes_to_version_2_leaves_nothing_free_that_it_used() {
 }
 
 #[test]
-fn an_image_that_lost_what_tells_of_changes_is_not_believed() {
+fn an_image_that_lost_what_tells_of_changes_is_not_believed_as_root() {
     let dir = Dir::new("used-only-amended");
     let disk = ext4(&dir, "-t ext4");
     let free = free(&disk);
@@ -347,7 +347,7 @@ fn an_image_that_lost_what_tells_of_changes_is_not_believed() {
 }
 
 #[test]
-fn a_damaged_record_is_told_and_never_believed() {
+fn a_damaged_record_is_told_and_never_believed_as_root() {
     let dir = Dir::new("used-only-damaged");
     ext4(&dir, "-t ext4");
     dir.run("-q disk.raw image.qcow2").exits(0);
@@ -384,7 +384,7 @@ fn a_damaged_record_is_told_and_never_believed() {
 }
 
 #[test]
-fn what_is_free_is_told_by_info_map_and_plans() {
+fn what_is_free_is_told_by_info_map_and_plans_as_root() {
     let dir = Dir::new("used-only-told");
     let disk = ext4(&dir, "-t ext4 -b 4096");
     let size = 24 * MIB;

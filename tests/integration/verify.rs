@@ -434,7 +434,7 @@ fn what_lies_in_other_files_is_none_of_this_image() {
 }
 
 #[test]
-fn sectors_that_cannot_be_read_are_listed_and_are_no_damage() {
+fn sectors_that_cannot_be_read_are_listed_and_are_no_damage_as_root() {
     let dir = Dir::new("verify-unreadable");
     let path = image(
         &dir,

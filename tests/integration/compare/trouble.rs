@@ -129,7 +129,7 @@ fn what_cannot_be_opened_is_named() {
 }
 
 #[test]
-fn devices_are_compared_with_files_and_with_themselves() {
+fn devices_are_compared_with_files_and_with_themselves_as_root() {
     let dir = Dir::new("compare-device");
     let disk = patchwork(4 * MIB);
     let raw = disk.file(&dir, "disk.raw");
@@ -151,7 +151,7 @@ fn devices_are_compared_with_files_and_with_themselves() {
 }
 
 #[test]
-fn a_mounted_device_is_compared_only_by_force() {
+fn a_mounted_device_is_compared_only_by_force_as_root() {
     let dir = Dir::new("compare-mounted");
     let file = dir.sparse("disk.raw", 8 * MIB, &[]);
     make_ext4(&file);
@@ -180,7 +180,7 @@ fn a_mounted_device_is_compared_only_by_force() {
 }
 
 #[test]
-fn what_changes_while_it_is_read_proves_nothing() {
+fn what_changes_while_it_is_read_proves_nothing_as_root() {
     let dir = Dir::new("compare-changed");
     let disk = Disk::hole(2 * MIB).data(0..MIB);
     let raw = disk.file(&dir, "disk.raw");

@@ -39,7 +39,7 @@ fn terminated_while_it_compresses_it_says_what_it_left() {
 }
 
 #[test]
-fn stopped_while_it_compresses_it_leaves_the_old_image() {
+fn stopped_while_it_compresses_it_leaves_the_old_image_as_root() {
     let job = job("compress-stopped", 4 * MIB);
     let _slow = job.slow();
     for (signal, says) in [
@@ -72,7 +72,7 @@ fn a_source_that_shrinks_while_it_is_compressed_leaves_the_old_image() {
 }
 
 #[test]
-fn what_was_written_is_read_back_on_a_filesystem_without_unnamed_files() {
+fn what_was_written_is_read_back_on_a_filesystem_without_unnamed_files_as_root() {
     let job = job("compress-named", 4 * MIB);
     let real = job.dir.join("real");
     fs::create_dir(&real).unwrap();
@@ -92,7 +92,7 @@ fn what_was_written_is_read_back_on_a_filesystem_without_unnamed_files() {
 }
 
 #[test]
-fn a_filesystem_that_fills_up_with_streams_keeps_the_old_image() {
+fn a_filesystem_that_fills_up_with_streams_keeps_the_old_image_as_root() {
     let job = job("compress-full", 4 * MIB);
     for options in [
         "-c zstd --cluster-size 4K",
@@ -143,7 +143,7 @@ fn a_limit_on_the_size_of_files_stops_compressed_images_too() {
 }
 
 #[test]
-fn unreadable_sectors_are_zeros_in_compressed_clusters_too() {
+fn unreadable_sectors_are_zeros_in_compressed_clusters_too_as_root() {
     let job = job("compress-unreadable", 4 * MIB);
     let _damaged = damaged(&job, &BAD);
     job.dir

@@ -123,12 +123,12 @@ fn ext(name: &str, options: &'static str, guard: Guard) {
 }
 
 #[test]
-fn nothing_of_a_damaged_ext4_is_lost() {
+fn nothing_of_a_damaged_ext4_is_lost_as_root() {
     ext("ext4", "-t ext4 -b 1024", Guard::Checksums);
 }
 
 #[test]
-fn nothing_of_a_damaged_ext4_with_clusters_is_lost() {
+fn nothing_of_a_damaged_ext4_with_clusters_is_lost_as_root() {
     ext(
         "bigalloc",
         "-t ext4 -b 1024 -O bigalloc -C 4096",
@@ -137,18 +137,18 @@ fn nothing_of_a_damaged_ext4_with_clusters_is_lost() {
 }
 
 #[test]
-fn nothing_of_a_damaged_ext2_is_lost() {
+fn nothing_of_a_damaged_ext2_is_lost_as_root() {
     ext("ext2", "-t ext2 -b 1024", Guard::Counts);
 }
 
 #[test]
-fn nothing_of_a_damaged_ext4_with_checksums_of_descriptors_only_is_lost() {
+fn nothing_of_a_damaged_ext4_with_checksums_of_descriptors_only_is_lost_as_root() {
     let options = "-t ext4 -b 1024 -O ^metadata_csum,uninit_bg";
     ext("uninit", options, Guard::Counts);
 }
 
 #[test]
-fn nothing_of_a_damaged_ext4_without_flex_bg_is_lost() {
+fn nothing_of_a_damaged_ext4_without_flex_bg_is_lost_as_root() {
     let options = "-t ext4 -b 1024 -O meta_bg,^resize_inode,^flex_bg,^metadata_csum";
     ext("meta-bg", options, Guard::Counts);
 }
@@ -172,12 +172,12 @@ fn with_journal(name: &str, options: &'static str, guard: Guard) {
 }
 
 #[test]
-fn nothing_of_a_damaged_journal_is_lost() {
+fn nothing_of_a_damaged_journal_is_lost_as_root() {
     with_journal("journal", "-t ext3 -b 1024", Guard::Counts);
 }
 
 #[test]
-fn nothing_of_a_damaged_journal_with_checksums_is_lost() {
+fn nothing_of_a_damaged_journal_with_checksums_is_lost_as_root() {
     with_journal("journal-sums", "-t ext4 -b 1024", Guard::Checksums);
 }
 
@@ -188,22 +188,22 @@ fn fat(name: &str, size: u64, options: &'static str) {
 }
 
 #[test]
-fn nothing_of_a_damaged_fat12_is_lost() {
+fn nothing_of_a_damaged_fat12_is_lost_as_root() {
     fat("fat12", 4 * MIB, "-F 12 -s 4");
 }
 
 #[test]
-fn nothing_of_a_damaged_fat16_is_lost() {
+fn nothing_of_a_damaged_fat16_is_lost_as_root() {
     fat("fat16", 16 * MIB, "-F 16 -s 2");
 }
 
 #[test]
-fn nothing_of_a_damaged_fat32_is_lost() {
+fn nothing_of_a_damaged_fat32_is_lost_as_root() {
     fat("fat32", 36 * MIB, "-F 32 -s 1");
 }
 
 #[test]
-fn nothing_of_a_damaged_exfat_is_lost() {
+fn nothing_of_a_damaged_exfat_is_lost_as_root() {
     let given = Proof::of("damage-exfat", 16 * MIB, Exfat::new("-c 4K")).made();
     // The bitmap comes first of all clusters, and after an unmount nothing else is asked what is free.
     let boot = fs::read(&given.disk).unwrap();
@@ -226,7 +226,7 @@ fn partitioned(name: &str, script: &'static str) {
 }
 
 #[test]
-fn nothing_of_a_damaged_gpt_is_lost() {
+fn nothing_of_a_damaged_gpt_is_lost_as_root() {
     partitioned(
         "gpt",
         "label: gpt\nstart=4096, size=24576\nstart=32768, size=24576",
@@ -234,7 +234,7 @@ fn nothing_of_a_damaged_gpt_is_lost() {
 }
 
 #[test]
-fn nothing_of_a_damaged_mbr_is_lost() {
+fn nothing_of_a_damaged_mbr_is_lost_as_root() {
     partitioned(
         "mbr",
         "label: dos\nstart=4096, size=24576\nstart=30720, size=30720, type=5\nstart=32768, size=24576",

@@ -15,14 +15,14 @@ use super::proof::{Filesystem, MIB, Place, Proof};
 use crate::support::{Dir, noise};
 
 #[test]
-fn exfat() {
+fn exfat_as_root() {
     Proof::of("exfat", 32 * MIB, Exfat::new("-c 4K -L NAMED"))
         .aged(600)
         .holds();
 }
 
 #[test]
-fn small_clusters_and_large_ones() {
+fn small_clusters_and_large_ones_as_root() {
     Proof::of("exfat-512", 24 * MIB + 7 * 512, Exfat::new("-c 512")).holds();
     Proof::of("exfat-64k", 64 * MIB, Exfat::new("-c 64K"))
         .aged(200)
@@ -30,12 +30,12 @@ fn small_clusters_and_large_ones() {
 }
 
 #[test]
-fn clusters_that_follow_the_fat_at_once() {
+fn clusters_that_follow_the_fat_at_once_as_root() {
     Proof::of("exfat-packed", 32 * MIB, Exfat::new("-c 4K -b 4K --pack-bitmap")).holds();
 }
 
 #[test]
-fn in_a_partition() {
+fn in_a_partition_as_root() {
     Proof::disk("exfat-part", 40 * MIB)
         .volume(0..40 * MIB, Exfat::new("-c 32K"))
         .made()
@@ -109,14 +109,14 @@ fn assert_used(file: &Path, bits: &[u8]) {
 }
 
 #[test]
-fn what_is_in_use_is_what_the_bitmap_says() {
+fn what_is_in_use_is_what_the_bitmap_says_as_root() {
     let (_place, path) = filled("exfat-bits");
     assert_used(&path, &Volume::of(&path).bits());
     assert_eq!(region(&path).label.as_deref(), Some("NAMED"));
 }
 
 #[test]
-fn the_bitmap_may_lie_in_pieces() {
+fn the_bitmap_may_lie_in_pieces_as_root() {
     let (_place, path) = filled("exfat-pieces");
     let mut volume = Volume::of(&path);
     let (old, mut bits) = (volume.bitmap(), volume.bits());
@@ -179,7 +179,7 @@ fn make_texfat(volume: &mut Volume, active: u8) -> (Vec<usize>, Vec<u8>) {
 }
 
 #[test]
-fn the_second_bitmap_is_joined() {
+fn the_second_bitmap_is_joined_as_root() {
     for active in [0, 1] {
         let (_place, path) = filled(&format!("exfat-texfat-{active}"));
         let mut volume = Volume::of(&path);
@@ -203,7 +203,7 @@ fn the_second_bitmap_is_joined() {
 }
 
 #[test]
-fn two_fats_that_were_not_unmounted_are_copied_whole() {
+fn two_fats_that_were_not_unmounted_are_copied_whole_as_root() {
     let (_place, path) = filled("exfat-texfat-dirty");
     let mut volume = Volume::of(&path);
     make_texfat(&mut volume, 2);
@@ -212,7 +212,7 @@ fn two_fats_that_were_not_unmounted_are_copied_whole() {
 }
 
 #[test]
-fn a_second_bitmap_must_be_there() {
+fn a_second_bitmap_must_be_there_as_root() {
     let (_place, path) = filled("exfat-texfat-missing");
     let mut volume = Volume::of(&path);
     make_texfat(&mut volume, 0);
@@ -246,7 +246,7 @@ fn forget(volume: &mut Volume) -> Vec<u8> {
 }
 
 #[test]
-fn directories_are_searched_for_files_that_are_not_in_the_bitmap_yet() {
+fn directories_are_searched_for_files_that_are_not_in_the_bitmap_yet_as_root() {
     let (_place, path) = filled("exfat-dirty");
     let mut volume = Volume::of(&path);
     let bits = forget(&mut volume);
@@ -260,7 +260,7 @@ fn directories_are_searched_for_files_that_are_not_in_the_bitmap_yet() {
 }
 
 #[test]
-fn what_was_not_unmounted_has_in_use_what_its_fats_know_too() {
+fn what_was_not_unmounted_has_in_use_what_its_fats_know_too_as_root() {
     let (_place, path) = filled("exfat-dirty-fat");
     let mut volume = Volume::of(&path);
     let mut bits = volume.bits();
@@ -279,7 +279,7 @@ fn what_was_not_unmounted_has_in_use_what_its_fats_know_too() {
 }
 
 #[test]
-fn what_was_not_unmounted_and_holds_nonsense_is_copied_whole() {
+fn what_was_not_unmounted_and_holds_nonsense_is_copied_whole_as_root() {
     let (_place, path) = filled("exfat-dirty-nonsense");
     let mut volume = Volume::of(&path);
     volume.bytes[106] = 2;
@@ -294,7 +294,7 @@ fn what_was_not_unmounted_and_holds_nonsense_is_copied_whole() {
 }
 
 #[test]
-fn files_in_one_piece_have_no_more_clusters_than_there_are() {
+fn files_in_one_piece_have_no_more_clusters_than_there_are_as_root() {
     let (_place, path) = filled("exfat-crowded");
     let mut volume = Volume::of(&path);
     volume.bytes[106] = 2;
@@ -335,7 +335,7 @@ fn make_directory(volume: &mut Volume, file: usize, first: usize, clusters: usiz
 
 /// Else what lies behind the second one would not be looked into.
 #[test]
-fn directories_that_share_a_cluster_are_doubted() {
+fn directories_that_share_a_cluster_are_doubted_as_root() {
     let (_place, path) = filled("exfat-crossed");
     let clean = Volume::of(&path).bytes;
     let damages: [fn(&mut Volume, usize); 3] = [
@@ -366,7 +366,7 @@ fn directories_that_share_a_cluster_are_doubted() {
 
 /// What changes while a volume is in use is not in its checksum.
 #[test]
-fn flags_and_percentages_need_no_checksum() {
+fn flags_and_percentages_need_no_checksum_as_root() {
     let (_place, path) = filled("exfat-percent");
     let before = region(&path).used;
     let mut volume = Volume::of(&path);

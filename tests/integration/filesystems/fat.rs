@@ -26,22 +26,22 @@ fn proven(name: &str, size: u64, options: &'static str) {
 }
 
 #[test]
-fn fat12() {
+fn fat12_as_root() {
     proven("fat12", 8 * MIB, "-F 12 -s 4");
 }
 
 #[test]
-fn fat12_with_odd_sizes() {
+fn fat12_with_odd_sizes_as_root() {
     proven("fat12-odd", 3 * MIB + 512 * 333, "-F 12 -s 2 -r 112 -R 7");
 }
 
 #[test]
-fn fat16() {
+fn fat16_as_root() {
     proven("fat16", 32 * MIB, "-F 16 -s 2");
 }
 
 #[test]
-fn fat32() {
+fn fat32_as_root() {
     proven("fat32", 36 * MIB, FAT32);
 }
 
@@ -56,7 +56,7 @@ fn fat32_with_so_few_clusters_that_it_should_be_fat16() {
 }
 
 #[test]
-fn large_sectors() {
+fn large_sectors_as_root() {
     proven("fat12-4096", 12 * MIB, "-F 12 -S 4096 -s 1");
     proven("fat16-4096", 32 * MIB, "-F 16 -S 4096 -s 1");
 }
@@ -98,20 +98,20 @@ fn large_sectors_of_fat32() {
 
 /// The media byte of floppy disks is too low to be a mark of the end of a chain.
 #[test]
-fn floppy_disks() {
+fn floppy_disks_as_root() {
     proven("fat12-floppy", 1440 << 10, "-F 12 -M 0xf0");
     proven("fat16-removable", 16 * MIB, "-F 16 -s 1 -M 0xf0");
     proven("fat32-removable", 36 * MIB, "-F 32 -s 1 -M 0xf0");
 }
 
 #[test]
-fn one_fat() {
+fn one_fat_as_root() {
     proven("fat16-one", 16 * MIB, "-F 16 -s 1 -f 1");
     proven("fat32-one", 36 * MIB, "-F 32 -s 1 -f 1");
 }
 
 #[test]
-fn hardly_anything_free() {
+fn hardly_anything_free_as_root() {
     for (name, size, options) in [
         ("fat12-full", 8 * MIB, "-F 12 -s 4"),
         ("fat32-full", 36 * MIB, FAT32),
@@ -123,7 +123,7 @@ fn hardly_anything_free() {
 }
 
 #[test]
-fn a_volume_in_a_whole_disk_that_looks_like_a_partition_table() {
+fn a_volume_in_a_whole_disk_that_looks_like_a_partition_table_as_root() {
     proven("fat32-mbr", 36 * MIB, "-F 32 -s 1 --mbr=y");
 }
 
@@ -225,7 +225,7 @@ fn second_fat(name: &str) -> Given {
 }
 
 #[test]
-fn the_second_fat_may_be_the_only_one_that_is_right() {
+fn the_second_fat_may_be_the_only_one_that_is_right_as_root() {
     let given = second_fat("fat32-second");
     let first = Fat32::of(&fs::read(&given.disk).unwrap()).fat(0);
     put(&given.disk, first.start as u64, &vec![0; first.len()]);
@@ -233,7 +233,7 @@ fn the_second_fat_may_be_the_only_one_that_is_right() {
 }
 
 #[test]
-fn a_fat_that_is_not_active_adds_to_what_is_in_use() {
+fn a_fat_that_is_not_active_adds_to_what_is_in_use_as_root() {
     let given = second_fat("fat32-second-more");
     let before = region(&given.disk).used;
     let first = Fat32::of(&fs::read(&given.disk).unwrap()).fat(0);

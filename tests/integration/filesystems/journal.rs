@@ -248,45 +248,45 @@ fn survives(name: &str, mkfs: &'static str, options: &str) {
 }
 
 #[test]
-fn crash_of_ext4_with_data_in_order() {
+fn crash_of_ext4_with_data_in_order_as_root() {
     survives("ordered", "-t ext4 -b 4096", "data=ordered");
 }
 
 #[test]
-fn crash_of_ext4_with_data_in_the_journal() {
+fn crash_of_ext4_with_data_in_the_journal_as_root() {
     survives("journal", "-t ext4 -b 1024", "data=journal");
 }
 
 #[test]
-fn crash_of_ext4_with_data_in_any_order() {
+fn crash_of_ext4_with_data_in_any_order_as_root() {
     survives("writeback", "-t ext4 -b 2048 -O ^64bit", "data=writeback");
 }
 
 #[test]
-fn crash_of_ext3() {
+fn crash_of_ext3_as_root() {
     survives("ext3", "-t ext3 -b 1024", "data=ordered");
 }
 
 #[test]
-fn crash_of_ext4_with_commits_in_any_order() {
+fn crash_of_ext4_with_commits_in_any_order_as_root() {
     let options = "data=writeback,journal_checksum,journal_async_commit";
     survives("async", "-t ext4 -b 1024", options);
 }
 
 #[test]
-fn crash_of_ext4_with_checksums_of_transactions() {
+fn crash_of_ext4_with_checksums_of_transactions_as_root() {
     let mkfs = "-t ext4 -b 1024 -O ^metadata_csum,^64bit,uninit_bg";
     survives("version-1", mkfs, "journal_checksum");
 }
 
 #[test]
-fn crash_of_ext4_with_clusters() {
+fn crash_of_ext4_with_clusters_as_root() {
     survives("bigalloc", "-t ext4 -b 1024 -O bigalloc -C 8192", "data=ordered");
 }
 
 /// Fast commits are not replayed: where there are some, all is copied.
 #[test]
-fn crash_of_ext4_with_fast_commits() {
+fn crash_of_ext4_with_fast_commits_as_root() {
     let mkfs = "-t ext4 -b 1024 -O fast_commit";
     for crash in CRASHES {
         let given = crashed("fast-commit", mkfs, "data=ordered", (crash, Replayer::Kernel));

@@ -17,7 +17,7 @@ const BLOCK: usize = 1024;
 const OF_EACH_KIND: usize = 8;
 
 #[test]
-fn a_block_that_is_missing_is_noticed_whatever_it_holds() {
+fn a_block_that_is_missing_is_noticed_whatever_it_holds_as_root() {
     let given = Proof::of("oracle", 16 * MIB, Ext::new("-t ext4 -b 1024"))
         .aged(300)
         .made();

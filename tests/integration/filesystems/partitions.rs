@@ -18,7 +18,7 @@ use disk::{Disk, MBR_WITH_LOGICAL, sfdisk};
 use edits::Header;
 
 #[test]
-fn a_gpt_disk_comes_back_with_its_filesystems() {
+fn a_gpt_disk_comes_back_with_its_filesystems_as_root() {
     let script = "label: gpt\nstart=1M,size=6M\nstart=8M,size=12M\nstart=21M,size=2M\n";
     Proof::disk("gpt", 24 * MIB)
         .laid_out_by(|disk| sfdisk(disk, script))
@@ -31,7 +31,7 @@ fn a_gpt_disk_comes_back_with_its_filesystems() {
 }
 
 #[test]
-fn an_mbr_disk_comes_back_with_its_filesystems() {
+fn an_mbr_disk_comes_back_with_its_filesystems_as_root() {
     Proof::disk("mbr", 32 * MIB)
         .laid_out_by(|disk| sfdisk(disk, MBR_WITH_LOGICAL))
         .volume(MIB..5 * MIB, Swap::new())
@@ -43,7 +43,7 @@ fn an_mbr_disk_comes_back_with_its_filesystems() {
 }
 
 #[test]
-fn all_partitions_of_a_gpt_are_found_with_numbers_and_names() {
+fn all_partitions_of_a_gpt_are_found_with_numbers_and_names_as_root() {
     let disk = Disk::new("gpt-names", 16 * MIB, 512, "label: gpt\n");
     disk.sgdisk(
         "--clear --set-alignment=1 --new=7:2048:+1M --change-name=7:Grüße --new=2:40:60 --new=128:20000:32007",
@@ -58,7 +58,7 @@ fn all_partitions_of_a_gpt_are_found_with_numbers_and_names() {
 }
 
 #[test]
-fn logical_partitions_are_found_one_after_another() {
+fn logical_partitions_are_found_one_after_another_as_root() {
     let disk = Disk::new("mbr-logical", 32 * MIB, 512, MBR_WITH_LOGICAL);
     for number in [1, 3, 5, 6, 7, 8] {
         disk.swap_in(number);
@@ -72,7 +72,7 @@ fn logical_partitions_are_found_one_after_another() {
 }
 
 #[test]
-fn a_third_entry_of_a_logical_table_counts_if_it_fits_as_it_does_for_linux() {
+fn a_third_entry_of_a_logical_table_counts_if_it_fits_as_it_does_for_linux_as_root() {
     let disk = Disk::new("mbr-odd", 32 * MIB, 512, MBR_WITH_LOGICAL);
     let before = disk.parts();
     // From here to the end of its partition, at 19 MiB.
@@ -92,7 +92,7 @@ fn a_third_entry_of_a_logical_table_counts_if_it_fits_as_it_does_for_linux() {
 }
 
 #[test]
-fn logical_partitions_in_a_circle_are_not_believed() {
+fn logical_partitions_in_a_circle_are_not_believed_as_root() {
     for link_to in [0, 10 * 2048] {
         let disk = Disk::new(&format!("mbr-circle-{link_to}"), 32 * MIB, 512, MBR_WITH_LOGICAL);
         let last = disk.ebrs().pop().unwrap();
@@ -102,7 +102,7 @@ fn logical_partitions_in_a_circle_are_not_believed() {
 }
 
 #[test]
-fn more_logical_partitions_than_anybody_has_are_not_believed() {
+fn more_logical_partitions_than_anybody_has_are_not_believed_as_root() {
     let disk = Disk::new(
         "mbr-many",
         32 * MIB,
@@ -127,7 +127,7 @@ fn more_logical_partitions_than_anybody_has_are_not_believed() {
 }
 
 #[test]
-fn a_partition_that_covers_the_table_of_another_is_not_believed() {
+fn a_partition_that_covers_the_table_of_another_is_not_believed_as_root() {
     let disk = Disk::new("mbr-covers", 32 * MIB, 512, MBR_WITH_LOGICAL);
     disk.swap_in(5);
     let first = disk.ebrs()[0];
@@ -140,7 +140,7 @@ fn a_partition_that_covers_the_table_of_another_is_not_believed() {
 }
 
 #[test]
-fn a_hybrid_mbr_adds_its_partitions() {
+fn a_hybrid_mbr_adds_its_partitions_as_root() {
     let script = "label: gpt\nstart=1M,size=2M\nstart=4M,size=2M\nstart=7M,size=2M\n";
     let disk = Disk::new("hybrid", 16 * MIB, 512, script);
     disk.swap_in(1).swap_in(2);
@@ -170,7 +170,7 @@ fn a_hybrid_mbr_adds_its_partitions() {
 const THREE: &str = "label: gpt\nstart=1M,size=2M\nstart=4M,size=2M\nstart=7M,size=2M\n";
 
 #[test]
-fn overlapping_partitions_are_copied_whole() {
+fn overlapping_partitions_are_copied_whole_as_root() {
     let disk = Disk::new(
         "mbr-overlap",
         16 * MIB,
@@ -187,7 +187,7 @@ fn overlapping_partitions_are_copied_whole() {
 }
 
 #[test]
-fn a_partition_past_the_end_makes_the_disk_one_that_is_not_all_there() {
+fn a_partition_past_the_end_makes_the_disk_one_that_is_not_all_there_as_root() {
     let disk = Disk::new("mbr-past", 16 * MIB, 512, MBR_16);
     disk.swap_in(1);
     disk.edit(|edit| edit.mbr_entry(0, 1, 0x83, 8 * 2048, 8 * 2048 + 1));
@@ -199,7 +199,7 @@ fn a_partition_past_the_end_makes_the_disk_one_that_is_not_all_there() {
 const MBR_16: &str = "label: dos\nstart=1M,size=4M\nstart=8M,size=4M\n";
 
 #[test]
-fn a_disk_that_was_cut_short_is_copied_whole_and_one_that_grew_is_not() {
+fn a_disk_that_was_cut_short_is_copied_whole_and_one_that_grew_is_not_as_root() {
     let disk = Disk::new("gpt-resized", 16 * MIB, 512, THREE);
     disk.swap_in(1).swap_in(2).swap_in(3);
     disk.resize(20 * MIB);
@@ -210,7 +210,7 @@ fn a_disk_that_was_cut_short_is_copied_whole_and_one_that_grew_is_not() {
 }
 
 #[test]
-fn entries_of_another_size_and_number_are_read() {
+fn entries_of_another_size_and_number_are_read_as_root() {
     let disk = Disk::new("gpt-256", 16 * MIB, 512, THREE);
     disk.swap_in(1).swap_in(2).swap_in(3);
     let before = disk.parts();
@@ -233,7 +233,7 @@ fn entries_of_another_size_and_number_are_read() {
 }
 
 #[test]
-fn so_many_partitions_that_nobody_has_them_are_not_believed() {
+fn so_many_partitions_that_nobody_has_them_are_not_believed_as_root() {
     let disk = Disk::new("gpt-many", 16 * MIB, 512, "label: gpt\n");
     disk.sgdisk("--clear --resize-table=2048 --set-alignment=1 --new=1:4096:4099");
     disk.wreck(&[16 * MIB - 512]);
@@ -253,7 +253,7 @@ fn so_many_partitions_that_nobody_has_them_are_not_believed() {
 }
 
 #[test]
-fn a_gpt_that_contradicts_itself_is_not_believed() {
+fn a_gpt_that_contradicts_itself_is_not_believed_as_root() {
     let with = |name: &str, words: &str, change: &dyn Fn(Header) -> Header| {
         let disk = Disk::new(&format!("gpt-{name}"), 16 * MIB, 512, THREE);
         disk.swap_in(1);
@@ -296,7 +296,7 @@ fn a_gpt_that_contradicts_itself_is_not_believed() {
 }
 
 #[test]
-fn a_gpt_that_covers_itself_is_not_believed() {
+fn a_gpt_that_covers_itself_is_not_believed_as_root() {
     let rows = [
         // The first entry begins with the MBR, a header, or the entries, or ends with those of the backup.
         ("mbr", 0, 0, 4095),
@@ -325,7 +325,7 @@ fn a_gpt_that_covers_itself_is_not_believed() {
 }
 
 #[test]
-fn what_only_looks_like_a_partition_table_is_none() {
+fn what_only_looks_like_a_partition_table_is_none_as_root() {
     let disk = Disk::new("mbr-none", 16 * MIB, 512, MBR_16);
     disk.swap_in(1);
     // One with code where the table would be.
@@ -343,7 +343,7 @@ fn what_only_looks_like_a_partition_table_is_none() {
 }
 
 #[test]
-fn a_partition_that_begins_with_the_table_is_not_all_that_the_table_says() {
+fn a_partition_that_begins_with_the_table_is_not_all_that_the_table_says_as_root() {
     let disk = Disk::new("mbr-zero", 16 * MIB, 512, MBR_16);
     // Of a system that had all of the disk.
     disk.swap_at(0..16 * MIB).swap_in(1);
@@ -358,7 +358,7 @@ fn a_partition_that_begins_with_the_table_is_not_all_that_the_table_says() {
 }
 
 #[test]
-fn a_protective_mbr_that_is_not_as_it_should_be_is_not_believed() {
+fn a_protective_mbr_that_is_not_as_it_should_be_is_not_believed_as_root() {
     let disk = Disk::new("gpt-protective", 16 * MIB, 512, THREE);
     disk.swap_in(1);
     disk.edit(|edit| edit.mbr_entry(0, 0, 0xee, 2, 32766));
@@ -372,7 +372,7 @@ fn a_protective_mbr_that_is_not_as_it_should_be_is_not_believed() {
 }
 
 #[test]
-fn a_disk_that_shares_volumes_with_others_is_known_and_copied_whole() {
+fn a_disk_that_shares_volumes_with_others_is_known_and_copied_whole_as_root() {
     let disk = Disk::new("mbr-dynamic", 16 * MIB, 512, MBR_16);
     disk.swap_in(1);
     disk.edit(|edit| edit.mbr_entry(0, 1, 0x42, 8 * 2048, 2048));
@@ -395,7 +395,7 @@ fn a_disk_that_shares_volumes_with_others_is_known_and_copied_whole() {
 }
 
 #[test]
-fn a_disk_with_a_table_and_something_else_is_copied_whole() {
+fn a_disk_with_a_table_and_something_else_is_copied_whole_as_root() {
     let disk = Disk::new("gpt-iso", 16 * MIB, 512, THREE);
     disk.swap_in(1);
     // As images of CDs have it that start from disks too.

@@ -72,12 +72,12 @@ fn assert_whole(region: &Region, words: &str) {
 }
 
 #[test]
-fn a_swap_area_comes_back_with_its_label_and_without_what_was_swapped() {
+fn a_swap_area_comes_back_with_its_label_and_without_what_was_swapped_as_root() {
     Proof::of("swap", 8 * MIB, Swap::new()).holds();
 }
 
 #[test]
-fn a_swap_area_of_a_machine_with_large_pages_comes_back() {
+fn a_swap_area_of_a_machine_with_large_pages_comes_back_as_root() {
     Proof::of("swap-64k", 8 * MIB, Swap { page: 64 << 10 }).holds();
 }
 
@@ -104,7 +104,7 @@ fn a_list_of_bad_pages_is_in_the_first_page() {
 }
 
 #[test]
-fn an_area_that_a_hibernated_system_sleeps_in_is_copied_whole() {
+fn an_area_that_a_hibernated_system_sleeps_in_is_copied_whole_as_root() {
     let dir = Dir::new("swap-sleeping");
     let words: [&[u8]; 4] = [b"S1SUSPEND\0", b"S2SUSPEND\0", b"ULSUSPEND\0", b"LINHIB0001"];
     for page in [4096, 8192, 16384, 32768, 65536] {
@@ -173,7 +173,7 @@ fn an_area_of_the_first_version_is_known_and_copied_whole() {
 }
 
 #[test]
-fn an_area_that_does_not_begin_where_its_partition_does_is_nothing_that_is_known() {
+fn an_area_that_does_not_begin_where_its_partition_does_is_nothing_that_is_known_as_root() {
     let dir = Dir::new("swap-offset");
     let path = dir.join("area.raw");
     fs::write(&path, Marker::A.times(2 * MIB)).unwrap();
@@ -187,7 +187,7 @@ fn an_area_that_does_not_begin_where_its_partition_does_is_nothing_that_is_known
 }
 
 #[test]
-fn an_area_that_is_swapped_to_is_refused_and_by_force_all_of_it_is_in_use() {
+fn an_area_that_is_swapped_to_is_refused_and_by_force_all_of_it_is_in_use_as_root() {
     let dir = Dir::new("swap-busy");
     let path = dir.join("area.raw");
     fs::write(&path, Marker::A.times(4 * MIB)).unwrap();

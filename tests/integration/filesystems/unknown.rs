@@ -19,7 +19,7 @@ impl Filesystem for Btrfs {
 }
 
 #[test]
-fn a_filesystem_that_is_not_looked_into_is_copied_whole() {
+fn a_filesystem_that_is_not_looked_into_is_copied_whole_as_root() {
     Proof::of("btrfs", 112 * MIB, Btrfs)
         .made()
         .copied_whole_because("")

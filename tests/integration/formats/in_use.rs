@@ -174,7 +174,7 @@ fn what_stands_on_a_file_does_not_keep_it_from_being_read() {
 }
 
 #[test]
-fn a_guest_is_noticed_in_a_subvolume_of_btrfs_too() {
+fn a_guest_is_noticed_in_a_subvolume_of_btrfs_too_as_root() {
     let dir = images("formats-in-use-btrfs");
     let disk = dir.sparse("btrfs.raw", 128 << 20, &[]);
     tool("mkfs.btrfs", ["-q", disk.to_str().unwrap()]);

@@ -51,7 +51,7 @@ fn streams_that_begin_in_the_same_place_are_told_apart() {
 }
 
 #[test]
-fn what_cannot_be_read_of_a_backing_file_becomes_zeros_if_that_is_asked_for() {
+fn what_cannot_be_read_of_a_backing_file_becomes_zeros_if_that_is_asked_for_as_root() {
     let job = Job::new("formats-unreadable", 4 << 20).with_old();
     let _damaged = damaged(&job, &BAD);
     qemu_img(&job.dir, "create -q -f qcow2 -b damaged.raw -F raw top.qcow2 4M");

@@ -85,7 +85,7 @@ fn as_a_raw_file_an_image_is_copied_byte_by_byte() {
 }
 
 #[test]
-fn a_device_is_raw_unless_it_is_told_otherwise() {
+fn a_device_is_raw_unless_it_is_told_otherwise_as_root() {
     let dir = images("formats-device");
     for format in FORMATS {
         let file = dir.join(format!("disk.{format}"));

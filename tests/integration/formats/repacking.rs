@@ -199,7 +199,7 @@ fn holds(dir: &Dir, image: &str, secret: &[u8]) -> bool {
 }
 
 #[test]
-fn stale_blocks_of_a_filesystem_are_left_out() {
+fn stale_blocks_of_a_filesystem_are_left_out_as_root() {
     let dir = Dir::new("repack-ext4");
     let secret = worn_ext4(&dir);
     for format in ["qcow2", "qcow", "qed"] {
@@ -235,7 +235,7 @@ fn stale_blocks_of_a_filesystem_are_left_out() {
 }
 
 #[test]
-fn a_partition_of_the_disk_in_an_image() {
+fn a_partition_of_the_disk_in_an_image_as_root() {
     let dir = Dir::new("repack-partition");
     let file = dir.sparse("disk.raw", 24 * MIB + 512, &[(20 * MIB, &noise(2, 3 << 20))]);
     let part = dir.sparse("part.raw", 16 * MIB, &[]);

@@ -55,7 +55,7 @@ fn a_receiver_that_has_had_enough_is_a_failure() {
 }
 
 #[test]
-fn a_full_device_is_a_failure() {
+fn a_full_device_is_a_failure_as_root() {
     let dir = Dir::new("stdout-full");
     some_disk(&dir);
     let output = shell(&dir, "$MKQCOW2 disk.raw - > /dev/full");
@@ -99,7 +99,7 @@ fn refused(dir: &Dir, redirected: &str, says: &str) {
 }
 
 #[test]
-fn nothing_is_written_where_it_would_be_lost_or_do_harm() {
+fn nothing_is_written_where_it_would_be_lost_or_do_harm_as_root() {
     let dir = Dir::new("stdout-refused");
     some_disk(&dir);
     let closed = "is closed, or the null device opened for reading too, which looks the same";
@@ -116,7 +116,7 @@ fn nothing_is_written_where_it_would_be_lost_or_do_harm() {
 }
 
 #[test]
-fn a_stream_into_a_file_on_the_source_is_refused() {
+fn a_stream_into_a_file_on_the_source_is_refused_as_root() {
     let dir = Dir::new("stdout-on-source");
     let file = dir.sparse("disk.raw", 16 * MIB, &[]);
     make_ext4(&file);
@@ -251,7 +251,7 @@ fn damaged(job: &Job) -> Fuse {
 }
 
 #[test]
-fn an_unreadable_sector_leaves_no_image_unless_it_may_be_zeros() {
+fn an_unreadable_sector_leaves_no_image_unless_it_may_be_zeros_as_root() {
     let job = Job::new("stdout-unreadable", 4 * MIB);
     let _damaged = damaged(&job);
     let run = job.dir.run("damaged.raw -").exits(1);
@@ -291,7 +291,7 @@ fn a_source_that_changes_is_told_when_the_stream_is_complete() {
 }
 
 #[test]
-fn a_device_in_use_is_streamed_if_forced() {
+fn a_device_in_use_is_streamed_if_forced_as_root() {
     let dir = Dir::new("stdout-in-use");
     let file = dir.sparse("disk.raw", 16 * MIB, &[]);
     make_ext4(&file);
@@ -310,7 +310,7 @@ fn a_device_in_use_is_streamed_if_forced() {
 }
 
 #[test]
-fn stopped_it_says_that_the_stream_is_incomplete() {
+fn stopped_it_says_that_the_stream_is_incomplete_as_root() {
     let job = Job::new("stdout-stopped", 4 * MIB);
     let rate = ["--filter=rate", "file", job.disk.to_str().unwrap(), "rate=16M"];
     let _slow = Fuse::disk(job.dir.join("slow.raw"), &rate);
@@ -332,7 +332,7 @@ fn stopped_it_says_that_the_stream_is_incomplete() {
 }
 
 #[test]
-fn the_scratch_file_is_made_before_anything_is_written() {
+fn the_scratch_file_is_made_before_anything_is_written_as_root() {
     let dir = Dir::new("stdout-scratch");
     // More than two million clusters of 512 bytes, all of them in use, for nothing tells what of a device is free.
     let device = Loop::over(&dir.sparse("disk.raw", 1100 * MIB, &[]));
@@ -373,7 +373,7 @@ fn the_scratch_file_is_made_before_anything_is_written() {
 }
 
 #[test]
-fn large_checksums_go_through_a_scratch_file_without_a_name() {
+fn large_checksums_go_through_a_scratch_file_without_a_name_as_root() {
     let dir = Dir::new("stdout-scratch-used");
     let device = Loop::over(&dir.sparse("disk.raw", 1100 * MIB, &[(7 * MIB, &noise(1, 3 << 20))]));
     let temporary = Mount::tmpfs(64 * MIB, dir.join("tmp"));

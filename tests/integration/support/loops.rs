@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal};
 
-use super::{Dir, Run, to_install, tool};
+use super::{Dir, Run, root, to_install, tool};
 
 /// How long something may take that takes no time: longer on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,15 +29,6 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
         sleep(Duration::from_millis(2));
     }
-}
-
-#[track_caller]
-fn need_root() {
-    let is_root = rustix::process::geteuid().is_root();
-    assert!(
-        is_root,
-        "this test attaches loop devices and mounts filesystems: run it as root (sudo, or a container with --privileged)"
-    );
 }
 
 /// Runs a tool of which nothing is expected any more.
@@ -115,7 +106,7 @@ impl Loop {
 
     #[track_caller]
     fn with(options: &[&str], file: &Path) -> Self {
-        need_root();
+        root::needed();
         let options = options.iter().map(OsStr::new);
         let arguments = [OsStr::new("--find"), OsStr::new("--show"), file.as_os_str()];
         let path = tool("losetup", options.chain(arguments));
@@ -197,7 +188,7 @@ impl Mount {
     /// Mounts a device or file on a directory that is made for it.
     #[track_caller]
     pub fn new(options: &str, source: &Path, point: PathBuf) -> Self {
-        need_root();
+        root::needed();
         fs::create_dir_all(&point).unwrap();
         let (options, source) = (["-o", options].map(OsStr::new), source.as_os_str());
         tool("mount", options.into_iter().chain([source, point.as_os_str()]));
@@ -209,7 +200,7 @@ impl Mount {
     /// Mounts a device by the program that serves this type, whatever the kernel knows.
     #[track_caller]
     pub fn of_type(kind: &str, source: &Path, point: PathBuf) -> Self {
-        need_root();
+        root::needed();
         fs::create_dir_all(&point).unwrap();
         let kind = ["-t", kind].map(OsStr::new);
         let places = [source.as_os_str(), point.as_os_str()];
@@ -219,7 +210,7 @@ impl Mount {
 
     /// A file seen in the place of another.
     pub fn on_file(source: &Path, point: PathBuf) -> Self {
-        need_root();
+        root::needed();
         tool(
             "mount",
             [OsStr::new("--bind"), source.as_os_str(), point.as_os_str()],
@@ -229,7 +220,7 @@ impl Mount {
 
     /// A filesystem in memory that holds so many bytes, and nothing else.
     pub fn tmpfs(bytes: u64, point: PathBuf) -> Self {
-        need_root();
+        root::needed();
         fs::create_dir_all(&point).unwrap();
         let options = format!("size={bytes}");
         let arguments = ["-t", "tmpfs", "-o", &options, "tmpfs"].map(OsStr::new);
@@ -277,7 +268,7 @@ pub struct Swap {
 
 impl Swap {
     pub fn on(path: &Path) -> Self {
-        need_root();
+        root::needed();
         tool("mkswap", [OsStr::new("--quiet"), path.as_os_str()]);
         tool("swapon", [path]);
         Self { path: path.into() }
@@ -353,7 +344,7 @@ impl Fuse {
 
     #[track_caller]
     fn serve(mut command: Command, name: &str, point: PathBuf) -> Self {
-        need_root();
+        root::needed();
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

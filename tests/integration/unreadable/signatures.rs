@@ -27,7 +27,7 @@ fn bcache(name: &str) -> Job {
 }
 
 #[test]
-fn nothing_is_lost_of_a_bcache_over_an_old_ext4_whose_superblock_cannot_be_read() {
+fn nothing_is_lost_of_a_bcache_over_an_old_ext4_whose_superblock_cannot_be_read_as_root() {
     let job = bcache("unreadable-bcache");
     let bad = 4096..4608;
     let _damaged = damaged(&job, from_ref(&bad));
@@ -46,7 +46,7 @@ fn nothing_is_lost_of_a_bcache_over_an_old_ext4_whose_superblock_cannot_be_read(
 }
 
 #[test]
-fn a_signature_that_cannot_be_read_stops_the_run_even_in_what_an_old_filesystem_calls_free() {
+fn a_signature_that_cannot_be_read_stops_the_run_even_in_what_an_old_filesystem_calls_free_as_root() {
     let job = bcache("unreadable-free").with_old();
     // Where LUKS has a header, in case that the others are damaged.
     let _damaged = damaged(&job, from_ref(&(4 * MIB..4 * MIB + 512)));
@@ -60,7 +60,7 @@ fn a_signature_that_cannot_be_read_stops_the_run_even_in_what_an_old_filesystem_
 }
 
 #[test]
-fn a_disk_whose_beginning_cannot_be_read_is_mapped_and_imaged_with_a_warning() {
+fn a_disk_whose_beginning_cannot_be_read_is_mapped_and_imaged_with_a_warning_as_root() {
     let job = Job::new("unreadable-beginning", 4 * MIB);
     let bad = 0..512;
     let _damaged = damaged(&job, from_ref(&bad));
@@ -84,7 +84,7 @@ fn a_disk_whose_beginning_cannot_be_read_is_mapped_and_imaged_with_a_warning() {
 }
 
 #[test]
-fn a_gpt_whose_first_header_cannot_be_read_is_named_and_its_partitions_are_found() {
+fn a_gpt_whose_first_header_cannot_be_read_is_named_and_its_partitions_are_found_as_root() {
     let job = Job::new("unreadable-gpt", 8 * MIB);
     let script = job.dir.join("script");
     fs::write(&script, "label: gpt\nstart=1M,size=2M\nstart=4M,size=2M\n").unwrap();

@@ -134,7 +134,7 @@ const DAMAGES: &[Damage] = &[
 ];
 
 #[test]
-fn what_contradicts_itself_is_copied_whole() {
+fn what_contradicts_itself_is_copied_whole_as_root() {
     let (_place, path) = filled("exfat-doubts");
     let clean = Volume::of(&path).bytes;
     for (damage, words) in DAMAGES {

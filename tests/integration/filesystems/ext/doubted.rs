@@ -47,7 +47,7 @@ fn assert_doubted(name: &str, options: &str, changes: &[Change<'_>]) {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn without_checksums_counts_and_places_tell() {
+fn without_checksums_counts_and_places_tell_as_root() {
     // 3 groups of 8 MiB: descriptors in block 2, bitmaps of the last group in 16385 + 2.
     let group = |number: u64, field: u64| 2 * 1024 + number * 32 + field;
     assert_doubted(
@@ -200,7 +200,7 @@ fn table(disk: &Path, group: usize) -> [u8; 4] {
 }
 
 #[test]
-fn checksums_tell() {
+fn checksums_tell_as_root() {
     assert_doubted(
         "ext-doubted-4",
         "-t ext4 -b 1024 -O ^64bit,^has_journal",
@@ -288,7 +288,7 @@ fn checksums_tell() {
 }
 
 #[test]
-fn a_journal_that_is_elsewhere_matters_if_it_is_needed() {
+fn a_journal_that_is_elsewhere_matters_if_it_is_needed_as_root() {
     let place = Place::new("ext-external", 32 * MIB);
     let journal = place.dir.join("journal.raw");
     fs::write(&journal, Marker::A.times(8 * MIB)).unwrap();
@@ -309,7 +309,7 @@ fn a_journal_that_is_elsewhere_matters_if_it_is_needed() {
 }
 
 #[test]
-fn a_check_that_was_cut_off_is_no_map() {
+fn a_check_that_was_cut_off_is_no_map_as_root() {
     let place = Place::new("ext-fsck", 24 * MIB);
     let disk = make(&place, 16 * MIB, "-t ext4 -b 1024 -O mmp,^metadata_csum");
     assert_exact(&disk);
@@ -326,7 +326,7 @@ fn a_check_that_was_cut_off_is_no_map() {
 }
 
 #[test]
-fn random_data_is_no_filesystem() {
+fn random_data_is_no_filesystem_as_root() {
     let place = Place::new("ext-random", MIB);
     let disk = place.dir.join("disk.raw");
     let mut bytes = crate::support::noise(5, MIB as usize);

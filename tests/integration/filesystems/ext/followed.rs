@@ -236,22 +236,22 @@ fn nothing_is_lost(name: &str, options: &'static str) {
 }
 
 #[test]
-fn nothing_of_damaged_files_of_ext4_is_lost() {
+fn nothing_of_damaged_files_of_ext4_is_lost_as_root() {
     nothing_is_lost("4", "-t ext4 -b 1024");
 }
 
 #[test]
-fn nothing_of_damaged_files_of_ext4_without_checksums_is_lost() {
+fn nothing_of_damaged_files_of_ext4_without_checksums_is_lost_as_root() {
     nothing_is_lost("no-sums", "-t ext4 -b 1024 -O ^metadata_csum,^64bit");
 }
 
 #[test]
-fn nothing_of_damaged_files_of_ext2_is_lost() {
+fn nothing_of_damaged_files_of_ext2_is_lost_as_root() {
     nothing_is_lost("2", "-t ext2 -b 1024");
 }
 
 #[test]
-fn nothing_of_damaged_files_of_ext4_with_clusters_is_lost() {
+fn nothing_of_damaged_files_of_ext4_with_clusters_is_lost_as_root() {
     nothing_is_lost("bigalloc", "-t ext4 -b 1024 -O bigalloc -C 4096");
 }
 
@@ -270,7 +270,7 @@ fn deep(given: &Given) -> Known {
 type Change<'a> = &'a dyn Fn(&mut Patched<'_>);
 
 #[test]
-fn a_file_that_cannot_be_followed_makes_a_doubt() {
+fn a_file_that_cannot_be_followed_makes_a_doubt_as_root() {
     let given = given("doubted", 12 * MIB, "-t ext4 -b 1024", "");
     let file = deep(&given);
     let good = fs::read(&given.disk).unwrap();
@@ -326,7 +326,7 @@ fn a_file_that_cannot_be_followed_makes_a_doubt() {
 }
 
 #[test]
-fn a_tree_that_names_itself_is_not_followed_for_ever() {
+fn a_tree_that_names_itself_is_not_followed_for_ever_as_root() {
     let given = given("cycle", 12 * MIB, "-t ext2 -b 1024", "");
     let file = deep(&given);
     let mut bytes = fs::read(&given.disk).unwrap();
@@ -346,7 +346,7 @@ fn a_tree_that_names_itself_is_not_followed_for_ever() {
 }
 
 #[test]
-fn what_was_deleted_while_in_use_is_in_use_until_it_is_mounted() {
+fn what_was_deleted_while_in_use_is_in_use_until_it_is_mounted_as_root() {
     let given = given("orphan", 12 * MIB, "-t ext4 -b 1024 -O ^metadata_csum,^64bit", "");
     let file = deep(&given);
     let before = free(&given.disk);

@@ -46,7 +46,7 @@ impl Given {
 }
 
 #[test]
-fn what_the_journal_frees_and_what_it_takes_is_in_use() {
+fn what_the_journal_frees_and_what_it_takes_is_in_use_as_root() {
     let given = Given::new("ext-joined");
     let before = free(&given.disk);
     // Eight blocks become free, and eight others are taken: the count of the group stays.
@@ -73,7 +73,7 @@ fn what_the_journal_frees_and_what_it_takes_is_in_use() {
 }
 
 #[test]
-fn what_the_journal_leads_to_must_fit_together() {
+fn what_the_journal_leads_to_must_fit_together_as_root() {
     let given = Given::new("ext-joined-count");
     let mut bits = given.bits.clone();
     let free = bits.iter().position(|byte| *byte == 0).unwrap();

@@ -64,7 +64,7 @@ pub const LAYOUTS: &str = "
 ";
 
 #[test]
-fn what_is_free_is_what_dumpe2fs_says() {
+fn what_is_free_is_what_dumpe2fs_says_as_root() {
     let place = Place::new("ext-layouts", 48 * MIB);
     let files = files(&place);
     for layout in LAYOUTS.lines().filter(|line| !line.is_empty()) {
@@ -80,7 +80,7 @@ fn what_is_free_is_what_dumpe2fs_says() {
 }
 
 #[test]
-fn block_0_is_in_use_if_no_group_has_it() {
+fn block_0_is_in_use_if_no_group_has_it_as_root() {
     let place = Place::new("ext-block-0", 8 * MIB);
     let disk = make(&place, 8 * MIB, "-t ext2 -b 1024");
     assert!(free(&disk)[0].start > 2048);
@@ -89,7 +89,7 @@ fn block_0_is_in_use_if_no_group_has_it() {
 }
 
 #[test]
-fn what_lies_behind_a_filesystem_is_in_use() {
+fn what_lies_behind_a_filesystem_is_in_use_as_root() {
     let place = Place::new("ext-behind", 16 * MIB);
     let disk = make(&place, 8 * MIB, "-t ext4 -b 1024");
     let before = free(&disk);
@@ -99,7 +99,7 @@ fn what_lies_behind_a_filesystem_is_in_use() {
 }
 
 #[test]
-fn a_group_whose_bitmap_was_never_written_holds_its_tables_and_those_of_others() {
+fn a_group_whose_bitmap_was_never_written_holds_its_tables_and_those_of_others_as_root() {
     let place = Place::new("ext-unwritten", 24 * MIB);
     for options in [
         "-b 1024 -g 256 -N 2048 -O ^resize_inode",

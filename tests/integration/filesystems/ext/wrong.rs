@@ -179,26 +179,26 @@ macro_rules! survives {
 }
 
 survives! {
-    a_wrong_map_of_ext2_is_survived: "ext2",
-    a_wrong_map_of_ext2_with_large_blocks_is_survived: "ext2-4k",
-    a_wrong_map_of_ext3_is_survived: "ext3",
-    a_wrong_map_of_ext3_with_large_blocks_is_survived: "ext3-4k",
-    a_wrong_map_of_ext4_is_survived: "ext4",
-    a_wrong_map_of_ext4_with_large_blocks_is_survived: "ext4-4k",
-    a_wrong_map_of_ext4_without_64bit_is_survived: "32bit",
-    a_wrong_map_of_ext4_with_the_checksums_of_old_is_survived: "sums-of-old",
-    a_wrong_map_of_ext4_without_checksums_is_survived: "no-sums",
-    a_wrong_map_of_ext4_without_extents_is_survived: "no-extents",
-    a_wrong_map_of_ext4_without_extents_and_checksums_is_survived: "no-extents-4k",
-    a_wrong_map_of_ext4_with_clusters_is_survived: "bigalloc",
-    a_wrong_map_of_ext4_with_large_clusters_is_survived: "bigalloc-4k",
-    a_wrong_map_of_ext4_with_data_in_inodes_is_survived: "inline",
-    a_wrong_map_of_ext4_with_data_in_small_inodes_is_survived: "inline-4k",
-    a_wrong_map_of_ext4_with_attributes_in_inodes_of_their_own_is_survived: "ea-inode",
+    a_wrong_map_of_ext2_is_survived_as_root: "ext2",
+    a_wrong_map_of_ext2_with_large_blocks_is_survived_as_root: "ext2-4k",
+    a_wrong_map_of_ext3_is_survived_as_root: "ext3",
+    a_wrong_map_of_ext3_with_large_blocks_is_survived_as_root: "ext3-4k",
+    a_wrong_map_of_ext4_is_survived_as_root: "ext4",
+    a_wrong_map_of_ext4_with_large_blocks_is_survived_as_root: "ext4-4k",
+    a_wrong_map_of_ext4_without_64bit_is_survived_as_root: "32bit",
+    a_wrong_map_of_ext4_with_the_checksums_of_old_is_survived_as_root: "sums-of-old",
+    a_wrong_map_of_ext4_without_checksums_is_survived_as_root: "no-sums",
+    a_wrong_map_of_ext4_without_extents_is_survived_as_root: "no-extents",
+    a_wrong_map_of_ext4_without_extents_and_checksums_is_survived_as_root: "no-extents-4k",
+    a_wrong_map_of_ext4_with_clusters_is_survived_as_root: "bigalloc",
+    a_wrong_map_of_ext4_with_large_clusters_is_survived_as_root: "bigalloc-4k",
+    a_wrong_map_of_ext4_with_data_in_inodes_is_survived_as_root: "inline",
+    a_wrong_map_of_ext4_with_data_in_small_inodes_is_survived_as_root: "inline-4k",
+    a_wrong_map_of_ext4_with_attributes_in_inodes_of_their_own_is_survived_as_root: "ea-inode",
 }
 
 #[test]
-fn whatever_the_bitmaps_say_files_and_tables_are_in_use_and_nothing_else() {
+fn whatever_the_bitmaps_say_files_and_tables_are_in_use_and_nothing_else_as_root() {
     let place = Place::new("ext-cleared", 48 * MIB);
     let files = files(&place);
     let mut tried = 0;
@@ -221,7 +221,7 @@ fn whatever_the_bitmaps_say_files_and_tables_are_in_use_and_nothing_else() {
 }
 
 #[test]
-fn an_inode_table_that_was_never_used_by_its_descriptor_is_looked_at() {
+fn an_inode_table_that_was_never_used_by_its_descriptor_is_looked_at_as_root() {
     for (name, options) in [
         ("unused", "-t ext4 -b 1024 -g 2048"),
         (
@@ -282,7 +282,7 @@ fn commit(given: &Given, block: u64, bytes: &[u8]) {
 }
 
 #[test]
-fn files_whose_inodes_are_in_the_journal_only_are_found() {
+fn files_whose_inodes_are_in_the_journal_only_are_found_as_root() {
     let (given, block, bytes) = lost_file("journal-new");
     let before = free(&given.disk);
     fs::OpenOptions::new()
@@ -302,7 +302,7 @@ fn files_whose_inodes_are_in_the_journal_only_are_found() {
 }
 
 #[test]
-fn files_that_only_the_journal_deletes_are_in_use() {
+fn files_that_only_the_journal_deletes_are_in_use_as_root() {
     let (given, block, bytes) = lost_file("journal-old");
     let before = free(&given.disk);
     let missing = *region(&given).missing().unwrap();

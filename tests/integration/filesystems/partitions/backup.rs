@@ -6,7 +6,7 @@ use super::edits::Header;
 use crate::filesystems::proof::MIB;
 
 #[test]
-fn one_table_is_enough() {
+fn one_table_is_enough_as_root() {
     let wrecks: [(&str, &[u64]); 4] = [
         ("primary", &[512 + 8]),
         ("primary-entries", &[1024 + 32]),
@@ -24,7 +24,7 @@ fn one_table_is_enough() {
 }
 
 #[test]
-fn a_disk_whose_tables_are_both_damaged_is_copied_whole() {
+fn a_disk_whose_tables_are_both_damaged_is_copied_whole_as_root() {
     let disk = Disk::new("gpt-both", 16 * MIB, 512, THREE);
     disk.swap_in(1);
     disk.wreck(&[1024 + 32, 16 * MIB - 512 + 24]);
@@ -36,7 +36,7 @@ fn a_disk_whose_tables_are_both_damaged_is_copied_whole() {
 }
 
 #[test]
-fn tables_that_disagree_are_both_believed() {
+fn tables_that_disagree_are_both_believed_as_root() {
     let disk = Disk::new("gpt-disagree", 16 * MIB, 512, THREE);
     let other = "label: gpt\nstart=1M,size=2M\nstart=5M,size=2M\nstart=10M,size=2M\n";
     let other = Disk::new("gpt-disagree-too", 16 * MIB, 512, other);
@@ -53,7 +53,7 @@ fn tables_that_disagree_are_both_believed() {
 }
 
 #[test]
-fn a_header_that_is_not_meant_for_its_place_is_as_good_as_damaged() {
+fn a_header_that_is_not_meant_for_its_place_is_as_good_as_damaged_as_root() {
     let disk = Disk::new("gpt-elsewhere", 16 * MIB, 512, THREE);
     disk.swap_in(1).swap_in(2).swap_in(3);
     let before = disk.parts();
@@ -67,7 +67,7 @@ fn a_header_that_is_not_meant_for_its_place_is_as_good_as_damaged() {
 }
 
 #[test]
-fn a_table_that_is_whole_but_odd_is_not_replaced_by_the_other() {
+fn a_table_that_is_whole_but_odd_is_not_replaced_by_the_other_as_root() {
     let with = |name: &str, words: &str, header: u64, change: &dyn Fn(Header) -> Header| {
         let disk = Disk::new(&format!("gpt-odd-{name}"), 24 * MIB, 512, THREE);
         disk.swap_in(1).swap_in(2);
@@ -94,7 +94,7 @@ fn a_table_that_is_whole_but_odd_is_not_replaced_by_the_other() {
 }
 
 #[test]
-fn a_table_at_the_end_that_the_primary_does_not_know_counts_too() {
+fn a_table_at_the_end_that_the_primary_does_not_know_counts_too_as_root() {
     let disk = Disk::new("gpt-third", 16 * MIB, 512, THREE);
     let other = Disk::new("gpt-third-too", 20 * MIB, 512, "label: gpt\nstart=12M,size=2M\n");
     disk.swap_in(1).swap_in(2).swap_in(3);

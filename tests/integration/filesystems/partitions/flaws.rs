@@ -95,7 +95,7 @@ fn assert_sound(disk: &Path) {
 }
 
 #[test]
-fn a_damaged_copy_beside_a_good_one_is_named_and_can_be_repaired() {
+fn a_damaged_copy_beside_a_good_one_is_named_and_can_be_repaired_as_root() {
     let rows: [(&str, u64, &str); 6] = [
         (
             "primary",
@@ -136,7 +136,7 @@ fn a_damaged_copy_beside_a_good_one_is_named_and_can_be_repaired() {
 }
 
 #[test]
-fn copies_that_are_not_the_same_are_told() {
+fn copies_that_are_not_the_same_are_told_as_root() {
     let disk = three("differ");
     let entries = END - 33 * 512;
     disk.edit(|edit| {
@@ -148,7 +148,7 @@ fn copies_that_are_not_the_same_are_told() {
 }
 
 #[test]
-fn a_gpt_of_a_disk_that_grew_is_told_with_the_place_of_its_backup() {
+fn a_gpt_of_a_disk_that_grew_is_told_with_the_place_of_its_backup_as_root() {
     let disk = three("grown");
     disk.resize(20 * MIB);
     let told = "the disk has 20971520 bytes, its GPT is made for 16777216: the backup GPT, at 0xfffe00, is not at the end";
@@ -162,7 +162,7 @@ fn a_gpt_of_a_disk_that_grew_is_told_with_the_place_of_its_backup() {
 }
 
 #[test]
-fn a_gpt_of_a_disk_that_was_cut_off_is_told_as_such() {
+fn a_gpt_of_a_disk_that_was_cut_off_is_told_as_such_as_root() {
     let told = "bytes, its GPT is made for 16777216: what lay behind the end is missing, the backup GPT too";
     // In the middle of the backup, and behind the last partition.
     for (name, size) in [("cut-tail", END - 10 * 512), ("cut", 10 * MIB)] {
@@ -179,7 +179,7 @@ fn a_gpt_of_a_disk_that_was_cut_off_is_told_as_such() {
 }
 
 #[test]
-fn two_damaged_copies_are_both_told() {
+fn two_damaged_copies_are_both_told_as_root() {
     let disk = three("lost");
     disk.wreck(&[512 + 24, END - 512]);
     disk.run("-n disk.raw image.qcow2")
@@ -206,7 +206,7 @@ const STRAY: &str = "and the backup at 0xfffe00 is good but not at the end of th
                      (losetup --sizelimit 16777216)";
 
 #[test]
-fn a_good_backup_where_no_program_looks_is_told_and_can_be_used() {
+fn a_good_backup_where_no_program_looks_is_told_and_can_be_used_as_root() {
     let disk = three("stray");
     disk.wreck(&[512 + 24]);
     disk.resize(20 * MIB);
@@ -231,7 +231,7 @@ fn a_good_backup_where_no_program_looks_is_told_and_can_be_used() {
 }
 
 #[test]
-fn a_disk_whose_only_good_table_ends_up_where_no_program_looks_is_restored_with_status_3() {
+fn a_disk_whose_only_good_table_ends_up_where_no_program_looks_is_restored_with_status_3_as_root() {
     let disk = three("larger");
     disk.wreck(&[512 + 24]);
     disk.run("-q --no-sync disk.raw image.qcow2").exits(0);

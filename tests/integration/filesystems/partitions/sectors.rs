@@ -9,7 +9,7 @@ const KIB: u64 = 1 << 10;
 const ELSEWHERE: &str = "with sectors of another size its MBR has partitions that hold something, too";
 
 #[test]
-fn a_gpt_for_sectors_of_4096_bytes_is_found_on_a_device_and_in_a_file() {
+fn a_gpt_for_sectors_of_4096_bytes_is_found_on_a_device_and_in_a_file_as_root() {
     let disk = Disk::new(
         "gpt-4k",
         16 * MIB,
@@ -26,7 +26,7 @@ fn a_gpt_for_sectors_of_4096_bytes_is_found_on_a_device_and_in_a_file() {
 }
 
 #[test]
-fn a_file_with_tables_for_two_sizes_of_sectors_is_copied_whole() {
+fn a_file_with_tables_for_two_sizes_of_sectors_is_copied_whole_as_root() {
     let disk = Disk::new("gpt-two-4k", 16 * MIB, 4096, "label: gpt\nstart=256,size=512\n");
     let other = Disk::new("gpt-two-512", 16 * MIB, 512, THREE);
     disk.swap_in(1);
@@ -35,7 +35,7 @@ fn a_file_with_tables_for_two_sizes_of_sectors_is_copied_whole() {
 }
 
 #[test]
-fn an_mbr_counts_in_sectors_of_the_device() {
+fn an_mbr_counts_in_sectors_of_the_device_as_root() {
     let script = "label: dos\nstart=256,size=512\nstart=1024,size=2048,type=5\nstart=1280,size=256\nstart=1792,size=256\n";
     let disk = Disk::new("mbr-4k", 16 * MIB, 4096, script);
     disk.swap_in(1).swap_in(5).swap_in(6);
@@ -46,7 +46,7 @@ fn an_mbr_counts_in_sectors_of_the_device() {
 }
 
 #[test]
-fn what_a_table_for_smaller_sectors_left_in_a_file_is_not_believed() {
+fn what_a_table_for_smaller_sectors_left_in_a_file_is_not_believed_as_root() {
     let disk = Disk::new("mbr-left", 16 * MIB, 4096, "label: dos\nstart=256,size=512\n");
     // An area from before, where the partition would be in sectors of 512 bytes.
     disk.swap_at(128 * KIB..384 * KIB);
@@ -68,7 +68,7 @@ fn what_a_table_for_smaller_sectors_left_in_a_file_is_not_believed() {
 }
 
 #[test]
-fn sectors_for_which_the_disk_is_too_small_are_none_that_it_has() {
+fn sectors_for_which_the_disk_is_too_small_are_none_that_it_has_as_root() {
     let disk = Disk::new("mbr-too-small", 16 * MIB, 512, MBR_16);
     disk.swap_in(1);
     disk.edit(|edit| edit.put(2 * MIB, b"LUKS\xba\xbe\0\x02"));

@@ -62,7 +62,7 @@ fn assert_refused(disk: &Disk, target: u64, table: u64) {
 }
 
 #[test]
-fn a_gpt_is_not_restored_to_sectors_of_another_size_unless_forced() {
+fn a_gpt_is_not_restored_to_sectors_of_another_size_unless_forced_as_root() {
     let disk = Disk::new("targets-512", SIZE, 512, THREE);
     disk.swap_in(1).swap_in(2).swap_in(3);
     assert_refused(&disk, 4096, 512);
@@ -72,7 +72,7 @@ fn a_gpt_is_not_restored_to_sectors_of_another_size_unless_forced() {
 }
 
 #[test]
-fn a_gpt_is_known_by_its_backup_too() {
+fn a_gpt_is_known_by_its_backup_too_as_root() {
     let disk = Disk::new("targets-backup", SIZE, 512, THREE);
     disk.wreck(&[512]);
     let (run, _) = restore(&disk, "", 4096);
@@ -80,7 +80,7 @@ fn a_gpt_is_known_by_its_backup_too() {
 }
 
 #[test]
-fn an_mbr_is_not_restored_to_sectors_of_another_size_if_something_is_recognised_in_its_partitions() {
+fn an_mbr_is_not_restored_to_sectors_of_another_size_if_something_is_recognised_in_its_partitions_as_root() {
     let disk = Disk::new("targets-mbr", SIZE, 512, MBR_16);
     disk.swap_in(2);
     assert_refused(&disk, 4096, 512);
@@ -94,7 +94,7 @@ fn an_mbr_is_not_restored_to_sectors_of_another_size_if_something_is_recognised_
 }
 
 #[test]
-fn the_sectors_of_a_device_are_recorded_where_its_table_does_not_tell_them() {
+fn the_sectors_of_a_device_are_recorded_where_its_table_does_not_tell_them_as_root() {
     let disk = Disk::new("targets-recorded", SIZE, 4096, "label: dos\nstart=256,size=512\n");
     File::create(disk.beside("target.raw")).unwrap();
     for (options, is_recorded) in [("", true), ("--compat 0.10", true), ("--no-checksums", false)] {
@@ -118,7 +118,7 @@ fn the_sectors_of_a_device_are_recorded_where_its_table_does_not_tell_them() {
 }
 
 #[test]
-fn a_disk_of_which_the_size_of_sectors_cannot_be_told_is_restored_to_any() {
+fn a_disk_of_which_the_size_of_sectors_cannot_be_told_is_restored_to_any_as_root() {
     let empty = Disk::new("targets-mbr-empty", SIZE, 512, MBR_16);
     let plain = Disk::new("targets-plain", SIZE, 512, "label: dos\n");
     plain.edit(|edit| edit.put(0, &[0; 512]));
@@ -135,7 +135,7 @@ fn a_disk_of_which_the_size_of_sectors_cannot_be_told_is_restored_to_any() {
 }
 
 #[test]
-fn a_target_that_is_mounted_is_refused_even_if_forced() {
+fn a_target_that_is_mounted_is_refused_even_if_forced_as_root() {
     let disk = Disk::new("targets-mounted", SIZE, 512, THREE);
     disk.run("-q --no-sync disk.raw image.qcow2").exits(0);
     let target = disk.beside("target.raw");
@@ -149,7 +149,7 @@ fn a_target_that_is_mounted_is_refused_even_if_forced() {
 }
 
 #[test]
-fn the_size_of_sectors_is_that_of_the_device_or_what_the_table_of_a_file_counts_in() {
+fn the_size_of_sectors_is_that_of_the_device_or_what_the_table_of_a_file_counts_in_as_root() {
     let sector_size = |path: &Path| {
         let source = disk::open(path, Open::default()).unwrap();
         let scans = [Scan::Auto, Scan::Sparse].map(|scan| volumes::scan(&source, scan).unwrap());
