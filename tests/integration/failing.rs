@@ -244,7 +244,7 @@ fn an_image_that_is_written_to_by_another_name_is_told() {
 }
 
 #[test]
-fn a_device_that_holds_the_image_and_is_written_to_meanwhile_is_told() {
+fn a_device_that_holds_the_image_and_is_written_to_meanwhile_is_told_as_root() {
     let dir = job("meanwhile-device");
     let image = dir.join("image.qcow2");
     let device = Loop::over(&image);
