@@ -2,14 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
 use crate::damaged::{damage, job, still_has_old};
-use crate::refusals::Listing;
+use crate::refusals::{Listing, misused};
 use crate::support::loops::{Fuse, Loop, Mount, Running, make_ext4};
-use crate::support::{Dir, MKQCOW2, tool};
+use crate::support::{Dir, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -193,14 +193,6 @@ fn an_image_that_is_written_to_meanwhile_is_told_as_root() {
     );
 }
 
-/// What cannot be meant, with the status of a usage error.
-#[track_caller]
-fn misused(dir: &Dir, arguments: &str, says: &str) {
-    let before = Listing::of(dir.path());
-    dir.run(arguments).exits(64).says(says);
-    assert_eq!(Listing::of(dir.path()), before);
-}
-
 /// What is refused in one line, with nothing changed.
 #[track_caller]
 fn refused(dir: &Dir, arguments: &str, says: &str) {
@@ -350,20 +342,7 @@ fn a_device_that_is_no_place_for_it_is_refused_as_root() {
 #[test]
 fn a_terminal_gets_no_disk() {
     let dir = job("terminal");
-    let line = format!("'{MKQCOW2}' restore image.qcow2 -");
-    let mut command = Command::new("script");
-    let output = command
-        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains(
-            "standard output: is a terminal, expected a file or a pipe (redirect it, or name a file)"
-        ),
-        "{said}"
-    );
+    dir.run_on_terminal("restore image.qcow2 -")
+        .exits(1)
+        .prints("standard output: is a terminal, expected a file or a pipe (redirect it, or name a file)");
 }
