@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::loops::{Fuse, Held, Loop, Mount, Running, make_ext4};
-use crate::support::{Dir, MKQCOW2, assert_equals, noise, tool};
+use crate::support::{Dir, MKQCOW2, assert_equals, noise, qemu, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -123,17 +123,7 @@ fn a_write_to_a_mapped_file_behind_a_device_that_cannot_be_written_to_is_told_as
 fn a_write_to_a_mapped_file_that_an_image_needs_is_told() {
     let dir = Dir::new("caches-mapped-image");
     dir.sparse("disk.raw", MIB, &[(0, &noise(1, 1 << 20))]);
-    tool(
-        "qemu-img",
-        [
-            "create",
-            "-q",
-            "-fqcow2",
-            "-Fraw",
-            &format!("-b{}", dir.join("disk.raw").display()),
-            dir.join("top.qcow2").to_str().unwrap(),
-        ],
-    );
+    qemu::img(&dir, "create -q -f qcow2 -F raw -b disk.raw top.qcow2");
 
     is_noticed(
         &dir,

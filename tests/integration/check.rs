@@ -15,7 +15,7 @@ use poke::{COPIED, Poke};
 use serde_json::Value;
 
 use crate::disk::Disk;
-use crate::support::{Dir, MKQCOW2, Run, tool};
+use crate::support::{Dir, MKQCOW2, Run, qemu};
 
 /// The fields of `qemu-img check --output=json` that say what an image is like.
 const FIGURES: [&str; 6] = [
@@ -61,17 +61,11 @@ impl Base {
                 .exits(0);
             return;
         }
-        let create = [
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "--object",
-            SECRET,
-            "-o",
-            self.options(),
-        ];
-        qemu_img(dir, &[&create[..], &["image.qcow2", "1G"]].concat());
+        let options = self.options();
+        qemu::img(
+            dir,
+            &format!("create -q -f qcow2 --object {SECRET} -o {options} image.qcow2 1G"),
+        );
         let cluster = if self == Self::Extended { 65536 } else { 4096 };
         let how = if self == Self::Zlib { "-c" } else { "" };
         // Nobody needs the key to look at tables.
@@ -85,13 +79,13 @@ impl Base {
         }
         match self {
             Self::Snapshot => {
-                qemu_img(dir, &["snapshot", "-c", "first", "image.qcow2"]);
+                qemu::img(dir, "snapshot -c first image.qcow2");
                 io(dir, "write -q -P 7 0 8192");
-                qemu_img(dir, &["snapshot", "-c", "second", "image.qcow2"]);
+                qemu::img(dir, "snapshot -c second image.qcow2");
                 io(dir, "write -q -P 8 0 4096");
             }
             Self::Bitmap => {
-                qemu_img(dir, &["bitmap", "--add", "-g", "65536", "image.qcow2", "one"]);
+                qemu::img(dir, "bitmap --add -g 65536 image.qcow2 one");
                 io(dir, "write -q -P 7 0 8192");
             }
             Self::V2 | Self::V3 | Self::Zlib | Self::Extended | Self::DataFile | Self::Luks | Self::Ours => {}
@@ -99,18 +93,9 @@ impl Base {
     }
 }
 
-fn qemu_img(dir: &Dir, words: &[&str]) -> String {
-    run_in(dir, "qemu-img", words)
-}
-
+/// Has `qemu-io` write to the image.
 fn io(dir: &Dir, command: &str) {
-    run_in(dir, "qemu-io", &["-c", command, "image.qcow2"]);
-}
-
-/// qemu-img and qemu-io resolve the name of a data file against the working directory.
-fn run_in(dir: &Dir, name: &str, words: &[&str]) -> String {
-    let directory = dir.path().to_str().unwrap();
-    tool("env", [&["-C", directory, name], words].concat())
+    qemu::io(dir, "qcow2", "image.qcow2", &[command]);
 }
 
 /// The exit status of `qemu-img check`.
@@ -131,7 +116,7 @@ fn qemu_status(dir: &Dir, base: Base) -> i32 {
 
 /// What `qemu-img check --output=json` says.
 fn qemu_json(dir: &Dir) -> Value {
-    let text = qemu_img(dir, &["check", "-f", "qcow2", "--output=json", "image.qcow2"]);
+    let text = qemu::img(dir, "check -f qcow2 --output=json image.qcow2");
     serde_json::from_str(&text).unwrap()
 }
 
@@ -224,11 +209,11 @@ fn every_width_of_refcounts_is_understood() {
     for order in 0..7 {
         let dir = Dir::new(&format!("check-width-{order}"));
         let options = format!("cluster_size=512,refcount_bits={}", 1 << order);
-        qemu_img(
+        qemu::image(
             &dir,
-            &["create", "-q", "-f", "qcow2", "-o", &options, "image.qcow2", "4M"],
+            &format!("-o {options} image.qcow2 4M"),
+            &["write -q -P 3 0 3000000"],
         );
-        io(&dir, "write -q -P 3 0 3000000");
         let run = dir.run("check --json image.qcow2").exits(0);
         assert_eq!(figures(&run.json()), figures(&qemu_json(&dir)), "{order}");
 
@@ -255,46 +240,32 @@ fn every_width_of_refcounts_is_understood() {
 #[test]
 fn snapshots_that_share_tables_are_counted_as_often_as_there_are() {
     let dir = Dir::new("check-snapshots");
-    let create = [
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-o",
-        "cluster_size=512",
-        "image.qcow2",
-        "1M",
-    ];
-    qemu_img(&dir, &create);
-    io(&dir, "write -q -P 3 0 600000");
+    qemu::image(
+        &dir,
+        "-o cluster_size=512 image.qcow2 1M",
+        &["write -q -P 3 0 600000"],
+    );
     for number in 0..20_u64 {
-        qemu_img(&dir, &["snapshot", "-c", &number.to_string(), "image.qcow2"]);
+        qemu::img(&dir, &format!("snapshot -c {number} image.qcow2"));
         io(&dir, &format!("write -q -P {number} {} 512", number * 40_000));
     }
 
     let run = dir.run("check --json image.qcow2").exits(0);
 
     assert_eq!(figures(&run.json()), figures(&qemu_json(&dir)));
-    qemu_img(&dir, &["snapshot", "-d", "7", "image.qcow2"]);
-    qemu_img(&dir, &["snapshot", "-a", "11", "image.qcow2"]);
+    qemu::img(&dir, "snapshot -d 7 image.qcow2");
+    qemu::img(&dir, "snapshot -a 11 image.qcow2");
     dir.run("check image.qcow2").exits(0);
 }
 
 #[test]
 fn refcount_blocks_that_are_lost_are_counted_as_qemu_counts_them() {
     let dir = Dir::new("check-blocks");
-    let create = [
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-o",
-        "cluster_size=512",
-        "image.qcow2",
-        "1M",
-    ];
-    qemu_img(&dir, &create);
-    io(&dir, "write -q -P 3 0 1M");
+    qemu::image(
+        &dir,
+        "-o cluster_size=512 image.qcow2 1M",
+        &["write -q -P 3 0 1M"],
+    );
     let good = fs::read(dir.join("image.qcow2")).unwrap();
     let blocks = good.len() as u64 / (512 * 256) + 1;
     for lost in 1..blocks {
@@ -389,18 +360,11 @@ fn snapshots_and_a_data_file_do_not_go_together() {
 #[test]
 fn no_more_than_a_thousand_findings_of_a_code_are_told_but_all_are_counted() {
     let dir = Dir::new("check-many");
-    let create = [
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-o",
-        "cluster_size=512",
-        "image.qcow2",
-        "2M",
-    ];
-    qemu_img(&dir, &create);
-    io(&dir, "write -q -P 3 0 2M");
+    qemu::image(
+        &dir,
+        "-o cluster_size=512 image.qcow2 2M",
+        &["write -q -P 3 0 2M"],
+    );
     let image = Poke::open(&dir.join("image.qcow2"));
     for table in 0..64 {
         let at = image.table(table);
@@ -419,18 +383,11 @@ fn no_more_than_a_thousand_findings_of_a_code_are_told_but_all_are_counted() {
 #[test]
 fn the_findings_are_the_same_with_any_number_of_threads() {
     let dir = Dir::new("check-threads");
-    let create = [
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-o",
-        "cluster_size=512",
-        "image.qcow2",
-        "16M",
-    ];
-    qemu_img(&dir, &create);
-    io(&dir, "write -q -P 3 0 16M");
+    qemu::image(
+        &dir,
+        "-o cluster_size=512 image.qcow2 16M",
+        &["write -q -P 3 0 16M"],
+    );
     let image = Poke::open(&dir.join("image.qcow2"));
     for number in 0..500 {
         let at = image.table(number) + 8 * (number % 64);
@@ -478,17 +435,7 @@ fn an_image_of_ours_that_qemu_has_written_to_is_right() {
 fn a_huge_file_of_holes_ends_soon_and_takes_no_more_memory_than_any_other() {
     const CLUSTER: u64 = 2 << 20;
     let dir = Dir::new("check-holes");
-    let create = [
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-o",
-        "cluster_size=2M",
-        "image.qcow2",
-        "1M",
-    ];
-    qemu_img(&dir, &create);
+    qemu::image(&dir, "-o cluster_size=2M image.qcow2 1M", &[]);
     let image = Poke::open(&dir.join("image.qcow2"));
     image.resize(10 << 40);
     // A refcount table of 8 MiB and an L1 table of 32 MiB.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::disk::Disk;
 use crate::format::Format;
-use crate::support::{Dir, noise, tool};
+use crate::support::{Dir, noise, qemu};
 
 /// Data at both ends and in between, so that the table has three runs.
 fn disk(format: Format) -> Disk {
@@ -22,14 +22,6 @@ fn disk(format: Format) -> Disk {
         .data(cluster * 20 - 1..cluster * 20)
 }
 
-/// An image of that disk.
-fn image(dir: &Dir, format: Format) -> PathBuf {
-    disk(format).file(dir, "disk.raw");
-    dir.run(&format!("-q --no-sync {format} disk.raw disk.qcow2"))
-        .exits(0);
-    dir.join("disk.qcow2")
-}
-
 /// The smallest image there can be with two runs of clusters.
 fn tiny_image(dir: &Dir, compat: &'static str) -> PathBuf {
     let format = Format {
@@ -37,10 +29,7 @@ fn tiny_image(dir: &Dir, compat: &'static str) -> PathBuf {
         compat,
     };
     let disk = Disk::hole(16384).data(0..700).data(8192..8193);
-    disk.file(dir, "tiny.raw");
-    dir.run(&format!("-q --no-sync {format} tiny.raw tiny.qcow2"))
-        .exits(0);
-    dir.join("tiny.qcow2")
+    disk.image(dir, format)
 }
 
 /// The clusters listed, with their checksums; none if the image has no table.
@@ -80,18 +69,21 @@ fn the_table_lists_exactly_the_clusters_that_hold_data() {
             .map(|(cluster, bytes)| (cluster, crc32fast::hash(&bytes)))
             .collect();
 
-        assert_eq!(listed(&image(&dir, format)).unwrap(), Some(expected), "{format}");
+        assert_eq!(
+            listed(&disk(format).image(&dir, format)).unwrap(),
+            Some(expected),
+            "{format}"
+        );
     }
 }
 
 #[test]
 fn an_empty_disk_has_a_table_that_lists_nothing() {
     let dir = Dir::new("checksums-empty");
-    Disk::hole(1 << 20).file(&dir, "disk.raw");
 
-    dir.run("-q --no-sync disk.raw disk.qcow2").exits(0);
+    let image = Disk::hole(1 << 20).image(&dir, "");
 
-    assert_eq!(listed(&dir.join("disk.qcow2")).unwrap(), Some(vec![]));
+    assert_eq!(listed(&image).unwrap(), Some(vec![]));
 }
 
 #[test]
@@ -99,28 +91,12 @@ fn an_image_made_without_checksums_or_by_qemu_has_none() {
     let dir = Dir::new("checksums-none");
     Disk::hole(1 << 20).data(0..5000).file(&dir, "disk.raw");
     for format in Format::all() {
-        dir.run(&format!(
-            "-q --no-sync --no-checksums {format} disk.raw ours.qcow2"
-        ))
-        .exits(0);
+        let ours = dir.image(format_args!("--no-checksums {format}"));
         let options = format!("cluster_size={},compat={}", format.cluster_size, format.compat);
-        let theirs = dir.join("theirs.qcow2");
-        tool(
-            "qemu-img",
-            [
-                "create",
-                "-q",
-                "-f",
-                "qcow2",
-                "-o",
-                &options,
-                theirs.to_str().unwrap(),
-                "1M",
-            ],
-        );
+        qemu::image(&dir, &format!("-o {options} theirs.qcow2 1M"), &[]);
 
-        assert_eq!(listed(&dir.join("ours.qcow2")).unwrap(), None, "{format}");
-        assert_eq!(listed(&theirs).unwrap(), None, "{format}");
+        assert_eq!(listed(&ours).unwrap(), None, "{format}");
+        assert_eq!(listed(&dir.join("theirs.qcow2")).unwrap(), None, "{format}");
     }
 }
 

@@ -5,7 +5,6 @@ mod trouble;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
@@ -16,7 +15,7 @@ use mkqcow2::formats::Access;
 
 use crate::corpus::Corpus;
 use crate::disk::Disk;
-use crate::support::{Dir, noise, tool};
+use crate::support::{Dir, flip, noise, qemu, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -65,30 +64,6 @@ fn format_of(name: &str) -> &str {
     }
 }
 
-fn qemu_img(dir: &Dir, arguments: &str) {
-    let output = Command::new("qemu-img")
-        .args(arguments.split_whitespace())
-        .current_dir(dir.path())
-        .output();
-    let output = output.unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "qemu-img {arguments}: {text}");
-}
-
-/// Writes to a disk as its guest would.
-fn qemu_io(dir: &Dir, image: &str, command: &str) {
-    let path = dir.join(image);
-    let format = format_of(image);
-    tool("qemu-io", ["-f", format, "-c", command, path.to_str().unwrap()]);
-}
-
-fn flip(path: &Path, at: u64) {
-    let file = File::options().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
-}
-
 /// A disk with data at both ends and in the middle, holes and zeros between.
 fn patchwork(size: u64) -> Disk {
     let middle = size / 2 + 12_345;
@@ -116,7 +91,7 @@ fn a_disk_equals_itself_in_every_format() {
     let mut names = vec!["disk.raw".to_owned()];
     for (number, format) in formats.iter().enumerate() {
         let name = format!("{number}.qcow2");
-        qemu_img(&dir, &format!("convert -f raw -O qcow2 {format} disk.raw {name}"));
+        qemu::img(&dir, &format!("convert -f raw -O qcow2 {format} disk.raw {name}"));
         names.push(name);
     }
     dir.run("-q disk.raw ours.qcow2").exits(0);
@@ -179,7 +154,7 @@ fn one_byte_that_differs_is_found_wherever_it_is() {
     .enumerate()
     {
         let image = format!("{number}.qcow2");
-        qemu_img(&dir, &format!("convert -O qcow2 {options} disk.raw {image}"));
+        qemu::img(&dir, &format!("convert -O qcow2 {options} disk.raw {image}"));
         let size = disk.size();
         // In data, in zeros, in a hole; at borders of sectors, clusters and batches.
         for at in [
@@ -194,11 +169,11 @@ fn one_byte_that_differs_is_found_wherever_it_is() {
             size / 2 + 20_000,
             size - 1,
         ] {
-            flip(&raw, at);
+            flip(&raw, at, 0x40);
             for (a, b) in [("disk.raw", image.as_str()), (image.as_str(), "disk.raw")] {
                 assert_eq!(agreed(&dir, "", a, b)["first-difference"], json!(at), "{a} {b}");
             }
-            flip(&raw, at);
+            flip(&raw, at, 0x40);
         }
     }
 }
@@ -217,7 +192,7 @@ fn a_longer_tail_counts_only_if_it_is_not_zeros_or_sizes_do() {
         let file = File::options().write(true).open(raw).unwrap();
         file.set_len(3 * MIB + 512).unwrap();
         file.write_all_at(&tail, 3 * MIB).unwrap();
-        qemu_img(&dir, &format!("convert -c -O qcow2 {name}.raw {name}.qcow2"));
+        qemu::img(&dir, &format!("convert -c -O qcow2 {name}.raw {name}.qcow2"));
     }
     for (long, is_equal) in [("zeros", true), ("hole", true), ("data", false)] {
         for long in [format!("{long}.raw"), format!("{long}.qcow2")] {
@@ -280,12 +255,12 @@ fn what_both_have_as_a_hole_is_not_read() {
         size,
         &[(0, b"x"), (MIB - 1, b"x"), (size / 2, b"x"), (size - 1, b"\0")],
     );
-    qemu_img(&dir, "convert -c -O qcow2 a.raw a.qcow2");
+    qemu::img(&dir, "convert -c -O qcow2 a.raw a.qcow2");
     for (pair, granules) in [("a.raw a.qcow2", 3), ("a.qcow2 b.raw", 4), ("a.qcow2 a.qcow2", 3)] {
         let run = dir.run(&format!("compare --json {pair}")).exits(0).json();
         assert_eq!(run["compared"], json!(granules << 16), "{pair}");
     }
-    qemu_img(&dir, "create -q -f qcow2 empty.qcow2 4G");
+    qemu::img(&dir, "create -q -f qcow2 empty.qcow2 4G");
     let run = dir.run("compare --json empty.qcow2 a.raw").exits(1).json();
     assert_eq!(run["first-difference"], json!(0));
     let run = dir.run("compare --json --all empty.qcow2 b.raw").exits(1).json();
@@ -306,7 +281,7 @@ fn ranges_are_listed_as_they_are_found_and_joined() {
     file.write_all_at(&noise(1, 3000), MIB - 1000).unwrap();
     file.write_all_at(b"!", 3 * MIB + 511).unwrap();
     file.write_all_at(b"!", 3 * MIB + 512).unwrap();
-    qemu_img(&dir, "convert -c -O qcow2 b.raw b.qcow2");
+    qemu::img(&dir, "convert -c -O qcow2 b.raw b.qcow2");
 
     let listed = dir.run("compare --all a.raw b.qcow2").exits(1).stdout();
     let expected = "0x0000000ffc00             3072\n0x000000300000             1024\n";
@@ -330,7 +305,7 @@ fn ranges_are_listed_as_they_are_found_and_joined() {
 fn an_image_is_told_from_a_raw_disk_unless_that_is_said() {
     let dir = Dir::new("compare-format");
     patchwork(MIB).file(&dir, "disk.raw");
-    qemu_img(&dir, "convert -O qcow2 disk.raw disk.qcow2");
+    qemu::img(&dir, "convert -O qcow2 disk.raw disk.qcow2");
     fs::copy(dir.join("disk.qcow2"), dir.join("copy.raw")).unwrap();
 
     dir.run("compare disk.raw copy.raw").exits(0);
@@ -358,11 +333,11 @@ fn an_image_is_told_from_a_raw_disk_unless_that_is_said() {
 fn a_snapshot_is_compared_with_what_became_of_the_disk() {
     let dir = Dir::new("compare-snapshot");
     patchwork(2 * MIB).file(&dir, "before.raw");
-    qemu_img(&dir, "convert -O qcow2 before.raw disk.qcow2");
-    qemu_img(&dir, "snapshot -c before disk.qcow2");
+    qemu::img(&dir, "convert -O qcow2 before.raw disk.qcow2");
+    qemu::img(&dir, "snapshot -c before disk.qcow2");
     dir.run("compare --snapshot before disk.qcow2 disk.qcow2")
         .exits(0);
-    qemu_io(&dir, "disk.qcow2", "write -P 7 1000000 5");
+    qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 7 1000000 5"]);
 
     dir.run("compare --snapshot before disk.qcow2 before.raw")
         .exits(0);
@@ -379,15 +354,15 @@ fn a_snapshot_is_compared_with_what_became_of_the_disk() {
 fn backing_files_are_opened_only_if_asked_for() {
     let dir = Dir::new("compare-chain");
     patchwork(3 * MIB).file(&dir, "base.raw");
-    qemu_img(
+    qemu::img(
         &dir,
         "create -q -f qcow2 -b base.raw -F raw -o cluster_size=2M middle.qcow2",
     );
-    qemu_img(
+    qemu::img(
         &dir,
         "create -q -f qcow2 -b middle.qcow2 -F qcow2 -o cluster_size=4k top.qcow2",
     );
-    qemu_img(&dir, "convert -c -O qcow2 top.qcow2 flat.qcow2");
+    qemu::img(&dir, "convert -c -O qcow2 top.qcow2 flat.qcow2");
     for (a, b) in [("top.qcow2", "flat.qcow2"), ("flat.qcow2", "top.qcow2")] {
         let needs = "mkqcow2: top.qcow2: needs its backing file, \"middle.qcow2\"";
         dir.run(&format!("compare {a} {b}")).exits(2).says(needs);
@@ -396,7 +371,7 @@ fn backing_files_are_opened_only_if_asked_for() {
     dir.run("compare --backing middle.qcow2 top.qcow2 flat.qcow2")
         .exits(2)
         .says("mkqcow2: middle.qcow2: needs its backing file");
-    qemu_io(&dir, "top.qcow2", "write -P 7 2900000 5");
+    qemu::io(&dir, "qcow2", "top.qcow2", &["write -P 7 2900000 5"]);
     dir.run("compare --follow flat.qcow2 top.qcow2")
         .exits(1)
         .prints("first at 0x2c4020");

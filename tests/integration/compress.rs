@@ -3,7 +3,7 @@
 
 mod faults;
 mod property;
-pub mod writable;
+mod writable;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -11,10 +11,10 @@ use std::os::unix::fs::FileExt;
 use serde_json::Value;
 
 use crate::disk::Disk;
-use crate::format::{Format, assert_clean};
+use crate::format::Format;
 use crate::naive;
 use crate::refusals::misused;
-use crate::support::{Dice, Dir, MKQCOW2, assert_equals, noise};
+use crate::support::{Dice, Dir, MKQCOW2, assert_equals, noise, qemu};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -99,15 +99,14 @@ pub fn image(dir: &Dir, format: Format, options: &str, disk: &Disk) -> naive::Im
 
     let path = dir.join("disk.qcow2");
     if disk.clusters(format.cluster_size).len() > PATIENCE {
-        assert_clean(&path);
+        qemu::assert_clean(&path);
     } else {
         assert_equals(&raw, &path);
     }
     let image = naive::Image::read(&path);
     image.assert_holds(disk);
-    let found = (image.compat(), image.cluster_size(), image.is_zstd());
-    let is_zstd = options.contains("zstd");
-    assert_eq!(found, (format.compat, format.cluster_size, is_zstd));
+    image.assert_format(format, !options.contains("--no-checksums"));
+    assert_eq!(image.is_zstd(), options.contains("zstd"));
     assert_was_said(&image, &plan, &report);
     if !options.contains("--dedupe") {
         assert_eq!(image.streams().count(), image.compressed().count());
@@ -227,9 +226,8 @@ fn the_number_of_threads_makes_no_difference() {
         let format = Format::both(cluster_size)[1];
         all_kinds(cluster_size).file(&dir, "disk.raw");
         let bytes = [1, 2, 7].map(|threads| {
-            let arguments = format!("-q --no-sync -j {threads} {options} {format} disk.raw disk.qcow2");
-            dir.run(&arguments).exits(0).in_silence();
-            fs::read(dir.join("disk.qcow2")).unwrap()
+            let image = dir.image(format!("-j {threads} {options} {format}"));
+            fs::read(image).unwrap()
         });
         assert!(
             bytes[0] == bytes[1] && bytes[0] == bytes[2],
@@ -247,11 +245,7 @@ fn a_level_that_is_not_given_is_the_default_and_none_is_no_compression() {
         ("-c zlib", "-c zlib:6"),
         ("", "-c none"),
     ] {
-        let bytes = [left, right].map(|options| {
-            dir.run(&format!("-q --no-sync {options} disk.raw disk.qcow2"))
-                .exits(0);
-            fs::read(dir.join("disk.qcow2")).unwrap()
-        });
+        let bytes = [left, right].map(|options| fs::read(dir.image(options)).unwrap());
         assert!(bytes[0] == bytes[1], "{left} is not {right}");
     }
 }

@@ -67,21 +67,12 @@ impl Corpus {
     /// Holds every specimen to what `test` asks of it, several at a time. All that fail are told, not just one.
     #[track_caller]
     pub fn each(&self, test: impl Fn(&Specimen) -> Result<(), String> + Sync) {
-        let failures: Vec<String> = in_parallel(&self.specimens, |specimen| {
-            test(specimen)
-                .err()
-                .map(|why| format!("{}: {why}", specimen.name))
-        })
-        .into_iter()
-        .flatten()
-        .collect();
-        assert!(
-            failures.is_empty(),
-            "{} of {} specimens:\n{}",
-            failures.len(),
-            self.specimens.len(),
-            failures.join("\n")
-        );
+        assert_all(&self.specimens, |specimen| {
+            let why = test(specimen).err();
+            why.map(|why| format!("{}: {why}", specimen.name))
+                .into_iter()
+                .collect()
+        });
     }
 }
 
@@ -106,6 +97,19 @@ fn recipes() -> Vec<Recipe> {
         special::by_others(),
     ];
     families.into_iter().flatten().collect()
+}
+
+/// Holds items, several at a time, to there being no findings about them. All findings are told, not just one.
+#[track_caller]
+pub fn assert_all<T: Sync>(items: &[T], findings: impl Fn(&T) -> Vec<String> + Sync) {
+    let findings = in_parallel(items, findings).concat();
+    assert!(
+        findings.is_empty(),
+        "{} findings in {} images:\n{}",
+        findings.len(),
+        items.len(),
+        findings.join("\n")
+    );
 }
 
 /// `work` done on every item, in their order, by as many threads as there are processors.

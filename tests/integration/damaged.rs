@@ -8,7 +8,7 @@ use mkqcow2::Image;
 
 use crate::disk::Disk;
 use crate::restore::{imaged, same};
-use crate::support::Dir;
+use crate::support::{Dir, flip, poke, qemu};
 
 const MIB: u64 = 1 << 20;
 const CLUSTER: u64 = 65_536;
@@ -39,17 +39,10 @@ fn l2_entry(image: &Path, cluster: u64) -> (u64, u64) {
     (at, read(at))
 }
 
-fn poke(image: &Path, at: u64, bytes: &[u8]) {
-    let file = File::options().write(true).open(image).unwrap();
-    file.write_all_at(bytes, at).unwrap();
-}
-
 /// Changes a byte of a cluster.
 pub fn damage(image: &Path, cluster: u64) {
     let at = (l2_entry(image, cluster).1 & 0x00ff_ffff_ffff_fe00) + 100;
-    let mut byte = [0];
-    File::open(image).unwrap().read_exact_at(&mut byte, at).unwrap();
-    poke(image, at, &[byte[0] ^ 1]);
+    flip(image, at, 1);
 }
 
 #[track_caller]
@@ -204,12 +197,7 @@ fn a_cut_image_loses_what_was_cut() {
 fn a_stream_that_is_damaged_is_zeros_and_its_neighbours_are_not() {
     let dir = Dir::new("damaged-stream");
     fs::write(dir.join("disk.raw"), "all work and no play ".repeat(50_000)).unwrap();
-    let words = "convert -c -O qcow2 disk.raw image.qcow2".split(' ');
-    let qemu = std::process::Command::new("qemu-img")
-        .args(words)
-        .current_dir(dir.path())
-        .status();
-    assert!(qemu.unwrap().success());
+    qemu::img(&dir, "convert -c -O qcow2 disk.raw image.qcow2");
     let image = dir.join("image.qcow2");
     let entry = l2_entry(&image, 3).1;
     poke(&image, (entry & ((1 << 54) - 1)) + 20, &[0xff; 50]);

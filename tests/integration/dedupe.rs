@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::compress::writable::{qemu_img, qemu_io};
 use crate::compress::{image, text};
 use crate::disk::Disk;
 use crate::format::Format;
 use crate::naive::{self, crc32};
-use crate::support::{Dir, assert_equals, noise, tool};
+use crate::support::{Dir, assert_equals, noise, qemu};
 
 const KIB: u64 = 1 << 10;
 
@@ -43,17 +42,12 @@ fn a_hundred_thousand_equal_clusters_take_hardly_any_room() {
 fn a_hundred_thousand_equal_clusters_stay_right_whatever_qemu_does() {
     let dir = Dir::new("dedupe-many-qemu");
     let [_, format] = Format::both(512);
-    let raw = many().file(&dir, "disk.raw");
-    dir.run(&format!(
-        "-q --no-sync -c zlib --dedupe {format} disk.raw disk.qcow2"
-    ))
-    .exits(0);
-    let image = dir.join("disk.qcow2");
+    let image = many().image(&dir, format_args!("-c zlib --dedupe {format}"));
 
-    qemu_img("snapshot -c first", &image);
-    qemu_img("snapshot -c second", &image);
+    qemu::manage(&image, "snapshot -c first");
+    qemu::manage(&image, "snapshot -c second");
     let command = |what: &str, at: u64, clusters: u64| format!("{what} {} {}", at * 512, clusters * 512);
-    qemu_io(
+    qemu::guest(
         &image,
         &[
             command("write -P 0x5a", 7, 1),
@@ -63,7 +57,7 @@ fn a_hundred_thousand_equal_clusters_stay_right_whatever_qemu_does() {
             "write -P 0x5c 5120100 300".to_owned(),
         ],
     );
-    let mut expected = fs::read(&raw).unwrap();
+    let mut expected = fs::read(dir.join("disk.raw")).unwrap();
     for (byte, range) in [
         (0x5a, 7 * 512..8 * 512),
         (0x5b, 50_000 * 512..53_000 * 512),
@@ -77,10 +71,10 @@ fn a_hundred_thousand_equal_clusters_stay_right_whatever_qemu_does() {
     let equals = |raw: &str| drop(dir.run(&format!("compare -q {raw} disk.qcow2")).exits(0));
     equals("changed.raw");
 
-    qemu_img("snapshot -d first", &image);
-    qemu_img("snapshot -a second", &image);
+    qemu::manage(&image, "snapshot -d first");
+    qemu::manage(&image, "snapshot -a second");
     equals("disk.raw");
-    qemu_img("snapshot -d second", &image);
+    qemu::manage(&image, "snapshot -d second");
     equals("disk.raw");
 }
 
@@ -96,8 +90,7 @@ fn sixty_three_snapshots_find_room_in_the_refcounts() {
     );
     let path = dir.join("disk.qcow2");
     for number in 1..=63 {
-        let name = number.to_string();
-        tool("qemu-img", ["snapshot", "-c", &name, path.to_str().unwrap()]);
+        qemu::img(&dir, &format!("snapshot -c {number} disk.qcow2"));
     }
     assert_equals(&dir.join("disk.raw"), &path);
 }

@@ -1,6 +1,7 @@
 //! Disks of which every write is known: what an image must hold needs nobody to be asked.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -18,6 +19,20 @@ impl Disk {
     pub fn hole(size: u64) -> Self {
         let writes = Vec::new();
         Self { size, writes }
+    }
+
+    /// Holes, data and zeros side by side, within clusters of this size and at their borders.
+    pub fn alternating(cluster: u64) -> Self {
+        Self::hole(cluster * 24 + 1536)
+            .data(cluster..cluster * 2)
+            .zeros(cluster * 2..cluster * 4)
+            .data(cluster * 4 - 1..cluster * 4 + 1)
+            .data(cluster * 7 + 100..cluster * 7 + 300)
+            .zeros(cluster * 7 + 300..cluster * 8)
+            .data(cluster * 8..cluster * 8 + 1)
+            .zeros(cluster * 12..cluster * 13 + 512)
+            .data(cluster * 15 - 512..cluster * 15)
+            .data(cluster * 24..cluster * 24 + 1536)
     }
 
     /// Writes bytes that are not zeros, neither the first nor the last of them.
@@ -56,6 +71,13 @@ impl Disk {
             .map(|(at, bytes)| (*at, bytes.as_slice()))
             .collect();
         dir.sparse(name, self.size, &writes)
+    }
+
+    /// An image of this disk, `disk.qcow2`, with more options; the disk itself is `disk.raw`.
+    #[track_caller]
+    pub fn image(&self, dir: &Dir, options: impl fmt::Display) -> PathBuf {
+        self.file(dir, "disk.raw");
+        dir.image(options)
     }
 
     /// The clusters that were written to, by number, each padded with zeros to its full size.

@@ -9,12 +9,12 @@ use rustix::process::Signal;
 use crate::faults::{Job, OLD};
 use crate::ground::AppendOnly;
 use crate::support::loops::{Fuse, Loop, Running};
-use crate::support::{Dir, MKQCOW2, assert_equals, noise};
+use crate::support::{Dir, MKQCOW2, assert_equals, names_in, noise};
 
 const MIB: u64 = 1 << 20;
 
 /// A directory with a disk and its image.
-fn dir(test: &str) -> Dir {
+pub fn imaged(test: &str) -> Dir {
     let dir = Dir::new(test);
     dir.sparse("disk.raw", MIB, &[(0, &noise(1, 100_000))]);
     dir.run("-q disk.raw image.qcow2").exits(0).in_silence();
@@ -34,7 +34,7 @@ fn redirected(dir: &Dir, arguments: &str, to: &str, status: i32) -> String {
 
 #[test]
 fn an_answer_that_nobody_can_read_is_a_failure() {
-    let dir = dir("endings-answers");
+    let dir = imaged("endings-answers");
     let closed = "is closed, or the null device opened for reading too, which looks the same";
     for (arguments, status) in [
         ("--json disk.raw new.qcow2", 3),
@@ -74,7 +74,7 @@ fn an_answer_that_nobody_can_read_is_a_failure() {
 
 #[test]
 fn where_the_status_says_it_all_nobody_need_listen() {
-    let dir = dir("endings-verdicts");
+    let dir = imaged("endings-verdicts");
     fs::write(dir.join("other.raw"), vec![1; 1 << 20]).unwrap();
     for (arguments, status) in [
         ("disk.raw new.qcow2", 0),
@@ -165,7 +165,7 @@ fn fails(dir: &Dir, fault: &str, arguments: &str, to: &str, (status, says): (i32
 
 #[test]
 fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_sync_as_root() {
-    let dir = dir("endings-close");
+    let dir = imaged("endings-close");
     fs::write(dir.join("old.qcow2"), OLD).unwrap();
     let device = Loop::over(&dir.sparse("device.raw", MIB, &[]));
     let path = device.path().display().to_string();
@@ -213,7 +213,7 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
 
 #[test]
 fn a_directory_that_cannot_be_listed_is_told_and_one_that_cannot_be_closed_is_no_panic_as_root() {
-    let dir = dir("endings-directory");
+    let dir = imaged("endings-directory");
     let device = Loop::over(&dir.join("disk.raw"));
     let source = device.path().display();
     let fault = &format!("close:error=EIO:when={}+", closes(&dir, "--version").len() + 1);
@@ -247,9 +247,9 @@ fn keeping(job: &Job) -> (PathBuf, AppendOnly, Fuse) {
 
 /// The temporary files in a directory, newest last as far as their names tell.
 fn left_in(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.starts_with(".mkqcow2-")).collect()
+    let mut names = names_in(directory);
+    names.retain(|name| name.starts_with(".mkqcow2-"));
+    names
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
 use crate::damaged::{damage, job, still_has_old};
-use crate::refusals::Listing;
+use crate::refusals::{Listing, misused};
 use crate::support::loops::{Fuse, Loop, Mount, Running, make_ext4};
-use crate::support::{Dir, MKQCOW2, tool};
+use crate::support::{Dir, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -206,7 +206,7 @@ fn restoring_slowly(dir: &Dir, image: &str) -> (Fuse, Loop, Running) {
 }
 
 #[test]
-fn another_file_by_the_name_of_the_image_is_no_change_of_it() {
+fn another_file_by_the_name_of_the_image_is_no_change_of_it_as_root() {
     let dir = job("meanwhile-replaced");
     let image = dir.join("image.qcow2");
     let (_slow, _target, run) = restoring_slowly(&dir, "image.qcow2");
@@ -219,7 +219,7 @@ fn another_file_by_the_name_of_the_image_is_no_change_of_it() {
 }
 
 #[test]
-fn an_image_that_is_written_to_by_another_name_is_told() {
+fn an_image_that_is_written_to_by_another_name_is_told_as_root() {
     let dir = job("meanwhile-moved");
     let image = dir.join("image.qcow2");
     let same = fs::read(&image).unwrap();
@@ -267,14 +267,6 @@ fn a_device_that_holds_the_image_and_is_written_to_meanwhile_is_told_as_root() {
     run.ends().exits(3).says(&format!(
         "mkqcow2: {source}: warning: {source} was written to while it was read: the disk is not of one moment\n"
     ));
-}
-
-/// What cannot be meant, with the status of a usage error.
-#[track_caller]
-fn misused(dir: &Dir, arguments: &str, says: &str) {
-    let before = Listing::of(dir.path());
-    dir.run(arguments).exits(64).says(says);
-    assert_eq!(Listing::of(dir.path()), before);
 }
 
 /// What is refused in one line, with nothing changed.
@@ -426,20 +418,7 @@ fn a_device_that_is_no_place_for_it_is_refused_as_root() {
 #[test]
 fn a_terminal_gets_no_disk() {
     let dir = job("terminal");
-    let line = format!("'{MKQCOW2}' restore image.qcow2 -");
-    let mut command = Command::new("script");
-    let output = command
-        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains(
-            "standard output: is a terminal, expected a file or a pipe (redirect it, or name a file)"
-        ),
-        "{said}"
-    );
+    dir.run_on_terminal("restore image.qcow2 -")
+        .exits(1)
+        .prints("standard output: is a terminal, expected a file or a pipe (redirect it, or name a file)");
 }

@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 
 use crate::support::loops::{Fuse, Held, Loop, Mount, Running, make_ext4, until};
-use crate::support::{Dir, MKQCOW2, assert_equals, noise, root, tool};
+use crate::support::{Dir, MKQCOW2, assert_equals, names_in, noise, root, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -243,15 +243,6 @@ fn named(job: &Job) -> (PathBuf, Fuse) {
     fs::write(real.join("image.qcow2"), OLD).unwrap();
     let view = Fuse::passthrough(&real, job.dir.join("view"));
     (real, view)
-}
-
-fn names_in(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// What is in a directory once FUSE has forgotten open files, which it does a moment after they are closed.

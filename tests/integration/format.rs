@@ -1,9 +1,6 @@
 //! The formats an image can have: thirteen cluster sizes, two versions.
 
 use std::fmt;
-use std::path::Path;
-
-use crate::support::tool;
 
 /// A cluster size and a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,18 +31,4 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--cluster-size {} --compat {}", self.cluster_size, self.compat)
     }
-}
-
-/// Holds an image to `qemu-img check` without errors or leaks.
-#[track_caller]
-pub fn assert_clean(image: &Path) {
-    tool(
-        "qemu-img",
-        [
-            "check".as_ref(),
-            "-f".as_ref(),
-            "qcow2".as_ref(),
-            image.as_os_str(),
-        ],
-    );
 }

@@ -11,32 +11,12 @@ mod places;
 mod refusals;
 mod repacking;
 
-use std::ffi::OsStr;
 use std::process::Command;
 
-use crate::support::{Dir, assert_equals, noise, tool};
+use crate::support::{Dir, assert_equals, noise, qemu};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-
-/// Runs a program of QEMU in the directory, and holds it to success. Names are resolved there.
-#[track_caller]
-fn qemu(dir: &Dir, program: &str, words: impl IntoIterator<Item: AsRef<OsStr>>) {
-    let output = Command::new(program).args(words).current_dir(dir.path()).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: apt-get install qemu-utils"));
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    // qemu-io ends with 0 or 1, whatever went wrong.
-    assert!(
-        output.status.success() && !text.contains("failed"),
-        "{program}: {text}"
-    );
-}
-
-/// `qemu-img`, with words that are separated by white space.
-#[track_caller]
-fn qemu_img(dir: &Dir, line: &str) {
-    qemu(dir, "qemu-img", line.split_whitespace());
-}
 
 /// Makes a compressed QCOW, about which `qemu-img` 10.0 says nothing, yet exits with 1: it is held to its content.
 #[track_caller]
@@ -52,21 +32,10 @@ fn pack(dir: &Dir, raw: &str, image: &str) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    qemu_img(dir, &format!("compare -q -f raw -F qcow {raw} {image}"));
+    qemu::img(dir, &format!("compare -q -f raw -F qcow {raw} {image}"));
 }
 
-/// Does to an image what its guest would. There are eight files of noise to write from, `noise-0` and so on.
-#[track_caller]
-fn qemu_io(dir: &Dir, format: &str, image: &str, commands: &[&str]) {
-    let mut words = vec!["-f", format];
-    for command in commands {
-        words.extend(["-c", command]);
-    }
-    words.push(image);
-    qemu(dir, "qemu-io", words);
-}
-
-/// A directory with the files of noise.
+/// A directory with eight files of noise to write from, `noise-0` and so on.
 fn noisy(name: &str) -> Dir {
     let dir = Dir::new(name);
     for number in 0..8 {
@@ -79,7 +48,7 @@ fn noisy(name: &str) -> Dir {
 /// Holds the reading of an image to what qemu-img reads of it. `options` are for mkqcow2.
 #[track_caller]
 fn assert_converts(dir: &Dir, format: &str, image: &str, options: &str) {
-    qemu_img(dir, &format!("convert -f {format} -O raw {image} expected.raw"));
+    qemu::img(dir, &format!("convert -f {format} -O raw {image} expected.raw"));
     assert_holds(dir, format, image, options);
 }
 
@@ -101,7 +70,7 @@ fn assert_holds(dir: &Dir, format: &str, image: &str, options: &str) {
         .in_silence();
     dir.run("compare -q --strict --format-a raw --format-b raw expected.raw copy.raw")
         .exits(0);
-    qemu_img(dir, "compare -q -f raw -F raw expected.raw copy.raw");
+    qemu::img(dir, "compare -q -f raw -F raw expected.raw copy.raw");
     for options in [options.to_owned(), format!("{options} --json")] {
         let map = dir.run(&format!("map {options} --format {format} {image}"));
         assert!(!map.exits(0).stdout().is_empty());
@@ -110,11 +79,7 @@ fn assert_holds(dir: &Dir, format: &str, image: &str, options: &str) {
 
 /// How many clusters of an image are allocated, as `qemu-img check` counts them.
 fn allocated(dir: &Dir, image: &str) -> u64 {
-    let path = dir.join(image);
-    let json = tool(
-        "qemu-img",
-        ["check", "--output=json", "-f", "qcow2", path.to_str().unwrap()],
-    );
+    let json = qemu::img(dir, &format!("check --output=json -f qcow2 {image}"));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     json["allocated-clusters"].as_u64().unwrap_or(0)
 }

@@ -4,18 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::endings::imaged;
 use crate::support::loops::Mount;
-use crate::support::{Dir, MKQCOW2, assert_equals, noise, root, tool};
+use crate::support::{Dir, MKQCOW2, assert_equals, root, tool};
 
 const MIB: u64 = 1 << 20;
 
 /// A directory with a disk and its image, for a test that makes files in /dev, mounts, or locks directories.
 fn dir(test: &str) -> Dir {
     root::needed();
-    let dir = Dir::new(test);
-    dir.sparse("disk.raw", MIB, &[(0, &noise(1, 100_000))]);
-    dir.run("-q disk.raw image.qcow2").exits(0).in_silence();
-    dir
+    imaged(test)
 }
 
 /// Something that must not be there when the test ends.

@@ -2,46 +2,22 @@
 
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::disk::Disk;
 use crate::format::Format;
-use crate::support::{Dir, noise, tool};
-
-fn qemu_img(dir: &Dir, arguments: &str) -> String {
-    let words = arguments.split_whitespace();
-    let words = words.map(|word| word.replace("DIR", dir.path().to_str().unwrap()));
-    tool("qemu-img", words)
-}
-
-fn qemu_io(image: &Path, commands: &[&str]) {
-    let image = image.to_str().unwrap();
-    let commands = commands.iter().flat_map(|command| ["-c", command]);
-    tool(
-        "qemu-io",
-        ["-f", "qcow2"].into_iter().chain(commands).chain([image]),
-    );
-}
+use crate::support::{Dir, noise, poke, qemu};
 
 /// An image with everything that can be in the active state of one.
 fn image(dir: &Dir, options: &str) {
-    qemu_img(dir, &format!("create -q -f qcow2 -o {options} DIR/disk.qcow2 4M"));
     let commands = [
         "write -P 1 0 192k",
         "write -z 512k 128k",
         "write -c -P 2 1M 64k",
         "write -c -P 3 2M 64k",
     ];
-    qemu_io(&dir.join("disk.qcow2"), &commands);
-}
-
-/// Overwrites bytes of an image.
-fn poke(path: &Path, at: usize, bytes: &[u8]) {
-    let mut image = fs::read(path).unwrap();
-    image[at..at + bytes.len()].copy_from_slice(bytes);
-    fs::write(path, image).unwrap();
+    qemu::image(dir, &format!("-o {options} disk.qcow2 4M"), &commands);
 }
 
 #[test]
@@ -55,8 +31,7 @@ fn sizes_and_formats_are_those_that_qemu_sees() {
         "cluster_size=16k,extended_l2=on,refcount_bits=64,lazy_refcounts=on",
     ] {
         image(&dir, options);
-        let theirs: Value =
-            serde_json::from_str(&qemu_img(&dir, "info --output=json DIR/disk.qcow2")).unwrap();
+        let theirs: Value = serde_json::from_str(&qemu::img(&dir, "info --output=json disk.qcow2")).unwrap();
         let specific = &theirs["format-specific"]["data"];
 
         let ours = dir.run("info --json disk.qcow2").exits(0).json();
@@ -108,9 +83,9 @@ impl Streams {
         )
         .unwrap();
         let options = format!("{options},cluster_size={cluster_size}");
-        qemu_img(
+        qemu::img(
             dir,
-            &format!("convert -c -f raw -O qcow2 -o {options} DIR/disk.raw DIR/disk.qcow2"),
+            &format!("convert -c -f raw -O qcow2 -o {options} disk.raw disk.qcow2"),
         );
     }
 
@@ -169,7 +144,7 @@ fn clusters_that_share_a_stream_are_counted_with_what_they_save() {
         Streams::make(&dir, options, cluster_size);
         let path = dir.join("disk.qcow2");
         let shared = |clusters: u64, bytes: usize| {
-            qemu_img(&dir, "check -q DIR/disk.qcow2");
+            qemu::img(&dir, "check -q disk.qcow2");
             let info = dir.run("info --json disk.qcow2").exits(0).json();
             assert_eq!(info["clusters"]["compressed"], 8, "{options}");
             let sharing = (&info["shared-clusters"], &info["shared-bytes"]);
@@ -191,7 +166,7 @@ fn clusters_that_share_a_stream_are_counted_with_what_they_save() {
         image.share(4, 5);
         fs::write(&path, &image.bytes).unwrap();
         // It has the same streams, all of them.
-        qemu_img(&dir, "snapshot -c same DIR/disk.qcow2");
+        qemu::img(&dir, "snapshot -c same disk.qcow2");
 
         let bytes = 2 * saved[0] + saved[1];
         shared(3, bytes).prints(&format!("\nshared clusters    3, saving about {bytes} ("));
@@ -201,7 +176,7 @@ fn clusters_that_share_a_stream_are_counted_with_what_they_save() {
 #[test]
 fn a_cluster_of_subclusters_counts_once() {
     let dir = Dir::new("info-subclusters");
-    qemu_img(&dir, "create -q -f qcow2 -o extended_l2=on DIR/disk.qcow2 300k");
+    qemu::img(&dir, "create -q -f qcow2 -o extended_l2=on disk.qcow2 300k");
     // Clusters: data in two parts with a hole; zeros and nothing; data from there on into the next one; the end.
     let commands = [
         "write -P 1 0 2k",
@@ -210,7 +185,7 @@ fn a_cluster_of_subclusters_counts_once() {
         "write -P 2 190k 4k",
         "write -z 298k 2k",
     ];
-    qemu_io(&dir.join("disk.qcow2"), &commands);
+    qemu::io(&dir, "qcow2", "disk.qcow2", &commands);
 
     let clusters = dir.run("info --json disk.qcow2").exits(0).json()["clusters"].clone();
 
@@ -226,8 +201,7 @@ fn images_of_ours_tell_of_their_checksums() {
         .zeros(262_144..400_000)
         .file(&dir, "disk.raw");
     for format in Format::both(65536) {
-        dir.run(&format!("-q --no-sync {format} disk.raw disk.qcow2"))
-            .exits(0);
+        dir.image(format);
         let (state, says) = match format.compat {
             "1.1" => ("unchanged", "of 4 clusters, not written to since"),
             _ => ("unknown", "of 4 clusters, version 2 cannot tell"),
@@ -237,7 +211,7 @@ fn images_of_ours_tell_of_their_checksums() {
         assert_eq!(info["checksums"], json!({"state": state, "clusters": 4}));
 
         // Without a new cluster, so that the table stays.
-        qemu_io(&dir.join("disk.qcow2"), &["write -P 7 0 512"]);
+        qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 7 0 512"]);
 
         let state = if format.compat == "1.1" {
             "changed"
@@ -248,7 +222,7 @@ fn images_of_ours_tell_of_their_checksums() {
         assert_eq!(info["checksums"], json!({"state": state, "clusters": 4}));
 
         // With new ones, which take the place of the table.
-        qemu_io(&dir.join("disk.qcow2"), &["write -P 7 512k 256k"]);
+        qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 7 512k 256k"]);
 
         let run = dir
             .run("info --json disk.qcow2")
@@ -264,15 +238,10 @@ fn images_of_ours_tell_of_their_checksums() {
 #[test]
 fn a_damaged_checksum_table_is_told_with_its_place() {
     let dir = Dir::new("info-table");
-    Disk::hole(1 << 20).data(0..100).file(&dir, "disk.raw");
-    dir.run("-q --no-sync disk.raw disk.qcow2").exits(0);
-    let path = dir.join("disk.qcow2");
-    let at = fs::read(&path)
-        .unwrap()
-        .windows(8)
-        .position(|bytes| bytes == b"mkqcrc32")
-        .unwrap();
-    poke(&path, at, b"M");
+    let path = Disk::hole(1 << 20).data(0..100).image(&dir, "");
+    let bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(8).position(|bytes| bytes == b"mkqcrc32").unwrap();
+    poke(&path, at as u64, b"M");
 
     let run = dir
         .run("info --json disk.qcow2")
@@ -293,12 +262,12 @@ fn a_damaged_checksum_table_is_told_with_its_place() {
 fn snapshots_and_bitmaps_are_listed() {
     let dir = Dir::new("info-lists");
     image(&dir, "cluster_size=64k");
-    qemu_img(&dir, "snapshot -c before DIR/disk.qcow2");
-    qemu_img(&dir, "resize -q DIR/disk.qcow2 8M");
-    qemu_img(&dir, "snapshot -c after DIR/disk.qcow2");
-    qemu_img(&dir, "bitmap --add -g 32k DIR/disk.qcow2 changes");
-    qemu_img(&dir, "bitmap --add --disable DIR/disk.qcow2 idle");
-    let theirs: Value = serde_json::from_str(&qemu_img(&dir, "info --output=json DIR/disk.qcow2")).unwrap();
+    qemu::img(&dir, "snapshot -c before disk.qcow2");
+    qemu::img(&dir, "resize -q disk.qcow2 8M");
+    qemu::img(&dir, "snapshot -c after disk.qcow2");
+    qemu::img(&dir, "bitmap --add -g 32k disk.qcow2 changes");
+    qemu::img(&dir, "bitmap --add --disable disk.qcow2 idle");
+    let theirs: Value = serde_json::from_str(&qemu::img(&dir, "info --output=json disk.qcow2")).unwrap();
 
     let ours = dir.run("info --json disk.qcow2").exits(0).json();
 
@@ -325,8 +294,14 @@ fn snapshots_and_bitmaps_are_listed() {
 #[test]
 fn other_files_are_named_and_not_opened() {
     let dir = Dir::new("info-files");
-    qemu_img(&dir, "create -q -f qcow2 -u -b gone -F raw DIR/overlay.qcow2 1M");
-    qemu_img(&dir, "create -q -f qcow2 -o data_file=DIR/data DIR/disk.qcow2 1M");
+    qemu::img(&dir, "create -q -f qcow2 -u -b gone -F raw overlay.qcow2 1M");
+    qemu::img(
+        &dir,
+        &format!(
+            "create -q -f qcow2 -o data_file={} disk.qcow2 1M",
+            dir.join("data").display()
+        ),
+    );
     fs::remove_file(dir.join("data")).unwrap();
 
     let run = dir.run("info overlay.qcow2").exits(0);
@@ -341,12 +316,12 @@ fn other_files_are_named_and_not_opened() {
 #[test]
 fn names_that_a_terminal_would_obey_are_escaped() {
     let dir = Dir::new("info-names");
-    qemu_img(&dir, "create -q -f qcow2 DIR/gone 1M");
-    qemu_img(&dir, "create -q -f qcow2 -b gone -F qcow2 DIR/disk.qcow2 1M");
+    qemu::img(&dir, "create -q -f qcow2 gone 1M");
+    qemu::img(&dir, "create -q -f qcow2 -b gone -F qcow2 disk.qcow2 1M");
     let path = dir.join("disk.qcow2");
-    qemu_img(&dir, "snapshot -c SNAPSHOT DIR/disk.qcow2");
+    qemu::img(&dir, "snapshot -c SNAPSHOT disk.qcow2");
     let bytes = fs::read(&path).unwrap();
-    let find = |what: &[u8]| bytes.windows(what.len()).position(|bytes| bytes == what).unwrap();
+    let find = |what: &[u8]| bytes.windows(what.len()).position(|bytes| bytes == what).unwrap() as u64;
     poke(&path, find(b"SNAPSHOT"), b"\x1b[2J\xe2\x80\xaeb");
     poke(&path, find(b"gone"), b"\x1b]\x07\n");
     poke(&path, find(b"lazy refcounts"), b"\x1b[31m");
@@ -392,10 +367,9 @@ fn what_the_image_says_of_its_state_is_a_warning() {
 #[test]
 fn unknown_extensions_have_their_number_and_length() {
     let dir = Dir::new("info-extensions");
-    Disk::hole(1 << 20).data(0..100).file(&dir, "disk.raw");
-    dir.run("-q --no-sync disk.raw disk.qcow2").exits(0);
+    let path = Disk::hole(1 << 20).data(0..100).image(&dir, "");
     // The feature name table, which is the first.
-    poke(&dir.join("disk.qcow2"), 104, &[0xde, 0xad, 0xbe, 0xef]);
+    poke(&path, 104, &[0xde, 0xad, 0xbe, 0xef]);
 
     dir.run("info disk.qcow2")
         .exits(0)
@@ -411,10 +385,10 @@ fn unknown_extensions_have_their_number_and_length() {
 fn what_is_not_damaged_of_an_image_is_shown() {
     let dir = Dir::new("info-damage");
     image(&dir, "cluster_size=64k");
-    qemu_img(&dir, "snapshot -c one DIR/disk.qcow2");
+    qemu::img(&dir, "snapshot -c one disk.qcow2");
     let path = dir.join("disk.qcow2");
     let bytes = fs::read(&path).unwrap();
-    let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
     let (l1, snapshots) = (number(40), number(64));
     poke(&path, l1 + 7, &[1]);
     // More extra data than QEMU allows.

@@ -163,6 +163,27 @@ fn the_newest_version_in_the_changelog_is_that_of_the_package() {
 }
 
 #[test]
+fn what_contributors_are_told_of_is_there() {
+    let text = read("CONTRIBUTING.md");
+    let words = text.split('`').skip(1).step_by(2);
+    let is_path = |word: &&str| {
+        ["tests/", "fuzz/", "benches/", "testdata/", ".ci/"]
+            .iter()
+            .any(|top| word.starts_with(top))
+    };
+    // What is to be made anew has a name in angle brackets.
+    let paths: Vec<_> = words
+        .filter(is_path)
+        .map(|word| word.split(' ').next().unwrap())
+        .filter(|path| !path.contains('<'))
+        .collect();
+    assert!(paths.len() > 9, "{paths:?}");
+    for path in paths {
+        assert!(in_project(path).exists(), "{path}");
+    }
+}
+
+#[test]
 fn the_first_command_of_the_readme_images_a_sample_that_exists() {
     let readme = read("README.md");
     let command = readme

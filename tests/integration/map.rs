@@ -9,35 +9,11 @@ use crate::corpus::{Range, ranges};
 use crate::disk::Disk;
 use crate::format::Format;
 use crate::support::loops::Loop;
-use crate::support::{Dir, tool};
-
-fn qemu_img(dir: &Dir, arguments: &str) -> String {
-    let arguments: Vec<_> = arguments.split_whitespace().collect();
-    in_dir(dir, "qemu-img", &arguments)
-}
-
-/// Images name their files relative to themselves, programs those relative to where they run.
-fn in_dir(dir: &Dir, program: &str, arguments: &[&str]) -> String {
-    let directory = dir.path().to_str().unwrap();
-    let script = format!("cd '{directory}' && exec \"$@\"");
-    tool("sh", [&["-c", &script, "sh", program], arguments].concat())
-}
-
-/// Makes an image and lets qemu-io do to it what `commands` say, separated by `;`.
-fn image(dir: &Dir, create: &str, commands: &str) {
-    qemu_img(dir, &format!("create -q -f qcow2 {create}"));
-    let name = create.split_whitespace().rev().nth(1).unwrap();
-    let commands = commands.split(';').filter(|command| !command.is_empty());
-    let arguments: Vec<_> = commands
-        .flat_map(|command| ["-c", command])
-        .chain([name])
-        .collect();
-    in_dir(dir, "qemu-io", &arguments);
-}
+use crate::support::{Dir, qemu};
 
 /// The map as qemu-img tells it.
 fn theirs(dir: &Dir, arguments: &str) -> Vec<Value> {
-    serde_json::from_str(&qemu_img(dir, &format!("map --output=json {arguments}"))).unwrap()
+    serde_json::from_str(&qemu::img(dir, &format!("map --output=json {arguments}"))).unwrap()
 }
 
 /// The map as mkqcow2 tells it, without the reasons and regions that qemu-img does not know.
@@ -89,9 +65,22 @@ fn behind(range: &Range, length: u64) -> Range {
 }
 
 /// Every kind of cluster there is, side by side with itself and with the others.
-const EVERYTHING: &str = "write -P 1 0 128k;write -P 2 256k 64k;write -P 3 192k 64k;write -z 512k 128k;\
-    write -P 4 640k 64k;write -z 640k 64k;write -P 5 1M 64k;write -P 6 1M 64k;write -P 7 1344k 1k;\
-    write -c -P 8 2M 64k;write -c -P 9 2112k 64k;write -z 2176k 64k;discard 0 64k;write -z -u 1M 64k";
+const EVERYTHING: [&str; 14] = [
+    "write -P 1 0 128k",
+    "write -P 2 256k 64k",
+    "write -P 3 192k 64k",
+    "write -z 512k 128k",
+    "write -P 4 640k 64k",
+    "write -z 640k 64k",
+    "write -P 5 1M 64k",
+    "write -P 6 1M 64k",
+    "write -P 7 1344k 1k",
+    "write -c -P 8 2M 64k",
+    "write -c -P 9 2112k 64k",
+    "write -z 2176k 64k",
+    "discard 0 64k",
+    "write -z -u 1M 64k",
+];
 
 #[test]
 fn every_kind_of_cluster_is_where_qemu_finds_it() {
@@ -106,11 +95,9 @@ fn every_kind_of_cluster_is_where_qemu_finds_it() {
         "cluster_size=16k,extended_l2=on",
     ] {
         // What was done to small clusters in version 3 only: qemu-io refuses parts of larger ones.
-        let commands: Vec<_> = EVERYTHING
-            .split(';')
-            .filter(|command| !command.contains("-c") || !options.contains("2M"))
-            .collect();
-        image(&dir, &format!("-o {options} disk.qcow2 4M"), &commands.join(";"));
+        let mut commands = EVERYTHING.to_vec();
+        commands.retain(|command| !command.contains("-c") || !options.contains("2M"));
+        qemu::image(&dir, &format!("-o {options} disk.qcow2 4M"), &commands);
 
         assert_same(&dir, "disk.qcow2");
     }
@@ -119,9 +106,17 @@ fn every_kind_of_cluster_is_where_qemu_finds_it() {
 #[test]
 fn parts_of_clusters_are_where_qemu_finds_them() {
     let dir = Dir::new("map-subclusters");
-    let commands = "write -P 1 4k 4k;write -z 8k 8k;write -P 2 20k 2k;write -z 512k 4k;write -z 640k 64k;\
-        write -P 3 1M 64k;write -z 1028k 8k;discard 1040k 4k";
-    image(&dir, "-o extended_l2=on disk.qcow2 4M", commands);
+    let commands = [
+        "write -P 1 4k 4k",
+        "write -z 8k 8k",
+        "write -P 2 20k 2k",
+        "write -z 512k 4k",
+        "write -z 640k 64k",
+        "write -P 3 1M 64k",
+        "write -z 1028k 8k",
+        "discard 1040k 4k",
+    ];
+    qemu::image(&dir, "-o extended_l2=on disk.qcow2 4M", &commands);
 
     assert_same(&dir, "disk.qcow2");
 }
@@ -133,20 +128,20 @@ fn what_lies_in_backing_files_has_their_depth() {
         .data(70_000..140_000)
         .data(1_000_000..1_000_001)
         .file(&dir, "raw");
-    image(
+    qemu::image(
         &dir,
         "-b raw -F raw one.qcow2 3M",
-        "write -P 1 0 64k;write -z 128k 64k;write -P 2 2M 64k",
+        &["write -P 1 0 64k", "write -z 128k 64k", "write -P 2 2M 64k"],
     );
-    image(
+    qemu::image(
         &dir,
         "-b one.qcow2 -F qcow2 -o extended_l2=on,cluster_size=32k two.qcow2 2560k",
-        "write -P 3 4k 4k;write -z 66k 2k;write -c -P 4 320k 32k",
+        &["write -P 3 4k 4k", "write -z 66k 2k", "write -c -P 4 320k 32k"],
     );
-    image(
+    qemu::image(
         &dir,
         "-b two.qcow2 -F qcow2 -o cluster_size=4k three.qcow2 4M",
-        "write -P 5 3M 4k",
+        &["write -P 5 3M 4k"],
     );
 
     for name in ["one.qcow2", "two.qcow2", "three.qcow2"] {
@@ -163,10 +158,10 @@ fn what_lies_in_backing_files_has_their_depth() {
 #[test]
 fn an_external_data_file_has_the_offsets() {
     let dir = Dir::new("map-data-file");
-    image(
+    qemu::image(
         &dir,
         "-o data_file=data disk.qcow2 2M",
-        "write -P 1 64k 64k;write -z 256k 64k",
+        &["write -P 1 64k 64k", "write -z 256k 64k"],
     );
 
     assert_same(&dir, "disk.qcow2");
@@ -181,7 +176,7 @@ fn preallocated_images_have_holes_where_nothing_was_written() {
     let dir = Dir::new("map-preallocated");
     for how in ["off", "metadata", "falloc", "full"] {
         let create = format!("-o preallocation={how} disk.qcow2 8M");
-        image(&dir, &create, "write -P 1 64k 64k;write -z 1M 64k");
+        qemu::image(&dir, &create, &["write -P 1 64k 64k", "write -z 1M 64k"]);
 
         assert_eq!(ours(&dir, "disk.qcow2"), theirs(&dir, "disk.qcow2"), "{how}");
     }
@@ -196,9 +191,7 @@ fn images_of_ours_are_mapped_as_qemu_maps_them() {
             .data(0..cluster)
             .zeros(cluster..cluster * 2)
             .data(cluster * 8 - 3..cluster * 10 + 5)
-            .file(&dir, "disk.raw");
-        dir.run(&format!("-q --no-sync {format} disk.raw disk.qcow2"))
-            .exits(0);
+            .image(&dir, format);
 
         assert_same(&dir, "disk.qcow2");
     }
@@ -207,10 +200,10 @@ fn images_of_ours_are_mapped_as_qemu_maps_them() {
 #[test]
 fn a_snapshot_has_a_map_of_its_own() {
     let dir = Dir::new("map-snapshot");
-    image(&dir, "disk.qcow2 2M", "write -P 1 64k 64k");
+    qemu::image(&dir, "disk.qcow2 2M", &["write -P 1 64k 64k"]);
     let then = ours(&dir, "disk.qcow2");
-    qemu_img(&dir, "snapshot -c before disk.qcow2");
-    in_dir(&dir, "qemu-io", &["-c", "write -P 2 64k 128k", "disk.qcow2"]);
+    qemu::img(&dir, "snapshot -c before disk.qcow2");
+    qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 2 64k 128k"]);
 
     assert_ne!(ours(&dir, "disk.qcow2"), then);
     assert_eq!(ours(&dir, "--snapshot before disk.qcow2"), then);
@@ -267,7 +260,7 @@ fn a_device_is_in_use_all_over_as_root() {
 #[test]
 fn what_a_file_is_can_be_said() {
     let dir = Dir::new("map-format");
-    image(&dir, "disk.qcow2 2M", "write -P 1 64k 64k");
+    qemu::image(&dir, "disk.qcow2 2M", &["write -P 1 64k 64k"]);
 
     assert_eq!(
         ours(&dir, "--format raw disk.qcow2"),
@@ -293,10 +286,10 @@ fn what_a_file_is_can_be_said() {
 #[test]
 fn a_map_that_cannot_be_completed_ends_where_the_damage_is() {
     let dir = Dir::new("map-damage");
-    image(
+    qemu::image(
         &dir,
         "-o cluster_size=512 disk.qcow2 1M",
-        "write -P 1 0 512;write -P 2 512k 512",
+        &["write -P 1 0 512", "write -P 2 512k 512"],
     );
     let mut bytes = fs::read(dir.join("disk.qcow2")).unwrap();
     // The L1 entry for what begins at 512 KiB.

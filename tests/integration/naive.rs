@@ -12,6 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::disk::Disk;
+use crate::format::Format;
 
 pub use checksums::crc32;
 pub use record::Record;
@@ -152,6 +153,13 @@ impl Image {
     /// The size of the file in bytes.
     pub fn length(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    /// Holds it to a cluster size and a version, and to having checksums or not.
+    #[track_caller]
+    pub fn assert_format(&self, format: Format, has_checksums: bool) {
+        let found = (self.compat(), self.cluster_size(), self.has_checksums());
+        assert_eq!(found, (format.compat, format.cluster_size, has_checksums));
     }
 
     pub fn has_checksums(&self) -> bool {

@@ -6,10 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::disk::Disk;
-use crate::format::{Format, assert_clean};
+use crate::format::Format;
 use crate::naive;
 use crate::stdout::in_use;
-use crate::support::Dir;
+use crate::support::{Dir, qemu};
 
 const MAX_SIZE: u64 = 4 << 20;
 
@@ -80,10 +80,10 @@ proptest! {
         let dir = Dir::new("property");
         disk.file(&dir, "disk.raw");
 
-        dir.run(&format!("-q --no-sync -j {threads} {format} disk.raw disk.qcow2")).exits(0).in_silence();
+        let image = dir.image(format!("-j {threads} {format}"));
 
-        assert_clean(&dir.join("disk.qcow2"));
-        naive::Image::read(&dir.join("disk.qcow2")).assert_holds(&disk);
+        qemu::assert_clean(&image);
+        naive::Image::read(&image).assert_holds(&disk);
     }
 
     #[test]
@@ -94,7 +94,7 @@ proptest! {
         let run = dir.run(&format!("-q -j {threads} {format} disk.raw -")).exits(0);
 
         fs::write(dir.join("disk.qcow2"), run.bytes()).unwrap();
-        assert_clean(&dir.join("disk.qcow2"));
+        qemu::assert_clean(&dir.join("disk.qcow2"));
         naive::Image::read_stream(&dir.join("disk.qcow2")).assert_streams(&disk, &in_use(&dir, format));
     }
 }

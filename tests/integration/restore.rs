@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use crate::disk::Disk;
 use crate::support::loops::{Loop, Mount, make_ext4};
-use crate::support::{Dir, noise, tool};
+use crate::support::{Dir, noise, qemu, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -38,13 +38,8 @@ pub fn same(a: &Path, b: &Path) {
 
 /// What qemu-img makes of an image.
 fn by_qemu(dir: &Dir, image: &str) -> PathBuf {
-    let raw = dir.join("by-qemu.raw");
-    let arguments = ["convert", "-O", "raw"].map(Into::into);
-    tool(
-        "qemu-img",
-        arguments.into_iter().chain([dir.join(image), raw.clone()]),
-    );
-    raw
+    qemu::img(dir, &format!("convert -O raw {image} by-qemu.raw"));
+    dir.join("by-qemu.raw")
 }
 
 /// Runs another program in the directory; words are separated by white space.
@@ -132,10 +127,7 @@ fn images_of_qemu_img_come_back_as_it_reads_them() {
             "-o preallocation=full",
             "-o preallocation=metadata -S 0",
         ] {
-            at(
-                &dir,
-                &format!("qemu-img convert -O qcow2 {options} {source} image.qcow2"),
-            );
+            qemu::img(&dir, &format!("convert -O qcow2 {options} {source} image.qcow2"));
             dir.run("restore image.qcow2 copy.raw").exits(0);
             let expected = by_qemu(&dir, "image.qcow2");
             same(&expected, &dir.join("copy.raw"));
@@ -150,20 +142,8 @@ fn images_of_qemu_img_come_back_as_it_reads_them() {
 fn an_image_without_its_files_is_refused_and_with_them_restored() {
     let dir = Dir::new("restore-needs");
     Disk::hole(4 * MIB).data(MIB..2 * MIB).file(&dir, "base.raw");
-    at(
-        &dir,
-        "qemu-img create -q -f qcow2 -b base.raw -F raw top.qcow2 6M",
-    );
-    tool(
-        "qemu-io",
-        [
-            "-f",
-            "qcow2",
-            "-c",
-            "write -P 7 1500K 100K",
-            dir.join("top.qcow2").to_str().unwrap(),
-        ],
-    );
+    qemu::img(&dir, "create -q -f qcow2 -b base.raw -F raw top.qcow2 6M");
+    qemu::io(&dir, "qcow2", "top.qcow2", &["write -P 7 1500K 100K"]);
 
     dir.run("restore top.qcow2 copy.raw").exits(1).says(
         "mkqcow2: top.qcow2: needs its backing file, \"base.raw\", which is opened only if asked for (pass --follow if you trust the image, or --backing PATH)\n",
@@ -183,17 +163,8 @@ fn an_image_without_its_files_is_refused_and_with_them_restored() {
 #[test]
 fn an_internal_snapshot_comes_back_and_has_no_checksums() {
     let dir = imaged("restore-snapshot", &disk());
-    at(&dir, "qemu-img snapshot -c before image.qcow2");
-    tool(
-        "qemu-io",
-        [
-            "-f",
-            "qcow2",
-            "-c",
-            "write -P 7 0 1M",
-            dir.join("image.qcow2").to_str().unwrap(),
-        ],
-    );
+    qemu::img(&dir, "snapshot -c before image.qcow2");
+    qemu::io(&dir, "qcow2", "image.qcow2", &["write -P 7 0 1M"]);
 
     let run = dir.run("restore --snapshot before image.qcow2 copy.raw").exits(0);
 

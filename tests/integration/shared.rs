@@ -11,7 +11,7 @@ use mkqcow2::restore::{Options, Restoring};
 use crate::faults::{Job, OLD};
 use crate::refusals::Listing;
 use crate::support::loops::{Fuse, Held, Loop, Running};
-use crate::support::{assert_equals, noise, root};
+use crate::support::{assert_equals, names_in, noise, root};
 
 const MIB: u64 = 1 << 20;
 
@@ -54,13 +54,10 @@ fn rights(path: &Path) -> (u32, u32) {
     (metadata.uid(), metadata.mode() & 0o7777)
 }
 
+/// Without files that FUSE still has open.
 fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !name.starts_with(".fuse_hidden"))
-        .collect();
-    names.sort();
+    let mut names = names_in(directory);
+    names.retain(|name| !name.starts_with(".fuse_hidden"));
     names
 }
 

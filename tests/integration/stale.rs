@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::support::loops::{Held, Loop, Mount, make_ext4};
-use crate::support::{Dir, assert_equals, noise, tool};
+use crate::support::{Dir, assert_equals, noise, qemu, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -35,18 +35,8 @@ fn a_forced_image_of_a_mounted_device_holds_what_was_written_since_the_last_one_
     drop(mount);
     tool("sync", ["-f", file.to_str().unwrap()]);
     let raw = fs::read(&file).unwrap();
-    let restored = dir.join("restored.raw");
-    tool(
-        "qemu-img",
-        [
-            "convert",
-            "-O",
-            "raw",
-            dir.join("image.qcow2").to_str().unwrap(),
-            restored.to_str().unwrap(),
-        ],
-    );
-    let restored = fs::read(restored).unwrap();
+    qemu::img(&dir, "convert -O raw image.qcow2 restored.raw");
+    let restored = fs::read(dir.join("restored.raw")).unwrap();
     let new = noise(2, 1024);
     let find = |bytes: &[u8]| bytes.chunks_exact(1024).position(|block| block == new);
     assert!(find(&raw).is_some(), "the file is on the disk");

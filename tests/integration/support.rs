@@ -1,9 +1,11 @@
 //! Given, when, then: a directory of its own for every test, runs of the program, other people's tools.
 
 pub mod loops;
+pub mod qemu;
 pub mod root;
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -68,14 +70,30 @@ impl Dir {
         command
     }
 
+    /// Runs it with a terminal for its outputs, which both become standard output of the run.
+    pub fn run_on_terminal(&self, arguments: &str) -> Run {
+        let line = format!("'{MKQCOW2}' {arguments}");
+        let mut script = Command::new("script");
+        script
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .current_dir(&self.path)
+            .stdin(Stdio::null());
+        let output = script.output().unwrap();
+        Run { output }
+    }
+
+    /// Images `disk.raw` to `disk.qcow2`, with more options.
+    #[track_caller]
+    pub fn image(&self, options: impl fmt::Display) -> PathBuf {
+        self.run(&format!("-q --no-sync {options} disk.raw disk.qcow2"))
+            .exits(0)
+            .in_silence();
+        self.join("disk.qcow2")
+    }
+
     /// The names in the directory, hidden ones too, sorted.
     pub fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.path).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
+        names_in(&self.path)
     }
 }
 
@@ -83,6 +101,29 @@ impl Drop for Dir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+/// The names in a directory, hidden ones too, sorted.
+pub fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Overwrites bytes of a file.
+pub fn poke(file: &Path, at: u64, bytes: &[u8]) {
+    let file = File::options().write(true).open(file).unwrap();
+    file.write_all_at(bytes, at).unwrap();
+}
+
+/// Flips bits of a byte of a file.
+pub fn flip(file: &Path, at: u64, bits: u8) {
+    let mut byte = [0];
+    File::open(file).unwrap().read_exact_at(&mut byte, at).unwrap();
+    poke(file, at, &[byte[0] ^ bits]);
 }
 
 /// What a run of mkqcow2 came to.
@@ -220,16 +261,7 @@ fn to_install(program: &str) -> &'static str {
 /// Holds an image to `qemu-img check` without errors or leaks, and to the content of `raw`.
 #[track_caller]
 pub fn assert_equals(raw: &Path, image: &Path) {
-    tool(
-        "qemu-img",
-        [
-            OsStr::new("check"),
-            OsStr::new("-q"),
-            OsStr::new("-f"),
-            OsStr::new("qcow2"),
-            image.as_os_str(),
-        ],
-    );
+    qemu::assert_clean(image);
     let (raw, image) = (raw.as_os_str(), image.as_os_str());
     let arguments = ["compare", "-q", "-f", "raw", "-F", "qcow2"].map(OsStr::new);
     tool("qemu-img", arguments.into_iter().chain([raw, image]));

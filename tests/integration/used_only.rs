@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::disk::Disk;
 use crate::naive;
 use crate::support::loops::{Loop, Mount};
-use crate::support::{Dir, noise, tool};
+use crate::support::{Dir, noise, qemu, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -225,19 +225,13 @@ fn images_that_do_not_record_what_is_free_are_refused_as_root() {
     let dir = Dir::new("used-only-refused");
     ext4(&dir, "-t ext4");
     dir.run("-q disk.raw ours.qcow2").exits(0);
-    let qemu_img = |line: &str| {
-        let mut command = std::process::Command::new("qemu-img");
-        let output = command
-            .args(line.split(' '))
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{line}: {output:?}");
-    };
     for format in ["qcow2", "qcow", "qed"] {
-        qemu_img(&format!("convert -f raw -O {format} disk.raw theirs.{format}"));
+        qemu::img(
+            &dir,
+            &format!("convert -f raw -O {format} disk.raw theirs.{format}"),
+        );
     }
-    qemu_img("create -q -f qcow2 -b ours.qcow2 -F qcow2 overlay.qcow2");
+    qemu::img(&dir, "create -q -f qcow2 -b ours.qcow2 -F qcow2 overlay.qcow2");
     dir.run("-q --no-checksums disk.raw bare.qcow2").exits(0);
     for (name, changes) in [
         ("changed.qcow2", "write -P 7 0 512"),
@@ -245,11 +239,10 @@ fn images_that_do_not_record_what_is_free_are_refused_as_root() {
         ("zeroed.qcow2", "write -z 0 64k"),
     ] {
         fs::copy(dir.join("ours.qcow2"), dir.join(name)).unwrap();
-        let image = dir.join(name);
-        tool("qemu-io", ["-f", "qcow2", "-c", changes, image.to_str().unwrap()]);
+        qemu::io(&dir, "qcow2", name, &[changes]);
     }
     fs::copy(dir.join("ours.qcow2"), dir.join("snapshot.qcow2")).unwrap();
-    qemu_img("snapshot -c before snapshot.qcow2");
+    qemu::img(&dir, "snapshot -c before snapshot.qcow2");
     let before = vec![0xff; 24 << 20];
     fs::write(dir.join("target.raw"), &before).unwrap();
     let device = Loop::over(&dir.join("target.raw"));
@@ -299,9 +292,8 @@ fn a_guest_that_writes_to_version_2_leaves_nothing_free_that_it_used_as_root() {
     let hole = free.iter().max_by_key(|range| range.end - range.start).unwrap();
     let at = hole.start.next_multiple_of(65536);
     dir.run("-q --compat 0.10 disk.raw image.qcow2").exits(0);
-    let image = dir.join("image.qcow2");
     let write = format!("write -P 9 {at} 64k");
-    tool("qemu-io", ["-f", "qcow2", "-c", &write, image.to_str().unwrap()]);
+    qemu::io(&dir, "qcow2", "image.qcow2", &[&write]);
     fs::write(dir.join("target.raw"), vec![0xff; 24 << 20]).unwrap();
     let device = Loop::over(&dir.join("target.raw"));
     // The first new cluster takes the place of the checksums, and of what is free.
@@ -323,10 +315,8 @@ fn an_image_that_lost_what_tells_of_changes_is_not_believed_as_root() {
     let zeros = format!("write -z {} 64k", largest.start.next_multiple_of(65536));
     dir.run("-q disk.raw image.qcow2").exits(0);
     dir.run("-q --compat 0.10 disk.raw old.qcow2").exits(0);
-    let image = dir.join("image.qcow2");
-    let image = image.to_str().unwrap();
-    tool("qemu-io", ["-f", "qcow2", "-c", &zeros, image]);
-    tool("qemu-img", ["amend", "-f", "qcow2", "-o", "compat=0.10", image]);
+    qemu::io(&dir, "qcow2", "image.qcow2", &[&zeros]);
+    qemu::img(&dir, "amend -f qcow2 -o compat=0.10 image.qcow2");
     let before = vec![0xff; 24 << 20];
     fs::write(dir.join("target.raw"), &before).unwrap();
     let device = Loop::over(&dir.join("target.raw"));
@@ -436,11 +426,7 @@ fn what_is_free_is_told_by_info_map_and_plans_as_root() {
         .prints(&format!(" {free} free ("));
 
     // Written to, the record says nothing any more.
-    let image = dir.join("image.qcow2");
-    tool(
-        "qemu-io",
-        ["-f", "qcow2", "-c", "write -P 7 0 512", image.to_str().unwrap()],
-    );
+    qemu::io(&dir, "qcow2", "image.qcow2", &["write -P 7 0 512"]);
     let info = dir.run("info --json image.qcow2").exits(0).json();
     assert_eq!(
         (&info["record"]["state"], &info["record"]["free"]),

@@ -3,14 +3,14 @@
 mod metadata;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::disk::Disk;
 use crate::format::Format;
 use crate::support::loops::Fuse;
-use crate::support::{Dir, Run, noise, tool};
+use crate::support::{Dir, Run, flip, noise, qemu};
 
 const SMALL: Format = Format {
     cluster_size: 4096,
@@ -27,34 +27,11 @@ fn disk(format: Format) -> Disk {
         .data(cluster * 40 - 2000..cluster * 40 - 1536)
 }
 
-/// An image of that disk.
-fn image(dir: &Dir, format: Format) -> PathBuf {
-    disk(format).file(dir, "disk.raw");
-    dir.run(&format!("-q --no-sync {format} disk.raw disk.qcow2"))
-        .exits(0);
-    dir.join("disk.qcow2")
-}
-
-fn qemu_io(image: &Path, commands: &[&str]) {
-    let image = image.to_str().unwrap();
-    let commands = commands.iter().flat_map(|command| ["-c", command]);
-    tool(
-        "qemu-io",
-        ["-f", "qcow2"].into_iter().chain(commands).chain([image]),
-    );
-}
-
-fn qemu_img(dir: &Dir, arguments: &str) {
-    let words = arguments.split_whitespace();
-    let words = words.map(|word| word.replace("DIR", dir.path().to_str().unwrap()));
-    tool("qemu-img", words);
-}
-
-/// Flips bits of a byte.
-fn flip(path: &Path, at: u64, bits: u8) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[at as usize] ^= bits;
-    fs::write(path, bytes).unwrap();
+/// Where the first compressed cluster of the disk is in the image.
+fn first_stream(dir: &Dir) -> u64 {
+    let map = dir.run("map disk.qcow2").stdout();
+    let offset = map.split("compressed at 0x").nth(1).unwrap().lines().next();
+    u64::from_str_radix(offset.unwrap(), 16).unwrap()
 }
 
 /// Where the parts of an image are, as far as its first cluster needs them.
@@ -102,7 +79,7 @@ fn finding(run: &Run) -> Value {
 fn images_of_ours_are_all_right() {
     let dir = Dir::new("verify-right");
     for format in Format::all() {
-        image(&dir, format);
+        disk(format).image(&dir, format);
         let clusters = disk(format).data_clusters(format.cluster_size).len();
 
         let run = dir.run("verify --json disk.qcow2").exits(0);
@@ -130,8 +107,7 @@ fn images_of_ours_are_all_right() {
 #[test]
 fn an_empty_disk_is_all_right() {
     let dir = Dir::new("verify-empty");
-    Disk::hole(1 << 40).file(&dir, "disk.raw");
-    dir.run("-q --no-sync disk.raw disk.qcow2").exits(0);
+    Disk::hole(1 << 40).image(&dir, "");
 
     dir.run("verify disk.qcow2")
         .exits(0)
@@ -142,7 +118,7 @@ fn an_empty_disk_is_all_right() {
 fn a_bit_of_a_cluster_is_found_with_its_place() {
     let dir = Dir::new("verify-cluster");
     for format in [512, 4096, 64 << 10, 2 << 20].into_iter().flat_map(Format::both) {
-        let path = image(&dir, format);
+        let path = disk(format).image(&dir, format);
         let (data, cluster) = (Parts::of(&path).data, format.cluster_size);
         for at in [data, data + cluster / 2, data + cluster - 1] {
             flip(&path, at, 0x10);
@@ -177,10 +153,7 @@ fn damage_side_by_side_is_one_range_and_the_verifier_goes_on() {
         cluster_size: 512,
         compat: "1.1",
     };
-    Disk::hole(1 << 20).data(0..512 * 100).file(&dir, "disk.raw");
-    dir.run(&format!("-q --no-sync {format} disk.raw disk.qcow2"))
-        .exits(0);
-    let path = dir.join("disk.qcow2");
+    let path = Disk::hole(1 << 20).data(0..512 * 100).image(&dir, format);
     let data = Parts::of(&path).data;
     for cluster in [3, 4, 5, 60, 61] {
         // Clusters are packed in the order of the disk; tables come only after 64 of them.
@@ -211,10 +184,7 @@ fn a_long_list_has_an_end_and_an_exact_count() {
         compat: "1.1",
     };
     let size = 512 * 6000;
-    Disk::hole(size).data(0..size).file(&dir, "disk.raw");
-    dir.run(&format!("-q --no-sync {format} disk.raw disk.qcow2"))
-        .exits(0);
-    let path = dir.join("disk.qcow2");
+    let path = Disk::hole(size).data(0..size).image(&dir, format);
     let mut bytes = fs::read(&path).unwrap();
     let raw = fs::read(dir.join("disk.raw")).unwrap();
     let data = Parts::of(&path).data as usize;
@@ -244,7 +214,7 @@ fn a_long_list_has_an_end_and_an_exact_count() {
 fn data_where_zeros_should_be_is_found() {
     let dir = Dir::new("verify-zeros");
     let format = SMALL;
-    let path = image(&dir, format);
+    let path = disk(format).image(&dir, format);
     // The entry of the first cluster moves to the third, which is a hole.
     let l2 = Parts::of(&path).l2 as usize;
     let mut bytes = fs::read(&path).unwrap();
@@ -269,7 +239,7 @@ fn data_where_zeros_should_be_is_found() {
 #[test]
 fn what_cannot_be_verified_has_a_status_of_its_own() {
     let dir = Dir::new("verify-cannot");
-    let path = image(&dir, SMALL);
+    let path = disk(SMALL).image(&dir, SMALL);
     dir.run("verify none")
         .exits(1)
         .says("none: cannot open: No such file");
@@ -288,12 +258,12 @@ fn what_cannot_be_verified_has_a_status_of_its_own() {
 fn changes_are_told_from_damage() {
     let dir = Dir::new("verify-changed");
     for format in Format::both(4096) {
-        let path = image(&dir, format);
+        disk(format).image(&dir, format);
         let is_v3 = format.compat == "1.1";
         let tell = "warning: the image was opened for writing since it was made";
 
         // Nothing but opened for writing.
-        qemu_io(&path, &["flush"]);
+        qemu::io(&dir, "qcow2", "disk.qcow2", &["flush"]);
         let run = dir
             .run("verify disk.qcow2")
             .exits(0)
@@ -301,7 +271,7 @@ fn changes_are_told_from_damage() {
         assert_eq!(run.stderr().contains(tell), is_v3, "{format}");
 
         // Without a new cluster, so that the table stays.
-        qemu_io(&path, &["write -P 7 0 512"]);
+        qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 7 0 512"]);
         let says = if is_v3 {
             "\"changed since it was made, or damaged: CRC-32"
         } else {
@@ -311,7 +281,7 @@ fn changes_are_told_from_damage() {
         assert_eq!(finding(&run)["start"], 0);
 
         // With new ones, which take the place of the table.
-        qemu_io(&path, &["write -P 7 16384 16384"]);
+        qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 7 16384 16384"]);
         let says = if is_v3 {
             "(the image was opened for writing since"
         } else {
@@ -338,9 +308,9 @@ fn an_image_without_checksums_is_verified_as_far_as_it_can_be() {
         // Compressible, so that it is compressed, and large enough for some damage.
         let text: Vec<u8> = noise(7, 300_000).iter().map(|byte| byte & 0x33).collect();
         dir.sparse("disk.raw", 1 << 20, &[(0, &text)]);
-        qemu_img(
+        qemu::img(
             &dir,
-            &format!("convert -q -c -O qcow2 {options} DIR/disk.raw DIR/disk.qcow2"),
+            &format!("convert -q -c -O qcow2 {options} disk.raw disk.qcow2"),
         );
 
         let run = dir.run("verify --json disk.qcow2").exits(0);
@@ -353,15 +323,7 @@ fn an_image_without_checksums_is_verified_as_far_as_it_can_be() {
             .prints("no checksums to compare with, the rest is all right");
 
         // The middle of the first stream.
-        let map = dir.run("map disk.qcow2").stdout();
-        let offset = map
-            .split("compressed at 0x")
-            .nth(1)
-            .unwrap()
-            .lines()
-            .next()
-            .unwrap();
-        let at = u64::from_str_radix(offset, 16).unwrap();
+        let at = first_stream(&dir);
         let path = dir.join("disk.qcow2");
         let mut bytes = fs::read(&path).unwrap();
         bytes[at as usize..at as usize + 64].fill(0xff);
@@ -380,21 +342,18 @@ fn an_image_without_checksums_is_verified_as_far_as_it_can_be() {
 #[test]
 fn streams_that_only_a_snapshot_has_are_verified() {
     let dir = Dir::new("verify-snapshot");
-    qemu_img(&dir, "create -q -f qcow2 DIR/disk.qcow2 1M");
+    qemu::img(&dir, "create -q -f qcow2 disk.qcow2 1M");
     let path = dir.join("disk.qcow2");
-    qemu_io(&path, &["write -c -P 1 0 64k", "write -c -P 2 64k 64k"]);
-    qemu_img(&dir, "snapshot -c before DIR/disk.qcow2");
-    qemu_img(&dir, "snapshot -c again DIR/disk.qcow2");
-    let map = dir.run("map disk.qcow2").stdout();
-    let offset = map
-        .split("compressed at 0x")
-        .nth(1)
-        .unwrap()
-        .lines()
-        .next()
-        .unwrap();
-    let at = u64::from_str_radix(offset, 16).unwrap();
-    qemu_io(&path, &["write -P 3 0 64k"]);
+    qemu::io(
+        &dir,
+        "qcow2",
+        "disk.qcow2",
+        &["write -c -P 1 0 64k", "write -c -P 2 64k 64k"],
+    );
+    qemu::img(&dir, "snapshot -c before disk.qcow2");
+    qemu::img(&dir, "snapshot -c again disk.qcow2");
+    let at = first_stream(&dir);
+    qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 3 0 64k"]);
 
     // One that the active state shares with both, one that the snapshots share.
     let run = dir.run("verify --json disk.qcow2").exits(0);
@@ -413,14 +372,11 @@ fn streams_that_only_a_snapshot_has_are_verified() {
 #[test]
 fn what_lies_in_other_files_is_none_of_this_image() {
     let dir = Dir::new("verify-files");
-    qemu_img(&dir, "create -q -f raw DIR/base 1M");
-    qemu_img(&dir, "create -q -f qcow2 -b base -F raw DIR/overlay.qcow2");
-    qemu_img(
-        &dir,
-        "create -q -f qcow2 -o data_file=DIR/data DIR/outside.qcow2 1M",
-    );
+    qemu::img(&dir, "create -q -f raw base 1M");
+    qemu::img(&dir, "create -q -f qcow2 -b base -F raw overlay.qcow2");
+    qemu::img(&dir, "create -q -f qcow2 -o data_file=data outside.qcow2 1M");
     for name in ["overlay.qcow2", "outside.qcow2"] {
-        qemu_io(&dir.join(name), &["write -P 1 0 128k"]);
+        qemu::io(&dir, "qcow2", name, &["write -P 1 0 128k"]);
     }
     fs::remove_file(dir.join("base")).unwrap();
     fs::remove_file(dir.join("data")).unwrap();
@@ -436,13 +392,11 @@ fn what_lies_in_other_files_is_none_of_this_image() {
 #[test]
 fn sectors_that_cannot_be_read_are_listed_and_are_no_damage_as_root() {
     let dir = Dir::new("verify-unreadable");
-    let path = image(
-        &dir,
-        Format {
-            cluster_size: 65536,
-            compat: "1.1",
-        },
-    );
+    let format = Format {
+        cluster_size: 65536,
+        compat: "1.1",
+    };
+    let path = disk(format).image(&dir, format);
     let (data, end) = (Parts::of(&path).data, fs::metadata(&path).unwrap().len());
     // In the middle of four clusters that are read in one go.
     let bad = data + 0x28000;
@@ -471,7 +425,7 @@ fn sectors_that_cannot_be_read_are_listed_and_are_no_damage_as_root() {
 #[test]
 fn the_number_of_workers_does_not_matter() {
     let dir = Dir::new("verify-workers");
-    let path = image(&dir, SMALL);
+    let path = disk(SMALL).image(&dir, SMALL);
     flip(&path, Parts::of(&path).data + 77, 4);
     let says = |options: &str| {
         dir.run(&format!("verify -q {options} disk.qcow2"))

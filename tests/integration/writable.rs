@@ -1,15 +1,15 @@
 //! An image is an ordinary qcow2 image: QEMU writes to it, and what was there before stays right.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mkqcow2::Image;
 use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::formats::qcow2::structures::extension::ChecksumsAt;
 
 use crate::disk::Disk;
-use crate::format::{Format, assert_clean};
-use crate::support::{Dir, assert_equals, tool};
+use crate::format::Format;
+use crate::support::{Dir, assert_equals, qemu};
 
 fn formats() -> impl Iterator<Item = Format> {
     [512, 4096, 64 << 10, 2 << 20].into_iter().flat_map(Format::both)
@@ -27,35 +27,6 @@ fn disk(format: Format) -> Disk {
         .data(0..piece * 3)
         .zeros(piece * 3..piece * 5)
         .data(piece * 30 + 7..piece * 32)
-}
-
-fn image(dir: &Dir, format: Format) -> PathBuf {
-    disk(format).file(dir, "disk.raw");
-    dir.run(&format!("-q --no-sync {format} disk.raw disk.qcow2"))
-        .exits(0);
-    dir.join("disk.qcow2")
-}
-
-/// Lets QEMU do something to the image, which must be clean afterwards.
-fn qemu_io(image: &Path, command: &str) {
-    tool(
-        "qemu-io",
-        [
-            "-f",
-            "qcow2",
-            "-d",
-            "unmap",
-            "-c",
-            command,
-            image.to_str().unwrap(),
-        ],
-    );
-    assert_clean(image);
-}
-
-fn qemu_img(command: &str, image: &Path) {
-    tool("qemu-img", command.split(' ').chain([image.to_str().unwrap()]));
-    assert_clean(image);
 }
 
 fn freshness(image: &Path) -> Freshness {
@@ -84,7 +55,7 @@ fn touched(format: Format) -> Freshness {
 fn qemu_can_write_anywhere() {
     let dir = Dir::new("writable-writes");
     for format in formats() {
-        let (image, piece) = (image(&dir, format), piece(format));
+        let (image, piece) = (disk(format).image(&dir, format), piece(format));
         let mut disk = disk(format);
         // Over data, over its edge, over zeros, into a hole, over the end of the data, and a lot at once.
         for (at, length) in [
@@ -95,7 +66,7 @@ fn qemu_can_write_anywhere() {
             (piece * 32 - 512, 512),
             (piece * 2, piece * 28),
         ] {
-            qemu_io(&image, &format!("write -P 0x5a {at} {length}"));
+            qemu::guest(&image, &[format!("write -P 0x5a {at} {length}")]);
 
             disk = disk.bytes(at, vec![0x5a; length as usize]);
             assert_equals(&disk.file(&dir, "expected.raw"), &image);
@@ -107,7 +78,7 @@ fn qemu_can_write_anywhere() {
 fn qemu_can_discard_and_zero_anywhere() {
     let dir = Dir::new("writable-discards");
     for format in formats() {
-        let (image, piece) = (image(&dir, format), piece(format));
+        let (image, piece) = (disk(format).image(&dir, format), piece(format));
         let mut disk = disk(format);
         for (command, at, length) in [
             ("discard", piece, piece),
@@ -116,12 +87,12 @@ fn qemu_can_discard_and_zero_anywhere() {
             ("discard", piece * 31, piece),
             ("discard", 0, piece * 32),
         ] {
-            qemu_io(&image, &format!("{command} {at} {length}"));
+            qemu::guest(&image, &[format!("{command} {at} {length}")]);
 
             disk = disk.zeros(at..at + length);
             assert_equals(&disk.file(&dir, "expected.raw"), &image);
         }
-        qemu_io(&image, &format!("write -P 1 0 {}", piece * 5));
+        qemu::guest(&image, &[format!("write -P 1 0 {}", piece * 5)]);
     }
 }
 
@@ -129,17 +100,17 @@ fn qemu_can_discard_and_zero_anywhere() {
 fn qemu_can_take_snapshots_and_go_back() {
     let dir = Dir::new("writable-snapshots");
     for format in formats() {
-        let (image, piece) = (image(&dir, format), piece(format));
+        let (image, piece) = (disk(format).image(&dir, format), piece(format));
 
-        qemu_img("snapshot -c before", &image);
-        qemu_io(&image, &format!("write -P 0x5a 0 {}", piece * 4));
-        qemu_img("snapshot -c after", &image);
-        qemu_io(&image, &format!("discard 0 {}", piece * 32));
-        qemu_img("snapshot -a before", &image);
+        qemu::manage(&image, "snapshot -c before");
+        qemu::guest(&image, &[format!("write -P 0x5a 0 {}", piece * 4)]);
+        qemu::manage(&image, "snapshot -c after");
+        qemu::guest(&image, &[format!("discard 0 {}", piece * 32)]);
+        qemu::manage(&image, "snapshot -a before");
 
         assert_equals(&disk(format).file(&dir, "expected.raw"), &image);
-        qemu_img("snapshot -d before", &image);
-        qemu_img("snapshot -d after", &image);
+        qemu::manage(&image, "snapshot -d before");
+        qemu::manage(&image, "snapshot -d after");
         assert_equals(&disk(format).file(&dir, "expected.raw"), &image);
     }
 }
@@ -148,20 +119,12 @@ fn qemu_can_take_snapshots_and_go_back() {
 fn qemu_can_grow_the_disk() {
     let dir = Dir::new("writable-resize");
     for format in formats() {
-        let (image, piece) = (image(&dir, format), piece(format));
+        let (image, piece) = (disk(format).image(&dir, format), piece(format));
 
-        tool(
-            "qemu-img",
-            [
-                "resize",
-                "-q",
-                image.to_str().unwrap(),
-                &(piece * 4000).to_string(),
-            ],
-        );
+        qemu::img(&dir, &format!("resize -q disk.qcow2 {}", piece * 4000));
 
-        assert_clean(&image);
-        qemu_io(&image, &format!("write -P 0x5a {} {piece}", piece * 3999));
+        qemu::assert_clean(&image);
+        qemu::guest(&image, &[format!("write -P 0x5a {} {piece}", piece * 3999)]);
     }
 }
 
@@ -169,15 +132,13 @@ fn qemu_can_grow_the_disk() {
 fn whoever_only_reads_leaves_the_image_fresh() {
     let dir = Dir::new("writable-read");
     for format in formats() {
-        let image = image(&dir, format);
+        let image = disk(format).image(&dir, format);
         let before = fs::read(&image).unwrap();
 
-        tool("qemu-img", ["info", image.to_str().unwrap()]);
-        tool(
-            "qemu-io",
-            ["-r", "-f", "qcow2", "-c", "read 0 512", image.to_str().unwrap()],
-        );
-        assert_clean(&image);
+        qemu::img(&dir, "info disk.qcow2");
+        let read = ["-r", "-f", "qcow2", "-c", "read 0 512", "disk.qcow2"];
+        qemu::run(dir.path(), "qemu-io", read);
+        qemu::assert_clean(&image);
 
         assert!(fs::read(&image).unwrap() == before, "{format}");
         let expected = if format.compat == "1.1" {
@@ -193,12 +154,12 @@ fn whoever_only_reads_leaves_the_image_fresh() {
 fn whoever_opens_the_image_for_writing_leaves_a_trace() {
     let dir = Dir::new("writable-freshness");
     for format in formats() {
-        let image = image(&dir, format);
+        let image = disk(format).image(&dir, format);
         let at = extension(&image);
         assert!(at.is_some(), "{format}");
 
         // It does not even need a write.
-        qemu_io(&image, "read 0 512");
+        qemu::guest(&image, &["read 0 512"]);
 
         assert_eq!(freshness(&image), touched(format), "{format}");
         // QEMU has written the header again, and kept what it does not know.
@@ -214,11 +175,11 @@ fn whoever_opens_the_image_for_writing_leaves_a_trace() {
 fn the_extension_is_found_behind_those_of_qemu() {
     let dir = Dir::new("writable-extensions");
     for format in formats() {
-        let image = image(&dir, format);
+        let image = disk(format).image(&dir, format);
         let at = extension(&image);
 
         // The format of the backing file is an extension of three bytes, padded to eight.
-        qemu_img("rebase -u -f qcow2 -F raw -b disk.raw", &image);
+        qemu::manage(&image, "rebase -u -f qcow2 -F raw -b disk.raw");
 
         assert_eq!(extension(&image), at, "{format}");
         assert!(
@@ -233,10 +194,10 @@ fn the_extension_is_found_behind_those_of_qemu() {
 fn a_checksum_table_that_qemu_has_written_over_is_an_error() {
     let dir = Dir::new("writable-table");
     for format in formats() {
-        let (image, piece) = (image(&dir, format), piece(format));
+        let (image, piece) = (disk(format).image(&dir, format), piece(format));
 
         // New clusters come from where the table is.
-        qemu_io(&image, &format!("write -P 0x5a {} {}", piece * 10, piece * 10));
+        qemu::guest(&image, &[format!("write -P 0x5a {} {}", piece * 10, piece * 10)]);
 
         assert!(extension(&image).is_some(), "{format}");
         assert_eq!(freshness(&image), touched(format), "{format}");
@@ -252,10 +213,10 @@ fn a_checksum_table_that_qemu_has_written_over_is_an_error() {
 fn an_image_of_version_2_can_become_one_of_version_3() {
     let dir = Dir::new("writable-amend");
     for format in formats().filter(|format| format.compat == "0.10") {
-        let image = image(&dir, format);
+        let image = disk(format).image(&dir, format);
         let at = extension(&image);
 
-        qemu_img("amend -f qcow2 -o compat=1.1", &image);
+        qemu::manage(&image, "amend -f qcow2 -o compat=1.1");
 
         assert_eq!(extension(&image), at, "{format}");
         assert_eq!(freshness(&image), Freshness::Changed, "{format}");

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{MIB, qemu_img};
-use crate::support::{Dir, noise};
+use super::MIB;
+use crate::support::{Dir, noise, qemu};
 
 /// What a pair of disks is made into.
 fn formats() -> impl Strategy<Value = Option<&'static str>> {
@@ -64,7 +64,7 @@ proptest! {
         let made = |name: &str, format: Option<&str>| match format {
             None => format!("{name}.raw"),
             Some(options) => {
-                qemu_img(&dir, &format!("convert -f raw -O qcow2 {options} {name}.raw {name}.qcow2"));
+                qemu::img(&dir, &format!("convert -f raw -O qcow2 {options} {name}.raw {name}.qcow2"));
                 format!("{name}.qcow2")
             }
         };

@@ -4,10 +4,10 @@ use std::fs::{self, File};
 
 use serde_json::json;
 
-use super::{MIB, flip, patchwork, qemu_img};
+use super::{MIB, patchwork};
 use crate::disk::Disk;
 use crate::support::loops::{Fuse, Loop, Mount, Running, make_ext4};
-use crate::support::{Dir, Run};
+use crate::support::{Dir, Run, flip, qemu};
 
 #[test]
 fn a_list_that_nobody_reads_to_its_end_is_broken_off() {
@@ -39,8 +39,8 @@ fn damage_is_told_of_the_one_that_has_it() {
     let dir = Dir::new("compare-damage");
     let disk = Disk::hole(4 * MIB).data(0..MIB).data(3 * MIB..4 * MIB);
     let raw = disk.file(&dir, "disk.raw");
-    qemu_img(&dir, "convert -O qcow2 disk.raw good.qcow2");
-    qemu_img(&dir, "convert -O qcow2 disk.raw bad.qcow2");
+    qemu::img(&dir, "convert -O qcow2 disk.raw good.qcow2");
+    qemu::img(&dir, "convert -O qcow2 disk.raw bad.qcow2");
     let file = File::options().write(true).open(dir.join("bad.qcow2")).unwrap();
     file.set_len(fs::metadata(dir.join("bad.qcow2")).unwrap().len() - 512 * 1024)
         .unwrap();
@@ -62,7 +62,7 @@ fn damage_is_told_of_the_one_that_has_it() {
     // What was to be read in one go is compared up to the damage.
     let small = Disk::hole(MIB).data(0..200_000).data(700_000..MIB);
     let raw_of_small = small.file(&dir, "small.raw");
-    qemu_img(&dir, "convert -O qcow2 small.raw small.qcow2");
+    qemu::img(&dir, "convert -O qcow2 small.raw small.qcow2");
     let file = File::options().write(true).open(dir.join("small.qcow2")).unwrap();
     // The last cluster of the second data, then all six.
     for (lost, first, at) in [(1, "0xf0000", 900_000), (5, "0xa0000", 10)] {
@@ -70,7 +70,7 @@ fn damage_is_told_of_the_one_that_has_it() {
         file.set_len(whole - lost * 65536).unwrap();
         let says = format!("(guest {first} to ");
         dir.run("compare small.raw small.qcow2").exits(2).says(&says);
-        flip(&raw_of_small, at);
+        flip(&raw_of_small, at, 0x40);
         let first = dir.run("compare --json small.qcow2 small.raw").exits(1).json();
         assert_eq!(first["first-difference"], json!(at));
         let all = dir
@@ -78,10 +78,10 @@ fn damage_is_told_of_the_one_that_has_it() {
             .exits(2)
             .json();
         assert_eq!(all["ranges"], json!([{"start": at / 512 * 512, "length": 512}]));
-        flip(&raw_of_small, at);
+        flip(&raw_of_small, at, 0x40);
     }
     // A difference in front of it is a difference; what is behind it nobody can tell.
-    flip(&raw, 700_000);
+    flip(&raw, 700_000, 0x40);
     dir.run("compare disk.raw bad.qcow2")
         .exits(1)
         .prints("first at 0xaae60");
@@ -134,7 +134,7 @@ fn devices_are_compared_with_files_and_with_themselves_as_root() {
     let disk = patchwork(4 * MIB);
     let raw = disk.file(&dir, "disk.raw");
     disk.file(&dir, "copy.raw");
-    qemu_img(&dir, "convert -c -O qcow2 disk.raw disk.qcow2");
+    qemu::img(&dir, "convert -c -O qcow2 disk.raw disk.qcow2");
     let device = Loop::over(&dir.join("copy.raw"));
     let name = device.path().display();
 
@@ -144,7 +144,7 @@ fn devices_are_compared_with_files_and_with_themselves_as_root() {
     dir.run(&format!("compare {name} {name}")).exits(0);
     dir.run(&format!("compare copy.raw {name}")).exits(0);
     dir.run(&format!("compare {name} copy.raw")).exits(0);
-    flip(&raw, 123_456);
+    flip(&raw, 123_456, 0x40);
     dir.run(&format!("compare {name} disk.raw"))
         .exits(1)
         .prints("first at 0x1e240");
@@ -184,7 +184,7 @@ fn what_changes_while_it_is_read_proves_nothing_as_root() {
     let dir = Dir::new("compare-changed");
     let disk = Disk::hole(2 * MIB).data(0..MIB);
     let raw = disk.file(&dir, "disk.raw");
-    qemu_img(&dir, "convert -O qcow2 disk.raw disk.qcow2");
+    qemu::img(&dir, "convert -O qcow2 disk.raw disk.qcow2");
     let plugin = [
         "--filter=delay",
         "file",

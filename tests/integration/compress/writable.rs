@@ -1,12 +1,10 @@
 //! A compressed image is an ordinary image: QEMU writes to clusters that share a host cluster or a stream with
 //! others, and the others stay as they were.
 
-use std::path::{Path, PathBuf};
-
 use super::text;
 use crate::disk::Disk;
-use crate::format::{Format, assert_clean};
-use crate::support::{Dir, assert_equals, noise, tool};
+use crate::format::Format;
+use crate::support::{Dir, assert_equals, noise, qemu};
 
 /// Cluster sizes and versions, and ways to compress.
 fn ways() -> impl Iterator<Item = (Format, &'static str)> {
@@ -39,33 +37,12 @@ fn disk(format: Format) -> Disk {
         .bytes(piece * 12, again)
 }
 
-fn image(dir: &Dir, format: Format, options: &str) -> PathBuf {
-    disk(format).file(dir, "disk.raw");
-    dir.run(&format!("-q --no-sync {options} {format} disk.raw disk.qcow2"))
-        .exits(0);
-    dir.join("disk.qcow2")
-}
-
-/// Lets QEMU do one thing after the other, and then is the image clean.
-#[track_caller]
-pub fn qemu_io(image: &Path, commands: &[String]) {
-    let commands = commands.iter().flat_map(|command| ["-c", command]);
-    let arguments = ["-f", "qcow2", "-d", "unmap"].into_iter().chain(commands);
-    tool("qemu-io", arguments.chain([image.to_str().unwrap()]));
-    assert_clean(image);
-}
-
-#[track_caller]
-pub fn qemu_img(command: &str, image: &Path) {
-    tool("qemu-img", command.split(' ').chain([image.to_str().unwrap()]));
-    assert_clean(image);
-}
-
 #[test]
 fn qemu_can_write_over_compressed_clusters() {
     let dir = Dir::new("compress-writes");
     for (format, options) in ways() {
-        let (image, piece) = (image(&dir, format, options), piece(format));
+        let image = disk(format).image(&dir, format_args!("{options} {format}"));
+        let piece = piece(format);
         let mut disk = disk(format);
         // A part of a cluster, a whole one and more, over the edges of all that there is, and compressed.
         for (command, at, length) in [
@@ -76,7 +53,7 @@ fn qemu_can_write_over_compressed_clusters() {
             ("write -c -P 0x5e", piece * 11, format.cluster_size),
             ("write -P 0x5f", piece * 11 + 512, piece * 2),
         ] {
-            qemu_io(&image, &[format!("{command} {at} {length}")]);
+            qemu::guest(&image, &[format!("{command} {at} {length}")]);
 
             let byte = u8::from_str_radix(&command[command.len() - 2..], 16).unwrap();
             disk = disk.bytes(at, vec![byte; length as usize]);
@@ -89,7 +66,8 @@ fn qemu_can_write_over_compressed_clusters() {
 fn qemu_can_discard_and_zero_compressed_clusters() {
     let dir = Dir::new("compress-discards");
     for (format, options) in ways() {
-        let (image, piece) = (image(&dir, format, options), piece(format));
+        let image = disk(format).image(&dir, format_args!("{options} {format}"));
+        let piece = piece(format);
         let mut disk = disk(format);
         for (command, at, length) in [
             ("discard", piece, piece),
@@ -98,12 +76,12 @@ fn qemu_can_discard_and_zero_compressed_clusters() {
             ("discard", piece * 8, piece * 6),
             ("discard", 0, piece * 16),
         ] {
-            qemu_io(&image, &[format!("{command} {at} {length}")]);
+            qemu::guest(&image, &[format!("{command} {at} {length}")]);
 
             disk = disk.zeros(at..at + length);
             assert_equals(&disk.file(&dir, "expected.raw"), &image);
         }
-        qemu_io(&image, &[format!("write -P 1 0 {}", piece * 5)]);
+        qemu::guest(&image, &[format!("write -P 1 0 {}", piece * 5)]);
     }
 }
 
@@ -111,18 +89,19 @@ fn qemu_can_discard_and_zero_compressed_clusters() {
 fn qemu_can_take_snapshots_of_compressed_clusters() {
     let dir = Dir::new("compress-snapshots");
     for (format, options) in ways() {
-        let (image, piece) = (image(&dir, format, options), piece(format));
+        let image = disk(format).image(&dir, format_args!("{options} {format}"));
+        let piece = piece(format);
         let expected = disk(format).file(&dir, "expected.raw");
 
-        qemu_img("snapshot -c before", &image);
-        qemu_io(&image, &[format!("write -P 0x5a 512 {}", piece * 6)]);
-        qemu_img("snapshot -c after", &image);
-        qemu_io(&image, &[format!("discard 0 {}", piece * 16)]);
-        qemu_img("snapshot -a before", &image);
+        qemu::manage(&image, "snapshot -c before");
+        qemu::guest(&image, &[format!("write -P 0x5a 512 {}", piece * 6)]);
+        qemu::manage(&image, "snapshot -c after");
+        qemu::guest(&image, &[format!("discard 0 {}", piece * 16)]);
+        qemu::manage(&image, "snapshot -a before");
 
         assert_equals(&expected, &image);
-        qemu_img("snapshot -d after", &image);
-        qemu_img("snapshot -d before", &image);
+        qemu::manage(&image, "snapshot -d after");
+        qemu::manage(&image, "snapshot -d before");
         assert_equals(&expected, &image);
     }
 }

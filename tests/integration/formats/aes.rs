@@ -6,8 +6,8 @@ use std::path::Path;
 use mkqcow2::disk::Disk as _;
 use mkqcow2::formats::{Access, AnyDisk, Format, Opening, Password};
 
-use super::{MIB, assert_holds, noisy, qemu, qemu_img};
-use crate::support::{Dice, Dir, assert_equals};
+use super::{MIB, assert_holds, noisy};
+use crate::support::{Dice, Dir, assert_equals, qemu};
 
 const PASSWORD: &str = "geheim";
 
@@ -25,7 +25,7 @@ fn make(dir: &Dir, format: &str, image: &str, options: &str, password: &str) {
     create.extend(["-o", "encrypt.format=aes,encrypt.key-secret=s"]);
     create.extend(options.split_whitespace());
     create.extend([image, &size]);
-    qemu(dir, "qemu-img", create);
+    qemu::run(dir.path(), "qemu-img", create);
     fs::write(dir.join("begin"), b"XFSB".repeat(128)).unwrap();
     let opened = opened(format, image);
     let mut write = vec!["--object", &secret, "--image-opts", &opened];
@@ -39,10 +39,10 @@ fn make(dir: &Dir, format: &str, image: &str, options: &str, password: &str) {
     ] {
         write.extend(["-c", command]);
     }
-    qemu(dir, "qemu-io", write);
+    qemu::run(dir.path(), "qemu-io", write);
     let convert = ["convert", "--object", &secret, "--image-opts", &opened];
     let target = ["-O", "raw", "expected.raw"];
-    qemu(dir, "qemu-img", convert.into_iter().chain(target));
+    qemu::run(dir.path(), "qemu-img", convert.into_iter().chain(target));
 }
 
 fn password_files(dir: &Dir) {
@@ -101,7 +101,7 @@ fn encrypted_images_stand_on_others() {
     fs::write(dir.join("base.raw"), crate::support::noise(9, 2 << 20)).unwrap();
     make(&dir, "qcow", "middle.qcow", "-b base.raw -F raw", PASSWORD);
     assert_holds(&dir, "qcow", "middle.qcow", "--follow --password-file right");
-    qemu_img(
+    qemu::img(
         &dir,
         "create -q -f qcow2 -b middle.qcow -F qcow -u top.qcow2 3146240",
     );
@@ -174,7 +174,7 @@ fn a_password_that_nothing_needs_does_no_harm() {
     password_files(&dir);
     fs::write(dir.join("expected.raw"), crate::support::noise(9, 100_352)).unwrap();
     for format in ["qcow", "qed", "qcow2"] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f raw -O {format} expected.raw disk.image"),
         );

@@ -2,10 +2,10 @@
 
 use crate::corpus::text;
 use crate::disk::Disk;
-use crate::support::noise;
+use crate::support::{Dir, noise, qemu};
 
 use super::by_hand::Image;
-use super::{KIB, MIB, assert_converts, assert_holds, noisy, pack, qemu_img, qemu_io};
+use super::{KIB, MIB, assert_converts, assert_holds, noisy, pack};
 
 /// Data at both ends and in the middle of a disk, over a border of clusters, and single bytes.
 fn writes(size: u64, more: &[&str]) -> Vec<String> {
@@ -22,11 +22,19 @@ fn writes(size: u64, more: &[&str]) -> Vec<String> {
     data.into_iter().chain(more).collect()
 }
 
+/// Makes `base.raw`, with data at both ends.
+fn base(dir: &Dir, length: u64) {
+    Disk::hole(length)
+        .data(0..400_000)
+        .data(length - 700_000..length)
+        .file(dir, "base.raw");
+}
+
 #[track_caller]
-fn qemu_writes(dir: &crate::support::Dir, format: &str, image: &str, size: u64, more: &[&str]) {
+fn qemu_writes(dir: &Dir, format: &str, image: &str, size: u64, more: &[&str]) {
     let writes = writes(size, more);
     let writes: Vec<_> = writes.iter().map(String::as_str).collect();
-    qemu_io(dir, format, image, &writes);
+    qemu::io(dir, format, image, &writes);
 }
 
 #[test]
@@ -34,7 +42,7 @@ fn qcow_as_qemu_writes_it() {
     let dir = noisy("formats-qcow");
     // One L2 table is for 2 MiB.
     for size in [2 * MIB, 5 * MIB + 3 * 512, 300 * MIB + 512] {
-        qemu_img(&dir, &format!("create -q -f qcow plain.qcow {size}"));
+        qemu::img(&dir, &format!("create -q -f qcow plain.qcow {size}"));
         qemu_writes(
             &dir,
             "qcow",
@@ -77,16 +85,13 @@ fn qcow_on_a_backing_file() {
     let size = 5 * MIB + 512;
     // Shorter than what stands on it, and longer.
     for length in [3 * MIB + 100, 7 * MIB] {
-        Disk::hole(length)
-            .data(0..400_000)
-            .data(length - 700_000..length)
-            .file(&dir, "base.raw");
-        qemu_img(&dir, "convert -f raw -O qcow2 base.raw base.qcow2");
+        base(&dir, length);
+        qemu::img(&dir, "convert -f raw -O qcow2 base.raw base.qcow2");
         pack(&dir, "base.raw", "base.qcow");
         for base in ["base.raw", "base.qcow2", "base.qcow"] {
             let format = base.strip_prefix("base.").unwrap();
             let create = format!("create -q -f qcow -b {base} -F {format} top.qcow {size}");
-            qemu_img(&dir, &create);
+            qemu::img(&dir, &create);
             qemu_writes(&dir, "qcow", "top.qcow", size, &["write -q -z 64k 32k"]);
             assert_converts(&dir, "qcow", "top.qcow", "--follow");
             assert_converts(&dir, "qcow", "top.qcow", &format!("--backing {base}"));
@@ -109,7 +114,7 @@ fn qed_with_clusters_and_tables_of_every_size() {
         for table in tables {
             // More than one L2 table, and no whole number of clusters.
             let size = cluster * (cluster * table / 8) + 3 * MIB + 3 * 512;
-            qemu_img(
+            qemu::img(
                 &dir,
                 &format!("create -q -f qed -o cluster_size={cluster},table_size={table} disk.qed {size}"),
             );
@@ -131,12 +136,12 @@ fn qed_with_clusters_and_tables_of_every_size() {
 fn qed_of_all_sizes() {
     let dir = noisy("formats-qed-sizes");
     for size in [512, 4096, 5120, 3 * MIB, 3 * MIB + 512, 3 * MIB - 512] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("create -q -f qed -o cluster_size=64k,table_size=4 disk.qed {size}"),
         );
         let last = format!("write -q -s noise-1 {} 512", size - 512);
-        qemu_io(&dir, "qed", "disk.qed", &[&last]);
+        qemu::io(&dir, "qed", "disk.qed", &[&last]);
         assert_converts(&dir, "qed", "disk.qed", "");
     }
 }
@@ -146,17 +151,14 @@ fn qed_on_a_backing_file() {
     let dir = noisy("formats-qed-backing");
     let size = 5 * MIB + 512;
     for length in [3 * MIB + 100, 7 * MIB] {
-        Disk::hole(length)
-            .data(0..400_000)
-            .data(length - 700_000..length)
-            .file(&dir, "base.raw");
-        qemu_img(&dir, "convert -f raw -O qed base.raw base.qed");
-        qemu_img(&dir, "convert -f raw -O qcow2 base.raw base.qcow2");
+        base(&dir, length);
+        qemu::img(&dir, "convert -f raw -O qed base.raw base.qed");
+        qemu::img(&dir, "convert -f raw -O qcow2 base.raw base.qcow2");
         for base in ["base.raw", "base.qed", "base.qcow2"] {
             let format = base.strip_prefix("base.").unwrap();
             let options = "cluster_size=64k,table_size=4";
             let create = format!("create -q -f qed -o {options} -b {base} -F {format} top.qed {size}");
-            qemu_img(&dir, &create);
+            qemu::img(&dir, &create);
             // Over data of its own, over data of the backing file, over parts of clusters.
             let more = [
                 "write -q -z 64k 64k",
@@ -182,8 +184,8 @@ fn a_raw_backing_file_of_qed_is_not_probed() {
     let dir = noisy("formats-qed-raw");
     // Whose guest has written an image into it, which names a file of the host.
     std::fs::write(dir.join("secret"), vec![b's'; 65_536]).unwrap();
-    qemu_img(&dir, "create -q -f qcow2 -b secret -F raw base.raw 1M");
-    qemu_img(
+    qemu::img(&dir, "create -q -f qcow2 -b secret -F raw base.raw 1M");
+    qemu::img(
         &dir,
         "create -q -f qed -b base.raw -F raw -o cluster_size=4k,table_size=4 top.qed 1M",
     );
@@ -192,7 +194,7 @@ fn a_raw_backing_file_of_qed_is_not_probed() {
     assert!(raw.starts_with(b"QFI\xfb"));
 
     // If nobody said what the backing file is, what it names is not opened.
-    qemu_img(&dir, "create -q -f qcow -b base.raw -F qcow2 top.qcow 1M");
+    qemu::img(&dir, "create -q -f qcow -b base.raw -F qcow2 top.qcow 1M");
     dir.run("--source-format qcow --follow top.qcow new.qcow2")
         .exits(1)
         .says("mkqcow2: base.raw: begins like a qcow2 image, which nobody says it is, and its backing file, \"secret\", is not opened for that (pass --backing-format with its format if that is so)");
@@ -205,13 +207,13 @@ fn a_chain_that_does_not_tell_its_formats_is_read_if_they_are_told() {
     let dir = noisy("formats-steps");
     std::fs::copy(dir.join("noise-0"), dir.join("base.raw")).unwrap();
     for format in ["qcow", "qed"] {
-        let write = |image: &str, command: &str| qemu_io(&dir, format, image, &[command]);
-        qemu_img(
+        let write = |image: &str, command: &str| qemu::io(&dir, format, image, &[command]);
+        qemu::img(
             &dir,
             &format!("create -q -f {format} -b base.raw -F raw middle 2M"),
         );
         write("middle", "write -q -s noise-1 300k 200k");
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("create -q -f {format} -b middle -F {format} top 2M"),
         );
@@ -273,9 +275,9 @@ fn a_backing_file_in_a_format_that_is_not_known_does_not_pass_for_raw() {
     let dir = noisy("formats-foreign");
     std::fs::write(dir.join("raw"), noise(7, 1 << 20)).unwrap();
     for foreign in ["vmdk", "vdi", "vhdx", "vpc"] {
-        qemu_img(&dir, &format!("convert -f raw -O {foreign} raw base"));
+        qemu::img(&dir, &format!("convert -f raw -O {foreign} raw base"));
         for format in ["qcow", "qed", "qcow2"] {
-            qemu_img(
+            qemu::img(
                 &dir,
                 &format!("create -q -f {format} -b base -F {foreign} top 1M"),
             );
@@ -293,6 +295,6 @@ fn a_backing_file_in_a_format_that_is_not_known_does_not_pass_for_raw() {
     }
     // Nor does one whose content a guest has written.
     std::fs::write(dir.join("base"), b"KDMV".repeat(1 << 18)).unwrap();
-    qemu_img(&dir, "create -q -f qed -b base -F raw top 1M");
+    qemu::img(&dir, "create -q -f qed -b base -F raw top 1M");
     assert_converts(&dir, "qed", "top", "--follow");
 }

@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
-use super::qemu_img;
 use crate::support::loops::{Loop, Mount, until};
-use crate::support::{Dir, assert_equals, noise, tool};
+use crate::support::{Dir, assert_equals, noise, qemu, tool};
 
 /// A file that qemu-io has open, as a virtual machine would.
 struct Guest(Child);
@@ -51,7 +50,7 @@ fn images(name: &str) -> Dir {
     let dir = Dir::new(name);
     fs::write(dir.join("disk.raw"), noise(1, 300_032)).unwrap();
     for format in ["qcow2", "qcow", "qed"] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f raw -O {format} disk.raw disk.{format}"),
         );
@@ -116,18 +115,18 @@ fn a_guest_that_only_reads_is_no_reason() {
 #[test]
 fn a_backing_or_data_file_that_a_guest_writes_to_is_refused_by_its_name() {
     let dir = images("formats-in-use-below");
-    qemu_img(&dir, "create -q -f qcow2 -o data_file=disk.data disk.top 300032");
+    qemu::img(&dir, "create -q -f qcow2 -o data_file=disk.data disk.top 300032");
     for format in ["raw", "qcow2", "qcow", "qed", "data"] {
         let file = format!("disk.{format}");
         let guest_format = if format == "data" { "raw" } else { format };
         if format != "data" {
-            qemu_img(
+            qemu::img(
                 &dir,
                 &format!("create -q -f qcow2 -b {file} -F {format} disk.top 300032"),
             );
         }
         if format == "data" {
-            qemu_img(&dir, "create -q -f qcow2 -o data_file=disk.data disk.top 300032");
+            qemu::img(&dir, "create -q -f qcow2 -o data_file=disk.data disk.top 300032");
             fs::write(dir.join("disk.raw"), vec![0; 300_032]).unwrap();
         }
         // As somebody does who forgets what stands on it.
@@ -159,7 +158,7 @@ fn what_stands_on_a_file_does_not_keep_it_from_being_read() {
     let dir = images("formats-in-use-above");
     for format in ["raw", "qcow2", "qcow", "qed"] {
         let file = format!("disk.{format}");
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("create -q -f qcow2 -b {file} -F {format} disk.top 300032"),
         );
@@ -203,12 +202,12 @@ fn an_image_that_a_guest_writes_to_is_looked_into_no_more_than_a_raw_source() {
     let swap = dir.sparse("disk.raw", 1 << 20, &[(0, &noise(1, 1 << 20))]);
     tool("mkswap", ["-q", swap.to_str().unwrap()]);
     for format in ["qcow2", "qcow", "qed"] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f raw -O {format} disk.raw disk.{format}"),
         );
     }
-    qemu_img(&dir, "create -q -f qcow2 -b disk.raw -F raw disk.top");
+    qemu::img(&dir, "create -q -f qcow2 -b disk.raw -F raw disk.top");
     for (format, used, shown) in [
         ("raw", "disk.raw", "disk.raw"),
         ("qcow2", "disk.qcow2", "disk.qcow2"),

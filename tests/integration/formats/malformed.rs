@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use super::by_hand::Image;
-use crate::corpus::in_parallel;
+use crate::corpus::assert_all;
 use crate::support::{Dir, MKQCOW2};
 
 /// The memory that a run may take, in bytes: beyond that the system gives it none.
@@ -151,7 +151,7 @@ fn malformed_images_are_refused_with_what_and_where() {
     let dir = Dir::new("formats-malformed");
     let rows = rows();
     assert!(rows.len() >= 160, "only {} rows", rows.len());
-    let failures: Vec<String> = in_parallel(&rows, |row| {
+    assert_all(&rows, |row| {
         let at = dir.join(row.name.replace([' ', '/', ','], "-"));
         fs::create_dir(&at).unwrap();
         fs::write(at.join("bad"), &row.bytes).unwrap();
@@ -174,18 +174,8 @@ fn malformed_images_are_refused_with_what_and_where() {
         let told = findings
             .into_iter()
             .filter_map(|(verb, finding)| Some(format!("{}: {verb}: {}", row.name, finding?)));
-        told.collect::<Vec<_>>()
-    })
-    .into_iter()
-    .flatten()
-    .collect();
-    assert!(
-        failures.is_empty(),
-        "{} findings in {} images:\n{}",
-        failures.len(),
-        rows.len(),
-        failures.join("\n")
-    );
+        told.collect()
+    });
 }
 
 #[test]

@@ -3,9 +3,8 @@
 
 use std::process::Command;
 
-use super::{qemu_img, qemu_io};
 use crate::support::loops::Running;
-use crate::support::{Dir, MKQCOW2, noise};
+use crate::support::{Dir, MKQCOW2, noise, qemu};
 
 /// How often a run opens each of some files, and how often it reads the first byte of any.
 fn opened(dir: &Dir, arguments: &str, files: &[&str], status: i32) -> (Vec<usize>, usize) {
@@ -41,17 +40,17 @@ fn every_file_is_opened_once() {
     let dir = Dir::new("formats-opened-once");
     dir.sparse("disk.raw", 4 << 20, &[(0, &noise(1, 3 << 20))]);
     for format in ["qcow2", "qcow", "qed"] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f raw -O {format} disk.raw disk.{format}"),
         );
     }
     for (base, format) in [("disk.raw", "raw"), ("disk.qcow2", "qcow2")] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("create -q -f qcow2 -b {base} -F {format} {format}.top"),
         );
-        qemu_io(&dir, "qcow2", &format!("{format}.top"), &["write -P 3 1M 64k"]);
+        qemu::io(&dir, "qcow2", &format!("{format}.top"), &["write -P 3 1M 64k"]);
     }
     let once = |arguments: &str, files: &[&str], status| {
         let arguments = arguments.replace("IMAGE", files[0]);
@@ -93,7 +92,7 @@ fn the_beginning_of_an_image_is_read_once() {
     dir.sparse("disk.raw", 4 << 20, &[(0, &noise(1, 3 << 20))]);
     // In a QCOW a table lies next to the header, and is read with all that lies around it.
     for format in ["qcow2", "qed"] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f raw -O {format} disk.raw disk.{format}"),
         );

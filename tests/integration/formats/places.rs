@@ -2,10 +2,10 @@
 
 use std::fs;
 
+use super::assert_converts;
 use super::by_hand::Image;
-use super::{assert_converts, qemu_img};
 use crate::faults::Job;
-use crate::support::{Dir, assert_equals};
+use crate::support::{Dir, assert_equals, qemu};
 use crate::unreadable::{BAD, damaged, disk_without, unreadable};
 
 #[test]
@@ -54,7 +54,7 @@ fn streams_that_begin_in_the_same_place_are_told_apart() {
 fn what_cannot_be_read_of_a_backing_file_becomes_zeros_if_that_is_asked_for_as_root() {
     let job = Job::new("formats-unreadable", 4 << 20).with_old();
     let _damaged = damaged(&job, &BAD);
-    qemu_img(&job.dir, "create -q -f qcow2 -b damaged.raw -F raw top.qcow2 4M");
+    qemu::img(&job.dir, "create -q -f qcow2 -b damaged.raw -F raw top.qcow2 4M");
     let follow = "--follow --source-format qcow2 top.qcow2";
 
     let stopped = job.dir.run(&format!("{follow} image.qcow2")).exits(1);

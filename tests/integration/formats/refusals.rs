@@ -3,10 +3,10 @@
 use std::fs;
 
 use super::by_hand::Image;
-use super::{assert_holds, noisy, qemu_img, qemu_io};
+use super::{assert_holds, noisy};
 use crate::refusals::Listing;
 use crate::support::loops::Loop;
-use crate::support::{Dir, assert_equals, noise};
+use crate::support::{Dir, assert_equals, noise, qemu};
 
 /// An image of each format, of the disk `expected.raw`.
 fn images(name: &str) -> Dir {
@@ -14,7 +14,7 @@ fn images(name: &str) -> Dir {
     fs::write(dir.join("expected.raw"), noise(1, 300_544)).unwrap();
     for format in ["qcow2", "qcow", "qed"] {
         let convert = format!("convert -f raw -O {format} expected.raw disk.{format}");
-        qemu_img(&dir, &convert);
+        qemu::img(&dir, &convert);
     }
     dir
 }
@@ -119,13 +119,13 @@ fn no_image_is_the_target_of_itself_or_of_what_stands_on_it() {
     fs::hard_link(dir.join("disk.qed"), dir.join("link.qed")).unwrap();
     std::os::unix::fs::symlink("disk.qed", dir.join("symlink.qed")).unwrap();
     for format in FORMATS {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("create -q -f qcow2 -b disk.{format} -F {format} on-{format} 1M"),
         );
     }
-    qemu_img(&dir, "create -q -f qcow2 -b expected.raw -F raw on-raw 1M");
-    qemu_img(&dir, "create -q -f qcow2 -o data_file=other.data with-data 1M");
+    qemu::img(&dir, "create -q -f qcow2 -b expected.raw -F raw on-raw 1M");
+    qemu::img(&dir, "create -q -f qcow2 -o data_file=other.data with-data 1M");
     let before = Listing::of(dir.path());
     for (run, target) in [
         ("qed disk.qed", "disk.qed"),
@@ -264,8 +264,8 @@ fn an_image_that_was_not_closed_is_read_with_a_warning() {
     assert!([0, 3].contains(&run.status()), "{}", run.stderr());
     run.says(says);
     // Opened for writing, QEMU repairs it.
-    qemu_io(&dir, "qed", "disk.qed", &["write -q -s noise-1 4096 4096"]);
-    qemu_img(&dir, "convert -f qed -O raw disk.qed expected.raw");
+    qemu::io(&dir, "qed", "disk.qed", &["write -q -s noise-1 4096 4096"]);
+    qemu::img(&dir, "convert -f qed -O raw disk.qed expected.raw");
     assert_holds(&dir, "qed", "disk.qed", "");
 }
 
@@ -290,7 +290,7 @@ fn what_only_images_have_is_refused_without_a_format() {
 fn an_image_that_cannot_be_read_does_not_pass_for_a_disk() {
     let dir = images("formats-foreign-source");
     for foreign in ["vmdk", "vdi", "vhdx", "vpc"] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f qcow2 -O {foreign} disk.qcow2 disk.foreign"),
         );

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use super::{MIB, allocated, assert_converts, noisy, qemu_img, qemu_io};
+use super::{MIB, allocated, assert_converts, noisy};
 use crate::corpus::text;
 use crate::disk::Disk;
 use crate::support::loops::{Mount, make_ext4};
-use crate::support::{Dir, assert_equals, noise, tool};
+use crate::support::{Dir, assert_equals, noise, qemu, tool};
 
 /// Holds a re-packed image to the disk, and to the size of what `qemu-img convert` makes of the same.
 #[track_caller]
@@ -18,7 +18,7 @@ fn assert_repacks(dir: &Dir, image: &str, options: &str) {
 /// Checksums are a table more, of 4 bytes for each cluster of the disk; without them it is no larger at all.
 #[track_caller]
 fn assert_small(dir: &Dir, image: &str, options: &str) {
-    qemu_img(dir, &format!("convert -f qcow2 -O qcow2 {image} theirs.qcow2"));
+    qemu::img(dir, &format!("convert -f qcow2 -O qcow2 {image} theirs.qcow2"));
     assert_no_larger(dir, image, options);
 }
 
@@ -58,8 +58,8 @@ fn an_image_after_writes_and_discards() {
         "-o preallocation=full",
         "-o lazy_refcounts=on",
     ] {
-        qemu_img(&dir, &format!("create -q -f qcow2 {options} worn.qcow2 10241536"));
-        qemu_io(&dir, "qcow2", "worn.qcow2", &WORN);
+        qemu::img(&dir, &format!("create -q -f qcow2 {options} worn.qcow2 10241536"));
+        qemu::io(&dir, "qcow2", "worn.qcow2", &WORN);
         assert_repacks(&dir, "worn.qcow2", "");
     }
 }
@@ -67,18 +67,18 @@ fn an_image_after_writes_and_discards() {
 #[test]
 fn an_image_with_snapshots_and_without_those_that_were_deleted() {
     let dir = noisy("repack-snapshots");
-    qemu_img(&dir, "create -q -f qcow2 worn.qcow2 10M");
-    qemu_io(&dir, "qcow2", "worn.qcow2", &WORN[..2]);
-    qemu_img(&dir, "convert -f qcow2 -O raw worn.qcow2 first.raw");
-    qemu_img(&dir, "snapshot -c first worn.qcow2");
-    qemu_io(&dir, "qcow2", "worn.qcow2", &WORN[2..6]);
-    qemu_img(&dir, "convert -f qcow2 -O raw worn.qcow2 second.raw");
-    qemu_img(&dir, "snapshot -c second worn.qcow2");
-    qemu_io(&dir, "qcow2", "worn.qcow2", &["write -q -s noise-3 0 4M"]);
+    qemu::img(&dir, "create -q -f qcow2 worn.qcow2 10M");
+    qemu::io(&dir, "qcow2", "worn.qcow2", &WORN[..2]);
+    qemu::img(&dir, "convert -f qcow2 -O raw worn.qcow2 first.raw");
+    qemu::img(&dir, "snapshot -c first worn.qcow2");
+    qemu::io(&dir, "qcow2", "worn.qcow2", &WORN[2..6]);
+    qemu::img(&dir, "convert -f qcow2 -O raw worn.qcow2 second.raw");
+    qemu::img(&dir, "snapshot -c second worn.qcow2");
+    qemu::io(&dir, "qcow2", "worn.qcow2", &["write -q -s noise-3 0 4M"]);
     assert_repacks(&dir, "worn.qcow2", "");
 
     for (number, name) in [(1, "first"), (2, "second")] {
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f qcow2 -l {name} -O qcow2 worn.qcow2 theirs.qcow2"),
         );
@@ -92,8 +92,8 @@ fn an_image_with_snapshots_and_without_those_that_were_deleted() {
         .says("mkqcow2: worn.qcow2: has no snapshot with the ID or name \"third\"\n");
 
     let before = fs::metadata(dir.join("worn.qcow2")).unwrap().len();
-    qemu_img(&dir, "snapshot -d first worn.qcow2");
-    qemu_img(&dir, "snapshot -d second worn.qcow2");
+    qemu::img(&dir, "snapshot -d first worn.qcow2");
+    qemu::img(&dir, "snapshot -d second worn.qcow2");
     assert_repacks(&dir, "worn.qcow2", "");
     let after = fs::metadata(dir.join("ours.qcow2")).unwrap().len();
     assert!(
@@ -106,13 +106,13 @@ fn an_image_with_snapshots_and_without_those_that_were_deleted() {
 fn a_chain_of_three() {
     let dir = noisy("repack-chain");
     fs::write(dir.join("base.raw"), noise(1, 6 << 20)).unwrap();
-    qemu_img(
+    qemu::img(
         &dir,
         "create -q -f qcow2 -b base.raw -F raw -o cluster_size=4k middle.qcow2 9M",
     );
-    qemu_io(&dir, "qcow2", "middle.qcow2", &WORN[..5]);
-    qemu_img(&dir, "create -q -f qcow2 -b middle.qcow2 -F qcow2 top.qcow2 10M");
-    qemu_io(&dir, "qcow2", "top.qcow2", &WORN[5..]);
+    qemu::io(&dir, "qcow2", "middle.qcow2", &WORN[..5]);
+    qemu::img(&dir, "create -q -f qcow2 -b middle.qcow2 -F qcow2 top.qcow2 10M");
+    qemu::io(&dir, "qcow2", "top.qcow2", &WORN[5..]);
     assert_repacks(&dir, "top.qcow2", "--follow");
     dir.run("--source-format qcow2 top.qcow2 new.qcow2")
         .exits(1)
@@ -135,11 +135,11 @@ fn compressed_clusters() {
         .file(&dir, "disk.raw");
     for compression in ["zlib", "zstd"] {
         let options = format!("-c -o compression_type={compression}");
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f raw -O qcow2 {options} disk.raw packed.qcow2"),
         );
-        qemu_io(
+        qemu::io(
             &dir,
             "qcow2",
             "packed.qcow2",
@@ -147,7 +147,7 @@ fn compressed_clusters() {
         );
         assert_repacks(&dir, "packed.qcow2", "");
         // And compressed again, by us and by them, which is a third smaller than not.
-        qemu_img(
+        qemu::img(
             &dir,
             &format!("convert -f qcow2 -O qcow2 {options} packed.qcow2 theirs.qcow2"),
         );
@@ -159,11 +159,11 @@ fn compressed_clusters() {
 #[test]
 fn an_external_data_file() {
     let dir = noisy("repack-data-file");
-    qemu_img(
+    qemu::img(
         &dir,
         "create -q -f qcow2 -o data_file=other.data worn.qcow2 10241536",
     );
-    qemu_io(&dir, "qcow2", "worn.qcow2", &WORN);
+    qemu::io(&dir, "qcow2", "worn.qcow2", &WORN);
     assert_repacks(&dir, "worn.qcow2", "--follow");
     fs::rename(dir.join("other.data"), dir.join("moved.data")).unwrap();
     let run = |options: &str| dir.run(&format!("{options} --source-format qcow2 worn.qcow2 new.qcow2"));
@@ -203,8 +203,8 @@ fn stale_blocks_of_a_filesystem_are_left_out_as_root() {
     let dir = Dir::new("repack-ext4");
     let secret = worn_ext4(&dir);
     for format in ["qcow2", "qcow", "qed"] {
-        qemu_img(&dir, &format!("convert -f raw -O {format} disk.raw disk.image"));
-        qemu_img(
+        qemu::img(&dir, &format!("convert -f raw -O {format} disk.raw disk.image"));
+        qemu::img(
             &dir,
             &format!("convert -f {format} -O qcow2 disk.image theirs.qcow2"),
         );
@@ -247,7 +247,7 @@ fn a_partition_of_the_disk_in_an_image_as_root() {
     let disk = fs::File::options().write(true).open(&file).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&disk, &bytes, 2 * MIB).unwrap();
     for format in ["qcow2", "qcow", "qed"] {
-        qemu_img(&dir, &format!("convert -f raw -O {format} disk.raw disk.image"));
+        qemu::img(&dir, &format!("convert -f raw -O {format} disk.raw disk.image"));
         let run = |options: &str| {
             let run = format!("{options} --source-format {format} disk.image new.qcow2");
             dir.run(&run)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::corpus::text;
 use crate::disk::Disk;
-use crate::support::{Dir, noise, tool};
+use crate::support::{Dir, noise, qemu};
 
 /// Clusters of 4 KiB, so that an L2 table maps 2 MiB.
 const CLUSTER: u64 = 4096;
@@ -100,7 +100,7 @@ impl Base {
     }
 
     fn make(self, dir: &Path) {
-        let qemu = |name: &str, words: &[&str]| run(dir, name, words);
+        let run = |program: &str, words: &[&str]| qemu::run(dir, program, words);
         if self == Self::Backed {
             let base = noise(3, 8 * CLUSTER as usize);
             std::fs::write(dir.join("other.base"), base).unwrap();
@@ -111,24 +111,24 @@ impl Base {
             create.extend(["-b", "other.base", "-F", "raw"]);
         }
         create.extend(["image.qcow2", &size]);
-        qemu("qemu-img", &create);
+        run("qemu-img", &create);
         let cluster = if self == Self::Extended { 65536 } else { CLUSTER };
         for write in self.writes(cluster) {
-            qemu("qemu-io", &["-c", &write, "image.qcow2"]);
+            run("qemu-io", &["-c", &write, "image.qcow2"]);
         }
         if self == Self::Snapshot {
-            qemu("qemu-img", &["snapshot", "-q", "-c", "before", "image.qcow2"]);
+            run("qemu-img", &["snapshot", "-q", "-c", "before", "image.qcow2"]);
         }
         if self == Self::Bitmap {
             for name in ["one", "two"] {
-                qemu(
+                run(
                     "qemu-img",
                     &["bitmap", "--add", "-g", "4096", "image.qcow2", name],
                 );
             }
         }
         if matches!(self, Self::Snapshot | Self::Bitmap) {
-            qemu("qemu-io", &["-c", "write -q -P 7 0 8192", "image.qcow2"]);
+            run("qemu-io", &["-c", "write -q -P 7 0 8192", "image.qcow2"]);
         }
     }
 
@@ -162,12 +162,8 @@ impl Good {
         } else {
             base.make(dir.path());
         }
-        run(dir.path(), "qemu-img", &["check", "-q", "image.qcow2"]);
-        run(
-            dir.path(),
-            "qemu-img",
-            &["convert", "-q", "-O", "raw", "image.qcow2", "image.raw"],
-        );
+        qemu::img(&dir, "check -q image.qcow2");
+        qemu::img(&dir, "convert -q -O raw image.qcow2 image.raw");
         let read = |name: &str| std::fs::read(dir.join(name)).unwrap();
         let others = ["other.base", "other.data"];
         let others = others.into_iter().filter(|name| dir.join(name).exists());
@@ -178,13 +174,4 @@ impl Good {
             others: others.map(|name| (name, read(name))).collect(),
         }
     }
-}
-
-/// Runs a program in a directory.
-fn run(dir: &Path, name: &str, words: &[&str]) {
-    let directory = [std::ffi::OsStr::new("-C"), dir.as_os_str(), name.as_ref()];
-    tool(
-        "env",
-        directory.into_iter().chain(words.iter().map(AsRef::as_ref)),
-    );
 }

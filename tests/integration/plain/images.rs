@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Dir, tool};
+use crate::support::{Dir, qemu};
 
 /// The size of a cluster of all of them.
 pub(super) const CLUSTER: u64 = 4096;
@@ -44,22 +44,22 @@ impl<'a> Plain<'a> {
 
     /// An image without clusters.
     pub(super) fn make(dir: &'a Dir, name: &'static str, format: &str, options: &[&str]) -> Self {
-        let path = dir.join(name);
-        let path = path.to_str().unwrap();
-        let words = ["create", "-q", "-f", format].into_iter();
-        let words = words.chain(options.iter().copied()).chain([path, "8M"]);
-        tool("qemu-img", words);
-        let file = File::options().read(true).write(true).open(path).unwrap();
+        qemu::img(
+            dir,
+            &format!("create -q -f {format} {} {name} 8M", options.join(" ")),
+        );
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(dir.join(name))
+            .unwrap();
         Self { dir, name, file }
     }
 
     /// Lets qemu-io write.
     pub(super) fn io(&self, commands: &[&str]) {
-        let path = self.dir.join(self.name);
         let format = if self.is_qed() { "qed" } else { "qcow" };
-        let commands = commands.iter().flat_map(|command| ["-c", command]);
-        let words = ["-f", format].into_iter().chain(commands);
-        tool("qemu-io", words.chain([path.to_str().unwrap()]));
+        qemu::io(self.dir, format, self.name, commands);
     }
 
     pub(super) fn is_qed(&self) -> bool {

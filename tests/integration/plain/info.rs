@@ -3,12 +3,10 @@
 use serde_json::{Value, json};
 
 use super::images::Plain;
-use crate::support::{Dir, tool};
+use crate::support::{Dir, qemu};
 
 fn qemu_info(dir: &Dir, name: &str) -> Value {
-    let path = dir.join(name);
-    let words = ["info", "--output=json", path.to_str().unwrap()];
-    serde_json::from_str(&tool("qemu-img", words)).unwrap()
+    serde_json::from_str(&qemu::img(dir, &format!("info --output=json {name}"))).unwrap()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::images::{CLUSTER, Plain};
-use crate::support::{Dir, tool};
+use crate::support::{Dir, qemu};
 
 #[test]
 fn all_clusters_are_read_and_all_streams_decompressed() {
@@ -104,28 +104,22 @@ fn the_rest_of_the_disk_is_not_read() {
 #[test]
 fn encrypted_clusters_are_read_as_they_are() {
     let dir = Dir::new("plain-verify-aes");
-    let image = dir.join("disk.qcow");
-    let image = image.to_str().unwrap();
     let secret = "secret,id=key,data=geheim";
     let options = "encrypt.format=aes,encrypt.key-secret=key";
-    tool(
-        "qemu-img",
-        [
-            "create", "-q", "-f", "qcow", "--object", secret, "-o", options, image, "8M",
-        ],
+    qemu::img(
+        &dir,
+        &format!("create -q -f qcow --object {secret} -o {options} disk.qcow 8M"),
     );
-    let with_key = format!("driver=qcow,encrypt.key-secret=key,file.filename={image}");
-    tool(
-        "qemu-io",
-        [
-            "--object",
-            secret,
-            "-c",
-            "write -P 1 0 64k",
-            "--image-opts",
-            &with_key,
-        ],
-    );
+    let with_key = "driver=qcow,encrypt.key-secret=key,file.filename=disk.qcow";
+    let write = [
+        "--object",
+        secret,
+        "-c",
+        "write -P 1 0 64k",
+        "--image-opts",
+        with_key,
+    ];
+    qemu::run(dir.path(), "qemu-io", write);
 
     for verb in ["verify", "check --data", "info"] {
         dir.run(&format!("{verb} disk.qcow")).exits(0);

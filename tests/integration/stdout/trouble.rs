@@ -4,14 +4,14 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
 use super::{MIB, shell, some_disk};
 use crate::faults::Job;
 use crate::support::loops::{Fuse, Held, Loop, Mount, Running, make_ext4};
-use crate::support::{Dir, MKQCOW2, Run, assert_equals, noise};
+use crate::support::{Dir, Run, assert_equals, noise};
 
 const INCOMPLETE: &str = "mkqcow2: standard output: is incomplete: what was written is no image\n";
 
@@ -146,18 +146,9 @@ fn a_stream_into_a_file_on_the_source_is_refused_as_root() {
 fn a_terminal_gets_no_image() {
     let dir = Dir::new("stdout-terminal");
     some_disk(&dir);
-    let line = format!("'{MKQCOW2}' disk.raw -");
-    let mut command = Command::new("script");
-    let output = command
-        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let run = dir.run_on_terminal("disk.raw -").exits(1);
     assert_eq!(
-        said.trim_end(),
+        run.stdout().trim_end(),
         "mkqcow2: standard output: is a terminal, expected a file or a pipe (redirect it, or name a file)"
     );
 }

@@ -9,10 +9,10 @@ use mkqcow2::Silent;
 use mkqcow2::verify::{Options, verify};
 use serde_json::{Value, json};
 
-use super::{Parts, SMALL, disk, finding, flip, image, qemu_img, qemu_io};
+use super::{Parts, SMALL, disk, finding};
 use crate::disk::Disk;
 use crate::format::Format;
-use crate::support::Dir;
+use crate::support::{Dir, flip, qemu};
 
 /// The first words of the extension that points to the checksum table.
 const EXTENSION: &[u8] = b"mkqc\0\0\0\x18";
@@ -21,7 +21,7 @@ const EXTENSION: &[u8] = b"mkqc\0\0\0\x18";
 fn a_damaged_checksum_table_is_found_with_its_place() {
     let dir = Dir::new("verify-table");
     for format in Format::both(512) {
-        let path = image(&dir, format);
+        let path = disk(format).image(&dir, format);
         let (table, end) = (Parts::of(&path).checksums, fs::metadata(&path).unwrap().len());
         // The table ends with its own checksum; what is behind it in the last cluster is padding.
         for at in [
@@ -53,7 +53,7 @@ fn a_damaged_checksum_table_is_found_with_its_place() {
 fn damaged_tables_are_found_with_their_place_and_range() {
     let dir = Dir::new("verify-metadata");
     for format in [512, 64 << 10].into_iter().flat_map(Format::both) {
-        let path = image(&dir, format);
+        let path = disk(format).image(&dir, format);
         let Parts { l1, l2, .. } = Parts::of(&path);
         let reach = format.l2_reach().min(disk(format).size());
         for (at, bits, says) in [
@@ -76,7 +76,7 @@ fn damaged_tables_are_found_with_their_place_and_range() {
 #[test]
 fn a_damaged_header_is_what_was_looked_for() {
     let dir = Dir::new("verify-header");
-    let path = image(&dir, SMALL);
+    let path = disk(SMALL).image(&dir, SMALL);
     for (at, bits, says) in [
         (0, 1, "header at 0x0: magic is 0x"),
         (23, 0x10, "header at 0x0: cluster_bits is 0x1c"),
@@ -93,10 +93,10 @@ fn a_damaged_header_is_what_was_looked_for() {
 #[test]
 fn a_damaged_snapshot_is_named() {
     let dir = Dir::new("verify-snapshot-table");
-    qemu_img(&dir, "create -q -f qcow2 DIR/disk.qcow2 1M");
+    qemu::img(&dir, "create -q -f qcow2 disk.qcow2 1M");
     let path = dir.join("disk.qcow2");
-    qemu_io(&path, &["write -c -P 1 0 64k"]);
-    qemu_img(&dir, "snapshot -c before DIR/disk.qcow2");
+    qemu::io(&dir, "qcow2", "disk.qcow2", &["write -c -P 1 0 64k"]);
+    qemu::img(&dir, "snapshot -c before disk.qcow2");
     let bytes = fs::read(&path).unwrap();
     let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
     let table = number(64);
@@ -136,10 +136,7 @@ fn tiny(dir: &Dir, compat: &'static str) -> PathBuf {
         .data(0..700)
         .zeros(1024..2048)
         .data(40_000..40_001);
-    disk.file(dir, "tiny.raw");
-    dir.run(&format!("-q --no-sync {format} tiny.raw tiny.qcow2"))
-        .exits(0);
-    dir.join("tiny.qcow2")
+    disk.image(dir, format)
 }
 
 /// Whether the library says that all is right.
@@ -261,10 +258,10 @@ fn every_region_is_told_with_its_place() {
             (checksums + 44, 1, format!("checksum table at {checksums:#x}: ")),
         ] {
             flip(&path, at, bits);
-            dir.run("verify tiny.qcow2").exits(2).prints(&says);
+            dir.run("verify disk.qcow2").exits(2).prints(&says);
             flip(&path, at, bits);
         }
-        dir.run("verify tiny.qcow2").exits(0);
+        dir.run("verify disk.qcow2").exits(0);
     }
 }
 
@@ -273,10 +270,10 @@ fn an_image_that_nobody_wrote_to_is_neither_dirty_nor_corrupt() {
     let dir = Dir::new("verify-remarks");
     let path = tiny(&dir, "1.1");
     flip(&path, 79, 2);
-    dir.run("verify tiny.qcow2")
+    dir.run("verify disk.qcow2")
         .exits(2)
         .prints("is marked as corrupt: what is read may be wrong, although nobody");
-    qemu_img(&dir, "create -q -f qcow2 DIR/disk.qcow2 1M");
+    qemu::img(&dir, "create -q -f qcow2 disk.qcow2 1M");
     let path = dir.join("disk.qcow2");
     flip(&path, 79, 1);
     // Refcounts are wrong then, as they may be.
@@ -289,7 +286,7 @@ fn an_image_that_nobody_wrote_to_is_neither_dirty_nor_corrupt() {
 #[test]
 fn room_that_is_wasted_is_no_damage_of_an_image_of_others() {
     let dir = Dir::new("verify-leaks");
-    qemu_img(&dir, "create -q -f qcow2 DIR/disk.qcow2 1M");
+    qemu::img(&dir, "create -q -f qcow2 disk.qcow2 1M");
     let path = dir.join("disk.qcow2");
     flip(&path, Parts::of(&path).refcount_block + 1, 3);
 
@@ -306,7 +303,7 @@ fn an_encrypted_image_cannot_be_verified() {
     let dir = Dir::new("verify-encrypted");
     let path = tiny(&dir, "1.1");
     flip(&path, 35, 2);
-    dir.run("verify tiny.qcow2")
+    dir.run("verify disk.qcow2")
         .exits(1)
         .says("is encrypted with LUKS, which is not supported yet");
 }
@@ -314,8 +311,8 @@ fn an_encrypted_image_cannot_be_verified() {
 #[test]
 fn a_structure_that_claims_the_end_of_all_offsets_is_damage_and_is_not_read() {
     let dir = Dir::new("verify-claim");
-    qemu_img(&dir, "create -q -f qcow2 -o cluster_size=4096 DIR/disk.qcow2 1M");
-    qemu_img(&dir, "bitmap --add -g 4096 DIR/disk.qcow2 name");
+    qemu::img(&dir, "create -q -f qcow2 -o cluster_size=4096 disk.qcow2 1M");
+    qemu::img(&dir, "bitmap --add -g 4096 disk.qcow2 name");
     let path = dir.join("disk.qcow2");
     let mut bytes = fs::read(&path).unwrap();
     // The first words of the bitmaps extension; the offset of the directory is its last.

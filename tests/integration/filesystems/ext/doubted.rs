@@ -1,25 +1,13 @@
 //! What does not fit together is copied whole, and it is said why.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::Path;
 
 use super::{MIB, Marker, Place, assert_exact, debugfs, doubt, free, make};
 use crate::support::loops::Loop;
-use crate::support::tool;
+use crate::support::{flip, poke, tool};
 
 const SUPERBLOCK: u64 = 1024;
-
-fn write(disk: &Path, at: u64, bytes: &[u8]) {
-    let file = OpenOptions::new().write(true).open(disk).unwrap();
-    file.write_all_at(bytes, at).unwrap();
-}
-
-/// Turns bits of one byte.
-fn flip(disk: &Path, at: u64, bits: u8) {
-    let byte = fs::read(disk).unwrap()[at as usize];
-    write(disk, at, &[byte ^ bits]);
-}
 
 /// What is changed, how, and the words of the doubt.
 type Change<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
@@ -96,7 +84,7 @@ fn without_checksums_counts_and_places_tell_as_root() {
             ),
             (
                 "large blocks",
-                &|disk| write(disk, SUPERBLOCK + 0x18, &[3, 0, 0, 0, 3]),
+                &|disk| poke(disk, SUPERBLOCK + 0x18, &[3, 0, 0, 0, 3]),
                 "would end at",
             ),
             (
@@ -116,12 +104,12 @@ fn without_checksums_counts_and_places_tell_as_root() {
             ),
             (
                 "group sizes",
-                &|disk| write(disk, SUPERBLOCK + 0x20, &[0, 0, 0, 0, 0, 0, 0, 0]),
+                &|disk| poke(disk, SUPERBLOCK + 0x20, &[0, 0, 0, 0, 0, 0, 0, 0]),
                 "s_clusters_per_group is",
             ),
             (
                 "more groups",
-                &|disk| write(disk, SUPERBLOCK + 0x20, &[8, 0, 0, 0, 8, 0, 0, 0]),
+                &|disk| poke(disk, SUPERBLOCK + 0x20, &[8, 0, 0, 0, 8, 0, 0, 0]),
                 "s_inodes_count is",
             ),
             (
@@ -151,7 +139,7 @@ fn without_checksums_counts_and_places_tell_as_root() {
             ),
             (
                 "a used bit",
-                &|disk| write(disk, bitmap(disk, 1), &[0xfe]),
+                &|disk| poke(disk, bitmap(disk, 1), &[0xfe]),
                 "free clusters of a group:",
             ),
             (
@@ -174,12 +162,12 @@ fn without_checksums_counts_and_places_tell_as_root() {
             ),
             (
                 "two in one place",
-                &|disk| write(disk, group(1, 0x4), &table(disk, 1)),
+                &|disk| poke(disk, group(1, 0x4), &table(disk, 1)),
                 "in the same blocks",
             ),
             (
                 "table past the end",
-                &|disk| write(disk, group(2, 0x8), &[0xff, 0x5f]),
+                &|disk| poke(disk, group(2, 0x8), &[0xff, 0x5f]),
                 "bg_inode_table is",
             ),
         ],
@@ -319,9 +307,9 @@ fn a_check_that_was_cut_off_is_no_map_as_root() {
         .find_map(|line| line.strip_prefix("MMP block number:"))
         .unwrap();
     let block: u64 = block.trim().parse().unwrap();
-    write(&disk, block * 1024 + 4, &0xe24d_4d50_u32.to_le_bytes());
+    poke(&disk, block * 1024 + 4, &0xe24d_4d50_u32.to_le_bytes());
     assert!(doubt(&disk).contains("e2fsck is at work"));
-    write(&disk, block * 1024, &[0]);
+    poke(&disk, block * 1024, &[0]);
     assert!(doubt(&disk).contains("mmp_magic"));
 }
 

@@ -385,7 +385,8 @@ pub(super) const ROWS: &[Line] = &[
     (
         "version 0",
         |image| short(image, 4, 0),
-        "header at 0x0: magic is 0x514649fb00000000, expected 0x514649fb00000001|version is 0, which is not supported",
+        "header at 0x0: magic is 0x514649fb00000000, expected 0x514649fb00000001|\
+         version is 0, which is not supported",
     ),
     (
         "another magic",

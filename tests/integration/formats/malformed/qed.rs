@@ -262,7 +262,8 @@ pub(super) const ROWS: &[Line] = &[
     (
         "L2 entry past the end",
         |image| number(image, 0x5000, 1 << 40),
-        "L2 table at 0x5000: entry 0 is 0x10000000000, expected an offset within the file, which has 0xb000 bytes (guest 0x400000 to 0x401000)",
+        "L2 table at 0x5000: entry 0 is 0x10000000000, expected an offset within the file, \
+         which has 0xb000 bytes (guest 0x400000 to 0x401000)",
     ),
     (
         "L2 entry at the end",
