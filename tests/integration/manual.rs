@@ -167,7 +167,7 @@ fn what_contributors_are_told_of_is_there() {
     let text = read("CONTRIBUTING.md");
     let words = text.split('`').skip(1).step_by(2);
     let is_path = |word: &&str| {
-        ["tests/", "fuzz/", "benches/", "testdata/", ".ci/"]
+        ["src/", "tests/", "fuzz/", "benches/", "testdata/", ".ci/"]
             .iter()
             .any(|top| word.starts_with(top))
     };
