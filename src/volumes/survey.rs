@@ -321,7 +321,7 @@ mod tests {
         (other, Segments::new(ranges).unwrap())
     }
 
-    fn surveyed(disk: &MemoryDisk, volumes: Vec<Volume>) -> (AllocationMap, Vec<Region>) {
+    fn surveyor(disk: &MemoryDisk, volumes: Vec<Volume>) -> Surveyor {
         let (view, segments) = (View::of(disk), Segments::one(0..to_u64(disk.bytes.len())));
         let mut surveyor = Surveyor {
             map: MapBuilder::new(view.len()),
@@ -336,6 +336,11 @@ mod tests {
             content: Ok(Usage::Volumes(volumes)),
         };
         surveyor.add(view, &segments, None, recognised);
+        surveyor
+    }
+
+    fn surveyed(disk: &MemoryDisk, volumes: Vec<Volume>) -> (AllocationMap, Vec<Region>) {
+        let surveyor = surveyor(disk, volumes);
         (surveyor.map.build(), surveyor.regions)
     }
 
@@ -387,5 +392,29 @@ mod tests {
                 .all(|region| matches!(region.doubt(), Some(Doubt::Overlaps)))
         );
         assert_eq!(map.bytes(State::Free), 0);
+    }
+
+    #[test]
+    fn a_hibernated_system_that_is_found_last_lets_no_map_before_it_be_trusted() {
+        let mut disk = ext4();
+        let end = to_u64(disk.bytes.len());
+        disk.bytes.resize(to_usize(end + PIECE), 0);
+        disk.put(end + 4086, b"S1SUSPEND\0");
+        let mut surveyor = surveyor(&disk, vec![volume(Segments::one(0..end))]);
+        assert!(surveyor.is_any_trusted && !surveyor.is_held_late);
+
+        let (view, segments) = (View::of(&disk), Segments::one(0..end + PIECE));
+        let placed = Placed {
+            view,
+            segments: &segments,
+            region: 0,
+            depth: 0,
+        };
+        let sleeping = volume(Segments::one(end..end + PIECE));
+        surveyor.volumes(placed, vec![sleeping]).unwrap();
+
+        assert!(surveyor.is_held_late && surveyor.held.is_some());
+        let again = Surveyor::of(View::of(&ext4()), surveyor.held);
+        assert_eq!(again.map.build().bytes(State::Free), 0);
     }
 }
