@@ -7,12 +7,11 @@ use super::{Disk, Kind, Underlying};
 use crate::error::{Action, Error, Result};
 use crate::units::{to_u64, to_usize};
 
-/// A file without holes, of which one sector may be unreadable.
+/// A file without holes, of which a range may be unreadable.
 #[derive(Debug)]
 pub(crate) struct MemoryDisk {
     pub(crate) bytes: Vec<u8>,
-    /// Where that begins.
-    pub(crate) bad: Option<u64>,
+    pub(crate) bad: Range<u64>,
 }
 
 impl MemoryDisk {
@@ -20,7 +19,7 @@ impl MemoryDisk {
     pub(crate) fn new(size: u64) -> Self {
         Self {
             bytes: vec![0; to_usize(size)],
-            bad: None,
+            bad: 0..0,
         }
     }
 
@@ -42,9 +41,9 @@ impl Disk for MemoryDisk {
 
     fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
         let end = at + to_u64(buf.len());
-        if let Some(bad) = self.bad.filter(|bad| *bad < end && at < bad + 512) {
+        if at < self.bad.end && self.bad.start < end {
             let error = io::Error::from_raw_os_error(5);
-            return Err(Error::source_io(Action::Read(bad), error));
+            return Err(Error::source_io(Action::Read(self.bad.start), error));
         }
         buf.copy_from_slice(&self.bytes[to_usize(at)..to_usize(end)]);
         Ok(())

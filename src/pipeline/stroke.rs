@@ -95,9 +95,7 @@ impl Stroke {
 )]
 mod tests {
     use super::*;
-    use crate::disk::{Kind, Underlying};
-    use crate::error::{Action, Error};
-    use crate::units::to_u64;
+    use crate::disk::MemoryDisk;
 
     fn parts(used: &[Range<u64>]) -> Vec<Vec<Range<u64>>> {
         strokes(used).map(|stroke| stroke.parts).collect()
@@ -131,58 +129,16 @@ mod tests {
         );
     }
 
-    /// Bytes that are their own offset, and a range that cannot be read.
-    #[derive(Debug)]
-    struct Damaged(Range<u64>);
-
-    impl Disk for Damaged {
-        fn kind(&self) -> Kind {
-            Kind::BlockDevice
-        }
-
-        fn len(&self) -> u64 {
-            1 << 20
-        }
-
-        fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-            if at < self.0.end && self.0.start < at + to_u64(buf.len()) {
-                return Err(Error::source_io(Action::Read(at), rustix::io::Errno::IO));
-            }
-            for (byte, at) in buf.iter_mut().zip(at..) {
-                *byte = at.to_le_bytes()[0] | 1;
-            }
-            Ok(())
-        }
-
-        fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-            self.read_at(buf, at)
-        }
-
-        fn position(&self, at: u64) -> u64 {
-            at
-        }
-
-        fn sector_size(&self) -> u64 {
-            512
-        }
-
-        fn stands_on(&self) -> Vec<&Underlying> {
-            Vec::new()
-        }
-
-        fn is_present(&self) -> bool {
-            true
-        }
-
-        fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
-            Ok(Some(range).filter(|range| !range.is_empty()))
-        }
+    /// Bytes that are their own offset but for the last bit, and a range that cannot be read.
+    fn damaged(bad: Range<u64>) -> MemoryDisk {
+        let bytes = (0..4096_u64).map(|at| at.to_le_bytes()[0] | 1).collect();
+        MemoryDisk { bytes, bad }
     }
 
     fn read(bad: Range<u64>, on_error: OnReadError) -> Result<(Vec<u8>, Vec<Range<u64>>)> {
         let stroke = strokes(&[512..1024, 2048..3072]).next().unwrap();
         let mut bytes = vec![0xff; to_usize(length(&stroke.range()))];
-        let unreadable = stroke.read(&Damaged(bad), &mut bytes, on_error)?;
+        let unreadable = stroke.read(&damaged(bad), &mut bytes, on_error)?;
         Ok((bytes, unreadable))
     }
 

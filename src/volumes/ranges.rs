@@ -68,11 +68,10 @@ impl Ranges {
             self.close(0);
             self.is_settled = true;
         }
-        while self.list.len() > self.most {
-            self.shortest = self.shortest.saturating_mul(2);
-            self.thin_out();
-            // Not once more for each of the next few.
-            if self.list.len() > self.most.saturating_sub(self.most / 8) {
+        if self.list.len() > self.most {
+            // So few that it is not to be done again for each of the next.
+            let few = self.most.saturating_sub(self.most / 8);
+            while self.list.len() > few {
                 self.shortest = self.shortest.saturating_mul(2);
                 self.thin_out();
             }

@@ -69,15 +69,20 @@ impl Survey {
 }
 
 impl Surveyor {
-    /// Looks into all of a source, of which it may be known why no map can be trusted.
-    fn of(view: View<'_>, held: Option<&'static str>) -> Self {
-        let mut surveyor = Self {
+    /// Nothing is known of a source yet, but perhaps why no map of it can be trusted.
+    fn new(view: View<'_>, held: Option<&'static str>) -> Self {
+        Self {
             map: MapBuilder::new(view.len()),
             regions: Vec::new(),
             held,
             is_any_trusted: false,
             is_held_late: false,
-        };
+        }
+    }
+
+    /// Looks into all of a source, of which it may be known why no map can be trusted.
+    fn of(view: View<'_>, held: Option<&'static str>) -> Self {
+        let mut surveyor = Self::new(view, held);
         let segments = Segments::one(0..view.len());
         surveyor.add(view, &segments, None, Recognised::of_disk(view));
         surveyor
@@ -300,7 +305,7 @@ mod tests {
 
     fn ext4() -> MemoryDisk {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ext4.raw");
-        let (bytes, bad) = (std::fs::read(path).unwrap(), None);
+        let (bytes, bad) = (std::fs::read(path).unwrap(), 0..0);
         MemoryDisk { bytes, bad }
     }
 
@@ -323,13 +328,7 @@ mod tests {
 
     fn surveyor(disk: &MemoryDisk, volumes: Vec<Volume>) -> Surveyor {
         let (view, segments) = (View::of(disk), Segments::one(0..to_u64(disk.bytes.len())));
-        let mut surveyor = Surveyor {
-            map: MapBuilder::new(view.len()),
-            regions: Vec::new(),
-            held: None,
-            is_any_trusted: false,
-            is_held_late: false,
-        };
+        let mut surveyor = Surveyor::new(view, None);
         let recognised = Recognised {
             name: Some("volume group"),
             label: None,

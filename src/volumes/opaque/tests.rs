@@ -10,7 +10,8 @@ const SIZE: u64 = 8 << 20;
 /// A swap area of which some bytes are others, and one sector may be unreadable.
 fn swap_with(at: u64, bytes: &[u8], bad: Option<u64>) -> MemoryDisk {
     let mut area = MemoryDisk::new(SIZE);
-    area.bad = bad.map(|at| at / 512 * 512);
+    let sector = |at: u64| at / 512 * 512;
+    area.bad = bad.map_or(0..0, |at| sector(at)..sector(at) + 512);
     area.put(1024, &1_u32.to_le_bytes());
     area.put(1028, &(u32::try_from(SIZE / 4096).unwrap() - 1).to_le_bytes());
     area.put(4086, b"SWAPSPACE2");

@@ -31,12 +31,14 @@ fn filled(byte: u8) -> Vec<u8> {
 
 /// What the journal says that a block will hold.
 fn replayed(disk: &Disk, home: u64) -> Result<Option<Vec<u8>>, Doubt> {
-    Journal::open(&disk.place(View::of(disk)))?.replay()?.block(home)
+    Journal::open(&disk.place(View::of(&disk.memory)))?
+        .replay()?
+        .block(home)
 }
 
 /// Why the journal cannot be replayed.
 fn doubt(disk: &Disk) -> String {
-    match Journal::open(&disk.place(View::of(disk))).and_then(Journal::replay) {
+    match Journal::open(&disk.place(View::of(&disk.memory))).and_then(Journal::replay) {
         Ok(replay) => panic!("replayed: {replay:?}"),
         Err(doubt) => doubt.to_string(),
     }
@@ -48,7 +50,7 @@ fn an_empty_journal_changes_nothing() {
         let mut disk = Disk::new(features);
         disk.superblock(0, 7);
 
-        let journal = Journal::open(&disk.place(View::of(&disk))).unwrap();
+        let journal = Journal::open(&disk.place(View::of(&disk.memory))).unwrap();
         assert!(journal.is_empty().unwrap());
         assert_eq!(replayed(&disk, 3000).unwrap(), None);
     }
@@ -73,7 +75,7 @@ fn the_last_committed_copy_counts_in_every_format() {
             );
         }
         assert_eq!(replayed(&disk, 2999).unwrap(), None);
-        let journal = Journal::open(&disk.place(View::of(&disk))).unwrap();
+        let journal = Journal::open(&disk.place(View::of(&disk.memory))).unwrap();
         assert!(!journal.is_empty().unwrap());
     }
 }

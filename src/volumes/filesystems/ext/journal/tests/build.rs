@@ -1,9 +1,6 @@
 //! A filesystem that consists of a journal, made byte by byte.
 
-use std::ops::Range;
-
-use crate::disk::{self, Kind, Underlying};
-use crate::error::Result;
+use crate::disk::MemoryDisk;
 use crate::units::{to_u64, to_usize};
 use crate::volumes::filesystems::ext::journal::JournalAt;
 use crate::volumes::view::View;
@@ -39,7 +36,7 @@ impl Features {
 /// The whole of it, and where the log is being written.
 #[derive(Debug)]
 pub(super) struct Disk {
-    bytes: Vec<u8>,
+    pub(super) memory: MemoryDisk,
     features: Features,
     places: Vec<u64>,
     has_seed: bool,
@@ -56,7 +53,10 @@ impl Disk {
     pub(super) fn new(features: Features) -> Self {
         let room = if features.incompat & 0x20 == 0 { 0 } else { 256 };
         let mut disk = Self {
-            bytes: vec![0xa5; BLOCKS * BLOCK],
+            memory: MemoryDisk {
+                bytes: vec![0xa5; BLOCKS * BLOCK],
+                bad: 0..0,
+            },
             features,
             places: (200..200 + 1024 + room).collect(),
             has_seed: false,
@@ -94,7 +94,7 @@ impl Disk {
 
     fn block(&mut self, block: u64) -> &mut [u8] {
         let at = to_usize(block) * BLOCK;
-        &mut self.bytes[at..at + BLOCK]
+        &mut self.memory.bytes[at..at + BLOCK]
     }
 
     pub(super) fn log(&mut self, block: u64) -> &mut [u8] {
@@ -103,7 +103,7 @@ impl Disk {
     }
 
     pub(super) fn inode(&mut self) -> &mut [u8] {
-        &mut self.bytes[INODE..INODE + 256]
+        &mut self.memory.bytes[INODE..INODE + 256]
     }
 
     pub(super) fn leaf(&mut self) -> &mut [u8] {
@@ -389,44 +389,4 @@ fn crc32(seed: u32, bytes: &[u8]) -> u32 {
     bytes
         .iter()
         .fold(seed, |sum, byte| (0..8).fold(sum ^ u32::from(*byte) << 24, bit))
-}
-
-impl disk::Disk for Disk {
-    fn kind(&self) -> Kind {
-        Kind::RegularFile
-    }
-
-    fn len(&self) -> u64 {
-        to_u64(self.bytes.len())
-    }
-
-    fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        let at = to_usize(at);
-        buf.copy_from_slice(&self.bytes[at..at + buf.len()]);
-        Ok(())
-    }
-
-    fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        self.read_at(buf, at)
-    }
-
-    fn position(&self, at: u64) -> u64 {
-        at
-    }
-
-    fn sector_size(&self) -> u64 {
-        512
-    }
-
-    fn stands_on(&self) -> Vec<&Underlying> {
-        Vec::new()
-    }
-
-    fn is_present(&self) -> bool {
-        true
-    }
-
-    fn data_in(&self, _: Range<u64>) -> Result<Option<Range<u64>>> {
-        Ok(None)
-    }
 }
