@@ -30,7 +30,7 @@ pub fn batches(
         let first = first_of(geometry, rest.as_ref()?);
         let limit = first.plus(max_clusters);
         let mut end = first;
-        let mut used = Vec::new();
+        let mut used: Vec<Range<u64>> = Vec::new();
         while let Some(range) = rest.take() {
             let starts = first_of(geometry, &range);
             if starts > end || starts >= limit {
@@ -44,7 +44,10 @@ pub fn batches(
             } else {
                 rest = data.next();
             }
-            used.push(taken);
+            match used.last_mut() {
+                Some(last) if last.end == taken.start => last.end = taken.end,
+                Some(_) | None => used.push(taken),
+            }
         }
         Some(Batch {
             first: GuestCluster(first),

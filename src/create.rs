@@ -170,6 +170,7 @@ impl Imaging {
         Ok(Report {
             size: self.design.geometry.size(),
             data: self.allocation.bytes(State::Data),
+            metadata: self.allocation.bytes(State::Metadata),
             zeros: self.allocation.bytes(State::Zeros),
             free: self.allocation.bytes(State::Free),
             regions: self.allocation.regions,
@@ -301,7 +302,7 @@ impl Copying<'_> {
     }
 
     fn copy(self, phase: Phase, mut place: impl FnMut(&Encoded) -> Result<()>) -> Result<Copied> {
-        self.progress.begin(phase, self.map.bytes(State::Data));
+        self.progress.begin(phase, self.map.to_read());
         // Compression takes longer than writing what it leaves.
         let pool = match self.options.compression {
             Some(_) => pipeline::compressors(self.options.threads)?,

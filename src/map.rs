@@ -259,7 +259,7 @@ impl RawMap {
         let map = &self.allocation.map;
         let (size, end) = (map.size(), map.size().next_multiple_of(SECTOR));
         let is_data_at_end =
-            (map.extents().last()).is_some_and(|last| last.range.end == size && last.state() == State::Data);
+            (map.extents().last()).is_some_and(|last| last.range.end == size && last.state().is_read());
         let padding = (is_data_at_end && size < end).then_some(Piece {
             range: size..end,
             state: State::Zeros,

@@ -81,8 +81,7 @@ impl Allocation {
     /// Whether it was looked into, holds something, and that is nothing with a name.
     pub(crate) fn is_unrecognised(&self) -> bool {
         let whole = self.regions.first();
-        self.bytes(State::Data) > 0
-            && whole.is_some_and(|whole| whole.name.is_none() && whole.doubt().is_none())
+        self.map.to_read() > 0 && whole.is_some_and(|whole| whole.name.is_none() && whole.doubt().is_none())
     }
 
     /// What is copied whole because what tells of it cannot be trusted, and why.
@@ -116,7 +115,9 @@ pub fn scan(source: &dyn Disk, scan: Scan) -> Result<Allocation> {
     let map = used.with_holes(&data);
     for region in &mut regions {
         let copied = region.segments.ranges();
-        region.copied = copied.map(|range| map.bytes_in(State::Data, range)).sum();
+        region.copied = copied.map(|range| map.to_read_in(range)).sum();
+        let metadata = region.segments.ranges();
+        region.metadata = metadata.map(|range| map.bytes_in(State::Metadata, range)).sum();
     }
     Ok(Allocation {
         map,

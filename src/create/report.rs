@@ -311,11 +311,13 @@ impl Plan<'_> {
 pub struct Report {
     /// Size of the virtual disk in bytes.
     pub size: u64,
-    /// Bytes that were to be read.
+    /// Bytes that were to be read, other than metadata.
     pub data: u64,
+    /// Bytes that were to be read and are metadata of filesystems.
+    pub metadata: u64,
     /// Bytes in use, or of which nothing tells, that are holes.
     pub zeros: u64,
-    /// Bytes that are free, holes or not. With data and zeros they come to the size of the source.
+    /// Bytes that are free, holes or not. All four come to the size of the source.
     pub free: u64,
     /// What the source holds.
     pub regions: Vec<Region>,

@@ -16,6 +16,8 @@ pub struct MapBuilder {
     free: Ranges,
     /// By reason, that which is told first where there are two.
     used: Vec<(Reason, Ranges)>,
+    /// What of that which is mapped is metadata.
+    metadata: Ranges,
     most: usize,
 }
 
@@ -37,6 +39,7 @@ impl MapBuilder {
             size,
             free: Ranges::new(Rounding::Down, most),
             used: Vec::new(),
+            metadata: Ranges::new(Rounding::Up, most),
             most,
         }
     }
@@ -49,6 +52,12 @@ impl MapBuilder {
     /// Bytes are in use.
     pub fn used(&mut self, range: Range<u64>, reason: Reason) {
         let (range, most) = (self.there(range), self.most);
+        let reason = if reason == Reason::Metadata {
+            self.metadata(range.clone());
+            Reason::Mapped
+        } else {
+            reason
+        };
         let place = self.used.binary_search_by_key(&reason, |(reason, _)| *reason);
         let place = place.unwrap_or_else(|place| {
             self.used.insert(place, (reason, Ranges::new(Rounding::Up, most)));
@@ -57,6 +66,12 @@ impl MapBuilder {
         if let Some((_, ranges)) = self.used.get_mut(place) {
             ranges.add(range);
         }
+    }
+
+    /// What of some bytes is in use by a map is metadata. If there is too much of it, what lies between is called so,
+    /// too, if it is in use.
+    pub fn metadata(&mut self, range: Range<u64>) {
+        self.metadata.add(self.there(range));
     }
 
     /// Bytes of a volume are what its own map says. It ends no later than the volume.
@@ -80,6 +95,7 @@ impl MapBuilder {
             .into_iter()
             .map(|(reason, ranges)| (reason, Ahead::of(ranges)))
             .collect();
+        let mut metadata = Ahead::of(self.metadata);
         let mut at = 0;
         while at < self.size {
             let (is_free, mut end) = free.look(at);
@@ -89,6 +105,13 @@ impl MapBuilder {
                 end = end.min(border);
                 if is_used {
                     found = Some(*reason);
+                }
+            }
+            if found == Some(Reason::Mapped) {
+                let (is_metadata, border) = metadata.look(at);
+                end = end.min(border);
+                if is_metadata {
+                    found = Some(Reason::Metadata);
                 }
             }
             end = end.min(self.size);
@@ -132,7 +155,8 @@ mod tests {
     use super::super::map::State;
     use super::*;
 
-    const REASONS: [Reason; 5] = [
+    const REASONS: [Reason; 6] = [
+        Reason::Metadata,
         Reason::Mapped,
         Reason::Behind,
         Reason::Unpartitioned,
@@ -145,7 +169,7 @@ mod tests {
 
     fn told() -> impl proptest::strategy::Strategy<Value = Told> {
         use proptest::strategy::Strategy;
-        (0_u64..250, 0_u64..40, 0_usize..8)
+        (0_u64..250, 0_u64..40, 0_usize..9)
             .prop_map(|(start, length, reason)| (start..start + length, REASONS.get(reason).copied()))
     }
 

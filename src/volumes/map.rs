@@ -10,6 +10,9 @@ pub(super) const MAX_EXTENTS: usize = 1 << 20;
 /// Why a range is in use. Where there are two reasons, the first of them is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
+    /// It is the filesystem's own: what tells where files lie, and directories. Of what it has, what is not is
+    /// [`Self::Mapped`].
+    Metadata,
     /// The map of the filesystem, or other format, that it belongs to says so.
     Mapped,
     /// It lies behind the end of the filesystem.
@@ -27,10 +30,22 @@ pub enum Reason {
 pub enum State {
     /// In use, and has to be read.
     Data,
+    /// The same, and a filesystem's own: what tells where files lie, and directories.
+    Metadata,
     /// In use, or nothing tells, and known to be zeros: a hole. It must read as zeros after every restore.
     Zeros,
     /// Free: a filesystem, or another format that can be trusted, says so.
     Free,
+}
+
+impl State {
+    /// Whether it has to be read.
+    pub fn is_read(self) -> bool {
+        match self {
+            Self::Data | Self::Metadata => true,
+            Self::Zeros | Self::Free => false,
+        }
+    }
 }
 
 /// A range that is in use.
@@ -47,17 +62,25 @@ pub struct Extent {
 impl Extent {
     /// What it is: never free.
     pub fn state(&self) -> State {
-        if self.is_zeros { State::Zeros } else { State::Data }
+        match (self.is_zeros, self.reason) {
+            (true, _) => State::Zeros,
+            (false, Reason::Metadata) => State::Metadata,
+            (
+                false,
+                Reason::Mapped | Reason::Behind | Reason::Unpartitioned | Reason::Data | Reason::Unknown,
+            ) => State::Data,
+        }
     }
 }
 
-/// The ranges of a source that are in use, data or zeros: ascending, apart, and bounded in number. All others are
+/// The ranges of a source that are in use, to be read or zeros: ascending, apart, and bounded in number. All others are
 /// free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllocationMap {
     size: u64,
     extents: Vec<Extent>,
-    /// Gaps shorter than this count as used, and zeros shorter than this as data, in bytes.
+    /// Gaps shorter than this count as used, and zeros shorter than this as data, in bytes. From 1 on, what touches
+    /// and differs by its reason only is one extent.
     shortest_gap: u64,
     max_extents: usize,
 }
@@ -68,7 +91,7 @@ impl AllocationMap {
         Self {
             size,
             extents: Vec::new(),
-            shortest_gap: 1,
+            shortest_gap: 0,
             max_extents,
         }
     }
@@ -78,7 +101,7 @@ impl AllocationMap {
         self.size
     }
 
-    /// What is in use, data and zeros, ascending.
+    /// What is in use, to be read or zeros, ascending.
     pub fn extents(&self) -> &[Extent] {
         &self.extents
     }
@@ -109,7 +132,7 @@ impl AllocationMap {
     /// What of a range has to be read, ascending.
     pub fn data_within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         self.within(range)
-            .filter(|(_, state)| *state == State::Data)
+            .filter(|(_, state)| state.is_read())
             .map(|(part, _)| part)
     }
 
@@ -142,12 +165,22 @@ impl AllocationMap {
         parts.fold(0, |sum, (part, _)| sum.saturating_add(length(&part)))
     }
 
-    /// How many bytes are in use, data or zeros.
+    /// How many bytes have to be read.
+    pub fn to_read(&self) -> u64 {
+        self.to_read_in(&(0..self.size))
+    }
+
+    /// How many bytes of a range have to be read.
+    pub(super) fn to_read_in(&self, range: &Range<u64>) -> u64 {
+        self.data_within(range.clone()).map(|part| length(&part)).sum()
+    }
+
+    /// How many bytes are in use, to be read or zeros.
     pub fn used(&self) -> u64 {
         self.used_in(&(0..self.size))
     }
 
-    /// How many bytes of a range are in use, data or zeros.
+    /// How many bytes of a range are in use, to be read or zeros.
     pub(super) fn used_in(&self, range: &Range<u64>) -> u64 {
         let parts = self.within(range.clone());
         parts.fold(0, |sum, (part, _)| sum.saturating_add(length(&part)))
@@ -226,7 +259,7 @@ impl AllocationMap {
         );
         let is_same = (last.reason, last.is_zeros) == (next.reason, next.is_zeros);
         let goes_on = last.range.end == next.range.start && is_same;
-        let is_one = goes_on || (shortest_gap > 1 && joins(last, next, shortest_gap));
+        let is_one = goes_on || (shortest_gap > 0 && joins(last, next, shortest_gap));
         if is_one {
             join(last, next);
         }
@@ -234,9 +267,9 @@ impl AllocationMap {
     }
 
     /// Counts gaps as used, and zeros as data, that are shorter than twice what was too short so far: nothing is lost
-    /// by it.
+    /// by it. Before it does so, reasons that touch become one.
     fn thin_out(&mut self) {
-        self.shortest_gap = self.shortest_gap.saturating_mul(2);
+        self.shortest_gap = self.shortest_gap.saturating_mul(2).max(1);
         let shortest_gap = self.shortest_gap;
         self.extents.dedup_by(|next, kept| {
             let joins = joins(kept, next, shortest_gap);
@@ -255,10 +288,14 @@ fn joins(last: &Extent, next: &Extent, shortest: u64) -> bool {
     is_alike && next.range.start.saturating_sub(last.range.end) < shortest
 }
 
-/// Lets an extent reach to the end of the next. If either has to be read, so has all of it.
+/// Lets an extent reach to the end of the next. If either has to be read, so has all of it; if either is metadata, so is
+/// all of it.
 fn join(last: &mut Extent, next: &Extent) {
     last.range.end = last.range.end.max(next.range.end);
     last.is_zeros &= next.is_zeros;
+    if next.reason == Reason::Metadata {
+        last.reason = Reason::Metadata;
+    }
 }
 
 #[cfg(test)]
@@ -311,6 +348,23 @@ mod tests {
             );
         }
         assert!(map.extents().is_sorted_by(|a, b| a.range.end < b.range.start));
+    }
+
+    #[test]
+    fn a_map_that_grows_too_large_forgets_where_metadata_ends_before_it_calls_anything_used_that_is_free() {
+        let mut map = AllocationMap::bounded(1 << 20, 16);
+        let reasons = [Reason::Mapped, Reason::Metadata, Reason::Mapped];
+        let pushed = |at: u64| {
+            (0..3)
+                .zip(reasons)
+                .map(move |(part, reason)| (at + part..at + part + 1, reason))
+        };
+        for (range, reason) in (0..10).flat_map(|number| pushed(number * 1000)) {
+            map.push(range, reason);
+        }
+        assert_eq!((map.extents().len(), map.used()), (10, 30));
+        assert_eq!(map.bytes(State::Metadata), 30);
+        assert_eq!(map.to_read(), 30);
     }
 
     /// Of pairs of ascending cuts, each pair a range.
@@ -405,7 +459,7 @@ mod tests {
             for at in 0..500 {
                 let is_right = match (state_at(&exact, at), state_at(&bounded, at)) {
                     (_, State::Data) | (State::Free, _) | (State::Zeros, State::Zeros) => true,
-                    (State::Zeros | State::Data, _) => false,
+                    (State::Zeros | State::Data | State::Metadata, _) => false,
                 };
                 proptest::prop_assert!(is_right, "byte {}", at);
             }

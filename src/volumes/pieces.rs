@@ -105,6 +105,7 @@ mod tests {
             label: None,
             used: 0,
             copied: 0,
+            metadata: 0,
             treatment: Treatment::Unknown,
         }
     }

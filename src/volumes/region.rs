@@ -23,6 +23,8 @@ pub struct Region {
     pub used: u64,
     /// How many of its bytes are in use and no holes.
     pub copied: u64,
+    /// How many of those are metadata of filesystems.
+    pub metadata: u64,
     /// How it is copied.
     pub treatment: Treatment,
 }

@@ -109,6 +109,7 @@ impl Surveyor {
             label: recognised.label,
             used: 0,
             copied: 0,
+            metadata: 0,
             treatment: Treatment::Unknown,
         });
         let placed = Placed {

@@ -50,6 +50,7 @@ fn object() -> Value {
         "used": 4096,
         "free": MIB - 4096,
         "copied": 4096,
+        "metadata": 4096,
         "treatment": "mapped",
         "why": null,
     })
@@ -59,7 +60,7 @@ const LINE: &str =
     "0x000000000000          1048576  source: swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n";
 
 const RANGES: &str = "\
-    0x000000000000             4096  used: in use by swap\n\
+    0x000000000000             4096  used: metadata of swap\n\
     0x000000001000          1044480  free: unused by swap\n";
 
 #[test]
@@ -80,7 +81,7 @@ fn a_plan_tells_what_was_recognised_and_why_ranges_are_free() {
     assert_eq!(
         plan["ranges"],
         json!([
-            {"start": 0, "length": 4096, "state": "data", "reason": "in use by swap", "region": 0},
+            {"start": 0, "length": 4096, "state": "metadata", "reason": "metadata of swap", "region": 0},
             {
                 "start": 4096, "length": MIB - 4096, "state": "free",
                 "reason": "unused by swap", "region": 0,
@@ -100,14 +101,14 @@ fn a_run_tells_what_was_recognised_if_asked() {
 
     let run = dir.run("swap.raw image.qcow2").exits(0);
     assert_eq!(run.stderr(), "");
-    run.prints("image.qcow2: 1.00 MiB source (4.00 KiB data, 1020.00 KiB free), ");
+    run.prints("image.qcow2: 1.00 MiB source (4.00 KiB metadata, 1020.00 KiB free), ");
 
     dir.run("-v swap.raw image.qcow2").exits(0).says(LINE);
     let report = dir.run("--json swap.raw image.qcow2").exits(0).json();
     assert_eq!(report["regions"], json!([object()]));
     assert_eq!(
-        (&report["data"], &report["zeros"], &report["free"]),
-        (&json!(4096), &json!(0), &json!(MIB - 4096))
+        ["data", "metadata", "zeros", "free"].map(|state| report[state].as_u64()),
+        [0, 4096, 0, MIB - 4096].map(Some)
     );
 }
 
@@ -315,7 +316,7 @@ fn partitions_are_told_one_by_one_with_number_and_label() {
         .prints("  partition 1 \"pages\\u{9b}2J\": swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n")
         .prints("  partition 2: swap, copied whole: it is signed for pages of two sizes\n")
         .prints("0x000000000000          1048576  used: outside of all partitions\n")
-        .prints("0x000000100000             4096  used: in use by swap\n")
+        .prints("0x000000100000             4096  used: metadata of swap\n")
         .prints("0x000000101000          1044480  free: unused by swap\n")
         .prints("0x000000200000          1048576  used: data\n")
         .prints("0x000000300000          1048576  used: outside of all partitions\n");

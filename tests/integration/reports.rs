@@ -34,6 +34,7 @@ fn nothing_recognised(size: u64) -> Value {
         "used": size,
         "free": 0,
         "copied": 2 * MIB,
+        "metadata": 0,
         "treatment": "whole",
         "why": "nothing recognised",
     })
@@ -95,6 +96,7 @@ fn a_script_is_told_in_one_object() {
             "image": "image.qcow2",
             "size": 4 * MIB,
             "data": 2 * MIB,
+            "metadata": 0,
             "zeros": 2 * MIB,
             "free": 0,
             "read": 2 * MIB,
@@ -244,6 +246,7 @@ fn a_script_is_told_the_plan() {
             "image": "image.qcow2",
             "size": 4 * MIB,
             "data": 2 * MIB,
+            "metadata": 0,
             "zeros": 2 * MIB,
             "free": 0,
             "in-use": Value::Null,

@@ -382,8 +382,9 @@ fn what_is_free_is_told_by_info_map_and_plans_as_root() {
         .run("--json --cluster-size 4K disk.raw image.qcow2")
         .exits(0)
         .json();
-    let [data, zeros, free_bytes] = ["data", "zeros", "free"].map(|key| report[key].as_u64().unwrap());
-    assert_eq!(data + zeros + free_bytes, size);
+    let states = ["data", "metadata", "zeros", "free"];
+    let [data, metadata, zeros, free_bytes] = states.map(|key| report[key].as_u64().unwrap());
+    assert_eq!(data + metadata + zeros + free_bytes, size);
     let free: u64 = free(&disk).iter().map(|range| range.end - range.start).sum();
     assert_eq!(free_bytes, free);
     assert!(zeros >= 3 * MIB, "{report}");

@@ -44,13 +44,13 @@ pub(super) trait Format {
     fn entries(&mut self, bytes: &[u8], at: u64, found: &mut Vec<Directory>) -> Result<(), Doubt>;
 }
 
-/// Takes in what directories hold that are reached from some, each cluster at most once.
+/// Takes in what directories hold that are reached from some, each cluster at most once. Returns their clusters.
 pub(super) fn walk<F: Format>(
     view: View<'_>,
     heap: Heap,
     format: &mut F,
     mut found: Vec<Directory>,
-) -> Result<(), Doubt> {
+) -> Result<ClusterSet, Doubt> {
     let mut ahead = Ahead {
         seen: ClusterSet::new(heap)?,
         open: Vec::new(),
@@ -85,7 +85,7 @@ pub(super) fn walk<F: Format>(
             }
         }
     }
-    Ok(())
+    Ok(ahead.seen)
 }
 
 /// What is still to be read, and how much was.

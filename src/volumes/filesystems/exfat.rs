@@ -80,11 +80,14 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         // Which FAT the directories' chains are in depends on who mounts it.
         return Err(Doubt::State("it was not unmounted, and has two FATs"));
     }
-    join_what_is_reached(view, &volume, table, &mut used)?;
+    let mut metadata = join_what_is_reached(view, &volume, table, &mut used)?;
+    for cluster in system {
+        metadata.insert(cluster);
+    }
     Ok(Found {
         name: "exFAT",
         label: root.label,
-        content: Usage::Mapped(volume.heap.map(&used, volume.size)),
+        content: Usage::Mapped(volume.heap.map(&used, &metadata, volume.size)),
     })
 }
 
@@ -133,13 +136,13 @@ fn is_in_one_piece(clusters: &[u64]) -> bool {
 
 /// There is no bitmap that can be trusted alone: there is no order in which it, the FATs and the directories are
 /// written, and not all that write tell that they do. Files that lie in one piece are in no FAT, so that the directories
-/// are asked, too.
+/// are asked, too. Returns the clusters of directories.
 fn join_what_is_reached(
     view: View<'_>,
     volume: &Volume,
     table: Table<'_>,
     used: &mut ClusterSet,
-) -> Result<(), Doubt> {
+) -> Result<ClusterSet, Doubt> {
     table.read(|cluster, entry| {
         used.insert(cluster);
         // Entries of clusters that are free, or of a file in one piece, may say anything.

@@ -55,7 +55,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     };
     mmp::check(&superblock, &blocks)?;
     let (map, groups) = bitmap::map(&superblock, &blocks)?;
-    let (map, missing) = inodes::join(&superblock, &blocks, &groups, map)?;
+    let (map, missing) = inodes::join(&superblock, &blocks, &groups, &map)?;
     Ok(Found {
         name: superblock.features.name(),
         content: match missing {

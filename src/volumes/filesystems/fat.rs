@@ -74,10 +74,10 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
             Ok(())
         })?;
     }
-    join_directories(view, &volume, active, &mut used)?;
+    let directories = join_directories(view, &volume, active, &mut used)?;
     Ok(Found {
         name: volume.kind.name(),
-        content: Usage::Mapped(volume.heap.map(&used, volume.size)),
+        content: Usage::Mapped(volume.heap.map(&used, &directories, volume.size)),
         label: volume.label,
     })
 }
@@ -97,13 +97,13 @@ fn mark(used: &mut ClusterSet, heap: Heap, first: u64, entries: &[u32]) {
 
 /// Adds what the directories speak of, even if it is free by all FATs: there is no order in which these and the
 /// directories are written. Whether the volume was unmounted is not asked for: FAT12 does not tell, and not all that
-/// write to the others do.
+/// write to the others do. Returns the clusters of directories.
 fn join_directories(
     view: View<'_>,
     volume: &Volume,
     active: Table<'_>,
     used: &mut ClusterSet,
-) -> Result<(), Doubt> {
+) -> Result<ClusterSet, Doubt> {
     if volume.is_mirrored {
         return entries::join(view, volume, active, used);
     }
@@ -113,10 +113,16 @@ fn join_directories(
         ));
     }
     // Which FAT the directories' chains are in depends on who mounts it.
+    let mut all = ClusterSet::new(volume.heap)?;
     for number in 0..volume.fats {
-        entries::join(view, volume, Table::new(view, volume, number), used)?;
+        all.add(&entries::join(
+            view,
+            volume,
+            Table::new(view, volume, number),
+            used,
+        )?);
     }
-    Ok(())
+    Ok(all)
 }
 
 fn check_root(view: View<'_>, volume: &Volume, used: &ClusterSet) -> Result<(), Doubt> {

@@ -63,16 +63,26 @@ impl Heap {
         Ok(())
     }
 
-    /// The map of a volume of `size` bytes: what lies before the clusters and behind them is in use.
-    pub(super) fn map(self, used: &ClusterSet, size: u64) -> AllocationMap {
+    /// The map of a volume of `size` bytes, some of whose clusters hold metadata: what lies before the clusters is
+    /// metadata, and what lies behind them is in use.
+    pub(super) fn map(self, used: &ClusterSet, metadata: &ClusterSet, size: u64) -> AllocationMap {
         let mut map = MapBuilder::all_free(size);
-        map.used(0..self.start, Reason::Mapped);
-        let offset = |index: u64| self.offset(index.plus(FIRST));
-        for run in bits::runs(&used.bits, self.count) {
-            map.used(offset(run.start)..offset(run.end), Reason::Mapped);
+        map.used(0..self.start, Reason::Metadata);
+        for run in self.runs(metadata) {
+            map.metadata(run);
+        }
+        for run in self.runs(used) {
+            map.used(run, Reason::Mapped);
         }
         map.used(self.end()..size, Reason::Mapped);
         map.build()
+    }
+
+    /// Where clusters of a set lie, ascending.
+    fn runs(self, clusters: &ClusterSet) -> impl Iterator<Item = Range<u64>> + '_ {
+        let offset = move |index: u64| self.offset(index.plus(FIRST));
+        let runs = bits::runs(&clusters.bits, self.count);
+        runs.map(move |run| offset(run.start)..offset(run.end))
     }
 }
 
@@ -147,6 +157,11 @@ impl ClusterSet {
         }
     }
 
+    /// Adds all of another set, of the same clusters.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.join(0, &other.bits);
+    }
+
     /// Whether one is among them.
     pub(super) fn has(&self, cluster: u64) -> bool {
         let Some(index) = cluster.checked_sub(FIRST) else {
@@ -160,6 +175,7 @@ impl ClusterSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volumes::map::State;
 
     const HEAP: Heap = Heap {
         start: 1000,
@@ -174,16 +190,17 @@ mod tests {
         assert!(used.insert(14));
         assert!(!used.insert(0) && !used.insert(1), "no clusters");
 
-        let map = HEAP.map(&used, 1200);
+        let map = HEAP.map(&used, &ClusterSet::new(HEAP).unwrap(), 1200);
         let ranges: Vec<_> = map.extents().iter().map(|extent| extent.range.clone()).collect();
-        assert_eq!(ranges, [0..1010, 1120..1200]);
+        assert_eq!(ranges, [0..1000, 1000..1010, 1120..1200]);
+        assert_eq!(map.bytes(State::Metadata), 1000);
     }
 
     #[test]
     fn bits_of_clusters_that_are_not_there_say_nothing() {
         let mut used = ClusterSet::new(HEAP).unwrap();
         used.join(0, &[0, 0xff, 0xff, 0xff]);
-        let map = HEAP.map(&used, 1130);
+        let map = HEAP.map(&used, &ClusterSet::new(HEAP).unwrap(), 1130);
         assert_eq!(map.used(), 1050);
         assert_eq!((HEAP.has(14), HEAP.has(15), HEAP.has(1)), (true, false, false));
     }

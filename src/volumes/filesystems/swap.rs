@@ -112,7 +112,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     let size = pages.times(page_size);
     view.holds("swap area", 0, size)?;
     let mut map = MapBuilder::all_free(size);
-    map.used(0..page_size, Reason::Mapped);
+    map.used(0..page_size, Reason::Metadata);
     let label = String::from_utf8_lossy(&header.volume_name);
     let label = label.trim_end_matches('\0');
     Ok(Found {

@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use mkqcow2::disk::{self, Open};
-use mkqcow2::volumes::{self, Region, Scan, Segments, Treatment};
+use mkqcow2::volumes::{self, Reason, Region, Scan, Segments, State, Treatment};
 
 use crate::support::loops::{Loop, Mount, until};
 use crate::support::{Dir, tool};
@@ -319,6 +319,8 @@ impl Given {
         let copy = self.place.dir.join("copy.raw");
         fs::write(&copy, only(&source, &used, &Marker::B.times(source.len() as u64))).unwrap();
         self.assert_intact(&copy);
+        fs::remove_file(copy).unwrap();
+        self.assert_metadata(&source);
 
         // What comes out of the image, on disks that are full of something else.
         let expected = only(&source, &used, &vec![0; source.len()]);
@@ -365,6 +367,33 @@ impl Given {
             fs::remove_file(image).unwrap();
         }
         fs::write(&self.disk, source).unwrap();
+    }
+
+    /// What is called metadata is enough for the checker, and to find every file and its attributes; and no more than
+    /// that.
+    #[track_caller]
+    fn assert_metadata(&self, source: &[u8]) {
+        if self.whole_because.is_some() {
+            return;
+        }
+        let disk = disk::open(&self.disk, Open::default()).unwrap();
+        let allocation = volumes::scan(&disk, Scan::Auto).unwrap();
+        let kept = allocation
+            .pieces()
+            .filter(|piece| piece.state == State::Metadata || piece.reason == Some(Reason::Unpartitioned));
+        let kept: Vec<_> = kept.map(|piece| piece.range).collect();
+        let copy = self.place.dir.join("metadata.raw");
+        let rest = Marker::B.times(source.len() as u64);
+        fs::write(&copy, only(source, &kept, &rest)).unwrap();
+        for volume in &self.volumes {
+            let device = Device::new(&copy, &volume.range);
+            volume.filesystem.check(device.path());
+            let (is_posix, scratch) = (volume.filesystem.is_posix(), self.place.dir.path());
+            volume.filesystem.read(device.path(), scratch, &mut |root| {
+                volume.listing.assert_without_data(&Listing::of(root, is_posix));
+            });
+        }
+        fs::remove_file(copy).unwrap();
     }
 
     /// The ranges that are in use, as the program tells them.

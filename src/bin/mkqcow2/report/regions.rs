@@ -97,6 +97,7 @@ fn object(region: &Region) -> Value {
         "used": region.used,
         "free": region.free(),
         "copied": region.copied,
+        "metadata": region.metadata,
         "treatment": match region.treatment {
             Treatment::Partitioned => "partitioned",
             Treatment::Mapped => "mapped",
@@ -135,6 +136,8 @@ impl Display for Because<'_> {
             (Some(Reason::Data), _) => f.write_str("data"),
             (Some(Reason::Unknown), _) => f.write_str("nothing tells what is free"),
             (Some(Reason::Unpartitioned), _) => f.write_str("outside of all partitions"),
+            (Some(Reason::Metadata), Some(name)) => write!(f, "metadata of {name}"),
+            (Some(Reason::Metadata), None) => f.write_str("metadata"),
             (Some(Reason::Mapped), Some(name)) => write!(f, "in use by {name}"),
             (Some(Reason::Mapped), None) => f.write_str("in use"),
             (Some(Reason::Behind), Some(name)) => write!(f, "behind the end of {name}"),

@@ -116,13 +116,13 @@ impl RootDirectory {
     }
 }
 
-/// Adds the clusters of all files and directories, but those which only the FATs tell of.
+/// Adds the clusters of all files and directories, but those which only the FATs tell of. Returns those of directories.
 pub(super) fn join(
     view: View<'_>,
     volume: &Volume,
     table: Table<'_>,
     used: &mut ClusterSet,
-) -> Result<(), Doubt> {
+) -> Result<ClusterSet, Doubt> {
     let root = Directory {
         first: volume.root,
         more: None,

@@ -42,6 +42,9 @@ pub(super) fn map(
         free_clusters: 0,
     };
     mapper.push(0..superblock.first_data_block);
+    mapper
+        .map
+        .metadata(bytes(superblock, &(0..superblock.first_data_block)));
     mapper.groups(&groups)?;
     if !blocks.are_replayed() {
         // A journal does not cover the count of the superblock: it is right once all is clean, and only then.
@@ -115,6 +118,7 @@ impl Mapper<'_> {
             return Err(Doubt::State("a bitmap calls free what is behind its end"));
         }
         for fixed in self.fixed.within(superblock.blocks_of(number)) {
+            self.map.metadata(bytes(superblock, &fixed));
             if !masks(&clusters(superblock, &fixed)).all(|(byte, mask)| is_set(bits, byte, mask)) {
                 return Err(Doubt::State("a bitmap calls free what holds tables or bitmaps"));
             }
@@ -130,6 +134,7 @@ impl Mapper<'_> {
         let count = superblock.clusters_of(number);
         let mut bits = Vec::new();
         for fixed in self.fixed.within(superblock.blocks_of(number)) {
+            self.map.metadata(bytes(superblock, &fixed));
             bits.resize(to_usize(count.div_ceil(8)), 0);
             for (byte, mask) in masks(&clusters(superblock, &fixed)) {
                 if let Some(byte) = bits.get_mut(byte) {
@@ -198,10 +203,14 @@ impl Mapper<'_> {
     }
 
     fn push(&mut self, blocks: Range<u64>) {
-        let byte = |block: u64| block.times(self.superblock.block_size);
-        self.map
-            .used(byte(blocks.start)..byte(blocks.end), Reason::Mapped);
+        self.map.used(bytes(self.superblock, &blocks), Reason::Mapped);
     }
+}
+
+/// Blocks in bytes.
+fn bytes(superblock: &Superblock, blocks: &Range<u64>) -> Range<u64> {
+    let byte = |block: u64| block.times(superblock.block_size);
+    byte(blocks.start)..byte(blocks.end)
 }
 
 /// The clusters of their group that blocks lie in, those in part as well.

@@ -11,6 +11,7 @@ use crate::units::{Exact, length, to_u64, within};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::{AllocationMap, Reason};
+use crate::volumes::ranges::{Ranges, Rounding};
 use crate::volumes::region::Missing;
 
 /// How many pieces are noted at most: 24 MiB of them.
@@ -32,12 +33,14 @@ pub(super) struct Claims<'a> {
     noted: Mutex<Noted>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Noted {
     /// Of inodes as they are after the journal is replayed.
     after: Vec<Piece>,
     /// Of those that it replaces.
     before: Vec<Piece>,
+    /// What of all that inodes have is metadata, in bytes.
+    metadata: Ranges,
     /// What is wrong with the first inode that cannot be followed.
     fault: Option<(u32, Doubt)>,
 }
@@ -48,7 +51,12 @@ impl<'a> Claims<'a> {
         Self {
             superblock,
             map,
-            noted: Mutex::default(),
+            noted: Mutex::new(Noted {
+                after: Vec::new(),
+                before: Vec::new(),
+                metadata: Ranges::new(Rounding::Up, MAX_PIECES),
+                fault: None,
+            }),
         }
     }
 
@@ -68,6 +76,12 @@ impl<'a> Claims<'a> {
         }
     }
 
+    /// Takes note that blocks are metadata which an inode has.
+    pub(super) fn add_metadata(&self, blocks: &Range<u64>) {
+        let range = self.bytes(blocks);
+        self.lock().metadata.add(range);
+    }
+
     /// Takes note that an inode cannot be followed to all of its blocks.
     pub(super) fn fault(&self, inode: u32, fault: Doubt) {
         let mut noted = self.lock();
@@ -76,12 +90,12 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The map with all that was noted, and what that is unless the journal explains it; none if there is nothing.
+    /// The map with all that was noted, and what of it the map called free, unless the journal explains it.
     ///
     /// # Errors
     ///
     /// A [`Doubt`] if an inode cannot be followed, or if there is too much.
-    pub(super) fn finish(self) -> Result<Option<(AllocationMap, Option<Missing>)>, Doubt> {
+    pub(super) fn finish(self) -> Result<(AllocationMap, Option<Missing>), Doubt> {
         let noted = self.noted.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some((inode, fault)) = noted.fault {
             let fault = Box::new(fault);
@@ -98,7 +112,7 @@ impl<'a> Claims<'a> {
             inode: first.inode,
         });
         let all = apart(after.into_iter().chain(noted.before).collect());
-        Ok((!all.is_empty()).then(|| (joined(self.map, &all), missing)))
+        Ok((joined(self.map, &all, noted.metadata), missing))
     }
 
     fn lock(&self) -> MutexGuard<'_, Noted> {
@@ -143,14 +157,17 @@ fn apart(mut pieces: Vec<Piece>) -> Vec<Piece> {
     pieces
 }
 
-/// A map with some of what it calls free in use.
-fn joined(map: &AllocationMap, free: &[Piece]) -> AllocationMap {
+/// A map with some of what it calls free in use, and some of what is in use metadata.
+fn joined(map: &AllocationMap, free: &[Piece], metadata: Ranges) -> AllocationMap {
     let mut joined = MapBuilder::all_free(map.size());
     for extent in map.extents() {
         joined.used(extent.range.clone(), extent.reason);
     }
     for piece in free {
         joined.used(piece.range.clone(), Reason::Mapped);
+    }
+    for range in metadata.into_settled() {
+        joined.metadata(range);
     }
     joined.build()
 }

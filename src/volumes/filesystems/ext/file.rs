@@ -13,6 +13,9 @@ use crate::error::Expected;
 use crate::units::{Exact, claimed_end, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
 
+/// The inodes that are the filesystem's own, other than that of bad blocks, which hold nothing.
+const RESERVED: Range<u32> = 2..11;
+
 /// The inode that names blocks for more group descriptors, whose places the superblock tells as well.
 const RESIZE: u32 = 7;
 
@@ -88,6 +91,32 @@ enum Node {
     Indirect(usize),
 }
 
+/// Blocks in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Run {
+    blocks: Range<u64>,
+    /// When the file has them.
+    age: Age,
+    is_metadata: bool,
+}
+
+impl Run {
+    const EMPTY: Self = Self {
+        blocks: 0..0,
+        age: Age::Both,
+        is_metadata: false,
+    };
+
+    /// A block that is metadata, whatever the file.
+    fn metadata(block: u64, age: Age) -> Self {
+        Self {
+            blocks: block..claimed_end(block, 1),
+            age,
+            is_metadata: true,
+        }
+    }
+}
+
 /// A file that is followed.
 #[derive(Debug)]
 pub(super) struct File<'f, 'a> {
@@ -95,8 +124,10 @@ pub(super) struct File<'f, 'a> {
     number: u32,
     /// What the checksums of its nodes begin with.
     seed: Option<u32>,
-    /// Blocks in a row, and when it has them.
-    run: (Range<u64>, Age),
+    /// Whether all that it has is the filesystem's own.
+    is_metadata: bool,
+    /// Blocks in a row.
+    run: Run,
     /// What keeps all of it from being followed.
     fault: Option<Doubt>,
 }
@@ -107,7 +138,8 @@ impl<'f, 'a> File<'f, 'a> {
             files,
             number,
             seed,
-            run: (0..0, Age::Both),
+            is_metadata: false,
+            run: Run::EMPTY,
             fault: None,
         }
     }
@@ -121,8 +153,11 @@ impl<'f, 'a> File<'f, 'a> {
         age: Age,
     ) -> Option<Doubt> {
         let superblock = self.files.superblock;
+        self.is_metadata = RESERVED.contains(&self.number)
+            || superblock.own_inodes.contains(&self.number)
+            || raw.is_metadata();
         if let Some(block) = raw.attributes(superblock.features) {
-            self.claim(structure, "i_file_acl", block, 1, age);
+            self.claim(structure, "i_file_acl", Run::metadata(block, age));
         }
         let cluster = superblock.cluster_blocks.times(superblock.block_size);
         match raw.body(rest, superblock.features, cluster) {
@@ -151,32 +186,46 @@ impl<'f, 'a> File<'f, 'a> {
         is_right
     }
 
+    /// Blocks with what the file holds.
+    fn content(&self, block: u64, count: u64, age: Age) -> Run {
+        Run {
+            blocks: block..claimed_end(block, count),
+            age,
+            is_metadata: self.is_metadata,
+        }
+    }
+
     /// Takes note of blocks, those that lie in a row as one. Returns whether the filesystem has them.
-    fn claim(&mut self, structure: Structure, field: &'static str, block: u64, count: u64, age: Age) -> bool {
+    fn claim(&mut self, structure: Structure, field: &'static str, next: Run) -> bool {
         let superblock = self.files.superblock;
-        let end = claimed_end(block, count);
-        let fits = superblock.first_data_block < block && end <= superblock.blocks_count;
+        let Range { start, end } = next.blocks;
+        let fits = superblock.first_data_block < start && end <= superblock.blocks_count;
         let expected = Expected::That("blocks of the filesystem");
-        let outcome = structure.require(fits, field, block, expected);
-        if !self.hold(outcome, age) {
+        let outcome = structure.require(fits, field, start, expected);
+        if !self.hold(outcome, next.age) {
             return false;
         }
-        let (run, when) = &mut self.run;
-        if run.end == block && *when == age {
-            run.end = end;
+        let run = &mut self.run;
+        let is_alike = (run.age, run.is_metadata) == (next.age, next.is_metadata);
+        if is_alike && run.blocks.end == start {
+            run.blocks.end = end;
         } else {
             self.end_run();
-            self.run = (block..end, age);
+            self.run = next;
         }
         true
     }
 
     fn end_run(&mut self) {
-        let (run, age) = &self.run;
-        if !run.is_empty() {
-            self.files.claims.add(self.number, run, *age == Age::Old);
+        let run = std::mem::replace(&mut self.run, Run::EMPTY);
+        if run.blocks.is_empty() {
+            return;
         }
-        self.run = (0..0, Age::Both);
+        let claims = &self.files.claims;
+        claims.add(self.number, &run.blocks, run.age == Age::Old);
+        if run.is_metadata {
+            claims.add_metadata(&run.blocks);
+        }
     }
 
     /// Follows a node of the tree of extents. `depth` is what the one above makes it have.
@@ -196,11 +245,11 @@ impl<'f, 'a> File<'f, 'a> {
             }
         };
         for entry in entries {
-            match depth.checked_sub(1) {
-                Some(below) => self.node(structure, "ei_leaf", entry.node(), Node::Extents(below), age),
-                None => {
-                    self.claim(structure, "ee_start", entry.start(), entry.length(), age);
-                }
+            if let Some(below) = depth.checked_sub(1) {
+                self.node(structure, "ei_leaf", entry.node(), Node::Extents(below), age);
+            } else {
+                let run = self.content(entry.start(), entry.length(), age);
+                self.claim(structure, "ee_start", run);
             }
         }
     }
@@ -214,14 +263,15 @@ impl<'f, 'a> File<'f, 'a> {
             None if self.number == RESIZE => {}
             Some(below) => self.node(structure, "block", block, Node::Indirect(below), age),
             None => {
-                self.claim(structure, "block", block, 1, age);
+                let run = self.content(block, 1, age);
+                self.claim(structure, "block", run);
             }
         }
     }
 
     /// Follows a block of the tree, which is one of the file's, too.
     fn node(&mut self, above: Structure, field: &'static str, block: u64, node: Node, age: Age) {
-        if !self.claim(above, field, block, 1, age) {
+        if !self.claim(above, field, Run::metadata(block, age)) {
             return;
         }
         let structure = Structure {

@@ -131,6 +131,7 @@ mod tests {
             uuid: [0; 16],
             label: None,
             journal: None,
+            own_inodes: [0; 3],
             may_have_orphans: false,
         }
     }

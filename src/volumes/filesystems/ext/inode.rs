@@ -15,6 +15,8 @@ pub(super) const DIRECT: usize = 12;
 pub(super) mod flags {
     pub(in super::super) const ENCRYPT: u32 = 0x800;
     pub(in super::super) const EXTENTS: u32 = 0x8_0000;
+    /// It holds extended attributes of another inode.
+    pub(in super::super) const EA_INODE: u32 = 0x20_0000;
     pub(in super::super) const INLINE_DATA: u32 = 0x1000_0000;
 }
 
@@ -117,6 +119,12 @@ impl RawInode {
                 | mode::LINK
                 | mode::SOCKET
         )
+    }
+
+    /// Whether its blocks are metadata of the filesystem, whatever its number: names, targets of links, attributes.
+    pub(super) fn is_metadata(&self) -> bool {
+        matches!(self.i_mode.get() & mode::TYPE, mode::DIRECTORY | mode::LINK)
+            || self.i_flags.get() & flags::EA_INODE != 0
     }
 
     /// The block of its extended attributes, if it has one.

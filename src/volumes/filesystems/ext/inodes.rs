@@ -30,8 +30,8 @@ const AT_ONCE: u64 = 1 << 20;
 /// How much is read behind what was used by its descriptor, and again as long as there are inodes in use, in bytes.
 const BEHIND: u64 = 16 << 10;
 
-/// Adds to the map what files have and it calls free. Returns the map, and what that is unless the journal explains
-/// it.
+/// Adds to the map what files have and it calls free, and tells what is metadata. Returns the map, and what it called
+/// free unless the journal explains it.
 ///
 /// # Errors
 ///
@@ -40,9 +40,9 @@ pub(super) fn join(
     superblock: &Superblock,
     blocks: &Blocks<'_>,
     groups: &[Group],
-    map: AllocationMap,
+    map: &AllocationMap,
 ) -> Result<(AllocationMap, Option<Missing>), Doubt> {
-    let files = Files::new(superblock, *blocks, Claims::against(superblock, &map));
+    let files = Files::new(superblock, *blocks, Claims::against(superblock, map));
     let numbered = groups.par_iter().enumerate();
     let table = |read: &mut Vec<u8>, (number, group): (usize, &Group)| {
         Table::new(&files, to_u64(number), group.inodes).read(read);
@@ -55,7 +55,7 @@ pub(super) fn join(
             .enumerate()
             .for_each(|group| table(&mut Vec::new(), group)),
     }
-    Ok(files.claims.finish()?.unwrap_or((map, None)))
+    files.claims.finish()
 }
 
 /// The inode table of a group.

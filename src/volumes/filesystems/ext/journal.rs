@@ -69,6 +69,7 @@ pub(super) fn apply<'a>(on_disk: &Superblock, blocks: Blocks<'a>) -> Result<(Sup
         features: replayed.features,
         free_blocks_count: replayed.free_blocks_count,
         label: replayed.label.clone(),
+        own_inodes: replayed.own_inodes,
         may_have_orphans: replayed.may_have_orphans,
         ..on_disk.clone()
     };

@@ -109,12 +109,18 @@ pub(super) struct RawSuperblock {
     pub(super) others: [u8; 214],
     /// 0x24c: with `sparse_super2`: the groups that have copies of the superblock, 0 for none.
     pub(super) s_backup_bgs: [U32<LE>; 2],
-    /// 0x254: encryption, lost+found, project quota.
-    pub(super) more: [u8; 28],
+    /// 0x254: encryption, lost+found.
+    pub(super) more: [u8; 24],
+    /// 0x26c: the inode of the quotas of projects.
+    pub(super) s_prj_quota_inum: U32<LE>,
     /// 0x270: with `metadata_csum_seed`.
     pub(super) s_checksum_seed: U32<LE>,
-    /// 0x274: high bits of times, encoding of names, orphan file; the rest is reserved.
-    pub(super) reserved: [u8; 392],
+    /// 0x274: high bits of times, encoding of names.
+    pub(super) times_and_encoding: [u8; 12],
+    /// 0x280: the inode that lists inodes which were deleted while in use.
+    pub(super) s_orphan_file_inum: U32<LE>,
+    /// 0x284.
+    pub(super) reserved: [u8; 376],
     /// 0x3fc: CRC-32C of all before it, with `metadata_csum`.
     pub(super) s_checksum: U32<LE>,
 }

@@ -75,6 +75,8 @@ pub(in crate::volumes) struct Superblock {
     pub(in crate::volumes) label: Option<String>,
     /// Its journal, if it has one.
     pub(in crate::volumes) journal: Option<JournalPlace>,
+    /// The inodes that are its own, besides the reserved ones: of the journal, of quotas, of orphans; 0 for none.
+    pub(in crate::volumes) own_inodes: [u32; 3],
     /// Whether there may be inodes that were deleted while in use, which mounting it deletes: it reads their trees.
     pub(in crate::volumes) may_have_orphans: bool,
 }
@@ -184,6 +186,11 @@ impl Checked<'_> {
             uuid: raw.s_uuid,
             label: self.label(),
             journal: self.journal(features)?,
+            own_inodes: [
+                raw.s_journal_inum.get(),
+                raw.s_prj_quota_inum.get(),
+                raw.s_orphan_file_inum.get(),
+            ],
             may_have_orphans: raw.s_last_orphan.get() != 0 || features.compat(compat::ORPHAN_FILE),
         };
         self.descriptors(&superblock)?;

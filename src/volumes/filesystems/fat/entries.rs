@@ -33,13 +33,14 @@ struct RawEntry {
 
 const _: () = assert!(size_of::<RawEntry>() == 32);
 
-/// Adds the first cluster of every file and directory. Those that follow are told by the FATs.
+/// Adds the first cluster of every file and directory. Those that follow are told by the FATs. Returns the clusters of
+/// directories.
 pub(super) fn join(
     view: View<'_>,
     volume: &Volume,
     table: Table<'_>,
     used: &mut ClusterSet,
-) -> Result<(), Doubt> {
+) -> Result<ClusterSet, Doubt> {
     let (kind, heap) = (volume.kind, volume.heap);
     let mut entries = Entries {
         view,

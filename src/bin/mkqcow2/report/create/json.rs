@@ -24,6 +24,7 @@ pub(super) fn report(out: &mut dyn Write, args: &Create, report: &Report) -> io:
         "image": args.image.to_string_lossy(),
         "size": report.size,
         "data": report.data,
+        "metadata": report.metadata,
         "zeros": report.zeros,
         "free": report.free,
         "read": report.read,
@@ -63,6 +64,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
         "image": args.image.to_string_lossy(),
         "size": plan.size,
         "data": plan.allocation.bytes(State::Data),
+        "metadata": plan.allocation.bytes(State::Metadata),
         "zeros": plan.allocation.bytes(State::Zeros),
         "free": plan.allocation.bytes(State::Free),
         "image-size": plan.image_size,
@@ -85,6 +87,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
             "length": length(&piece.range),
             "state": match piece.state {
                 State::Data => "data",
+                State::Metadata => "metadata",
                 State::Zeros => "zeros",
                 State::Free => "free",
             },

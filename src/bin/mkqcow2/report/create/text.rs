@@ -29,10 +29,10 @@ pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
         "{}: {} source ({}), {} image{shared}, {:.2} s, {}/s",
         shown(args.shown_image()),
         BinaryBytes(report.size),
-        states([report.data, report.zeros, report.free]),
+        states([report.data, report.metadata, report.zeros, report.free]),
         BinaryBytes(written.image_size),
         report.duration.as_secs_f64(),
-        per_second(report.data, report.duration),
+        per_second(report.data.saturating_add(report.metadata), report.duration),
     )];
     if args.verbose {
         lines.push(format!(
@@ -54,14 +54,23 @@ pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
 }
 
 /// How much is what, as far as there is any.
-fn states([data, zeros, free]: [u64; 3]) -> String {
-    let others = [(zeros, "zeros"), (free, "free")].into_iter();
-    let others = others.filter(|(bytes, _)| *bytes > 0);
-    let all = std::iter::once((data, "data")).chain(others);
+fn states([data, metadata, zeros, free]: [u64; 4]) -> String {
+    let all = [
+        (data, "data"),
+        (metadata, "metadata"),
+        (zeros, "zeros"),
+        (free, "free"),
+    ];
     let all: Vec<_> = all
+        .into_iter()
+        .filter(|(bytes, _)| *bytes > 0)
         .map(|(bytes, state)| format!("{} {state}", BinaryBytes(bytes)))
         .collect();
-    all.join(", ")
+    if all.is_empty() {
+        "no data".to_owned()
+    } else {
+        all.join(", ")
+    }
 }
 
 /// A range that could not be read when the image was made that is the source.
@@ -90,7 +99,8 @@ fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()
         Kind::Image => "disk image",
     };
     let (source, size) = (shown(&args.source), plan.size);
-    let counts = [State::Data, State::Zeros, State::Free].map(|state| plan.allocation.bytes(state));
+    let counts =
+        [State::Data, State::Metadata, State::Zeros, State::Free].map(|state| plan.allocation.bytes(state));
     let (image, image_size) = (shown(args.shown_image()), plan.image_size);
     let human = BinaryBytes;
     writeln!(
@@ -136,7 +146,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::R
     let mut pieces = plan.allocation.pieces();
     for piece in pieces.by_ref().take(limit) {
         let state = match piece.state {
-            State::Data => "used",
+            State::Data | State::Metadata => "used",
             State::Zeros => "zeros",
             State::Free => "free",
         };
