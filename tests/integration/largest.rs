@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::support::loops::Mount;
+use crate::support::loops::{Loop, Mount};
 use crate::support::{Dir, assert_equals, noise, poke, qemu};
 
 const MIB: u64 = 1 << 20;
@@ -139,4 +139,27 @@ fn the_largest_file_is_a_disk_like_others_as_root() {
     dir.run("restore --no-sync --follow over.qcow2 copy.raw").exits(0);
     let copy = fs::read(dir.join("copy.raw")).unwrap();
     assert!(copy.len() as u64 == 4 * MIB && copy[2 * MIB as usize..][..4096] == noise(1, 4096));
+}
+
+#[test]
+fn loop_devices_each_behind_the_end_of_the_one_below_share_no_byte_as_root() {
+    let dir = Dir::new("largest-offsets");
+    dir.sparse("disk.raw", MIB, &[]);
+    // One on the other: from the third on, they come to more than 2^64.
+    let mut devices = vec![Loop::part(&dir.join("disk.raw"), DISK, 0)];
+    for _ in 0..3 {
+        let below = devices.last().unwrap().path().to_owned();
+        devices.push(Loop::part(&below, DISK, 0));
+    }
+    dir.run("--no-sync disk.raw good.qcow2").exits(0);
+    // Those on top go first.
+    while let Some(device) = devices.pop() {
+        let path = device.path().to_str().unwrap();
+        dir.run(&format!("{path} new.qcow2"))
+            .exits(1)
+            .says("is empty, there is nothing to image");
+        dir.run(&format!("restore good.qcow2 {path}"))
+            .exits(1)
+            .says("has 0 bytes, expected at least those of the disk");
+    }
 }
