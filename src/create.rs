@@ -28,7 +28,7 @@ use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress};
-use crate::units::{self, to_usize};
+use crate::units::{self, Exact, to_usize};
 use crate::volumes::{self, Allocation, AllocationMap, State};
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
@@ -265,7 +265,7 @@ impl Copying<'_> {
         }
         let mut second = first.second()?;
         let (copied, written) = self.fill(Phase::Copying, Layout::new(self.design, &mut second))?;
-        let read = copied.read.saturating_add(before.read);
+        let read = copied.read.plus(before.read);
         Ok((Copied { read, ..copied }, written))
     }
 
@@ -286,7 +286,7 @@ impl Copying<'_> {
     /// What of the disk could not be read, now or when the image was made that is the source: in bytes of the disk.
     fn lost(self, copied: &Copied) -> Result<Vec<Range<u64>>, Corrupt> {
         let start = self.source.position(0);
-        let on_disk = |at: u64| at.saturating_sub(start);
+        let on_disk = |at: u64| at.minus(start);
         let now = copied.unreadable.iter();
         let now: Vec<_> = now.map(|bad| on_disk(bad.start)..on_disk(bad.end)).collect();
         unreadable::union(&now, self.lost_before)
@@ -311,9 +311,9 @@ impl Copying<'_> {
         let cluster_size = self.design.geometry.cluster_size();
         let batch = BATCH.max(cluster_size).max(self.source.grain());
         let in_flight = to_usize(IN_FLIGHT / batch)
-            .min(pool.current_num_threads().saturating_mul(4))
+            .min(pool.current_num_threads().times(4))
             // So that no worker is idle.
-            .max(pool.current_num_threads().saturating_add(1));
+            .max(pool.current_num_threads().plus(1));
         let (buffers, stream_buffers) = (Buffers::default(), Buffers::default());
         let compressors = self.options.compression.map(Compressors::new);
         let encoder = Encoder {
@@ -330,7 +330,7 @@ impl Copying<'_> {
             for bad in encoded.unreadable {
                 unreadable::add(&mut unreadable, bad)?;
             }
-            read = read.saturating_add(encoded.read);
+            read.increase(encoded.read);
             self.progress.advance(encoded.read);
             buffers.give(encoded.bytes);
             stream_buffers.give(encoded.streams);

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use crate::devices::Unwritten;
 use crate::error::{InUse, Result};
-use crate::units::SECTOR;
+use crate::units::{Exact, SECTOR, claimed_end};
 pub use file::FileDisk;
 #[cfg(test)]
 pub(crate) use memory::MemoryDisk;
@@ -96,7 +96,8 @@ pub trait Disk: Debug + Sync {
     /// As [`read_at`](Self::read_at).
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()>;
 
-    /// Where byte `at` lies in the underlying file or device, which is what messages are about.
+    /// Where byte `at` lies in the underlying file or device, which is what messages are about. It may be one that a
+    /// structure claims, behind the end.
     fn position(&self, at: u64) -> u64;
 
     /// The smallest unit that fails as a whole, in bytes.
@@ -138,13 +139,13 @@ pub trait Disk: Debug + Sync {
     ///
     /// As [`data_in`](Self::data_in).
     fn run_at(&self, at: u64, limit: u64) -> Result<Run> {
-        let end = at.saturating_add(limit).min(self.len()).max(at);
+        let end = claimed_end(at, limit).min(self.len()).max(at);
         let (content, until) = match self.data_in(at..end)? {
             Some(data) if data.start <= at => (Content::Data, data.end),
             Some(data) => (Content::Hole, data.start),
             None => (Content::Hole, end),
         };
-        let length = until.saturating_sub(at);
+        let length = until.minus(at);
         Ok(Run { length, content })
     }
 

@@ -12,7 +12,7 @@ use crate::disk::{Disk, Empty, FileDisk, Force, Kind, Open};
 use crate::error::{Error, InUse, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::{self, Access, AnyDisk, Chain, ChainRun, Format, Opening, TakenFor};
-use crate::units::{GuestOffset, HostOffset, SECTOR, length};
+use crate::units::{Exact, GuestOffset, HostOffset, SECTOR, length};
 use crate::volumes::{self, Allocation, MapBuilder, Piece, Reason, Scan, State};
 use preallocated::is_preallocated;
 
@@ -182,10 +182,10 @@ impl ImageMap {
                 content = Stored::Preallocated(host);
             }
             let until = data.map(|data| if is_there { data.end } else { data.start });
-            length = until.map_or(length, |until| length.min(until.saturating_sub(host.0)));
+            length = until.map_or(length, |until| length.min(until.minus(host.0)));
         }
         Region {
-            range: at..at.saturating_add(length),
+            range: at..at.plus(length),
             depth: run.depth,
             content,
             is_free: run.is_free.filter(|_| content == Stored::Unallocated(None)),

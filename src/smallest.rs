@@ -1,5 +1,7 @@
 //! What is too much for memory, in ascending order: as much at a time as there is room for.
 
+use crate::units::Exact;
+
 /// The smallest of the values that are put in, each once. What there is no room for is for the next round, in
 /// which all are put in again.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ impl<T: Copy + Ord> Smallest<T> {
 
     /// Frees a quarter of it at least, lest every further value has all of them sorted.
     fn make_room(&mut self) {
-        let most = self.room.saturating_sub(self.room / 4);
+        let most = self.room.minus(self.room / 4);
         self.sorted();
         if self.values.len() > most {
             self.values.truncate(most);

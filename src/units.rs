@@ -7,7 +7,7 @@
 //!   for numbers that entered through a check: the size of a file, the header of an image after validation.
 //! - [`claimed_end`] and [`claimed_size`] are for what a structure claims before anything has been checked. They are
 //!   right at every limit, and only there.
-//! - `saturating_sub` stands where nothing is left, and 0 is the answer.
+//! - `saturating_sub` stands where nothing is left, and 0 is the answer. What else saturates has its reason beside it.
 
 use std::fmt::LowerHex;
 use std::ops::{Add, AddAssign, Range, Sub};
@@ -108,7 +108,7 @@ macro_rules! exact {
     )*};
 }
 
-exact!(u8, u16, u32, u64, usize);
+exact!(u8, u16, u32, u64, u128, usize);
 
 #[cold]
 #[inline(never)]

@@ -286,6 +286,7 @@ impl<'a> Reader<'a> {
         let is_there = stream.at.0 < file.length();
         // Its last sector need not be all there, nor is a last cluster whole as a rule.
         let end = stream.at.0.plus(stream.length);
+        // How far behind the end of the file, if at all.
         let is_far = end.saturating_sub(file.length()) >= self.geometry.cluster_size();
         if self.window.is_first {
             if mapping::is_copied(place.entry) {

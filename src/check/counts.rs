@@ -73,6 +73,7 @@ impl Counts {
     }
 }
 
+/// A count that is too large for its type stays the largest. Returns whether it was.
 fn add_narrow(count: &AtomicU16, more: u32) -> bool {
     let at_most = u16::try_from(more).unwrap_or(u16::MAX);
     let add = |count: u16| Some(count.saturating_add(at_most));
@@ -81,6 +82,7 @@ fn add_narrow(count: &AtomicU16, more: u32) -> bool {
     before.plus(more.into()) > u16::MAX.into()
 }
 
+/// As [`add_narrow`].
 fn add_wide(count: &AtomicU32, more: u32) -> bool {
     let add = |count: u32| Some(count.saturating_add(more));
     let before = count.fetch_update(Relaxed, Relaxed, add);

@@ -6,8 +6,8 @@ use super::FileId;
 /// Where QEMU locks a byte for each permission that it has.
 const PERMISSIONS: u64 = 100;
 
-/// The number of the permission to write.
-const WRITE: u64 = 1;
+/// The byte for the permission to write.
+const WRITE: u64 = PERMISSIONS + 1;
 
 /// The files that a QEMU may write to.
 pub(super) fn parse_locks(text: &str) -> Vec<FileId> {
@@ -21,11 +21,10 @@ fn parse_lock(line: &str) -> Option<FileId> {
     }
     let mut words = words.skip(3);
     let (file, start, end) = (words.next()?, words.next()?, words.next()?);
-    let byte = PERMISSIONS.saturating_add(WRITE);
-    let is_it = start.parse::<u64>().is_ok_and(|start| start <= byte)
+    let is_it = start.parse::<u64>().is_ok_and(|start| start <= WRITE)
         && end
             .parse::<u64>()
-            .is_ok_and(|end| byte <= end && end < 2 * PERMISSIONS);
+            .is_ok_and(|end| (WRITE..2 * PERMISSIONS).contains(&end));
     if !is_it {
         return None;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::kernel_files::{self, entries, exists, line, malformed};
 use super::{DeviceNumber, Kernel, Subject};
-use crate::units::SECTOR;
+use crate::units::{SECTOR, claimed_end, claimed_size};
 
 /// A device among those that show the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,10 +116,11 @@ impl Kernel {
         let mut passed = vec![number];
         let mut at = number;
         while let Some((lower, start)) = self.place(at)? {
-            range = range.start.saturating_add(start)..range.end.saturating_add(start);
+            // A loop device may begin behind the end of what it is over: then so does all of it.
+            range = claimed_end(range.start, start)..claimed_end(range.end, start);
             for other in self.loops_over(lower)? {
                 let begin = self.place(other)?.map_or(0, |(_, begin)| begin);
-                let end = begin.saturating_add(self.size(other)?);
+                let end = claimed_end(begin, self.size(other)?);
                 if other != at && begin < range.end && range.start < end {
                     self.add_root(other, layers, seen)?;
                 }
@@ -201,13 +202,13 @@ impl Kernel {
         }
         let (sectors, disk) = (count_in(&directory.join("start"))?, disk_of(&directory)?);
         let place = sectors.zip(disk);
-        Ok(place.map(|(sectors, disk)| (Subject::Device(disk), sectors.saturating_mul(SECTOR))))
+        Ok(place.map(|(sectors, disk)| (Subject::Device(disk), claimed_size(sectors, SECTOR))))
     }
 
     /// The size of a device in bytes; where the kernel does not say, it may reach anywhere.
     fn size(&self, number: DeviceNumber) -> io::Result<u64> {
         let sectors = count_in(&self.directory(number).join("size"))?;
-        Ok(sectors.map_or(u64::MAX, |sectors| sectors.saturating_mul(SECTOR)))
+        Ok(sectors.map_or(u64::MAX, |sectors| claimed_size(sectors, SECTOR)))
     }
 
     /// The file or device behind a loop device. One that was deleted, or lies in another namespace, cannot be

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::{Disk, Kind, Underlying};
 use crate::devices::{Kernel, Subject, own_path};
 use crate::error::{Action, Corrupt, Error, Result};
-use crate::units::{SECTOR, to_u64, to_usize};
+use crate::units::{Exact, SECTOR, to_u64, to_usize};
 
 /// What reads past the cache must be aligned to in memory: no device asks for more.
 const DIRECT_ALIGNMENT: usize = 4096;
@@ -95,7 +95,7 @@ impl Disk for FileDisk {
         match self.underlying.read(buf, at)? {
             read if read == buf.len() => Ok(()),
             read => {
-                let (end, expected) = (at.saturating_add(to_u64(read)), self.length);
+                let (end, expected) = (at.plus(to_u64(read)), self.length);
                 Err(Corrupt::Shrank { end, expected }.into())
             }
         }
@@ -154,7 +154,7 @@ impl Disk for FileDisk {
         }
         let end = seek(SeekFrom::Hole(start)).map_err(failed)?.unwrap_or(u64::MAX);
         // The file may change between the two calls: what was neither is then read.
-        let data = start.max(range.start)..end.max(start.saturating_add(1)).min(range.end);
+        let data = start.max(range.start)..end.max(start.plus(1)).min(range.end);
         Ok((!data.is_empty()).then_some(data))
     }
 }

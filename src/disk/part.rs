@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Content, Disk, Kind, Run, Underlying};
 use crate::error::{Invalid, Result};
-use crate::units::SECTOR;
+use crate::units::{Exact, SECTOR, claimed_end};
 
 /// Which part of a disk is wanted, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl<D: Disk> Part<D> {
     }
 
     fn in_whole(&self, at: u64) -> u64 {
-        self.start.saturating_add(at)
+        self.start.plus(at)
     }
 }
 
@@ -102,7 +102,7 @@ impl<D: Disk> Disk for Part<D> {
     }
 
     fn position(&self, at: u64) -> u64 {
-        self.whole.position(self.in_whole(at))
+        self.whole.position(claimed_end(self.start, at))
     }
 
     fn sector_size(&self) -> u64 {
@@ -133,6 +133,7 @@ impl<D: Disk> Disk for Part<D> {
     }
 
     fn run_at(&self, at: u64, limit: u64) -> Result<Run> {
+        // Behind the end is nothing.
         let limit = limit.min(self.length.saturating_sub(at));
         if limit == 0 {
             let (length, content) = (0, Content::Hole);
@@ -190,6 +191,8 @@ mod tests {
 
         assert_eq!(part.len(), 480 * KIB);
         assert_eq!((part.position(0), part.position(5)), (96 * KIB, 96 * KIB + 5));
+        // What a structure claims.
+        assert_eq!(part.position(u64::MAX - 5), u64::MAX);
         run(0, Content::Data, 32 * KIB);
         run(32 * KIB, Content::Hole, 384 * KIB);
         run(416 * KIB, Content::Data, 64 * KIB);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Disk;
 use crate::error::Result;
-use crate::units::within;
+use crate::units::{claimed_end, rest_of};
 
 /// A part of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,7 @@ pub fn pieces(source: &dyn Disk, unit: u64) -> impl Iterator<Item = Result<Piece
         let end = if is_hole {
             data.start
         } else {
-            let unit_end = at.saturating_add(unit.saturating_sub(within(at, unit)));
-            data.end.min(unit_end)
+            data.end.min(claimed_end(at, rest_of(at, unit)))
         };
         let range = at..end.min(source.len());
         at = end;
@@ -125,7 +124,7 @@ mod tests {
             let next = self.data.iter().find(|data| data.end > range.start);
             Ok(next.map(|data| {
                 let start = data.start.max(range.start);
-                start..data.end.min(start.saturating_add(self.told))
+                start..data.end.min(claimed_end(start, self.told))
             }))
         }
     }

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::Disk;
 use crate::error::{Corrupt, Error, Result};
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, rest_of, to_u64, to_usize};
 
 /// What to do where the source cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,11 +38,10 @@ fn by_sector(source: &dyn Disk, buf: &mut [u8], at: u64) -> Result<Vec<Range<u64
     let (mut rest, mut at) = (buf, at);
     while !rest.is_empty() {
         // Up to the next sector, so that the second read is aligned.
-        let sector_size = source.sector_size();
-        let to_boundary = sector_size.saturating_sub(source.position(at) % sector_size);
+        let to_boundary = rest_of(source.position(at), source.sector_size());
         let length = to_usize(to_boundary).min(rest.len());
         let (sector, behind) = rest.split_at_mut(length);
-        let next = at.saturating_add(to_u64(length));
+        let next = at.plus(to_u64(length));
         match source.read_sector_at(sector, at) {
             Ok(()) => {}
             Err(error) if is_of_the_medium(&error) => {

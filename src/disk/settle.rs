@@ -60,6 +60,7 @@ fn until_told(file: FileState, now: SystemTime) -> Duration {
         .map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds));
     let age = modified.and_then(|modified| now.duration_since(UNIX_EPOCH.checked_add(modified)?).ok());
     // What was written in the future, or before 1970, was not written just now.
+    // Nor what is older than a step.
     age.map_or(Duration::ZERO, |age| step.saturating_sub(age))
 }
 

@@ -126,6 +126,7 @@ impl Change {
             State::Device { sectors_written, .. } => *sectors_written,
             State::File(_) => None,
         };
+        // A counter that has gone back tells nothing.
         let written = sectors(after)
             .unwrap_or(0)
             .saturating_sub(sectors(before).unwrap_or(0));

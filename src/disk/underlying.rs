@@ -13,7 +13,7 @@ use crate::devices::flush::{flush, flush_filesystems, sync_file};
 use crate::devices::usage::Users;
 use crate::devices::{FileId, Kernel, Subject, Unwritten};
 use crate::error::{Action, Corrupt, Error, InUse, Invalid, Result};
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 
 /// How much is read to tell what a file is, in bytes: the smallest cluster of any format, which holds its header.
 const BEGINNING: usize = 512;
@@ -208,10 +208,11 @@ impl Underlying {
     pub(crate) fn read(&self, buf: &mut [u8], at: u64) -> Result<usize> {
         let mut done = 0_usize;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let here = at.saturating_add(to_u64(done));
+            // So much was read from there on.
+            let here = at.plus(to_u64(done));
             match self.file.read_at(rest, here) {
                 Ok(0) => break,
-                Ok(read) => done = done.saturating_add(read),
+                Ok(read) => done.increase(read),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::source_io(Action::Read(here), error)),
             }

@@ -13,7 +13,7 @@ use crate::disk::{self, Content, Disk, FileDisk, Kind, Underlying};
 use crate::error::{Corrupt, Error, Result};
 use crate::formats::qcow2::structures::geometry::ClusterSize;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
-use crate::units::{GuestOffset, HostOffset, SECTOR, length, to_u64, to_usize, within};
+use crate::units::{Exact, GuestOffset, HostOffset, SECTOR, claimed_end, length, to_u64, to_usize, within};
 
 /// How much of a disk [`Disk::data_in`] tells at a time, in bytes, at least.
 const ENOUGH: u64 = 64 << 20;
@@ -169,10 +169,11 @@ impl Chain {
     ///
     /// Those of [`Image::run_at`], for every file of the chain.
     pub fn place_at(&self, at: GuestOffset, limit: u64) -> Result<ChainRun> {
+        // Behind the end there is nothing.
         let mut limit = limit.min(self.size.saturating_sub(at.0));
         let (mut asked, mut room) = (0, None);
         for (depth, Link { layer, .. }) in self.links.iter().enumerate() {
-            // A backing file may be shorter: behind its end there is nothing.
+            // A backing file may be shorter.
             let here = limit.min(layer.size().saturating_sub(at.0));
             if here == 0 {
                 return Ok(self.nowhere(at, limit, asked, room));
@@ -185,7 +186,7 @@ impl Chain {
                 return Ok(ChainRun::new(run.length, run.mapping, depth));
             }
             if run.room.is_none() {
-                self.gaps.note(depth, at.0..at.0.saturating_add(run.length));
+                self.gaps.note(depth, at.0..at.0.plus(run.length));
             }
             (limit, asked, room) = (run.length, depth, run.room);
         }
@@ -198,7 +199,7 @@ impl Chain {
     /// A range that is in none of the images, in front of the end of the raw disk behind them.
     fn place_in(&self, base: &FileDisk, at: GuestOffset, limit: u64) -> Result<ChainRun> {
         let (depth, host) = (self.links.len(), HostOffset(at.0));
-        let end = at.0.saturating_add(limit).min(rounded(base));
+        let end = at.0.plus(limit).min(rounded(base));
         let data = base
             .data_in(at.0..end)
             .map_err(|error| self.named(error, depth))?;
@@ -207,14 +208,14 @@ impl Chain {
             Some(data) => (Mapping::ZeroAllocated(host), data.start),
             None => (Mapping::ZeroAllocated(host), end),
         };
-        Ok(ChainRun::new(until.saturating_sub(at.0), mapping, depth))
+        Ok(ChainRun::new(until.minus(at.0), mapping, depth))
     }
 
     /// A range that is in none of the files, of which that of number `asked` was the last one that was asked.
     fn nowhere(&self, at: GuestOffset, length: u64, asked: usize, room: Option<HostOffset>) -> ChainRun {
         let free = self.free.as_ref().map(|record| record.free_at(at.0));
         ChainRun {
-            length: free.map_or(length, |(_, until)| length.min(until.saturating_sub(at.0))),
+            length: free.map_or(length, |(_, until)| length.min(until.minus(at.0))),
             is_free: free.map(|(is_free, _)| is_free),
             room,
             ..ChainRun::new(0, Mapping::Unallocated, asked)
@@ -263,8 +264,8 @@ impl Chain {
     ) -> Result<()> {
         let cluster_size = layer.cluster_size();
         let before = within(at.0, cluster_size);
-        let start = at.0.saturating_sub(before);
-        let guest = start..start.saturating_add(cluster_size).min(layer.size());
+        let start = at.0.minus(before);
+        let guest = start..start.plus(cluster_size).min(layer.size());
         let decode = |cluster: &mut [u8]| {
             self.decoders
                 .with(|decoder| layer.decode(decoder, stream, guest, cluster))
@@ -290,7 +291,7 @@ impl Chain {
         };
         drop(last);
         let before = to_usize(before);
-        let part = cluster.get(before..before.saturating_add(buf.len()));
+        let part = cluster.get(before..before.plus(buf.len()));
         // A run of a compressed cluster ends with it.
         buf.copy_from_slice(part.unwrap_or_default());
         Ok(())
@@ -312,12 +313,12 @@ impl Disk for Chain {
         while !rest.is_empty() {
             let run = self.place_at(GuestOffset(at), to_u64(rest.len()))?;
             if run.length == 0 {
-                let (end, expected) = (self.size, at.saturating_add(to_u64(rest.len())));
+                let (end, expected) = (self.size, claimed_end(at, to_u64(rest.len())));
                 return Err(Corrupt::Shrank { end, expected }.into());
             }
             let (now, later) = rest.split_at_mut(to_usize(run.length));
             self.read_run(run, GuestOffset(at), now)?;
-            at = at.saturating_add(run.length);
+            at.increase(run.length);
             rest = later;
         }
         Ok(())
@@ -369,13 +370,13 @@ impl Disk for Chain {
         let end = range.end.min(self.size);
         let mut data: Option<Range<u64>> = None;
         while at < end {
-            let run = match self.place_at(GuestOffset(at), end.saturating_sub(at)) {
+            let run = match self.place_at(GuestOffset(at), end.minus(at)) {
                 Ok(run) => run,
                 // A fault behind data is one of what follows it.
                 Err(_) if data.is_some() => break,
                 Err(error) => return Err(error),
             };
-            let end = at.saturating_add(run.length);
+            let end = at.plus(run.length);
             match (&mut data, run.is_zero()) {
                 (None, true) => {}
                 (None, false) => data = Some(at..end),

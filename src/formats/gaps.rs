@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::units::{Exact, length};
+
 /// Of each file of a disk a range that is not there.
 #[derive(Debug)]
 pub(super) struct Gaps {
@@ -21,13 +23,12 @@ impl Gaps {
     pub(super) fn from(&self, file: usize, at: u64) -> Option<u64> {
         let known = self.lock();
         let gap = known.get(file).filter(|gap| gap.contains(&at))?;
-        Some(gap.end.saturating_sub(at))
+        Some(gap.end.minus(at))
     }
 
     /// Keeps a range that is not in that file. A longer one in front of it is better, for it may be asked for by
     /// whoever walks ahead of those that read.
     pub(super) fn note(&self, file: usize, range: Range<u64>) {
-        let length = |range: &Range<u64>| range.end.saturating_sub(range.start);
         if let Some(gap) = self.lock().get_mut(file)
             && (length(gap) <= length(&range) || gap.end <= range.start)
         {

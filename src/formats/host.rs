@@ -9,7 +9,7 @@ use rustix::fs::SeekFrom;
 use crate::devices::{FileId, Subject};
 use crate::disk::{Found, Underlying};
 use crate::error::{Action, Corrupt, Error, Result};
-use crate::units::{HostOffset, SECTOR, to_u64};
+use crate::units::{Exact, HostOffset, SECTOR, claimed_end, claimed_size, to_u64};
 
 /// A regular file or a block device that holds an image, or the clusters of one.
 #[derive(Debug)]
@@ -73,7 +73,8 @@ impl HostFile {
             Subject::File(_) => {
                 let metadata = self.underlying.file().metadata();
                 let metadata = metadata.map_err(|error| Error::source_io(Action::Examine, error))?;
-                Ok(metadata.blocks().saturating_mul(SECTOR))
+                // What a filesystem claims, which may be another program.
+                Ok(claimed_size(metadata.blocks(), SECTOR))
             }
         }
     }
@@ -83,7 +84,9 @@ impl HostFile {
     pub(crate) fn next_data(&self, from: HostOffset) -> Option<Range<u64>> {
         let start = rustix::fs::seek(self.underlying.file(), SeekFrom::Data(from.0)).ok()?;
         let end = rustix::fs::seek(self.underlying.file(), SeekFrom::Hole(start)).ok()?;
-        Some(start..end)
+        // The file may change between the two calls: what was neither is then data.
+        let start = start.max(from.0);
+        Some(start..end.max(start.plus(1)))
     }
 
     /// Whether all of a range lies within it.
@@ -94,7 +97,7 @@ impl HostFile {
     /// Whether a range is known to be zeros without reading it.
     pub(crate) fn is_hole(&self, at: HostOffset, bytes: u64) -> bool {
         match rustix::fs::seek(self.underlying.file(), SeekFrom::Data(at.0)) {
-            Ok(next) => next >= at.0.saturating_add(bytes),
+            Ok(next) => next >= claimed_end(at.0, bytes),
             // Nothing but a hole up to the end.
             Err(rustix::io::Errno::NXIO) => true,
             // Devices do not tell.
@@ -109,14 +112,13 @@ impl HostFile {
     /// - [`Error::Io`] if it cannot be read.
     /// - [`Error::Corrupt`] if it ends before that.
     pub(crate) fn read_exact(&self, buf: &mut [u8], at: HostOffset) -> Result<()> {
-        let expected = at.0.saturating_add(to_u64(buf.len()));
         match self.read(buf, at)? {
             read if read == buf.len() => Ok(()),
-            read => Err(Corrupt::Shrank {
-                end: at.0.saturating_add(to_u64(read)),
-                expected,
+            read => {
+                // The system refuses to read from 2^63 on.
+                let [end, expected] = [read, buf.len()].map(|length| at.0.plus(to_u64(length)));
+                Err(Corrupt::Shrank { end, expected }.into())
             }
-            .into()),
         }
     }
 

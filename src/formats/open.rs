@@ -16,6 +16,7 @@ use super::windows::Windows;
 use crate::devices::{FileId, Kernel, Subject};
 use crate::disk::{self, Disk, Empty, FileDisk, Force, Found, Open};
 use crate::error::{Action, Error, Invalid, Result, Role, Unsupported};
+use crate::units::Exact;
 
 /// How many backing files are followed, one behind the other.
 const MAX_DEPTH: usize = 64;
@@ -191,7 +192,8 @@ impl Opener<'_> {
         if self.links.len() > MAX_DEPTH {
             return Err(Invalid::ChainTooLong { limit: MAX_DEPTH }.into());
         }
-        let number = self.links.len().saturating_sub(1);
+        // The image itself is there.
+        let number = self.links.len().minus(1);
         let told = self.opening.access.backing_formats.get(number).copied();
         let known = told.or(backing.format);
         let mut found = Found::at(&backing.path)?;

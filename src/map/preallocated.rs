@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::refcount;
-use crate::units::{HostOffset, to_usize};
+use crate::units::{Exact, to_usize};
 
 /// Whether so many clusters are referenced that they cannot all be on the disk, by the rule of QEMU: one in ten
 /// is not, two at least. What cannot be read tells nothing.
@@ -16,7 +16,8 @@ pub(super) fn is_preallocated(image: &Image) -> bool {
     };
     let cluster_size = image.header().geometry().cluster_size();
     let there = on_disk.checked_div(cluster_size).unwrap_or(0);
-    let tenth_more = (there.saturating_mul(10) / 9).max(there.saturating_add(2));
+    // A cluster has 512 bytes at least: there are no more than 2^55.
+    let tenth_more = (there.times(10) / 9).max(there.plus(2));
     let clusters = file.length().div_ceil(cluster_size);
     clusters >= tenth_more
         && referenced(image, clusters, tenth_more).is_ok_and(|referenced| referenced >= tenth_more)
@@ -35,16 +36,17 @@ fn referenced(image: &Image, clusters: u64, enough: u64) -> Result<u64> {
             break;
         }
         let mut entry = [0; 8];
-        let entry_at = table.at.0.saturating_add(index.saturating_mul(ENTRY));
-        image.file().read_exact(&mut entry, HostOffset(entry_at))?;
+        // The table lies in the file.
+        let entry_at = table.at + index.times(ENTRY);
+        image.file().read_exact(&mut entry, entry_at)?;
         if let Ok(Some(at)) = refcount::block_at(u64::from_be_bytes(entry), geometry) {
             image.file().read_exact(&mut block, at)?;
-            let counts = per_block.min(clusters.saturating_sub(first));
+            let counts = per_block.min(clusters.minus(first));
             for count in 0..to_usize(counts) {
-                referenced = referenced.saturating_add(u64::from(width.get(&block, count) != 0));
+                referenced.increase(u64::from(width.get(&block, count) != 0));
             }
         }
-        first = first.saturating_add(per_block);
+        first.increase(per_block);
     }
     Ok(referenced)
 }

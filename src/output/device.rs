@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::writeback::Writeback;
 use super::{Cleanup, DeviceTarget, close_once};
 use crate::error::{Action, Error, Result};
-use crate::units::{length, to_u64, to_usize};
+use crate::units::{Exact, length, rest_of, to_u64, to_usize, within};
 
 /// A request to the device for fewer zeros than this, in bytes, costs more than writing them.
 pub(super) const SMALLEST_REQUEST: u64 = 1 << 20;
@@ -143,9 +143,9 @@ impl Device {
         let mut at = range.start;
         while at < range.end {
             // Pieces end where the device's own would.
-            let boundary = at.saturating_add(1).next_multiple_of(to_u64(ZEROS.len()));
+            let boundary = at.plus(rest_of(at, to_u64(ZEROS.len())));
             let end = boundary.min(range.end);
-            let (zeros, _) = ZEROS.split_at(to_usize(end.saturating_sub(at)).min(ZEROS.len()));
+            let (zeros, _) = ZEROS.split_at(to_usize(end.minus(at)));
             self.put(zeros, at)?;
             at = end;
         }
@@ -156,14 +156,14 @@ impl Device {
     fn flush(&mut self) -> Result<()> {
         let range = std::mem::replace(&mut self.pending, 0..0);
         let aligned = range.start.next_multiple_of(self.block_size)
-            ..range.end.saturating_sub(range.end % self.block_size);
+            ..range.end.minus(within(range.end, self.block_size));
         if aligned.is_empty() || length(&aligned) < SMALLEST_REQUEST {
             return self.put_zeros(range);
         }
         self.put_zeros(range.start..aligned.start)?;
         let mut at = aligned.start;
         while at < aligned.end {
-            let end = aligned.end.min(at.saturating_add(LARGEST_REQUEST));
+            let end = aligned.end.min(at.plus(LARGEST_REQUEST));
             self.request(at..end)?;
             at = end;
         }

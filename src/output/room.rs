@@ -4,6 +4,8 @@ use std::fs::File;
 
 use rustix::fs::FallocateFlags;
 
+use crate::units::{self, Exact};
+
 /// Room is taken in steps of this many bytes.
 const STEP: u64 = 32 << 20;
 
@@ -42,21 +44,21 @@ impl Room {
 
     /// Takes room for what is about to be written, if it is time to.
     pub(super) fn take(&mut self, file: &File, at: u64, length: u64) {
-        let end = at.saturating_add(length);
+        let end = at.plus(length);
         if self.dense.end != at {
             self.give_back(file, at);
             self.dense.start = at;
         }
         self.dense.end = end;
-        let is_due = !self.keeps_holes || end.saturating_sub(self.dense.start) >= DENSE;
+        let is_due = !self.keeps_holes || units::length(&self.dense) >= DENSE;
         let Some(taken) = self.taken.filter(|taken| *taken < end && is_due) else {
             return;
         };
         let start = if self.keeps_holes { taken.max(at) } else { taken };
-        let length = end.saturating_sub(start).next_multiple_of(STEP);
+        let length = end.minus(start).next_multiple_of(STEP);
         // A disk this full may still have room for what is written: then writing will tell.
         let result = rustix::fs::fallocate(file, FallocateFlags::empty(), start, length);
-        self.taken = result.ok().map(|()| start.saturating_add(length));
+        self.taken = result.ok().map(|()| start.plus(length));
     }
 
     /// Gives back what was taken behind the last write, up to `end`: there will be a hole.
@@ -65,7 +67,7 @@ impl Room {
         if self.keeps_holes && self.dense.end < end {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // What cannot be given back reads as zeros all the same.
-            let _ = rustix::fs::fallocate(file, flags, self.dense.end, end.saturating_sub(self.dense.end));
+            let _ = rustix::fs::fallocate(file, flags, self.dense.end, end.minus(self.dense.end));
         }
     }
 }

@@ -14,7 +14,7 @@ use super::temporary::{self, scratch};
 use super::{Cleanup, close_once};
 use crate::devices::DeviceNumber;
 use crate::error::{Action, Error, Invalid, Result};
-use crate::units::{length, to_u64, to_usize};
+use crate::units::{Exact, length, to_u64, to_usize};
 
 /// As much as is written in one go.
 static ZEROS: [u8; 1 << 18] = [0; 1 << 18];
@@ -112,7 +112,7 @@ impl Stdout {
     /// Writes zeros up to that many bytes from the beginning of the stream.
     pub(super) fn end_at(&mut self, end: u64) -> Result<()> {
         while self.position < end {
-            let missing = to_usize(end.saturating_sub(self.position));
+            let missing = to_usize(end.minus(self.position));
             let (zeros, _) = ZEROS.split_at(missing.min(ZEROS.len()));
             self.put(zeros)?;
         }
@@ -157,7 +157,7 @@ impl Stdout {
                 Error::target_io(Action::Write(self.position), error)
             })?;
             (_, rest) = rest.split_at(written);
-            self.position = self.position.saturating_add(to_u64(written));
+            self.position.increase(to_u64(written));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::WriteAt;
 use crate::error::{Corrupt, Result};
-use crate::units::{HostOffset, to_u64, to_usize};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 
 /// The first pass: only the front of the image is kept.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl<W: WriteAt> WriteAt for SecondPass<'_, W> {
 /// The part of the front that is written; none if the write is behind it.
 fn part_of(front: &mut [u8], at: HostOffset, length: usize) -> Option<&mut [u8]> {
     let is_behind = at.0 >= to_u64(front.len());
-    let end = to_usize(at.0).saturating_add(length);
+    let end = to_usize(at.0).plus(length);
     let part = front.get_mut(to_usize(at.0)..end);
     assert!(
         is_behind || part.is_some(),

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use rustix::fs::Advice;
 
+use crate::units::{Exact, length};
+
 /// Writing to the disk begins whenever this many bytes are behind, so that it overlaps with copying.
 const WRITEBACK: u64 = 8 << 20;
 
@@ -24,12 +26,12 @@ impl Writeback {
     }
 
     /// So many more bytes were written to the file at `at`.
-    pub(super) fn wrote(&mut self, file: &File, at: u64, length: u64) {
+    pub(super) fn wrote(&mut self, file: &File, at: u64, bytes: u64) {
         if self.behind.end != at {
             self.behind.start = at;
         }
-        self.behind.end = at.saturating_add(length);
-        let length = self.behind.end.saturating_sub(self.behind.start);
+        self.behind.end = at.plus(bytes);
+        let length = length(&self.behind);
         if self.is_wanted && length >= WRITEBACK {
             // Starts writing, waits for nothing, and drops what is written already. Advice may be refused.
             let _ = rustix::fs::fadvise(file, self.behind.start, NonZeroU64::new(length), Advice::DontNeed);

@@ -179,7 +179,7 @@ impl<'a> Walk<'a> {
                 return Err(Corrupt::Shrank { end, expected }.into());
             }
             Ok(run) => Span {
-                range: at..at.saturating_add(run.length),
+                range: at..at.plus(run.length),
                 place: match run.is_free {
                     Some(true) => Whereabouts::Nothing,
                     Some(false) | None => Whereabouts::Run(run),

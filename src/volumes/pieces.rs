@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::map::{AllocationMap, Reason, State};
 use super::region::Region;
+use crate::units::Exact;
 
 /// A piece of the source, all of it in one state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,11 +67,8 @@ fn innermost(regions: &[Region]) -> Vec<Stretch> {
     let mut borders = borders.into_iter().peekable();
     while let Some((at, begins, rank)) = borders.next() {
         let count = here.entry(rank).or_default();
-        *count = if begins {
-            count.saturating_add(1)
-        } else {
-            count.saturating_sub(1)
-        };
+        // What ends here has begun before: no range is empty.
+        *count = if begins { count.plus(1) } else { count.minus(1) };
         if *count == 0 {
             here.remove(&rank);
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::units::length;
+use crate::units::{Exact, length};
 
 /// Which way a set goes that has too many ranges to keep all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +70,9 @@ impl Ranges {
         }
         if self.list.len() > self.most {
             // So few that it is not to be done again for each of the next.
-            let few = self.most.saturating_sub(self.most / 8);
+            let few = self.most.minus(self.most / 8);
             while self.list.len() > few {
+                // Where it cannot be doubled, none is as long.
                 self.shortest = self.shortest.saturating_mul(2);
                 self.thin_out();
             }
@@ -89,7 +90,7 @@ impl Ranges {
     /// Puts together what overlaps, touches, or has a gap between that is shorter than this.
     fn close(&mut self, shortest: u64) {
         self.list.dedup_by(|next, kept| {
-            let joins = next.start <= kept.end || next.start.saturating_sub(kept.end) < shortest;
+            let joins = next.start <= kept.end || next.start.minus(kept.end) < shortest;
             if joins {
                 kept.end = kept.end.max(next.end);
             }

@@ -3,6 +3,7 @@
 use super::doubt::Doubt;
 use super::segments::Segments;
 use super::view::View;
+use crate::units::Exact;
 
 /// A volume of the source, or all of it, and what was recognised there.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Region {
 
     /// How many of its bytes are free, whether they are holes or not.
     pub fn free(&self) -> u64 {
-        self.size().saturating_sub(self.used)
+        self.size().minus(self.used)
     }
 
     /// What about it cannot be trusted, if anything.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::units::length;
+use crate::units::{Exact, claimed_end, length};
 
 /// Where the bytes of a volume lie in what holds it, in the order of the volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ struct Segment {
 impl Segment {
     /// Where it ends in the volume: no more than what was added up in [`Segments::new`].
     fn end(&self) -> u64 {
-        self.at.saturating_add(length(&self.range))
+        self.at.plus(length(&self.range))
     }
 }
 
@@ -63,8 +63,8 @@ impl Segments {
             .take_while(move |segment| segment.at < end)
             .map(move |segment| {
                 let place = |at: u64| {
-                    let within = at.clamp(segment.at, segment.end()).saturating_sub(segment.at);
-                    segment.range.start.saturating_add(within)
+                    let within = at.clamp(segment.at, segment.end()).minus(segment.at);
+                    segment.range.start.plus(within)
                 };
                 place(start)..place(end)
             })
@@ -87,9 +87,9 @@ impl Segments {
         self.ranges().next().map_or(0, |range| range.start)
     }
 
-    /// Where a byte of the volume lies; of those behind its end, the end of its last segment.
+    /// Where a byte of the volume lies, or is claimed to; of those behind its end, the end of its last segment.
     pub fn place(&self, at: u64) -> u64 {
-        let here = self.resolve(&(at..at.saturating_add(1))).next();
+        let here = self.resolve(&(at..claimed_end(at, 1))).next();
         let end = || self.ranges().last().map_or(0, |last| last.end);
         here.map_or_else(end, |range| range.start)
     }
@@ -115,6 +115,10 @@ mod tests {
         assert_eq!(resolved(&segments, 40..50), []);
         let has = |at: u64| segments.ranges().any(|range| range.contains(&at));
         assert!(has(55) && !has(60));
+        assert_eq!(
+            (segments.place(39), segments.place(40), segments.place(u64::MAX)),
+            (209, 210, 210)
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::scattered::Scattered;
 use super::scheme::{Usage, Volume};
 use super::segments::Segments;
 use super::view::View;
-use crate::units::{length, to_u64};
+use crate::units::{Exact, length, to_u64};
 
 /// How many volumes are looked into.
 const MAX_VOLUMES: usize = 1024;
@@ -99,7 +99,7 @@ impl Surveyor {
         let region = self.regions.len();
         let parent = volume.map(|(parent, _)| parent);
         let above = parent.and_then(|parent| self.regions.get(parent));
-        let depth = above.map_or(0, |above| above.depth.saturating_add(1));
+        let depth = above.map_or(0, |above| above.depth.plus(1));
         self.regions.push(Region {
             segments: segments.clone(),
             parent,
@@ -178,6 +178,7 @@ impl Surveyor {
     /// Adds volumes and what lies between them. Of those that overlap all is in use.
     fn volumes(&mut self, placed: Placed<'_>, mut volumes: Vec<Volume>) -> Result<(), Doubt> {
         let view = placed.view;
+        // None is left of them where volumes in volumes took them.
         if volumes.len() > MAX_VOLUMES.saturating_sub(placed.region) {
             let (what, limit) = ("partitions", to_u64(MAX_VOLUMES));
             return Err(Doubt::TooMany { what, limit });

@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::doubt::Doubt;
 use crate::disk::{Disk, Kind};
 use crate::error::Error;
-use crate::units::{to_u64, to_usize};
+use crate::units::{Exact, claimed_end, length, to_u64, to_usize};
 
 /// How much is read into memory in one go at most, in bytes: whatever a structure claims.
 const MAX_READ: u64 = 16 << 20;
@@ -36,11 +36,11 @@ impl<'a> View<'a> {
 
     /// A part of it, all of which must be there.
     pub(super) fn part(self, structure: &'static str, range: &Range<u64>) -> Result<Self, Doubt> {
-        let (start, length) = (range.start, range.end.saturating_sub(range.start));
-        self.holds(structure, start, length)?;
+        let length = length(range);
+        self.holds(structure, range.start, length)?;
         Ok(Self {
             source: self.source,
-            start: self.start.saturating_add(start),
+            start: self.start.plus(range.start),
             length,
         })
     }
@@ -57,7 +57,7 @@ impl<'a> View<'a> {
 
     /// Its bytes as those of the disk.
     pub(super) fn range(self) -> Range<u64> {
-        self.start..self.start.saturating_add(self.length)
+        self.start..self.start.plus(self.length)
     }
 
     /// The size of a sector, if the source is a device: a file does not tell that of the disk it was copied from.
@@ -65,14 +65,14 @@ impl<'a> View<'a> {
         (self.source.kind() == Kind::BlockDevice).then(|| self.source.sector_size())
     }
 
-    /// Where byte `at` lies in the underlying file or device, which is what messages are about.
+    /// Where byte `at` lies in the underlying file or device, which is what messages are about. It may be a claim.
     pub(super) fn position(self, at: u64) -> u64 {
-        self.source.position(self.start.saturating_add(at))
+        self.source.position(claimed_end(self.start, at))
     }
 
     /// Makes sure that all of a structure lies inside.
     pub(super) fn holds(self, structure: &'static str, at: u64, length: u64) -> Result<(), Doubt> {
-        let end = at.saturating_add(length);
+        let end = claimed_end(at, length);
         if end <= self.length {
             return Ok(());
         }
@@ -87,7 +87,7 @@ impl<'a> View<'a> {
     /// Fills `buf` with the bytes from `at` on.
     pub(super) fn read(self, structure: &'static str, buf: &mut [u8], at: u64) -> Result<(), Doubt> {
         self.holds(structure, at, to_u64(buf.len()))?;
-        let start = self.start.saturating_add(at);
+        let start = self.start.plus(at);
         self.source
             .read_at(buf, start)
             .or_else(|_| self.read_by_sector(buf, start))
@@ -112,8 +112,8 @@ impl<'a> View<'a> {
                 .checked_rem(sector_size)
                 .unwrap_or(0)
                 .min(at);
-            let start = at.saturating_sub(into);
-            let length = sector_size.min(self.source.len().saturating_sub(start));
+            let start = at.minus(into);
+            let length = sector_size.min(self.source.len().minus(start));
             let sector = sector.get_mut(..to_usize(length)).unwrap_or_default();
             self.source.read_sector_at(sector, start)?;
             let wanted = sector.iter().skip(to_usize(into));
@@ -122,7 +122,7 @@ impl<'a> View<'a> {
             for (byte, wanted) in here.iter_mut().zip(wanted) {
                 *byte = *wanted;
             }
-            (rest, at) = (behind, at.saturating_add(to_u64(length)));
+            (rest, at) = (behind, at.plus(to_u64(length)));
         }
         Ok(())
     }
@@ -146,10 +146,7 @@ impl<'a> View<'a> {
         if range.end > self.length {
             return false;
         }
-        let (start, end) = (
-            self.start.saturating_add(range.start),
-            self.start.saturating_add(range.end),
-        );
+        let (start, end) = (self.start.plus(range.start), self.start.plus(range.end));
         match self.source.next_data(start) {
             Ok(data) => data.is_none_or(|data| data.start >= end),
             Err(_) => false,
@@ -183,6 +180,29 @@ impl<'a> View<'a> {
 
     /// Whether so many bytes from `at` on lie in front of the end.
     pub(super) fn is_there(self, at: u64, length: u64) -> bool {
-        at.saturating_add(length) <= self.length
+        claimed_end(at, length) <= self.length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn a_claim_past_64_bits_lies_outside_wherever_the_stretch_begins() {
+        let disk = MemoryDisk::new(64 << 10);
+        let view = View::of(&disk).part("partition", &(4096..8192)).unwrap();
+        for at in [u64::MAX, u64::MAX - 511, u64::MAX - 4096] {
+            assert!(!view.is_there(at, 512));
+            let Err(Doubt::PastEnd {
+                at: told, end, limit, ..
+            }) = view.bytes("structure", at, 512)
+            else {
+                panic!("{at:#x} is read");
+            };
+            assert_eq!((told, end, limit), (u64::MAX, u64::MAX, 8192));
+        }
+        assert!(!view.is_hole(&(0..u64::MAX)));
     }
 }

@@ -35,6 +35,7 @@ mod format;
 mod formats;
 mod ground;
 mod info;
+mod largest;
 mod layout;
 mod malformed;
 mod manual;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use mkqcow2::error::Invalid;
 use mkqcow2::output::close_once;
+use mkqcow2::units::Exact;
 
 /// A path as a terminal can bear it.
 pub(crate) fn shown(path: &Path) -> String {
@@ -125,7 +126,7 @@ impl Write for Out {
 
 /// A rate.
 pub(crate) fn per_second(bytes: u64, duration: Duration) -> BinaryBytes {
-    let rate = u128::from(bytes).saturating_mul(1_000_000_000) / duration.as_nanos().max(1);
+    let rate = u128::from(bytes).times(1_000_000_000) / duration.as_nanos().max(1);
     BinaryBytes(u64::try_from(rate).unwrap_or(u64::MAX))
 }
 

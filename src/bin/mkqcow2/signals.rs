@@ -60,8 +60,9 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Bar, target: PathBuf) {
             console::say_of(remains.path(), &remains.to_string());
         }
         if std::process::id() == 1 {
-            // The first process of a container does not die of signals: what a shell would show.
-            std::process::exit(signal.saturating_add(128));
+            // The first process of a container does not die of signals: what a shell would show. Signals have numbers up
+            // to 64: this adds 128.
+            std::process::exit(signal | 128);
         }
         // Does not return: the default is to die.
         let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -79,6 +80,9 @@ fn ignored_signals() -> u64 {
 }
 
 fn is_in(mask: u64, signal: i32) -> bool {
-    let bit = u32::try_from(signal.saturating_sub(1)).unwrap_or(u32::MAX);
-    mask.checked_shr(bit).is_some_and(|rest| rest & 1 == 1)
+    let bit = u32::try_from(signal)
+        .ok()
+        .and_then(|signal| signal.checked_sub(1));
+    let rest = bit.and_then(|bit| mask.checked_shr(bit));
+    rest.is_some_and(|rest| rest & 1 == 1)
 }

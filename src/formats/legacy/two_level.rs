@@ -12,14 +12,14 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{Expected, Result};
+use crate::error::{Error, Expected, Result};
 use crate::formats::cipher::Cipher;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::windows::{Spare, Window, Windows};
 use crate::formats::{HostFile, Remark, truncated};
-use crate::units::HostOffset;
+use crate::units::{Exact, HostOffset};
 pub(crate) use walk::Cursor;
 
 pub(crate) use examiner::{Examiner, Extent, Found};
@@ -54,20 +54,25 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// How much of the disk a table of the second level speaks of, in bytes.
+    /// How much of the disk a table of the second level speaks of, in bytes: 2^53 at most.
     pub(crate) fn reach(&self) -> u64 {
-        self.cluster_size.saturating_mul(self.l2_entries)
+        self.cluster_size.times(self.l2_entries)
     }
 
-    /// The length of a table of the second level, in bytes.
+    /// The length of a table of the second level, in bytes: 1 GiB at most.
     pub(crate) fn l2_length(&self) -> u64 {
-        self.l2_entries.saturating_mul(ENTRY)
+        self.l2_entries.times(ENTRY)
     }
 
-    /// Where the table of the first level is, in bytes of the file.
+    /// The length of the table of the first level, in bytes: less than 2 GiB.
+    fn l1_length(&self) -> u64 {
+        self.l1.entries.times(ENTRY)
+    }
+
+    /// Where the table of the first level is, in bytes of the file, which was seen to hold it.
     fn l1_bytes(&self) -> Range<u64> {
-        let length = self.l1.entries.saturating_mul(ENTRY);
-        self.l1.at.0..self.l1.at.0.saturating_add(length)
+        let (start, end) = (self.l1.at, self.l1.at + self.l1_length());
+        start.0..end.0
     }
 }
 
@@ -96,25 +101,18 @@ impl TwoLevel {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`](crate::Error::Corrupt) if it does not.
+    /// [`Error::Corrupt`] if it does not.
     pub(super) fn validate(&self) -> Result<()> {
-        let l1 = self.shape.l1_bytes();
-        if l1.start < self.shape.header {
+        let (l1, needed) = (self.shape.l1.at, self.shape.l1_length());
+        if l1.0 < self.shape.header {
             let (at, expected) = (HostOffset(0), Expected::Outside("header"));
-            return Err(crate::Error::field(
-                "header",
-                at,
-                "l1_table_offset",
-                l1.start,
-                expected,
-            ));
+            return Err(Error::field("header", at, "l1_table_offset", l1.0, expected));
         }
-        let needed = l1.end.saturating_sub(l1.start);
-        if self.file.holds(self.shape.l1.at, needed) {
+        if self.file.holds(l1, needed) {
             return Ok(());
         }
-        let found = self.file.length().saturating_sub(l1.start);
-        Err(truncated("L1 table", self.shape.l1.at, found, needed))
+        let found = self.file.length().saturating_sub(l1.0);
+        Err(truncated("L1 table", l1, found, needed))
     }
 
     /// The entry at `at`, through the window that was used last; none behind the end of the file.

@@ -27,6 +27,7 @@ pub(super) struct Edges<'a> {
 
 impl<'a> Edges<'a> {
     pub(super) fn of(view: View<'a>) -> Self {
+        // Of a short stretch it is all.
         let tail_at = view.len().saturating_sub(TAIL);
         let read = |at, length| view.bytes(SIGNATURE, at, length).unwrap_or_default();
         Self {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use mkqcow2::formats::Password;
 use mkqcow2::formats::qcow2::structures::geometry::ClusterSize;
 use mkqcow2::pipeline::compress::Codec;
-use mkqcow2::units::to_u64;
+use mkqcow2::units::{Exact, to_u64};
 
 /// A number of bytes: digits, then nothing or one of K, M, G, T, P, E with or without `iB`.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
@@ -56,7 +56,7 @@ const MAX_PASSWORD: u64 = 4096;
 pub(super) fn read_password(path: PathBuf) -> io::Result<Password> {
     let mut bytes = Vec::new();
     let read = File::open(path)?
-        .take(MAX_PASSWORD.saturating_add(1))
+        .take(MAX_PASSWORD.plus(1))
         .read_to_end(&mut bytes)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();

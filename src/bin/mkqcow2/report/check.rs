@@ -9,6 +9,7 @@ use super::verdict;
 use crate::args::check::Check;
 use crate::console::{self, escaped, shown};
 use mkqcow2::check::{Finding, Report, Severity};
+use mkqcow2::units::Exact;
 
 /// Something was found that must not be.
 const CORRUPT: u8 = 2;
@@ -55,6 +56,7 @@ fn line(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
 fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()> {
     for (code, tally) in &report.tallies {
         let (name, meaning) = (code.name(), code.meaning());
+        // None, if there are no more than are told.
         let untold = tally.findings.saturating_sub(mkqcow2::check::TOLD);
         let more = match untold {
             0 => String::new(),
@@ -85,7 +87,7 @@ fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()>
 
 /// A part of something, which may be nothing of nothing; to two places.
 fn percentage(part: u64, whole: u64) -> String {
-    let hundredths = u128::from(part).saturating_mul(10_000);
+    let hundredths = u128::from(part).times(10_000);
     let hundredths = hundredths.checked_div(whole.into()).unwrap_or(0);
     format!("{}.{:02}%", hundredths / 100, hundredths % 100)
 }

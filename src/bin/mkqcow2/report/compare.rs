@@ -15,7 +15,7 @@ use crate::console::{self, per_second, print, say_of, shown};
 use mkqcow2::Error;
 use mkqcow2::compare::{Comparison, Report};
 use mkqcow2::error::{InUse, Invalid};
-use mkqcow2::units::length;
+use mkqcow2::units::{Exact, length};
 
 /// They differ.
 const DIFFERENT: u8 = 1;
@@ -101,7 +101,7 @@ impl<'a> List<'a> {
             Some(bar) => bar.aside(|| self.write(range).and_then(|()| self.out.flush())),
             None => self.write(range),
         };
-        self.count = self.count.saturating_add(1);
+        self.count.increase(1);
         match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {

@@ -7,6 +7,7 @@ use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
 use crate::console::escaped;
+use mkqcow2::units::Exact;
 use mkqcow2::volumes::{Flaw, Reason, Region, State, Treatment};
 
 /// For people: the regions and an empty line, in front of ranges; nothing if there are none.
@@ -20,7 +21,7 @@ pub(super) fn heading(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -
 pub(super) fn lines(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -> io::Result<()> {
     let mut flaws = flaws.iter();
     for region in regions {
-        let (start, length, indent) = (region.start(), region.size(), region.depth.saturating_mul(2));
+        let (start, length, indent) = (region.start(), region.size(), region.depth.times(2));
         writeln!(out, "{start:#014x} {length:>16}  {:indent$}{}", "", words(region))?;
         for flaw in flaws.by_ref() {
             writeln!(out, "{:33}{}", "", escaped(&flaw.to_string()))?;
@@ -42,7 +43,8 @@ fn words(region: &Region) -> String {
     };
     let label = region.label.as_ref().map(quoted).unwrap_or_default();
     let name = region.name.map(|name| format!("{name}{label}, "));
-    // Holes are used too, if the filesystem uses them.
+    // Holes are used too, if the filesystem uses them. A map of too many ranges counts short gaps as data: then more may
+    // be copied than is used, and no holes are told of.
     let holes = match region.used.saturating_sub(region.copied) {
         0 => String::new(),
         holes => format!(" ({} of it holes)", BinaryBytes(holes)),

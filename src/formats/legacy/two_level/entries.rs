@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::formats::HostFile;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::TableAt;
-use crate::units::{HostOffset, to_usize};
+use crate::units::{Exact, to_usize};
 
 /// How much of a table is read at a time, in bytes.
 const PIECE: u64 = 256 << 10;
@@ -25,14 +25,14 @@ impl Reader {
     ) -> Result<()> {
         let mut first = 0;
         while first < table.entries {
-            let at = HostOffset(table.at.0.saturating_add(first.saturating_mul(ENTRY)));
-            let count = table.entries.saturating_sub(first).min(PIECE / ENTRY);
-            let bytes = count.saturating_mul(ENTRY);
+            let at = table.at + first.times(ENTRY);
+            let count = table.entries.minus(first).min(PIECE / ENTRY);
+            let bytes = count.times(ENTRY);
             if file.is_hole(at, bytes) {
                 // Tables of a file that is all holes may have a gigabyte each.
                 let data = file.next_data(at).map_or(u64::MAX, |data| data.start);
-                let skipped = data.saturating_sub(at.0) / ENTRY;
-                first = first.saturating_add(skipped.max(count));
+                let skipped = data.minus(at.0) / ENTRY;
+                first.increase(skipped.max(count));
                 continue;
             }
             self.buffer.resize(to_usize(bytes), 0);
@@ -43,7 +43,7 @@ impl Reader {
                     each(number, *entry)?;
                 }
             }
-            first = first.saturating_add(count);
+            first.increase(count);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::header::TableAt;
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::smallest::Smallest;
-use crate::units::{HostOffset, length};
+use crate::units::{Exact, HostOffset, claimed_end, length};
 
 /// How many references are kept in memory at most: 48 MiB of them.
 const ROOM: usize = 2 << 20;
@@ -46,7 +46,8 @@ impl TwoLevel {
         let (tables, Some(double)) = self.double_tables(room, examiner)? else {
             return Ok(sweep.extent());
         };
-        examiner.begin(tables.saturating_mul(self.shape.l2_length()));
+        // No two of them lie in one place of the file.
+        examiner.begin(tables.times(self.shape.l2_length()));
         let mut references = Smallest::new(room);
         self.refer(&double, &mut references, Some(examiner))?;
         loop {
@@ -78,7 +79,7 @@ impl TwoLevel {
             for reference in references.sorted() {
                 let Some(other) = last.filter(|last| reference.start < last.end()) else {
                     last = Some(*reference);
-                    tables = tables.saturating_add(1);
+                    tables.increase(1);
                     continue;
                 };
                 examiner.found(Found::TableInTable(self.overlap(*reference, other)))?;
@@ -176,10 +177,10 @@ impl TwoLevel {
         })
     }
 
-    /// The bytes of the disk in a cluster, none behind its end.
+    /// The bytes of the disk in a cluster, none behind its end, where an entry may claim to be.
     fn guest(&self, start: u64) -> Range<u64> {
         let size = self.shape.size;
-        start.min(size)..start.saturating_add(self.shape.cluster_size).min(size)
+        start.min(size)..claimed_end(start, self.shape.cluster_size).min(size)
     }
 }
 

@@ -4,9 +4,9 @@ use super::TwoLevel;
 use super::walk::{DATA, L2_TABLE, STREAM};
 use crate::error::{Corrupt, Lost};
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::units::HostOffset;
+use crate::units::{Exact, HostOffset};
 
-/// Something that takes room in the file. They sort by where they begin, tables first.
+/// Something that takes room in the file, which was seen to hold it. They sort by where they begin, tables first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reference {
     pub(super) start: u64,
@@ -57,7 +57,7 @@ impl Reference {
     }
 
     pub(super) fn end(&self) -> u64 {
-        self.start.saturating_add(self.length.into())
+        self.start.plus(self.length.into())
     }
 }
 

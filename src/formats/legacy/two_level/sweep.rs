@@ -5,7 +5,7 @@ use super::examiner::{Examiner, Extent, Found};
 use super::reference::Reference;
 use crate::devices::Subject;
 use crate::error::Result;
-use crate::units::{HostOffset, within};
+use crate::units::{Exact, HostOffset, within};
 
 /// Goes through the file in the order of its references.
 pub(super) struct Sweep<'a> {
@@ -60,7 +60,7 @@ impl<'a> Sweep<'a> {
         let length = self.image.file.length();
         // A device is as long as it is. QEMU ignores a last cluster that is not whole.
         if matches!(self.image.file.subject(), Subject::File(_)) {
-            let whole = length.saturating_sub(within(length, self.image.shape.cluster_size));
+            let whole = length.minus(within(length, self.image.shape.cluster_size));
             self.skip_to(whole, examiner)?;
         }
         Ok(self.extent())

@@ -7,7 +7,7 @@ use crate::formats::host_run::longest;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::windows::Hand;
-use crate::units::{GuestOffset, HostOffset, SECTOR, within};
+use crate::units::{Exact, GuestOffset, HostOffset, SECTOR, claimed_end, claimed_size, rest_of, within};
 
 const L1_TABLE: &str = "L1 table";
 pub(super) const L2_TABLE: &str = "L2 table";
@@ -36,6 +36,7 @@ impl<'a> Cursor<'a> {
 
     /// As [`Layer::run_at`](crate::formats::layer::Layer::run_at).
     pub(crate) fn run_at(&mut self, at: GuestOffset, limit: u64) -> Result<HostRun> {
+        // Behind the end there is nothing.
         let limit = limit.min(self.image.shape.size.saturating_sub(at.0));
         if limit == 0 {
             return Ok(HostRun::new(0, Mapping::Unallocated));
@@ -50,17 +51,17 @@ impl<'a> Cursor<'a> {
         let index = at.0.checked_div(reach).unwrap_or(0);
         let in_table = within(at.0, reach);
         let Some(table) = self.table(index)? else {
-            return Ok(HostRun::new(reach.saturating_sub(in_table), Mapping::Unallocated));
+            return Ok(HostRun::new(rest_of(at.0, reach), Mapping::Unallocated));
         };
         let number = in_table.checked_div(cluster_size).unwrap_or(0);
         let mapping = self.cluster(table, index, number)?;
         let in_cluster = within(at.0, cluster_size);
         let mapping = if let Mapping::Data(host) = mapping {
-            Mapping::Data(HostOffset(host.0.saturating_add(in_cluster)))
+            Mapping::Data(host + in_cluster)
         } else {
             mapping
         };
-        Ok(HostRun::new(cluster_size.saturating_sub(in_cluster), mapping))
+        Ok(HostRun::new(rest_of(at.0, cluster_size), mapping))
     }
 
     /// Where the L2 table of that number is, if there is one.
@@ -70,7 +71,8 @@ impl<'a> Cursor<'a> {
         }
         let image = self.image;
         let l1_at = image.shape.l1.at;
-        let entry_at = HostOffset(l1_at.0.saturating_add(index.saturating_mul(ENTRY)));
+        // The table lies in the file, and has an entry for all of the disk.
+        let entry_at = l1_at + index.times(ENTRY);
         let entry = image
             .entry(&mut self.hand.l1, entry_at)?
             .ok_or_else(|| image.cut_off(L1_TABLE, l1_at, image.lost_with_table(index)))?;
@@ -85,7 +87,8 @@ impl<'a> Cursor<'a> {
     /// Where a cluster begins that is entry `number` of table `index`, which lies at `table`.
     fn cluster(&mut self, table: HostOffset, index: u64, number: u64) -> Result<Mapping> {
         let image = self.image;
-        let entry_at = HostOffset(table.0.saturating_add(number.saturating_mul(ENTRY)));
+        // The table lies in the file.
+        let entry_at = table + number.times(ENTRY);
         let place = EntryAt {
             table,
             number,
@@ -125,8 +128,8 @@ impl TwoLevel {
         if !self.file.holds(table, self.shape.l2_length()) {
             return Err(self.cut_off(L2_TABLE, table, lost()));
         }
-        let end = table.0.saturating_add(self.shape.l2_length());
-        self.outside_metadata(&(table.0..end)).map_err(wrong)?;
+        let end = table + self.shape.l2_length();
+        self.outside_metadata(&(table.0..end.0)).map_err(wrong)?;
         Ok(Some(table))
     }
 
@@ -147,8 +150,8 @@ impl TwoLevel {
         if !self.file.holds(host, needed) {
             return Err(self.cut_off(what, host, lost()));
         }
-        let end = host.0.saturating_add(needed);
-        self.outside_metadata(&(host.0..end)).map_err(wrong)?;
+        let end = host + needed;
+        self.outside_metadata(&(host.0..end.0)).map_err(wrong)?;
         Ok(mapping)
     }
 
@@ -167,10 +170,11 @@ impl TwoLevel {
         }
     }
 
-    /// The first byte of the disk that an entry of a table of the second level is for.
+    /// The first byte of the disk that an entry of a table of the second level is for: a claim, for tables may have more
+    /// entries than there can be bytes of a disk.
     pub(super) fn start_of(&self, index: u64, number: u64) -> u64 {
-        let table = index.saturating_mul(self.shape.reach());
-        table.saturating_add(number.saturating_mul(self.shape.cluster_size))
+        let table = claimed_size(index, self.shape.reach());
+        claimed_end(table, number.times(self.shape.cluster_size))
     }
 
     /// What of the disk a table of the second level is for.
@@ -185,7 +189,7 @@ impl TwoLevel {
 
     /// Nothing, if it is behind the end of the disk.
     fn lost(&self, start: u64, length: u64) -> Lost {
-        let range = start..start.saturating_add(length).min(self.shape.size);
+        let range = start..claimed_end(start, length).min(self.shape.size);
         Lost(Some(range).filter(|range| !range.is_empty()))
     }
 

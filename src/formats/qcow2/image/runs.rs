@@ -84,6 +84,7 @@ impl<'a> Cursor<'a> {
 
     /// As [`Image::run_at`], in any order; it takes least where one run begins in the table in which the last one ended.
     pub(crate) fn run_at(&mut self, at: GuestOffset, limit: u64) -> Result<HostRun> {
+        // Behind the end there is nothing.
         let limit = limit.min(self.view.size.saturating_sub(at.0));
         if limit == 0 {
             return Ok(HostRun::new(0, Mapping::Unallocated));

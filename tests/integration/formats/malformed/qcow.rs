@@ -193,12 +193,12 @@ pub(super) const ROWS: &[Line] = &[
     (
         "L1 table at 2^64-1",
         |image| number(image, 40, u64::MAX),
-        "L1 table at 0xffffffffffffffff does not fit",
+        "L1 table at 0xffffffffffffffff does not fit: it needs 16 bytes, 0 are there",
     ),
     (
         "L1 table at 2^64-8",
         |image| number(image, 40, u64::MAX - 7),
-        "L1 table at 0xfffffffffffffff8 does not fit",
+        "L1 table at 0xfffffffffffffff8 does not fit: it needs 16 bytes, 0 are there",
     ),
     (
         "L1 entry past the end",

@@ -136,7 +136,7 @@ pub(super) const ROWS: &[Line] = &[
     (
         "L1 table at 2^64-4096",
         |image| number(image, 40, u64::MAX - 4095),
-        "L1 table at 0xfffffffffffff000 does not fit",
+        "L1 table at 0xfffffffffffff000 does not fit: it needs 8192 bytes, 0 are there",
     ),
     (
         "image_size 0",

@@ -8,7 +8,7 @@ use indicatif::BinaryBytes;
 use crate::args::restore::Restore;
 use crate::console::{per_second, shown};
 use mkqcow2::restore::{Bad, Plan, Report, TargetKind};
-use mkqcow2::units::length;
+use mkqcow2::units::{Exact, length};
 
 /// The closing line of a run.
 pub(super) fn line(args: &Restore, report: &Report) -> String {
@@ -71,7 +71,8 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         human(plan.data),
         match plan.free {
             Some(free) => {
-                let zeros = plan.zeros.saturating_add(plan.unallocated).saturating_sub(free);
+                // What is free is not allocated.
+                let zeros = plan.zeros.plus(plan.unallocated.minus(free));
                 format!("{zeros} zeros ({}), {free} free ({})", human(zeros), human(free))
             }
             None => format!("{} zeros, {} not allocated", plan.zeros, plan.unallocated),

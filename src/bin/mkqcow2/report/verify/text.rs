@@ -8,7 +8,7 @@ use crate::args::verify::Verify as Args;
 use crate::console::{escaped, per_second, shown};
 use crate::report::with_causes;
 use mkqcow2::formats::qcow2::Freshness;
-use mkqcow2::units::{HostOffset, length};
+use mkqcow2::units::{Exact, HostOffset, length};
 use mkqcow2::verify::{Fault, Finding, Report};
 
 /// What is wrong, and the closing line.
@@ -111,7 +111,7 @@ pub(super) fn finding(finding: &Finding, freshness: Freshness) -> String {
         Fault::Damage(error) | Fault::Unreadable(error) => {
             let more = match (finding.places, &finding.range) {
                 (2.., Some(range)) => {
-                    let more = finding.places.saturating_sub(1);
+                    let more = finding.places.minus(1);
                     format!(", and {more} more up to guest {:#x}", range.end)
                 }
                 _ => String::new(),
