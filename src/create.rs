@@ -72,6 +72,7 @@ impl Imaging {
         let source = origin::open(source, &options)?;
         let caution = Caution {
             no_clobber: options.no_clobber,
+            overwrite: options.overwrite,
             force: options.force || options.plan_only,
         };
         let (target, unknown) = Target::for_image(&image, caution, &origin::subjects(&source))?;

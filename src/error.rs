@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
-pub use invalid::{FileKind, InUse, Invalid, Role, SameAs, Unrecorded};
+pub use invalid::{FileKind, Holding, InUse, Invalid, Role, SameAs, Unrecorded};
 pub use side::Side;
 pub use unsupported::{Features, TooLarge, Unsupported};
 

@@ -40,4 +40,5 @@ pub(crate) use host::truncated;
 pub use host_run::HostRun;
 pub use open::{Opening, TakenFor, open};
 pub use registry::Single;
+pub(crate) use registry::image_format;
 pub use remark::Remark;

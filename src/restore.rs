@@ -82,6 +82,7 @@ impl Restoring {
         }
         let caution = Caution {
             no_clobber: options.no_clobber,
+            overwrite: options.overwrite,
             force: options.force,
         };
         let (target, perhaps_used) = Target::for_disk(&place, caution, disk.len(), &read)?;

@@ -48,6 +48,8 @@ pub struct Options {
     pub sync: bool,
     /// Whether to leave an existing image alone.
     pub no_clobber: bool,
+    /// Replace an existing file even if it is no qcow2 image. Without it such a file is refused, unless it is empty.
+    pub overwrite: bool,
     /// How many workers read, hash and compress. If not given, one less than there are processors and at most 8; with
     /// compression as many as there are processors and at most 32.
     pub threads: Option<NonZeroUsize>,
@@ -88,6 +90,7 @@ impl Default for Options {
             checksums: true,
             sync: true,
             no_clobber: false,
+            overwrite: false,
             threads: None,
             cleanup: Cleanup::default(),
         }

@@ -64,6 +64,9 @@ pub enum Invalid {
     /// The image exists.
     #[error("exists already, expected a new name")]
     TargetExists,
+    /// The file holds something else than what would replace it, and may have been meant for something else.
+    #[error("{0}, which would be replaced")]
+    TargetHolds(Holding),
     /// A link on the way to the image may have been planted.
     #[error("leads through {}, a link of user {uid} where others may write, expected one of your own or of root", link.display())]
     TargetLink {
@@ -266,6 +269,7 @@ impl Invalid {
             Self::TargetKind(_)
             | Self::TargetName
             | Self::TargetExists
+            | Self::TargetHolds(_)
             | Self::TargetMounted
             | Self::TargetLink { .. }
             | Self::TargetOfOther { .. }
@@ -313,6 +317,26 @@ impl Invalid {
             | Self::NoSuchSnapshot { .. } => Side::Source,
         }
     }
+}
+
+/// What a file holds that would be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Holding {
+    /// An image, in a format of this name, as far as its first bytes tell.
+    #[error("is a {0} image")]
+    Image(&'static str),
+    /// Text.
+    #[error("is no qcow2 image but {size} bytes of text")]
+    Text {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Bytes that are neither text nor an image.
+    #[error("is no qcow2 image but a file of {size} bytes")]
+    Other {
+        /// Its size in bytes.
+        size: u64,
+    },
 }
 
 /// What another file is to an image.

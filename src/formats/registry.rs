@@ -141,6 +141,15 @@ impl Looks {
     }
 }
 
+/// The format of the image that begins with these bytes, which are at least its magic number; none if no image does.
+pub(crate) fn image_format(begin: &[u8]) -> Option<&'static str> {
+    match Looks::at(begin) {
+        Looks::Like(Format::Raw) | Looks::Foreign(LUKS) => None,
+        Looks::Like(format) => Some(format.name()),
+        Looks::Foreign(name) => Some(name),
+    }
+}
+
 impl Format {
     /// Opens an image of this format.
     ///

@@ -1,6 +1,7 @@
 //! Where an image goes, or a disk, validated before anything is opened for writing.
 
 mod conflict;
+mod contents;
 mod device;
 mod file;
 mod links;
@@ -41,6 +42,8 @@ pub enum NoDevice {}
 pub struct Caution {
     /// Leave alone what exists.
     pub no_clobber: bool,
+    /// Replace a file whatever it holds: an image by a disk, and what is no image by an image.
+    pub overwrite: bool,
     /// Go on if it cannot be found out whether it is in use, or what is read lies on it.
     pub force: bool,
 }
@@ -168,6 +171,9 @@ fn file_for_image(
         forced(conflict::refuse_guest(file), caution.force, unknown)?;
         ground::refuse_append_only(target.directory())?;
     }
+    if !caution.overwrite {
+        contents::refuse_foreign(&target)?;
+    }
     Ok(target)
 }
 
@@ -232,6 +238,9 @@ fn file_for_disk(
     }
     let refused = conflict::refuse_directory(target.directory(), read);
     forced(refused, caution.force, unknown)?;
+    if !caution.overwrite {
+        contents::refuse_image(&target)?;
+    }
     Ok(target)
 }
 

@@ -26,6 +26,8 @@ pub struct Options {
     pub force: bool,
     /// Whether to leave alone what exists.
     pub no_clobber: bool,
+    /// Replace an existing file even if it begins like an image of a known format. Without it such a file is refused.
+    pub overwrite: bool,
     /// How many workers read and decompress; as many as there are processors if not given, and at most 8.
     pub threads: Option<NonZeroUsize>,
     /// What a program that is told to die must remove first, and what it left if it could not.
@@ -43,6 +45,7 @@ impl Default for Options {
             used_only: false,
             force: false,
             no_clobber: false,
+            overwrite: false,
             threads: None,
             cleanup: Cleanup::default(),
         }

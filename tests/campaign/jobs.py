@@ -7,7 +7,7 @@ import time
 from . import world
 from .world import KIB, MIB
 
-OLD = b"the old backup"
+OLD = b"QFI\xfb\0\0\0\x03, that of the night before"
 
 FAILED, RIGHT, TOLD, WRONG = "failed cleanly", "right", "told (3)", "WRONG"
 

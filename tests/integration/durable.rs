@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::faults::OLD;
 use crate::support::loops::{Fuse, Loop, Mount, Running, until};
 use crate::support::{Dir, MKQCOW2, assert_equals, noise, tool};
 
@@ -108,7 +109,7 @@ impl Cut {
         for name in ["old.qcow2", "old.raw", "seen/old.qcow2"] {
             let path = mount.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "old").unwrap();
+            fs::write(path, OLD).unwrap();
         }
         tool("sync", ["-f", mount.point().to_str().unwrap()]);
         let copies = Vec::new();
@@ -143,7 +144,7 @@ impl Cut {
         let run = Running::of(strace);
         let file = self.dir.join("mnt").join(name);
         until("an image that has its name", || {
-            file.metadata().is_ok_and(|metadata| metadata.len() > 3)
+            file.metadata().is_ok_and(|metadata| metadata.len() > 4096)
         });
         File::open(file.parent().unwrap()).unwrap().sync_all().unwrap();
         self.copy(name);
@@ -172,7 +173,7 @@ impl Cut {
         let (disk, found) = (self.dir.join("disk.raw"), rebooted.join(copy.name));
         match fs::read(&found) {
             Err(_) => return true,
-            Ok(content) if content == b"old" => return true,
+            Ok(content) if content == OLD => return true,
             Ok(content) if found.extension() == Some(OsStr::new("raw")) => {
                 assert!(content == fs::read(disk).unwrap(), "{copy:?}");
             }
@@ -203,7 +204,7 @@ fn survives(kind: &'static Kind) {
     cut.after("-c zstd disk.raw mnt/old.qcow2", "old.qcow2");
     cut.after("--no-clobber disk.raw mnt/other.qcow2", "other.qcow2");
     cut.after("restore image.qcow2 mnt/new.raw", "new.raw");
-    cut.after("restore image.qcow2 mnt/old.raw", "old.raw");
+    cut.after("restore --overwrite image.qcow2 mnt/old.raw", "old.raw");
     fs::create_dir_all(mount.join("2026/november")).unwrap();
     cut.after("disk.raw mnt/2026/november/27.qcow2", "2026/november/27.qcow2");
     // This server syncs no directories, and the kernel does not tell.

@@ -180,7 +180,7 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
     fails(
         &dir,
         fault,
-        "restore --no-sync image.qcow2 old.qcow2",
+        "restore --overwrite --no-sync image.qcow2 old.qcow2",
         "",
         (1, &kept),
     );
@@ -278,7 +278,10 @@ fn a_temporary_file_that_stays_is_told_and_nothing_else_is_claimed_as_root() {
     let path = is_told(&run.stderr());
     assert_eq!(run.json()["remains"], path);
     job.dir.run("-q disk.raw good.qcow2").exits(0);
-    let run = job.dir.run("restore good.qcow2 view/image.qcow2").exits(1);
+    let run = job
+        .dir
+        .run("restore --overwrite good.qcow2 view/image.qcow2")
+        .exits(1);
     is_told(&run.stderr());
     let run = Running::start(&job.dir, "slow.raw view/image.qcow2").until_it_writes();
     let run = run.send(Signal::TERM).ends().dies_of(Signal::TERM);

@@ -17,7 +17,7 @@ use crate::support::{Dir, MKQCOW2, assert_equals, names_in, noise, root, tool};
 const MIB: u64 = 1 << 20;
 
 /// The backup of yesterday.
-pub const OLD: &[u8] = b"the old backup";
+pub const OLD: &[u8] = b"QFI\xfb\0\0\0\x03, that of the night before";
 
 /// A directory with a disk that cannot be compressed and, perhaps, an old image.
 pub struct Job {

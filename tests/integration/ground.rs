@@ -141,23 +141,23 @@ fn is_told(dir: &Dir, place: &Path, kind: &str) {
     for command in [
         format!("-q disk.raw {shown}"),
         format!("-n disk.raw {shown}"),
-        format!("restore -q image.qcow2 {shown}"),
+        format!("restore --overwrite -q image.qcow2 {shown}"),
         format!("restore -n image.qcow2 {shown}"),
     ] {
         let run = dir.run(&command).exits(0);
         assert_eq!(run.stderr(), line, "{command}");
     }
     for command in [
-        format!("--json disk.raw {shown}"),
+        format!("--overwrite --json disk.raw {shown}"),
         format!("-n --json disk.raw {shown}"),
-        format!("restore -n --json image.qcow2 {shown}"),
-        format!("restore --json image.qcow2 {shown}"),
+        format!("restore --overwrite -n --json image.qcow2 {shown}"),
+        format!("restore --overwrite --json image.qcow2 {shown}"),
     ] {
         let object = dir.run(&command).exits(0).json();
         assert_eq!(object["warnings"], serde_json::json!([warning]), "{command}");
         assert_eq!(object["status"], 0);
     }
-    dir.run(&format!("-q disk.raw {shown}")).exits(0);
+    dir.run(&format!("--overwrite -q disk.raw {shown}")).exits(0);
     assert_equals(&dir.join("disk.raw"), &dir.join(place));
 }
 

@@ -34,6 +34,7 @@ mod filesystems;
 mod format;
 mod formats;
 mod ground;
+mod guards;
 mod info;
 mod largest;
 mod layout;

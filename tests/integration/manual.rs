@@ -69,8 +69,10 @@ impl Page {
 
     /// What the program wants to be given besides options, in this order.
     fn operands(&self) -> Vec<&str> {
-        let operands = self
-            .section("SYNOPSIS")
+        // Those of other commands follow.
+        let lines = self.section("SYNOPSIS").skip(1);
+        let operands = lines
+            .take_while(|line| !line.starts_with(".Nm"))
             .filter_map(|line| line.strip_prefix(".Ar "));
         operands.collect()
     }

@@ -1,11 +1,13 @@
 //! What a run tells: people in a line, scripts in an object, and what it does to the image's place.
 
 use std::fs::{self, File, Permissions};
+use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::faults::OLD;
 use crate::refusals::Listing;
 use crate::support::loops::{Loop, Mount, make_ext4};
 use crate::support::{Dir, MKQCOW2, assert_equals, noise, root};
@@ -165,7 +167,7 @@ fn a_dry_run_touches_nothing() {
     dir.run("--dry-run -v --json disk.raw new.qcow2").exits(0);
     assert_eq!(Listing::of(dir.path()), before);
 
-    fs::write(dir.join("old.qcow2"), "old").unwrap();
+    fs::write(dir.join("old.qcow2"), OLD).unwrap();
     let before = Listing::of(dir.path());
     dir.run("-n disk.raw old.qcow2").exits(0);
     dir.run("-n --force -p disk.raw old.qcow2").exits(0);
@@ -329,7 +331,7 @@ fn an_image_that_is_replaced_keeps_its_mode_and_owner_as_root() {
     root::needed();
     let dir = dir("mode-kept");
     let image = dir.join("image.qcow2");
-    fs::write(&image, "old").unwrap();
+    fs::write(&image, OLD).unwrap();
     chown(&image, Some(1000), Some(1000)).unwrap();
     fs::set_permissions(&image, Permissions::from_mode(0o640)).unwrap();
 
@@ -347,25 +349,27 @@ fn an_image_that_is_replaced_keeps_its_mode_and_owner_as_root() {
 #[test]
 fn another_name_of_the_old_image_keeps_the_old_content() {
     let dir = dir("hard-link");
-    fs::write(dir.join("image.qcow2"), "old").unwrap();
+    fs::write(dir.join("image.qcow2"), OLD).unwrap();
     fs::hard_link(dir.join("image.qcow2"), dir.join("yesterday.qcow2")).unwrap();
 
     dir.run("disk.raw image.qcow2").exits(0);
 
     assert_equals(&dir.join("disk.raw"), &dir.join("image.qcow2"));
-    assert_eq!(fs::read(dir.join("yesterday.qcow2")).unwrap(), b"old");
+    assert_eq!(fs::read(dir.join("yesterday.qcow2")).unwrap(), OLD);
     assert_eq!(dir.names(), ["disk.raw", "image.qcow2", "yesterday.qcow2"]);
 }
 
 #[test]
 fn whoever_has_the_old_image_open_keeps_reading_it() {
     let dir = dir("open-old");
-    fs::write(dir.join("image.qcow2"), "old").unwrap();
+    fs::write(dir.join("image.qcow2"), OLD).unwrap();
     let mut reader = File::open(dir.join("image.qcow2")).unwrap();
 
     dir.run("disk.raw image.qcow2").exits(0);
 
-    assert_eq!(std::io::read_to_string(&mut reader).unwrap(), "old");
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(read, OLD);
 }
 
 #[test]

@@ -57,7 +57,10 @@ fn an_acl_is_kept_as_root() {
     let _view = Fuse::passthrough(&job.dir.join("real"), job.dir.join("view"));
 
     for directory in ["real", "view"] {
-        let run = job.dir.run(&format!("disk.raw {directory}/image")).exits(0);
+        let run = job
+            .dir
+            .run(&format!("--overwrite disk.raw {directory}/image"))
+            .exits(0);
         assert_eq!(run.stderr(), "");
         assert_equals(&job.disk, &image);
         assert_eq!(
@@ -66,7 +69,7 @@ fn an_acl_is_kept_as_root() {
             "{directory}"
         );
         job.dir
-            .run(&format!("restore source.qcow2 {directory}/image"))
+            .run(&format!("restore --overwrite source.qcow2 {directory}/image"))
             .exits(0);
         assert_eq!(
             (acl(&image), mode(&image)),
@@ -99,7 +102,7 @@ fn an_acl_that_cannot_be_kept_leaves_nobody_more_than_they_had_as_root() {
     }
     set_acl(&image, &["-m", "u:1000:r,g::-"]);
     job.dir
-        .run("restore source.qcow2 view/image")
+        .run("restore --overwrite source.qcow2 view/image")
         .exits(0)
         .says("warning: could not be given the ACL or the security label of the file it replaced");
     assert_eq!(mode(&image), 0o600);
@@ -116,13 +119,15 @@ fn users_whom_a_directory_gives_all_new_files_do_not_get_images_as_root() {
     assert!(acl(&real.join("like any other")).contains(&"user:1000:rwx".to_owned()));
 
     for directory in ["real", "view"] {
-        job.dir.run(&format!("disk.raw {directory}/image")).exits(0);
+        job.dir
+            .run(&format!("--overwrite disk.raw {directory}/image"))
+            .exits(0);
         assert_eq!(
             acl(&image),
             ["user::rw-", "group::r--", "other::---"],
             "{directory}"
         );
-        for run in ["disk.raw", "restore source.qcow2"] {
+        for run in ["disk.raw", "restore --overwrite source.qcow2"] {
             let _ = fs::remove_file(job.dir.join(directory).join("new"));
             job.dir.run(&format!("{run} {directory}/new")).exits(0);
             assert_eq!(mode(&new), 0o600, "{directory}");

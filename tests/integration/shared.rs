@@ -224,7 +224,7 @@ fn a_link_that_others_may_have_planted_is_not_followed_as_root() {
     // Theirs is the directory, or ours alone.
     for (owner, mode) in [(OTHER, 0o1777), (0, 0o755)] {
         set(&shared, owner, mode);
-        job.dir.run("disk.raw way").exits(0);
+        job.dir.run("--overwrite disk.raw way").exits(0);
         assert_equals(&job.disk, &job.dir.join("victim"));
         job.dir.run("disk.raw shared/new").exits(0);
         assert_equals(&job.disk, &job.dir.join("new"));

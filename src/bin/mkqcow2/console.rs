@@ -19,6 +19,16 @@ pub(crate) fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
+/// A path as a shell takes it.
+pub(crate) fn quoted(path: &Path) -> String {
+    let shown = shown(path);
+    let is_plain = |character: char| character.is_alphanumeric() || "/._-+:,@%=".contains(character);
+    if !shown.is_empty() && shown.chars().all(is_plain) {
+        return shown;
+    }
+    format!("'{}'", shown.replace('\'', "'\\''"))
+}
+
 /// Text from outside as a terminal can bear it: what it would obey, not show, is escaped.
 pub(crate) fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -65,6 +75,12 @@ pub(crate) fn say_of(path: &Path, message: &str) {
 pub(crate) fn say(message: &str) {
     // There is nowhere else to complain.
     let _ = writeln!(io::stderr().lock(), "mkqcow2: {message}");
+}
+
+/// Lines on standard error, as they are.
+pub(crate) fn complain(lines: &str) {
+    // There is nowhere else to complain.
+    let _ = write!(io::stderr().lock(), "{lines}");
 }
 
 /// To standard output. Whether that worked; a reader that has had enough is no failure.
@@ -142,6 +158,19 @@ mod tests {
         );
         assert_eq!(escaped("gpj.\u{202e}exe"), "gpj.\\u{202e}exe");
         assert_eq!(escaped("größe 磁盘"), "größe 磁盘");
+    }
+
+    #[test]
+    fn a_shell_takes_a_quoted_path_for_one_word() {
+        for (path, expected) in [
+            ("/dev/sdb1", "/dev/sdb1"),
+            ("my disk.raw", "'my disk.raw'"),
+            ("it's", "'it'\\''s'"),
+            ("$HOME", "'$HOME'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), expected);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value};
 
 use crate::advice;
-use crate::console::{json, print, say_of, tell};
+use crate::console::{json, print, say, say_of, tell};
 use crate::status::USAGE;
 use crate::verb::Verb;
 use mkqcow2::Error;
@@ -53,6 +53,10 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
     let status = if is_usage { USAGE } else { V::failure(error) };
     let path = elsewhere.unwrap_or(verb.path(error.side()));
     say_of(path, &message);
+    let suggestion = verb.suggestion(error);
+    if let Some(suggestion) = &suggestion {
+        say(suggestion);
+    }
     let aftermath = verb.aftermath();
     if let Some((path, message)) = aftermath {
         say_of(path, message);
@@ -67,6 +71,9 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
         .collect();
     fields.insert("status".to_owned(), status.into());
     fields.insert("error".to_owned(), message.into());
+    if let Some(suggestion) = suggestion {
+        fields.insert("suggestion".to_owned(), suggestion.into());
+    }
     if let Some((_, message)) = aftermath {
         fields.insert("target-state".to_owned(), message.into());
     }

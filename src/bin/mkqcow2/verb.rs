@@ -42,6 +42,11 @@ pub(crate) trait Verb: clap::Parser {
         advice::general(error)
     }
 
+    /// What was probably meant, as a whole line of its own.
+    fn suggestion(&self, _: &Error) -> Option<String> {
+        None
+    }
+
     /// What knows of the file that it writes, if it writes one.
     fn cleanup(&self) -> Option<&Cleanup> {
         None

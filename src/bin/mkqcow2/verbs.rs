@@ -54,6 +54,10 @@ impl Word {
         }
     }
 
+    fn name(self) -> &'static str {
+        self.name
+    }
+
     fn find(word: &OsStr) -> Option<Self> {
         ALL.into_iter().find(|known| word == known.name)
     }
@@ -65,23 +69,91 @@ impl Word {
     }
 }
 
+/// The word that asks for the help.
+const HELP: &str = "help";
+
 /// Does what the words of the command line ask for; the first of them is the name of the program.
 pub(crate) fn start(words: &[OsString]) -> ExitCode {
-    match words.get(1).and_then(|word| Word::find(word)) {
-        None => start_verb::<Create>(words),
-        Some(word) => (word.start)(words.get(1..).unwrap_or_default()),
+    match words {
+        [] | [_] => no_word(),
+        [program, word, rest @ ..] if word == HELP => help(program, rest),
+        [_, word, ..] => match Word::find(word) {
+            Some(word) => (word.start)(words.get(1..).unwrap_or_default()),
+            None => match parse::<Create>(words) {
+                Ok(create) => run(&create),
+                Err(error) => misused(&meant(words).filter(|_| is_of_words(&error)).unwrap_or(error)),
+            },
+        },
     }
 }
 
 fn start_verb<V: Verb>(words: &[OsString]) -> ExitCode {
-    let verb = match parse::<V>(words) {
-        Ok(verb) => verb,
-        Err(error) => return misused(&error),
-    };
+    match parse::<V>(words) {
+        Ok(verb) => run(&verb),
+        Err(error) => misused(&error),
+    }
+}
+
+fn run<V: Verb>(verb: &V) -> ExitCode {
     match verb.run() {
         Ok(status) => status,
-        Err(error) => report::failure(&verb, &error),
+        Err(error) => report::failure(verb, &error),
     }
+}
+
+/// The whole help, but as a complaint: a script whose variables are empty has not done what it should.
+fn no_word() -> ExitCode {
+    console::complain(&Create::line().max_term_width(100).render_help().to_string());
+    ExitCode::from(USAGE)
+}
+
+/// `mkqcow2 help` and `mkqcow2 help COMMAND`.
+fn help(program: &OsString, words: &[OsString]) -> ExitCode {
+    let flag = OsString::from("--help");
+    match words {
+        [] => start_verb::<Create>(&[program.clone(), flag]),
+        [word] if Word::find(word).is_some() => start(&[program.clone(), word.clone(), flag]),
+        [word, ..] => {
+            let shown = console::shown(word.as_ref());
+            let names: Vec<_> = ALL.iter().map(|word| word.name).collect();
+            let names = names.join(", ");
+            let message =
+                format!("'{shown}' is no command, expected one of {names}; write ./{HELP} for a file");
+            misused(&refusal(Create::line(), &message))
+        }
+    }
+}
+
+/// Whether a command line was refused because its words are too many, too few or unknown.
+fn is_of_words(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument
+    )
+}
+
+/// What the words of an image that cannot be made were probably to be: a command that comes too late, or is mistyped.
+fn meant(words: &[OsString]) -> Option<clap::Error> {
+    let late = words.iter().skip(2).find_map(|word| Word::find(word));
+    let mistyped = words.get(1).and_then(|word| Some((word, nearest(word)?)));
+    let message = match (late, mistyped) {
+        (Some(late), _) => late.refusal(),
+        (None, Some((word, nearest))) => {
+            let (word, name) = (console::shown(word.as_ref()), nearest.name);
+            format!("'{word}' is no command; did you mean '{name}'?")
+        }
+        (None, None) => return None,
+    };
+    Some(refusal(Create::line(), &message))
+}
+
+/// The command that a word may be a mistyped name of.
+fn nearest(word: &OsStr) -> Option<Word> {
+    let word = word.to_str()?;
+    let distance = |known: &Word| strsim::damerau_levenshtein(word, known.name);
+    let nearest = ALL.into_iter().min_by_key(distance)?;
+    let distance = distance(&nearest);
+    ((1..=2).contains(&distance) && 2 * distance < word.chars().count()).then_some(nearest)
 }
 
 fn parse<V: Verb>(words: &[OsString]) -> Result<V, clap::Error> {

@@ -73,7 +73,7 @@ fn as_a_raw_file_an_image_is_copied_byte_by_byte() {
     for format in FORMATS {
         let run = format!("--source-format raw disk.{format} new.qcow2");
         dir.run(&run).exits(0);
-        dir.run("restore new.qcow2 copy").exits(0);
+        dir.run("restore --overwrite new.qcow2 copy").exits(0);
         let (found, expected) = ["copy", &format!("disk.{format}")]
             .map(|name| fs::read(dir.join(name)).unwrap())
             .into();

@@ -103,8 +103,12 @@ pub(crate) struct Create {
     no_checksums: bool,
 
     /// Do not replace an existing IMAGE
-    #[arg(long)]
+    #[arg(long, conflicts_with = "overwrite")]
     no_clobber: bool,
+
+    /// Replace IMAGE even if it is a file that is no qcow2 image
+    #[arg(long)]
+    overwrite: bool,
 
     /// Do not wait until IMAGE is on stable storage
     #[arg(long)]
@@ -252,6 +256,7 @@ impl Create {
             checksums: !self.no_checksums,
             sync: !self.no_sync,
             no_clobber: self.no_clobber,
+            overwrite: self.overwrite,
             threads: self.threads,
             cleanup: self.cleanup.clone(),
         }

@@ -49,8 +49,12 @@ pub(crate) struct Restore {
     force: bool,
 
     /// Do not replace an existing TARGET
-    #[arg(long)]
+    #[arg(long, conflicts_with = "overwrite")]
     no_clobber: bool,
+
+    /// Replace TARGET even if it is an image
+    #[arg(long)]
+    overwrite: bool,
 
     /// Do not wait until TARGET is on stable storage
     #[arg(long)]
@@ -113,6 +117,7 @@ impl Restore {
             used_only: self.used_only,
             force: self.force,
             no_clobber: self.no_clobber,
+            overwrite: self.overwrite,
             threads: self.workers.threads,
             cleanup: self.cleanup.clone(),
         }

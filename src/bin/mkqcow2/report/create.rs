@@ -5,11 +5,12 @@ mod plan;
 mod text;
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::process::ExitCode;
 
 use crate::advice;
 use crate::args::create::Create;
-use crate::console::{self, print, say, say_of, tell};
+use crate::console::{self, print, quoted, say, say_of, tell};
 use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
@@ -121,7 +122,9 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             InUse::Unknown { .. } => UNKNOWN,
         }),
         Error::Invalid(Invalid::TargetInUse(InUse::Unknown { .. })) => Some(UNKNOWN),
-        Error::Invalid(Invalid::LooksLikeImage(format)) => Some(of_image(format)),
+        Error::Invalid(Invalid::LooksLikeImage(format)) if suggestion(args, error).is_none() => {
+            Some(of_image(format))
+        }
         Error::Io { .. }
         | Error::Corrupt(_)
         | Error::Unsupported(_)
@@ -129,6 +132,40 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
         | Error::Elsewhere { .. }
         | _ => advice::general(error),
     }
+}
+
+/// Whether there is no source of that name.
+pub(crate) fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Io { side: Side::Source, action: Action::Open, source }
+        if source.kind() == io::ErrorKind::NotFound)
+}
+
+/// What was probably meant instead.
+pub(crate) fn suggestion(args: &Create, error: &Error) -> Option<String> {
+    let Error::Invalid(invalid) = error else {
+        return None;
+    };
+    let (source, image) = (quoted(&args.source), quoted(&args.image));
+    let is_device = || {
+        args.image
+            .metadata()
+            .is_ok_and(|found| found.file_type().is_block_device())
+    };
+    let is_of_image = matches!(invalid, Invalid::LooksLikeImage(_)) || !args.is_raw();
+    if is_of_image && is_device() {
+        return Some(format!(
+            "To write this image to a disk: mkqcow2 restore {source} {image}"
+        ));
+    }
+    if matches!(invalid, Invalid::TargetHolds(_)) {
+        let mut image = args.image.clone().into_os_string();
+        image.push(".qcow2");
+        let image = quoted(image.as_ref());
+        return Some(format!(
+            "To keep it: mkqcow2 {source} {image}, or any other new name; to replace it: --overwrite"
+        ));
+    }
+    None
 }
 
 /// Which of two things can be meant by the name of an image.

@@ -4,11 +4,12 @@ mod json;
 mod text;
 
 use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::advice;
 use crate::args::restore::Restore;
-use crate::console::{print, say, say_of, tell};
+use crate::console::{print, quoted, say, say_of, tell};
 use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::Error;
@@ -61,6 +62,27 @@ pub(crate) fn done(args: &Restore, report: &Report) -> ExitCode {
 fn warn(args: &Restore, warnings: &[Warning]) {
     for warning in warnings {
         say_of(args.path(warning.side()), &format!("warning: {warning}"));
+    }
+}
+
+/// What was probably meant instead.
+pub(crate) fn suggestion(args: &Restore, error: &Error) -> Option<String> {
+    let Error::Invalid(Invalid::TargetHolds(_)) = error else {
+        return None;
+    };
+    let (image, raw) = (quoted(&args.image), quoted(&beside(&args.target)));
+    Some(format!(
+        "To keep it: mkqcow2 restore {image} {raw}, or any other new name; to replace it by a raw disk: --overwrite"
+    ))
+}
+
+/// Another name than that of an image, for a raw disk.
+fn beside(image: &Path) -> PathBuf {
+    let raw = image.with_extension("raw");
+    if raw == image {
+        image.with_extension("disk.raw")
+    } else {
+        raw
     }
 }
 

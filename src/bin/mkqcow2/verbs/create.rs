@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::{Word, list};
+use super::{Word, list, nearest};
 use crate::args::create::{AFTER_HELP, Create};
 use crate::args::shared::{place, shown_place};
 use crate::bar::{self, Bar};
+use crate::console::quoted;
 use crate::verb::Verb;
 use crate::{report, signals};
 use mkqcow2::error::Side;
@@ -66,6 +67,16 @@ impl Verb for Create {
 
     fn advice(&self, error: &Error) -> Option<&'static str> {
         report::create::advice(self, error)
+    }
+
+    fn suggestion(&self, error: &Error) -> Option<String> {
+        match nearest(self.source.as_os_str()) {
+            Some(word) if report::create::is_missing(error) => {
+                let (name, image) = (word.name(), quoted(&self.image));
+                Some(format!("If a command was meant: mkqcow2 {name} {image}"))
+            }
+            Some(_) | None => report::create::suggestion(self, error),
+        }
     }
 
     fn cleanup(&self) -> Option<&Cleanup> {

@@ -42,6 +42,10 @@ impl Verb for Restore {
         report::restore::advice(error)
     }
 
+    fn suggestion(&self, error: &Error) -> Option<String> {
+        report::restore::suggestion(self, error)
+    }
+
     fn cleanup(&self) -> Option<&Cleanup> {
         Some(&self.cleanup)
     }
