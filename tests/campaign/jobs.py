@@ -100,8 +100,8 @@ class Job:
         return self
 
     def with_old(self):
-        self.old = OLD
-        world.write(self.path(), OLD)
+        self.old = OLD if self.target.endswith(".qcow2") else b"the old disk"
+        world.write(self.path(), self.old)
         return self
 
     def onto(self, device):
