@@ -13,6 +13,7 @@ pub use options::Options;
 pub use report::{Plan, Report, Warning};
 
 use crate::clusters;
+use crate::disk::rescue::Rescue;
 use crate::disk::{Disk, Part};
 use crate::error::{Corrupt, InUse, Invalid, Result, TooLarge};
 use crate::formats::AnyDisk;
@@ -27,9 +28,10 @@ use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
-use crate::progress::{Phase, Progress};
+use crate::progress::{Phase, Progress, Silent};
 use crate::units::{self, to_usize};
 use crate::volumes::{self, Allocation, AllocationMap, State};
+use unreadable::Unreadable;
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
 /// kernel take large folios.
@@ -315,20 +317,26 @@ impl Copying<'_> {
             .max(pool.current_num_threads().saturating_add(1));
         let (buffers, stream_buffers) = (Buffers::default(), Buffers::default());
         let compressors = self.options.compression.map(Compressors::new);
+        let rescue = Rescue::new(self.options.on_read_error, self.progress);
         let encoder = Encoder {
             source: self.source,
-            on_read_error: self.options.on_read_error,
+            rescue: &rescue,
             cluster_size,
             buffers: &buffers,
             stream_buffers: &stream_buffers,
             compressors: compressors.as_ref(),
         };
-        let (mut read, mut unreadable) = (0_u64, Vec::new());
+        // What a first pass finds, the second finds again.
+        let told: &dyn Progress = if phase == Phase::Measuring {
+            &Silent
+        } else {
+            self.progress
+        };
+        let (mut read, mut unreadable) = (0_u64, Unreadable::new(told));
         let take = |encoded: Encoded| {
             place(&encoded)?;
-            for bad in encoded.unreadable {
-                unreadable::add(&mut unreadable, bad)?;
-            }
+            let end = encoded.end(cluster_size);
+            unreadable.add(encoded.unreadable, self.source.position(end))?;
             read = read.saturating_add(encoded.read);
             self.progress.advance(encoded.read);
             buffers.give(encoded.bytes);
@@ -336,7 +344,10 @@ impl Copying<'_> {
             Ok(())
         };
         let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);
-        pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take)?;
+        let copied = pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take);
+        // In front of an error there may be some, too.
+        let unreadable = unreadable.finish();
+        copied?;
         // A source that shrank may have been cut where a hole was seen: then the image must not get its end.
         self.source.change()?;
         Ok(Copied { read, unreadable })
