@@ -54,6 +54,7 @@ mod stdout;
 mod structure;
 mod support;
 mod targets;
+mod terminal;
 mod unknown_use;
 mod unreadable;
 mod used_only;

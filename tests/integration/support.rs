@@ -3,6 +3,8 @@
 pub mod loops;
 pub mod qemu;
 pub mod root;
+pub mod screen;
+pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -64,7 +64,7 @@ impl Verb for Restore {
             self.shown.bar()
         };
         let bar = Bar::new(style);
-        signals::watch(self.cleanup.clone(), bar.clone(), self.shown_target().to_owned());
+        signals::watch(self.cleanup.clone(), bar.eraser(), self.shown_target().to_owned());
         let restoring = Restoring::prepare(&self.image, place(&self.target), self.options())?;
         if self.dry_run {
             return Ok(report::restore::plan(self, &restoring.plan()?));
