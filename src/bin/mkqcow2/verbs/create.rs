@@ -96,7 +96,7 @@ impl Verb for Create {
             return Ok(report::create::plan(self, &imaging.plan()));
         }
         bar.aside(|| report::create::before(self, &imaging.plan()));
-        let report = imaging.run(&bar);
+        let report = imaging.run(&report::create::Meanwhile::of(self, &bar));
         bar.end();
         Ok(report::create::done(self, &report?))
     }
