@@ -298,6 +298,7 @@ impl Copying<'_> {
             unreadable,
             sector_size: self.sector_size,
             compat: self.options.compat,
+            provenance: self.options.provenance.as_ref(),
         }
     }
 
@@ -360,7 +361,7 @@ fn design(map: &AllocationMap, sector_size: Option<u32>, options: &Options) -> R
             content,
             room,
             checksums: options.checksums,
-            record: layout::record::length(map, geometry, sector_size),
+            record: layout::record::length(map, geometry, sector_size, options.provenance.as_ref()),
             compression: options.compression.map(Codec::compression),
         })
     };

@@ -44,6 +44,7 @@ mod mutations;
 mod naive;
 mod plain;
 mod property;
+mod provenance;
 mod refusals;
 mod regions;
 mod reports;

@@ -13,6 +13,7 @@ use mkqcow2::formats::qcow2::structures::extensions::Extension;
 use mkqcow2::formats::qcow2::structures::features::{self, FeatureKind};
 use mkqcow2::formats::qcow2::structures::geometry::L2Form;
 use mkqcow2::formats::qcow2::structures::header::Compat;
+use mkqcow2::formats::qcow2::structures::provenance::Provenance;
 use mkqcow2::formats::qcow2::structures::snapshot::Snapshot;
 use mkqcow2::formats::qcow2::{Freshness, Image};
 use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState};
@@ -45,6 +46,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "shared-bytes": info.sharing.map(|sharing| sharing.bytes),
         "checksums": checksums(info),
         "record": record(info),
+        "provenance": info.provenance().map(provenance),
         "warnings": warnings(info).collect::<Vec<_>>(),
         "errors": info.faults.iter().map(with_causes).collect::<Vec<_>>(),
     });
@@ -148,6 +150,17 @@ fn record(info: &Info) -> Option<Value> {
         "sector-size": record.and_then(|record| record.sector_size),
         "unreadable": ranges(record.map(|record| record.unreadable.as_slice()).unwrap_or_default()),
     }))
+}
+
+fn provenance(provenance: &Provenance) -> Value {
+    json!({
+        "made": provenance.made,
+        "host": provenance.host,
+        "source": provenance.source,
+        "model": provenance.model,
+        "serial": provenance.serial,
+        "version": provenance.version,
+    })
 }
 
 fn snapshot(snapshot: &Snapshot) -> Value {
