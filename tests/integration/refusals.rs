@@ -392,6 +392,11 @@ fn options_that_mean_nothing() {
             "invalid value 'never' for '--on-read-error",
         ),
         ("--offset=-512", "'-512' is no unit"),
+        (
+            "--offset 0x10K",
+            "'0x10K' is no hexadecimal number of bytes, such as 0x4100000, which takes no unit",
+        ),
+        ("--length 0x10000000000000000", "is 16 EiB or more"),
         ("--length 16E", "is 16 EiB or more"),
         ("-j 0", "expected a number from 1 to 256"),
         ("-j 257", "expected a number from 1 to 256"),

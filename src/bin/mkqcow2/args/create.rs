@@ -21,7 +21,7 @@ use mkqcow2::volumes::Scan;
 
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
-SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024).
+SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024), or hexadecimal (0x4100000).
 Exit status: 0 done, 1 failed and IMAGE unchanged (or, of -, incomplete), 3 done with a warning that
 matters, 64 usage.
 The whole story: man 8 mkqcow2";
