@@ -157,6 +157,11 @@ impl Info {
         self.recorded()?.provenance.as_ref()
     }
 
+    /// Whether any cluster of the active state is compressed; none if its tables are damaged.
+    pub fn is_compressed(&self) -> Option<bool> {
+        Some(self.allocation?.compressed > 0)
+    }
+
     /// The feature bits that are set.
     pub fn features(&self) -> impl Iterator<Item = Feature> {
         let bits = self.image.header().features();

@@ -36,6 +36,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "extended-l2": geometry.l2_form() == L2Form::Extended,
         "refcount-bits": header.refcounts().bits(),
         "compression": header.compression().name(),
+        "compressed": info.is_compressed(),
         "encryption": encryption(image),
         "backing-file": backing_file(image),
         "data-file": data_file(image),

@@ -77,11 +77,23 @@ fn layout(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
         line("subcluster size", bytes(geometry.subcluster_size()))?;
     }
     line("refcounts", format!("{} bits", header.refcounts().bits()))?;
-    line("compression", header.compression().name().to_owned())?;
+    line("compression", compression(info))?;
     line(
         "encryption",
         encryption(info.image()).unwrap_or("none").to_owned(),
     )
+}
+
+/// How clusters are compressed, if any is. Those of snapshots are not counted.
+fn compression(info: &Info) -> String {
+    let header = info.image().header();
+    let method = header.compression().name();
+    match info.is_compressed() {
+        Some(true) => method.to_owned(),
+        Some(false) if header.snapshots().entries == 0 => "none".to_owned(),
+        Some(false) => format!("none, or {method} in snapshots"),
+        None => format!("{method}, if any cluster is compressed"),
+    }
 }
 
 fn files(image: &Image, line: &mut Line<'_>) -> io::Result<()> {
