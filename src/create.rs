@@ -51,6 +51,8 @@ pub struct Imaging {
     /// What an image that is the source records as unreadable, in bytes of the disk.
     lost_before: Vec<Range<u64>>,
     sector_size: Option<u32>,
+    /// What the source begins like, if its disk is encoded in a way that is not read here.
+    encoded: Option<&'static str>,
     design: Design,
     begun: Instant,
 }
@@ -74,7 +76,8 @@ impl Imaging {
             no_clobber: options.no_clobber,
             force: options.force || options.plan_only,
         };
-        let (target, unknown) = Target::for_image(&image, caution, &origin::subjects(&source))?;
+        let (target, unknown) = Target::for_image(&image, caution, &origin::subjects(&source))
+            .map_err(|error| origin::named(error, source.whole(), &image))?;
         let memory = target.memory()?;
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
@@ -86,6 +89,7 @@ impl Imaging {
         let sector_size = told.or(recorded);
         let design = design(&allocation.map, sector_size, &options)?;
         Ok(Self {
+            encoded: origin::encoded(&source, &options),
             options,
             source,
             target,
@@ -116,6 +120,7 @@ impl Imaging {
             is_encrypted: self.source.whole().is_encrypted(),
             unreadable_before: &self.lost_before,
             remarks: origin::remarks(self.source.whole()),
+            encoded: self.encoded,
         }
     }
 

@@ -39,5 +39,5 @@ pub use host::HostFile;
 pub(crate) use host::truncated;
 pub use host_run::HostRun;
 pub use open::{Opening, TakenFor, open};
-pub use registry::Single;
+pub use registry::{Single, is_image};
 pub use remark::Remark;

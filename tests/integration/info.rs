@@ -417,9 +417,9 @@ fn what_is_not_damaged_of_an_image_is_shown() {
 fn what_is_no_image_is_refused() {
     let dir = Dir::new("info-refused");
     dir.sparse("disk.raw", 1 << 20, &[]);
-    dir.run("info disk.raw").exits(1).says(
-        "disk.raw: header at 0x0: magic is 0x0, expected 0x514649fb (it does not begin like a qcow2 image)",
-    );
+    dir.run("info disk.raw")
+        .exits(1)
+        .says("mkqcow2: disk.raw: not a qcow2 image\n");
     dir.run("info none")
         .exits(1)
         .says("none: cannot open: No such file");

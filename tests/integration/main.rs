@@ -40,6 +40,7 @@ mod layout;
 mod malformed;
 mod manual;
 mod map;
+mod messages;
 mod mutations;
 mod naive;
 mod plain;

@@ -202,7 +202,6 @@ fn an_image_that_is_no_file_as_root() {
         (".", "directory"),
         ("/", "directory"),
         ("link", "directory"),
-        ("fifo", "FIFO"),
         ("socket", "socket"),
         ("/dev/null", "character device"),
         (device, "block device"),
@@ -210,6 +209,8 @@ fn an_image_that_is_no_file_as_root() {
         let says = format!("{image}: is a {kind}, expected a regular file or a new name\n");
         refused(&dir, &format!("disk.raw {image}"), &says);
     }
+    let says = "fifo: is a pipe (give - and redirect standard output to it)\n";
+    refused(&dir, "disk.raw fifo", says);
 }
 
 #[test]

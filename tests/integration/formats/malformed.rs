@@ -134,7 +134,10 @@ fn cuts(format: &'static str, good: &Image) -> Vec<Row> {
         name: format!("{format}, cut at {end}"),
         format,
         bytes: good.bytes[..end].to_vec(),
-        says: if end < header {
+        says: if end < 4 {
+            // Not even all of the magic.
+            format!("not a qcow2 image|header at 0x0 does not fit: it needs {header} bytes, {end} are there")
+        } else if end < header {
             format!("header at 0x0 does not fit: it needs {header} bytes, {end} are there")
         } else if end <= good.l1 {
             " does not fit: it needs ".to_owned()

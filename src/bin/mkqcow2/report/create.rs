@@ -96,8 +96,8 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
         Error::Io {
             side: Side::Source,
             action: Action::Read(_),
-            ..
-        } if !args.is_reading_on() => {
+            source,
+        } if !args.is_reading_on() && advice::is_of_medium(source) => {
             Some("pass --on-read-error=zero to go on, with zeros for what cannot be read")
         }
         Error::Io {
@@ -117,11 +117,15 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             InUse::Swap { .. } => "swapoff it, or pass --force",
             InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
             InUse::Guest { .. } => "shut the virtual machine down, image a snapshot, or pass --force",
+            InUse::OtherRun { .. } => "wait until it is done",
             InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
             InUse::Unknown { .. } => UNKNOWN,
         }),
         Error::Invalid(Invalid::TargetInUse(InUse::Unknown { .. })) => Some(UNKNOWN),
         Error::Invalid(Invalid::LooksLikeImage(format)) => Some(of_image(format)),
+        Error::Invalid(Invalid::TargetIsPipe { is_stdout: false }) => {
+            Some("give - and redirect standard output to it")
+        }
         Error::Io { .. }
         | Error::Corrupt(_)
         | Error::Unsupported(_)

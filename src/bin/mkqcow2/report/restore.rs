@@ -12,11 +12,15 @@ use crate::console::{print, say, say_of, tell};
 use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::Error;
-use mkqcow2::error::{Action, Corrupt, FileKind, InUse, Invalid, Side};
+use mkqcow2::error::{Action, Corrupt, InUse, Invalid, Side};
+use mkqcow2::formats::is_image;
 use mkqcow2::restore::{Plan, Report, Warning};
 
 /// What a target is called that was begun and not completed.
 pub(crate) const INCOMPLETE: &str = "is incomplete, neither what it was nor the disk";
+
+/// The same of a stream, which was nothing before.
+pub(crate) const INCOMPLETE_STREAM: &str = "is incomplete: what was written is not all of the disk";
 
 const KEEP_GOING: &str = "--keep-going restores what can be read";
 
@@ -65,14 +69,17 @@ fn warn(args: &Restore, warnings: &[Warning]) {
 }
 
 /// What can be done about an error.
-pub(crate) fn advice(error: &Error) -> Option<&'static str> {
+pub(crate) fn advice(args: &Restore, error: &Error) -> Option<&'static str> {
     match error {
         Error::Io {
             side: Side::Source,
             action: Action::Read(_),
-            ..
-        } => Some(KEEP_GOING),
-        Error::Corrupt(corrupt) if is_of_a_part(corrupt) => Some(KEEP_GOING),
+            source,
+        } if !args.keep_going && advice::is_of_medium(source) => Some(KEEP_GOING),
+        Error::Corrupt(corrupt) if !args.keep_going && is_of_a_part(corrupt) => Some(KEEP_GOING),
+        Error::Invalid(Invalid::NotAnImage) if !args.is_stream() && is_image(&args.target) => {
+            Some("TARGET is one: are the arguments the wrong way round?")
+        }
         Error::Io {
             side: Side::Target,
             action,
@@ -119,6 +126,7 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
             InUse::Swap { .. } => "swapoff it first",
             InUse::Held { .. } => "deactivate that first",
             InUse::Guest { .. } => "shut the virtual machine down",
+            InUse::OtherRun { .. } => "wait until it is done",
             InUse::Busy { .. } => "lsblk may tell by whom",
             InUse::Unknown { .. } => UNKNOWN,
         })
@@ -131,8 +139,8 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
             "restore to a device with sectors of that size, or to a file, which losetup --sector-size makes one; or \
              pass --force, and write the table anew",
         )
-    } else if *invalid == Invalid::DiskTargetKind(FileKind::Fifo) {
-        Some("for a pipe, give - and redirect standard output")
+    } else if (*invalid == Invalid::TargetIsPipe { is_stdout: false }) {
+        Some("give - and redirect standard output to it")
     } else {
         None
     }

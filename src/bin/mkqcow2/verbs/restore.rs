@@ -39,7 +39,7 @@ impl Verb for Restore {
     }
 
     fn advice(&self, error: &Error) -> Option<&'static str> {
-        report::restore::advice(error)
+        report::restore::advice(self, error)
     }
 
     fn cleanup(&self) -> Option<&Cleanup> {
@@ -52,6 +52,7 @@ impl Verb for Restore {
 
     fn aftermath(&self) -> Option<(&Path, &'static str)> {
         match self.cleanup.left() {
+            Left::Part if self.is_stream() => Some((self.shown_target(), report::restore::INCOMPLETE_STREAM)),
             Left::Part => Some((self.shown_target(), report::restore::INCOMPLETE)),
             Left::Old | Left::New => None,
         }
