@@ -6,11 +6,13 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, FileType, Mode};
+use serde_json::json;
 
+use crate::damaged::{damage, l2_entry};
 use crate::faults::Job;
 use crate::refusals::Listing;
 use crate::support::loops::{Loop, Running};
-use crate::support::{Dir, MKQCOW2, noise, poke, qemu, root, tool};
+use crate::support::{Dir, MKQCOW2, flip, noise, poke, qemu, root, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -199,7 +201,7 @@ fn an_image_that_was_resized_is_no_damaged_one() {
         .says("warning: changed by another program since: its checksums no longer count\n")
         .prints("no checksums to compare with, the rest is all right");
     let report = dir.run("verify --json disk.qcow2").exits(0).json();
-    assert_eq!(report["findings"], serde_json::json!([]));
+    assert_eq!(report["findings"], json!([]));
 }
 
 #[test]
@@ -283,4 +285,59 @@ fn a_stream_that_broke_off_is_incomplete() {
     let said = fs::read_to_string(dir.join("said")).unwrap();
     let words = "mkqcow2: standard output: is incomplete: what was written is not all of the disk\n";
     assert!(said.ends_with(words), "{said}");
+}
+
+/// A disk with two partitions, of which the second has a label and an ext4, and its image.
+fn partitioned(test: &str) -> Dir {
+    let dir = Dir::new(test);
+    let disk = dir.sparse("disk.raw", 32 * MIB, &[]);
+    let disk = disk.to_str().unwrap();
+    let parts = ["--new=1:2048:4095", "--new=2:4096:45055", "--change-name=2:root"];
+    tool("sgdisk", parts.into_iter().chain([disk]));
+    tool("mkfs.ext4", ["-q", "-F", "-E", "offset=2097152", disk, "20M"]);
+    poke(dir.join("disk.raw").as_path(), MIB, &noise(1, 1 << 16));
+    dir.image("");
+    dir
+}
+
+#[test]
+fn damage_is_told_with_the_image_the_range_and_the_partition() {
+    let dir = partitioned("messages-places");
+    let image = dir.join("disk.qcow2");
+    for (cluster, place, partition) in [
+        (0, "outside of all partitions", json!(null)),
+        (16, "partition 1", json!(1)),
+        (34, "partition 2 \"root\", ext4", json!(2)),
+    ] {
+        damage(&image, cluster);
+        let at = cluster * 0x1_0000;
+        let words = format!("disk.qcow2: 64.00 KiB damaged at {at:#x} of the disk ({place}): ");
+        dir.run("verify disk.qcow2").exits(2).prints(&words);
+        dir.run("restore disk.qcow2 copy.raw").exits(1).says(&words);
+        dir.run("restore --keep-going disk.qcow2 copy.raw")
+            .exits(3)
+            .says(&words);
+        let report = dir.run("verify --json disk.qcow2").exits(2).json();
+        assert_eq!(report["findings"][0]["region"]["partition"], partition);
+        let report = dir
+            .run("restore --json --keep-going disk.qcow2 copy.raw")
+            .exits(3);
+        assert_eq!(report.json()["damaged"][0]["region"]["partition"], partition);
+        damage(&image, cluster);
+    }
+    dir.run("verify disk.qcow2").exits(0);
+
+    // Reserved bits of an entry.
+    let (at, _) = l2_entry(&image, 34);
+    flip(&image, at + 7, 2);
+    // Without what that holds, nobody knows which of the three it is.
+    let place = ", in partition 2 \"root\", ext2/3/4 [l2-entry]\n";
+    dir.run("check disk.qcow2")
+        .exits(2)
+        .prints("disk.qcow2: error: L2 table at ")
+        .prints(place);
+    let report = dir.run("check --json disk.qcow2").exits(2).json();
+    assert_eq!(report["findings"][0]["region"]["partition-label"], "root");
+    let words = "disk.qcow2: 64.00 KiB lost to damage at 0x220000 of the disk (partition 2 \"root\", ext2/3/4): L2 table at ";
+    dir.run("verify disk.qcow2").exits(2).prints(words);
 }

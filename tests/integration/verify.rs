@@ -169,7 +169,7 @@ fn damage_side_by_side_is_one_range_and_the_verifier_goes_on() {
     let run = run
         .prints(&place(3, 3))
         .prints(&place(60, 2))
-        .prints("damaged: 3 clusters, of the first CRC-32 0x");
+        .prints(" of the disk: 3 clusters, of the first CRC-32 0x");
     assert_eq!(run.stdout().lines().count(), 3);
     run.prints("disk.qcow2: 5 clusters not as written, ");
     let quiet = dir.run("verify -q disk.qcow2").exits(2).prints("damaged");

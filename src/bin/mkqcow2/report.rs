@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
+pub(crate) mod places;
 mod regions;
 pub(crate) mod restore;
 pub(crate) mod verify;
@@ -37,7 +38,10 @@ pub(crate) fn failure<V: Verb>(verb: &V, error: &Error) -> ExitCode {
 /// Tells of a failure on standard error. Returns the status, and what a JSON object says of it.
 pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>) {
     let (error, elsewhere) = error.innermost();
-    let mut message = with_causes(error);
+    let place = verb
+        .place(error)
+        .map_or_else(String::new, |place| format!("{place}: "));
+    let mut message = format!("{place}{}", with_causes(error));
     let outcome = verb
         .outcome()
         .filter(|_| elsewhere.is_none() && advice::is_halfway(error));

@@ -42,6 +42,11 @@ pub(crate) trait Verb: clap::Parser {
         advice::general(error)
     }
 
+    /// Where on the disk it is what an error is about, if that helps.
+    fn place(&self, _: &Error) -> Option<String> {
+        None
+    }
+
     /// What knows of the file that it writes, if it writes one.
     fn cleanup(&self) -> Option<&Cleanup> {
         None

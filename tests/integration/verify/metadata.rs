@@ -115,7 +115,7 @@ fn a_damaged_snapshot_is_named() {
         (
             l1 + 7,
             2,
-            format!("snapshot \"before\": L1 table at {l1:#x}: entry 0 is 0x"),
+            format!(" lost to damage at 0x0 of the disk: L1 table at {l1:#x}: entry 0 is 0x"),
         ),
     ] {
         flip(&path, at, bits);

@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use crate::advice;
 use crate::args::restore::Restore;
 use crate::console::{print, say, say_of, tell};
+use crate::report::places;
 use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::Error;
 use mkqcow2::error::{Action, Corrupt, InUse, Invalid, Side};
 use mkqcow2::formats::is_image;
 use mkqcow2::restore::{Plan, Report, Warning};
+use mkqcow2::volumes::Places;
 
 /// What a target is called that was begun and not completed.
 pub(crate) const INCOMPLETE: &str = "is incomplete, neither what it was nor the disk";
@@ -41,12 +43,13 @@ pub(crate) fn done(args: &Restore, report: &Report) -> ExitCode {
     for range in &report.unreadable {
         say_of(&args.image, &text::unreadable(range));
     }
+    let places = (!report.bad.is_empty()).then(|| places_of(args)).flatten();
     for bad in &report.bad {
-        say_of(&args.image, &text::bad(bad));
+        say_of(&args.image, &text::bad(bad, places.as_ref()));
     }
     warn(args, &report.warnings);
     let is_told = if args.json.json {
-        print(|out| json::report(out, args, report))
+        print(|out| json::report(out, args, report, places.as_ref()))
     } else {
         if args.is_stream() && !args.shown.quiet {
             say(&text::line(args, report));
@@ -66,6 +69,21 @@ fn warn(args: &Restore, warnings: &[Warning]) {
     for warning in warnings {
         say_of(args.path(warning.side()), &format!("warning: {warning}"));
     }
+}
+
+/// What lies where on the disk.
+fn places_of(args: &Restore) -> Option<Places> {
+    let options = args.options();
+    places::of_image(&args.image, options.format, options.access)
+}
+
+/// Where on the disk damage is that keeps some of it from being restored.
+pub(crate) fn place(args: &Restore, error: &Error) -> Option<String> {
+    let lost = match error {
+        Error::Corrupt(corrupt) if is_of_a_part(corrupt) => corrupt.lost()?,
+        Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) | _ => return None,
+    };
+    Some(places::words("damaged", &lost, places_of(args).as_ref()))
 }
 
 /// What can be done about an error.

@@ -42,6 +42,10 @@ impl Verb for Restore {
         report::restore::advice(self, error)
     }
 
+    fn place(&self, error: &Error) -> Option<String> {
+        report::restore::place(self, error)
+    }
+
     fn cleanup(&self) -> Option<&Cleanup> {
         Some(&self.cleanup)
     }
