@@ -13,6 +13,7 @@ pub use options::Options;
 pub use report::{Plan, Report, Warning};
 
 use crate::clusters;
+use crate::disk::rescue::Rescue;
 use crate::disk::{Disk, Part};
 use crate::error::{Corrupt, InUse, Invalid, Result, TooLarge};
 use crate::formats::AnyDisk;
@@ -27,9 +28,10 @@ use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
-use crate::progress::{Phase, Progress};
+use crate::progress::{Phase, Progress, Silent};
 use crate::units::{self, Exact, to_usize};
 use crate::volumes::{self, Allocation, AllocationMap, State};
+use unreadable::Unreadable;
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
 /// kernel take large folios.
@@ -51,6 +53,8 @@ pub struct Imaging {
     /// What an image that is the source records as unreadable, in bytes of the disk.
     lost_before: Vec<Range<u64>>,
     sector_size: Option<u32>,
+    /// What the source begins like, if its disk is encoded in a way that is not read here.
+    encoded: Option<&'static str>,
     design: Design,
     begun: Instant,
 }
@@ -75,7 +79,8 @@ impl Imaging {
             overwrite: options.overwrite,
             force: options.force || options.plan_only,
         };
-        let (target, unknown) = Target::for_image(&image, caution, &origin::subjects(&source))?;
+        let (target, unknown) = Target::for_image(&image, caution, &origin::subjects(&source))
+            .map_err(|error| origin::named(error, source.whole(), &image))?;
         let memory = target.memory()?;
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
@@ -87,6 +92,7 @@ impl Imaging {
         let sector_size = told.or(recorded);
         let design = design(&allocation.map, sector_size, &options)?;
         Ok(Self {
+            encoded: origin::encoded(&source, &options),
             options,
             source,
             target,
@@ -117,6 +123,7 @@ impl Imaging {
             is_encrypted: self.source.whole().is_encrypted(),
             unreadable_before: &self.lost_before,
             remarks: origin::remarks(self.source.whole()),
+            encoded: self.encoded,
         }
     }
 
@@ -299,6 +306,7 @@ impl Copying<'_> {
             unreadable,
             sector_size: self.sector_size,
             compat: self.options.compat,
+            provenance: self.options.provenance.as_ref(),
         }
     }
 
@@ -317,20 +325,26 @@ impl Copying<'_> {
             .max(pool.current_num_threads().plus(1));
         let (buffers, stream_buffers) = (Buffers::default(), Buffers::default());
         let compressors = self.options.compression.map(Compressors::new);
+        let rescue = Rescue::new(self.options.on_read_error, self.progress);
         let encoder = Encoder {
             source: self.source,
-            on_read_error: self.options.on_read_error,
+            rescue: &rescue,
             cluster_size,
             buffers: &buffers,
             stream_buffers: &stream_buffers,
             compressors: compressors.as_ref(),
         };
-        let (mut read, mut unreadable) = (0_u64, Vec::new());
+        // What a first pass finds, the second finds again.
+        let told: &dyn Progress = if phase == Phase::Measuring {
+            &Silent
+        } else {
+            self.progress
+        };
+        let (mut read, mut unreadable) = (0_u64, Unreadable::new(told));
         let take = |encoded: Encoded| {
             place(&encoded)?;
-            for bad in encoded.unreadable {
-                unreadable::add(&mut unreadable, bad)?;
-            }
+            let end = encoded.end(cluster_size);
+            unreadable.add(encoded.unreadable, self.source.position(end))?;
             read.increase(encoded.read);
             self.progress.advance(encoded.read);
             buffers.give(encoded.bytes);
@@ -338,7 +352,10 @@ impl Copying<'_> {
             Ok(())
         };
         let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);
-        pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take)?;
+        let copied = pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take);
+        // In front of an error there may be some, too.
+        let unreadable = unreadable.finish();
+        copied?;
         // A source that shrank may have been cut where a hole was seen: then the image must not get its end.
         self.source.change()?;
         Ok(Copied { read, unreadable })
@@ -361,7 +378,7 @@ fn design(map: &AllocationMap, sector_size: Option<u32>, options: &Options) -> R
             content,
             room,
             checksums: options.checksums,
-            record: layout::record::length(map, geometry, sector_size),
+            record: layout::record::length(map, geometry, sector_size, options.provenance.as_ref()),
             compression: options.compression.map(Codec::compression),
         })
     };

@@ -6,6 +6,7 @@
 pub(crate) mod claim;
 pub(crate) mod flush;
 mod foundation;
+mod identity;
 mod kernel;
 mod kernel_files;
 mod listing;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 pub use flush::Unwritten;
 pub use foundation::Foundation;
+pub use identity::Identity;
 pub use kernel::Kernel;
 pub(crate) use listing::names;
 pub use subject::{DeviceNumber, FileId, Subject};

@@ -4,6 +4,7 @@
 //! it knows the two paths, and [`Error::side`] tells which of them it is about.
 
 mod corrupt;
+mod in_use;
 mod invalid;
 mod side;
 mod unsupported;
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
-pub use invalid::{FileKind, Holding, InUse, Invalid, Role, SameAs, Unrecorded};
+pub use in_use::InUse;
+pub use invalid::{FileKind, Holding, Invalid, Role, SameAs, Unrecorded};
 pub use side::Side;
 pub use unsupported::{Features, TooLarge, Unsupported};
 

@@ -39,6 +39,6 @@ pub use host::HostFile;
 pub(crate) use host::truncated;
 pub use host_run::HostRun;
 pub use open::{Opening, TakenFor, open};
-pub use registry::Single;
 pub(crate) use registry::image_format;
+pub use registry::{Single, is_image};
 pub use remark::Remark;

@@ -15,6 +15,7 @@ pub use sharing::Sharing;
 use crate::error::{Error, Result};
 use crate::formats::legacy::LegacyHeader;
 use crate::formats::qcow2::structures::features::{self, FeatureKind};
+use crate::formats::qcow2::structures::provenance::Provenance;
 use crate::formats::qcow2::{Freshness, Image, Record};
 use crate::units::Exact;
 
@@ -141,6 +142,24 @@ impl Info {
             zeros: size.minus(data).minus(free),
             free,
         })
+    }
+
+    /// What the image records of its source, even if what is free is not known any more.
+    pub fn recorded(&self) -> Option<&Record> {
+        match &self.record {
+            RecordState::Holds(record) | RecordState::Stale(record) => Some(record),
+            RecordState::None | RecordState::Lost | RecordState::Damaged => None,
+        }
+    }
+
+    /// Where the image comes from, if it records that.
+    pub fn provenance(&self) -> Option<&Provenance> {
+        self.recorded()?.provenance.as_ref()
+    }
+
+    /// Whether any cluster of the active state is compressed; none if its tables are damaged.
+    pub fn is_compressed(&self) -> Option<bool> {
+        Some(self.allocation?.compressed > 0)
     }
 
     /// The feature bits that are set.

@@ -23,7 +23,7 @@ use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
 use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Settled, Target};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
-use crate::progress::{Phase, Progress};
+use crate::progress::{Phase, Progress, Retries};
 use crate::units::{Exact, GuestOffset, length, to_usize};
 use crate::volumes::{self, Scan};
 use fill::{Filled, Filler, Piece, note, slice};
@@ -394,11 +394,12 @@ struct Copied {
 impl<'a> Passes<'a> {
     fn copy(self, writer: &mut DiskWriter) -> Result<Copied> {
         self.progress.begin(Phase::Copying, self.disk.len());
-        let buffers = Buffers::default();
+        let (buffers, retries) = (Buffers::default(), Retries::new(self.progress));
         let filler = Filler {
             disk: self.disk,
             buffers: &buffers,
             keep_going: self.options.keep_going,
+            retries: &retries,
             smallest_hole: writer.smallest_hole(),
             will_verify: self.options.verify,
         };

@@ -4,6 +4,8 @@
 //! What it takes more than a few bytes to recognise, a filesystem that is read here for example, is known to those that
 //! read it.
 
+use crate::units::to_usize;
+
 /// A format that is recognised by some bytes in some place.
 #[derive(Debug)]
 pub(crate) struct Signature {
@@ -22,6 +24,16 @@ pub(crate) enum Mark {
 }
 
 use Mark::{At, Back};
+
+impl Mark {
+    /// Whether it is in these bytes, which begin where a format does.
+    pub(crate) fn is_in(&self, begin: &[u8]) -> bool {
+        match self {
+            At(at, magic) => (begin.get(to_usize(*at)..)).is_some_and(|begin| begin.starts_with(magic)),
+            Back(..) => false,
+        }
+    }
+}
 
 /// A format of images of disks.
 #[derive(Debug)]
@@ -58,6 +70,18 @@ const fn image(driver: &'static str, name: &'static str, marks: &'static [Mark])
         signature: Signature { name, marks },
     }
 }
+
+/// What holds a disk in an encoding that no program of disks reads: what compresses, and other archives of disks.
+pub(crate) const ENCODED: &[Signature] = &[
+    format("gzip", &[At(0, b"\x1f\x8b\x08")]),
+    format("xz", &[At(0, b"\xfd7zXZ\0")]),
+    format("zstd", &[At(0, b"\x28\xb5\x2f\xfd")]),
+    format("bzip2", &[At(4, b"1AY&SY")]),
+    format("lz4", &[At(0, b"\x04\x22\x4d\x18")]),
+    format("lzop", &[At(0, b"\x89LZO\0\r\n\x1a\n")]),
+    format("an Android sparse image", &[At(0, b"\x3a\xff\x26\xed")]),
+    format("an image of partclone", &[At(0, b"partclone-image")]),
+];
 
 /// The magic of QCOW version 1, and the version.
 pub(crate) const QCOW1: [u8; 8] = *b"QFI\xfb\0\0\0\x01";

@@ -20,10 +20,11 @@ pub use findings::{Fault, Finding, Findings};
 pub use options::Options;
 pub use report::Report;
 
-use crate::error::{Error, Result, Role};
+use crate::error::{Corrupt, Error, Result, Role};
 use crate::formats::Single;
+use crate::formats::qcow2::structures::checksum::TABLE;
 use crate::formats::qcow2::structures::features;
-use crate::formats::qcow2::{Checksums, Image, Record};
+use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
@@ -62,7 +63,12 @@ fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Res
     };
     progress.begin(Phase::Verifying, image.file().length());
     let mut findings = Findings::new(geometry.cluster_size());
-    let (table, record) = tables(image, &mut findings)?;
+    let is_resized = is_resized(image);
+    let (table, record) = if is_resized {
+        (None, None)
+    } else {
+        tables(image, &mut findings)?
+    };
     let mut done = verifier.active(table.as_ref(), &mut findings)?;
     done.add(verifier.snapshots(&mut findings)?);
     let leaks = verifier.metadata(&mut findings)?;
@@ -73,6 +79,7 @@ fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Res
         streams: done.streams,
         compared: table.is_some().then_some(done.compared),
         freshness: image.freshness(),
+        is_resized,
         elsewhere: elsewhere(image),
         remarks,
         leaks,
@@ -86,6 +93,21 @@ fn elsewhere(image: &Image) -> Vec<Role> {
     let backing = image.backing_name().map(|_| Role::Backing);
     let data = image.header().needs(features::DATA_FILE).then_some(Role::Data);
     backing.into_iter().chain(data).collect()
+}
+
+/// Whether another program changed the size of the disk, so that the checksums do not count.
+fn is_resized(image: &Image) -> bool {
+    let is_of_size = |error| {
+        matches!(
+            error,
+            Error::Corrupt(Corrupt::Field {
+                structure: TABLE,
+                field: "size",
+                ..
+            })
+        )
+    };
+    image.freshness() == Freshness::Changed && image.checksums().err().is_some_and(is_of_size)
 }
 
 /// The checksum table and the record, unless they are damaged. Told as damage, too: that the end of the file is not all

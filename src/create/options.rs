@@ -7,6 +7,7 @@ use crate::disk::rescue::OnReadError;
 use crate::error::Invalid;
 use crate::formats::qcow2::structures::geometry::ClusterSize;
 use crate::formats::qcow2::structures::header::{Compat, Compression};
+use crate::formats::qcow2::structures::provenance::Provenance;
 use crate::formats::{Access, Format};
 use crate::output::{Cleanup, Place};
 use crate::pipeline::compress::Codec;
@@ -44,6 +45,8 @@ pub struct Options {
     pub on_read_error: OnReadError,
     /// Whether to write a checksum table.
     pub checksums: bool,
+    /// Where the image comes from, for the record, which is written with the checksum table; none if it is not to tell.
+    pub provenance: Option<Provenance>,
     /// Whether to bring the image to stable storage before it gets its name.
     pub sync: bool,
     /// Whether to leave an existing image alone.
@@ -88,6 +91,7 @@ impl Default for Options {
             plan_only: false,
             on_read_error: OnReadError::default(),
             checksums: true,
+            provenance: None,
             sync: true,
             no_clobber: false,
             overwrite: false,

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use super::Options;
 use crate::devices::Subject;
 use crate::disk::{Disk, Force, Open, Part, Underlying};
-use crate::error::Result;
-use crate::formats::{self, AnyDisk, Opening, Remark, TakenFor};
+use crate::error::{Error, Invalid, Result};
+use crate::formats::{self, AnyDisk, Chain, Opening, Remark, TakenFor};
+use crate::output::Place;
+use crate::signatures;
+use crate::units::{SECTOR, to_usize};
 
 /// Opens the source, and takes the part of it that is wanted.
 ///
@@ -36,6 +39,35 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Part<AnyDisk>> {
 /// All files and devices that are read.
 pub(super) fn subjects(disk: &dyn Disk) -> Vec<Subject> {
     disk.stands_on().into_iter().map(Underlying::subject).collect()
+}
+
+/// The format that a source begins like, where it holds a disk in an encoding that is not read here; nothing is asked of
+/// an image, or if it was said what the source is.
+pub(super) fn encoded(source: &Part<AnyDisk>, options: &Options) -> Option<&'static str> {
+    let mut begin = [0; to_usize(SECTOR)];
+    let begin = begin.get_mut(..to_usize(source.len().min(SECTOR)))?;
+    if options.format.is_some() || source.read_at(begin, 0).is_err() {
+        return None;
+    }
+    let mut known = signatures::ENCODED.iter();
+    let format = known.find(|format| format.marks.iter().any(|mark| mark.is_in(begin)))?;
+    Some(format.name)
+}
+
+/// The error, which tells if the image would replace not the source itself but a file that it needs.
+pub(super) fn named(error: Error, disk: &AnyDisk, image: &Place) -> Error {
+    let (Error::Invalid(Invalid::TargetIsSource(_)), Place::Path(path)) = (&error, image) else {
+        return error;
+    };
+    let target = path.metadata().ok().and_then(|metadata| Subject::of(&metadata));
+    let needed = disk.image().map_or_else(Vec::new, Chain::needed);
+    let it = needed
+        .into_iter()
+        .find(|(file, ..)| Some(file.subject()) == target);
+    it.map_or(error, |(_, role, of)| {
+        let of = of.to_owned();
+        Invalid::TargetIsBehind { role, of }.into()
+    })
 }
 
 /// What images say of themselves that their reader should know, and the paths of those behind the first.

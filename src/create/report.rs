@@ -35,6 +35,9 @@ pub enum Warning {
         "the source is {0}: what its tables do not tell yet reads as zeros; image it again when it is not"
     )]
     ImageInUse(InUse),
+    /// The source holds a disk in an encoding that is not read here.
+    #[error("begins like {0}: its bytes are imaged as they are, not the disk in it")]
+    Encoded(&'static str),
     /// The source was decrypted, and looks like nothing that is known.
     #[error("nothing is recognised in what was decrypted: is the password right?")]
     PerhapsNoise,
@@ -114,6 +117,7 @@ impl Warning {
             | Self::ImageInUse(_)
             | Self::SourceUnwritten(_)
             | Self::PerhapsNoise
+            | Self::Encoded(_)
             | Self::Image { .. }
             | Self::CopiedWhole { .. }
             | Self::Table(_)
@@ -151,6 +155,7 @@ impl Warning {
                 ..
             }
             | Self::PerhapsNoise
+            | Self::Encoded(_)
             | Self::CopiedWhole { .. }
             | Self::Table(_)
             | Self::MapCorrected { .. }
@@ -160,9 +165,11 @@ impl Warning {
             | Self::Remains(_) => false,
             Self::SourceInUse(in_use) => match in_use {
                 // What they have not written yet is not in the image.
-                InUse::Mounted { .. } | InUse::Guest { .. } | InUse::Busy { .. } | InUse::Unknown { .. } => {
-                    true
-                }
+                InUse::Mounted { .. }
+                | InUse::Guest { .. }
+                | InUse::OtherRun { .. }
+                | InUse::Busy { .. }
+                | InUse::Unknown { .. } => true,
                 // What was swapped out is of no use later, and what waits in the cache of a volume was flushed.
                 InUse::Swap { .. } | InUse::Held { .. } => false,
             },
@@ -203,6 +210,7 @@ impl Warning {
             | Self::InMemory(_)
             | Self::Remains(_)
             | Self::NotDurable(_)
+            | Self::Encoded(_)
             | Self::Elsewhere => self.to_string(),
         }
     }
@@ -274,6 +282,8 @@ pub struct Plan<'a> {
     pub unreadable_before: &'a [Range<u64>],
     /// What the images that are read say of themselves; those behind the first with their paths.
     pub remarks: Vec<(Remark, Option<PathBuf>)>,
+    /// What the source begins like, if its disk is encoded in a way that is not read here.
+    pub encoded: Option<&'static str>,
 }
 
 impl Plan<'_> {
@@ -297,6 +307,7 @@ impl Plan<'_> {
             .into_iter()
             .chain(target)
             .chain(noise)
+            .chain(self.encoded.map(Warning::Encoded))
             .chain(before)
             .chain(remarks)
             .chain(flaws)

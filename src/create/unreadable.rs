@@ -5,6 +5,54 @@ use std::ops::Range;
 use crate::disk::rescue;
 use crate::error::Corrupt;
 use crate::formats::qcow2::structures::record::MAX_UNREADABLE;
+use crate::progress::Progress;
+
+/// What could not be read of a disk that is read from its beginning to its end.
+pub(super) struct Unreadable<'a> {
+    ranges: Vec<Range<u64>>,
+    progress: &'a dyn Progress,
+    /// How many of them were told.
+    told: usize,
+}
+
+impl<'a> Unreadable<'a> {
+    /// Nothing so far. `progress` is told of each range.
+    pub(super) fn new(progress: &'a dyn Progress) -> Self {
+        Self {
+            ranges: Vec::new(),
+            progress,
+            told: 0,
+        }
+    }
+
+    /// Adds what could not be read of a batch that ends at `end`.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`].
+    pub(super) fn add(&mut self, bad: Vec<Range<u64>>, end: u64) -> Result<(), Corrupt> {
+        for bad in bad {
+            add(&mut self.ranges, bad)?;
+        }
+        // The last one may go on in the next batch.
+        let goes_on = self.ranges.last().is_some_and(|last| last.end >= end);
+        self.tell(self.ranges.len().saturating_sub(usize::from(goes_on)));
+        Ok(())
+    }
+
+    fn tell(&mut self, count: usize) {
+        for range in self.ranges.get(self.told..count).unwrap_or_default() {
+            self.progress.unreadable(range);
+        }
+        self.told = self.told.max(count);
+    }
+
+    /// All of it. There is nothing more that could not be read.
+    pub(super) fn finish(mut self) -> Vec<Range<u64>> {
+        self.tell(self.ranges.len());
+        self.ranges
+    }
+}
 
 /// Adds a range that begins at or behind the end of the last one.
 ///
@@ -43,7 +91,41 @@ pub(super) fn union(a: &[Range<u64>], b: &[Range<u64>]) -> Result<Vec<Range<u64>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::progress::Phase;
+
+    #[derive(Debug, Default)]
+    struct Told(Mutex<Vec<Range<u64>>>);
+
+    impl Progress for Told {
+        fn begin(&self, _: Phase, _: u64) {}
+
+        fn advance(&self, _: u64) {}
+
+        fn unreadable(&self, range: &Range<u64>) {
+            self.0.lock().unwrap().push(range.clone());
+        }
+    }
+
+    #[test]
+    fn a_range_is_told_once_and_as_soon_as_it_is_known_where_it_ends() {
+        let told = Told::default();
+        let mut unreadable = Unreadable::new(&told);
+        let all = [10..20, 90..130, 150..160, 240..250, 290..300];
+        for (bad, end, count) in [
+            (vec![10..20, 90..100], 100, 1),
+            (vec![100..130, 150..160], 200, 3),
+            (vec![], 240, 3),
+            (vec![240..250, 290..300], 300, 4),
+        ] {
+            unreadable.add(bad, end).unwrap();
+            assert_eq!(*told.0.lock().unwrap(), all[..count], "up to {end}");
+        }
+        assert_eq!(unreadable.finish(), all);
+        assert_eq!(told.0.into_inner().unwrap(), all);
+    }
 
     #[test]
     fn unreadable_ranges_are_joined_and_bounded() {

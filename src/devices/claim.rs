@@ -43,7 +43,7 @@ pub(crate) fn claim_others_for_writing(kernel: &Kernel, users: &Users, path: &Pa
             Hold::Held(file) => claim.held.push(file),
             Hold::Refused => {
                 let device = users.other_than_subject(layer);
-                claim.refused.get_or_insert(InUse::Busy { device });
+                claim.refused.get_or_insert_with(|| busy(kernel, users, device));
             }
             Hold::Unknown(unknown) => {
                 claim.refused.get_or_insert(unknown);
@@ -78,7 +78,7 @@ impl Claim {
                 }
                 if !is_explained {
                     let device = users.other_than_subject(layer);
-                    self.refused.get_or_insert(InUse::Busy { device });
+                    self.refused.get_or_insert_with(|| busy(kernel, users, device));
                 }
                 true
             }
@@ -88,6 +88,14 @@ impl Claim {
             }
             Hold::Unreachable => false,
         }
+    }
+}
+
+/// Who has a device exclusively, of which the kernel says no more than that.
+pub(crate) fn busy(kernel: &Kernel, users: &Users, device: Option<String>) -> InUse {
+    match kernel.other_run(users.layers()) {
+        Some(process) => InUse::OtherRun { process, device },
+        None => InUse::Busy { device },
     }
 }
 

@@ -1,8 +1,13 @@
-//! Who has a file mapped into memory. Source: proc(5), `/proc/PID/maps`.
+//! Who has a file mapped into memory, and which other run of this program has a device open. Source: proc(5),
+//! `/proc/PID/maps`, `/proc/PID/fd`.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
-use super::{FileId, Kernel, kernel_files};
+use super::{DeviceNumber, FileId, Kernel, Layers, kernel_files};
+
+/// What the kernel calls a process of this program.
+const OWN_NAME: &[u8] = b"mkqcow2";
 
 impl Kernel {
     /// A process, and its name, that has a file mapped so that it can write to it. Only processes are found that we may
@@ -12,21 +17,50 @@ impl Kernel {
     ///
     /// If the processes cannot be listed.
     pub(crate) fn process_that_maps(&self, file: FileId) -> io::Result<Option<(u32, String)>> {
-        for process in kernel_files::entries_expected(&self.proc)? {
-            let number = process.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let Some(number) = number else { continue };
+        for (number, process) in self.processes()? {
             // One may end meanwhile, and those of others may be none of our business.
             let Ok(maps) = std::fs::read(process.join("maps")) else {
                 continue;
             };
             if has_writable(&String::from_utf8_lossy(&maps), file) {
-                let name = std::fs::read(process.join("comm")).unwrap_or_default();
-                let name = String::from_utf8_lossy(&name).trim_end().to_owned();
+                let name = String::from_utf8_lossy(&name(&process)).into_owned();
                 return Ok(Some((number, name)));
             }
         }
         Ok(None)
     }
+
+    /// The process of another run of this program that has one of the devices open. Those of other users are found by
+    /// root only.
+    pub(super) fn other_run(&self, layers: &Layers) -> Option<u32> {
+        let is_wanted = |number: DeviceNumber| layers.get(number).is_some();
+        let mut others = self.processes().unwrap_or_default().into_iter();
+        let other = others.find(|(number, process)| {
+            *number != std::process::id()
+                && name(process) == OWN_NAME
+                && kernel_files::entries(&process.join("fd"))
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(|open| DeviceNumber::of_device(open))
+                    .any(is_wanted)
+        });
+        other.map(|(number, _)| number)
+    }
+
+    fn processes(&self) -> io::Result<Vec<(u32, PathBuf)>> {
+        let entries = kernel_files::entries_expected(&self.proc)?;
+        let numbered = |path: PathBuf| {
+            let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            Some((number?, path))
+        };
+        Ok(entries.into_iter().filter_map(numbered).collect())
+    }
+}
+
+/// The name of a process; empty if it ended meanwhile.
+fn name(process: &Path) -> Vec<u8> {
+    let name = std::fs::read(process.join("comm")).unwrap_or_default();
+    name.trim_ascii_end().to_vec()
 }
 
 fn has_writable(maps: &str, file: FileId) -> bool {

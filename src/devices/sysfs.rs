@@ -43,7 +43,7 @@ impl Layers {
 }
 
 impl Kernel {
-    fn directory(&self, number: DeviceNumber) -> PathBuf {
+    pub(super) fn directory(&self, number: DeviceNumber) -> PathBuf {
         self.sys.join("dev/block").join(number.to_string())
     }
 
@@ -333,7 +333,7 @@ fn linked(directory: &Path) -> io::Result<Vec<DeviceNumber>> {
 }
 
 /// The disk that a partition is part of.
-fn disk_of(directory: &Path) -> io::Result<Option<DeviceNumber>> {
+pub(super) fn disk_of(directory: &Path) -> io::Result<Option<DeviceNumber>> {
     if !exists(&directory.join("partition"))? {
         return Ok(None);
     }

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::Disk;
 use crate::error::{Corrupt, Error, Result};
+use crate::progress::{Progress, Retries};
 use crate::units::{Exact, rest_of, to_u64, to_usize};
 
 /// What to do where the source cannot be read.
@@ -18,47 +19,67 @@ pub enum OnReadError {
     Zero,
 }
 
-/// Fills `buf` with the bytes from `at` on. Returns the ranges that could not be read and are zeros instead,
-/// as [positions](Disk::position), ascending, and none but with [`OnReadError::Zero`].
-///
-/// # Errors
-///
-/// - [`Error::Io`] if the source cannot be read, unless zeros were asked for and it is the medium that failed.
-/// - [`Error::Corrupt`] if the source shrank or disappeared.
-pub fn read(source: &dyn Disk, buf: &mut [u8], at: u64, on_error: OnReadError) -> Result<Vec<Range<u64>>> {
-    match source.read_at(buf, at) {
-        Ok(()) => Ok(Vec::new()),
-        Err(error) if on_error == OnReadError::Zero && is_of_the_medium(&error) => by_sector(source, buf, at),
-        Err(error) => Err(error),
-    }
+/// Reads around bad sectors, if that is asked for, and tells how far that is. All workers share it.
+#[derive(Debug)]
+pub struct Rescue<'a> {
+    on_error: OnReadError,
+    retries: Retries<'a>,
 }
 
-fn by_sector(source: &dyn Disk, buf: &mut [u8], at: u64) -> Result<Vec<Range<u64>>> {
-    let mut unreadable: Vec<Range<u64>> = Vec::new();
-    let (mut rest, mut at) = (buf, at);
-    while !rest.is_empty() {
-        // Up to the next sector, so that the second read is aligned.
-        let to_boundary = rest_of(source.position(at), source.sector_size());
-        let length = to_usize(to_boundary).min(rest.len());
-        let (sector, behind) = rest.split_at_mut(length);
-        let next = at.plus(to_u64(length));
-        match source.read_sector_at(sector, at) {
-            Ok(()) => {}
-            Err(error) if is_of_the_medium(&error) => {
-                if !source.is_present() {
-                    return Err(Corrupt::Disappeared {
-                        at: source.position(at),
-                    }
-                    .into());
-                }
-                sector.fill(0);
-                append(&mut unreadable, source.position(at)..source.position(next));
-            }
-            Err(error) => return Err(error),
-        }
-        (rest, at) = (behind, next);
+impl<'a> Rescue<'a> {
+    /// Of a phase that is about to begin.
+    pub fn new(on_error: OnReadError, progress: &'a dyn Progress) -> Self {
+        let retries = Retries::new(progress);
+        Self { on_error, retries }
     }
-    Ok(unreadable)
+
+    /// Fills `buf` with the bytes from `at` on. Returns the ranges that could not be read and are zeros instead,
+    /// as [positions](Disk::position), ascending, and none but with [`OnReadError::Zero`].
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] if the source cannot be read, unless zeros were asked for and it is the medium that failed.
+    /// - [`Error::Corrupt`] if the source shrank or disappeared.
+    pub fn read(&self, source: &dyn Disk, buf: &mut [u8], at: u64) -> Result<Vec<Range<u64>>> {
+        match source.read_at(buf, at) {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) if self.on_error == OnReadError::Zero && is_of_the_medium(&error) => {
+                self.by_sector(source, buf, at)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn by_sector(&self, source: &dyn Disk, buf: &mut [u8], at: u64) -> Result<Vec<Range<u64>>> {
+        let mut unreadable: Vec<Range<u64>> = Vec::new();
+        let mut retry = self.retries.begin(source.position(at));
+        let (mut rest, mut at) = (buf, at);
+        while !rest.is_empty() {
+            // Up to the next sector, so that the second read is aligned.
+            let to_boundary = rest_of(source.position(at), source.sector_size());
+            let length = to_usize(to_boundary).min(rest.len());
+            let (sector, behind) = rest.split_at_mut(length);
+            let next = at.plus(to_u64(length));
+            let lost = match source.read_sector_at(sector, at) {
+                Ok(()) => 0,
+                Err(error) if is_of_the_medium(&error) => {
+                    if !source.is_present() {
+                        return Err(Corrupt::Disappeared {
+                            at: source.position(at),
+                        }
+                        .into());
+                    }
+                    sector.fill(0);
+                    append(&mut unreadable, source.position(at)..source.position(next));
+                    to_u64(length)
+                }
+                Err(error) => return Err(error),
+            };
+            retry.go_on(source.position(next), lost);
+            (rest, at) = (behind, next);
+        }
+        Ok(unreadable)
+    }
 }
 
 /// Adds a range that begins at or behind the end of the last one.

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use indicatif::BinaryBytes;
+
 use super::Side;
+use super::in_use::InUse;
 
 /// What cannot be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +58,18 @@ pub enum Invalid {
     /// The image is something that cannot be replaced by a file.
     #[error("is a {0}, expected a regular file or a new name")]
     TargetKind(FileKind),
+    /// The target is a pipe, or what is standard output is one.
+    #[error("is a pipe{}", if *is_stdout { ": give - instead" } else { "" })]
+    TargetIsPipe {
+        /// Whether it is standard output, by another name.
+        is_stdout: bool,
+    },
+    /// The name is a symbolic link that leads to no directory.
+    #[error("is a symbolic link to {}, and there is no such directory", to.display())]
+    TargetDangles {
+        /// What the link says.
+        to: PathBuf,
+    },
     /// The image's name names nothing that could be a file.
     #[error("is not the name of a file")]
     TargetName,
@@ -96,6 +111,14 @@ pub enum Invalid {
     /// The image would overwrite the source.
     #[error("is the source itself ({0})")]
     TargetIsSource(SameAs),
+    /// The image would overwrite a file that the source needs.
+    #[error("is the {role} of {}", of.display())]
+    TargetIsBehind {
+        /// What it is to an image that is read.
+        role: Role,
+        /// That image.
+        of: PathBuf,
+    },
     /// The image would be written to the device that is read.
     #[error("lies on the source: writing it would change what is being read")]
     TargetOnSource,
@@ -118,7 +141,7 @@ pub enum Invalid {
     #[error("is a read-only device")]
     TargetReadOnly,
     /// The target is a device that cannot take all of the disk.
-    #[error("has {found} bytes, expected at least those of the disk, {expected}")]
+    #[error("too small: {}, the disk has {}, {} bytes more", BinaryBytes(*found), BinaryBytes(*expected), expected.saturating_sub(*found))]
     TargetTooSmall {
         /// Its size in bytes.
         found: u64,
@@ -208,6 +231,16 @@ pub enum Invalid {
         /// As the image has it.
         name: String,
     },
+    /// There is no such file, although an image needs it.
+    #[error("no such file, which {} names as its {role}", of.display())]
+    NoNeededFile {
+        /// What it is to the image.
+        role: Role,
+        /// The image.
+        of: PathBuf,
+        /// Whether that is the image that was asked for, so that another file can be given.
+        is_first: bool,
+    },
     /// The image has no such file, yet one was given.
     #[error("has no {0}, but one was given")]
     NeedsNoFile(Role),
@@ -229,6 +262,12 @@ pub enum Invalid {
     /// It begins like an image, and nobody said what is wanted of it.
     #[error("begins like a {0} image")]
     LooksLikeImage(&'static str),
+    /// It must be an image, and begins like none.
+    #[error("not a qcow2 image")]
+    NotAnImage,
+    /// It must be an image, and begins like one in a format that is not read here.
+    #[error("not a qcow2 image: it begins like {0}, which cannot be read here")]
+    ForeignImage(&'static str),
     /// It holds a disk byte by byte.
     #[error("is raw, expected an image")]
     NoImage,
@@ -267,6 +306,8 @@ impl Invalid {
     pub(super) fn side(&self) -> Side {
         match self {
             Self::TargetKind(_)
+            | Self::TargetIsPipe { .. }
+            | Self::TargetDangles { .. }
             | Self::TargetName
             | Self::TargetExists
             | Self::TargetHolds(_)
@@ -275,6 +316,7 @@ impl Invalid {
             | Self::TargetOfOther { .. }
             | Self::TargetTaken { .. }
             | Self::TargetIsSource(_)
+            | Self::TargetIsBehind { .. }
             | Self::TargetOnSource
             | Self::TargetInUse(_)
             | Self::TargetReplaced
@@ -307,12 +349,15 @@ impl Invalid {
             | Self::LengthZero
             | Self::NeedsFile { .. }
             | Self::Guessed { .. }
+            | Self::NoNeededFile { .. }
             | Self::NeedsNoFile(_)
             | Self::NamelessFile(_)
             | Self::ChainLoop
             | Self::ChainTooLong { .. }
             | Self::NeedsPassword
             | Self::LooksLikeImage(_)
+            | Self::NotAnImage
+            | Self::ForeignImage(_)
             | Self::NoImage
             | Self::NoSuchSnapshot { .. } => Side::Source,
         }
@@ -348,57 +393,6 @@ pub enum Role {
     /// All clusters of the image are there.
     #[error("external data file")]
     Data,
-}
-
-/// Who uses a file or device that others want to read, or to overwrite.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InUse {
-    /// A filesystem on it is mounted.
-    #[error("mounted {} on {}{}", if *is_writable { "read-write" } else { "read-only" }, on.display(), through(device.as_ref()))]
-    Mounted {
-        /// The mount point.
-        on: PathBuf,
-        /// Whether the filesystem may be written to.
-        is_writable: bool,
-        /// The partition, holder or loop device that is mounted, where it is not what was asked about.
-        device: Option<String>,
-    },
-    /// The system swaps to it.
-    #[error("in use as swap{}", device.as_ref().map_or_else(String::new, |name| format!(" on {name}")))]
-    Swap {
-        /// The partition, holder or loop device that is swapped to, where it is not what was asked about.
-        device: Option<String>,
-    },
-    /// Another device is made of it: LVM, RAID, encryption.
-    #[error("in use by the device {by}{}", through(device.as_ref()))]
-    Held {
-        /// The device made of it, with its name where it has one.
-        by: String,
-        /// The partition that is held, where it is not what was asked about.
-        device: Option<String>,
-    },
-    /// A virtual machine has it open for writing.
-    #[error("open for writing by QEMU{}", through(device.as_ref()))]
-    Guest {
-        /// The partition, holder or loop device that it has, where it is not what was asked about.
-        device: Option<String>,
-    },
-    /// The kernel says so, but not why.
-    #[error("opened exclusively by a filesystem, a RAID or a program{}", through(device.as_ref()))]
-    Busy {
-        /// The loop device that is busy, where it is not what was asked about.
-        device: Option<String>,
-    },
-    /// The kernel cannot be asked.
-    #[error("perhaps in use: {why}")]
-    Unknown {
-        /// What was tried, and what the system said.
-        why: String,
-    },
-}
-
-fn through(device: Option<&String>) -> String {
-    device.map_or_else(String::new, |name| format!(" as {name}"))
 }
 
 /// How two names turned out to be one file.

@@ -10,7 +10,7 @@ use super::layer::Layer;
 use super::qcow2::{Image, Record};
 use super::{HostFile, HostRun, Remark};
 use crate::disk::{self, Content, Disk, FileDisk, Kind, Underlying};
-use crate::error::{Corrupt, Error, Result};
+use crate::error::{Corrupt, Error, Result, Role};
 use crate::formats::qcow2::structures::geometry::ClusterSize;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::units::{Exact, GuestOffset, HostOffset, SECTOR, claimed_end, length, to_u64, to_usize, within};
@@ -148,6 +148,19 @@ impl Chain {
     /// The names of all files that are read, that of the image first.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.stands_on().into_iter().map(Underlying::path)
+    }
+
+    /// The files that its images need, what each is to an image, and the path of that.
+    pub(crate) fn needed(&self) -> Vec<(&Underlying, Role, &Path)> {
+        let files = self.links.iter().map(|link| link.layer.file().underlying());
+        let behind = files.chain(self.base.as_ref().map(FileDisk::underlying)).skip(1);
+        let of = self.links.iter().map(|link| link.layer.file().path());
+        let backing = behind.zip(of.clone()).map(|(file, of)| (file, Role::Backing, of));
+        let data = self.links.iter().map(|link| link.layer.data_file());
+        let data = data
+            .zip(of)
+            .filter_map(|(file, of)| Some((file?.underlying(), Role::Data, of)));
+        backing.chain(data).collect()
     }
 
     /// The size of a cluster of the image that was opened, in bytes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::access::Access;
 use super::any::AnyDisk;
-use super::beside::{needs, resolved};
+use super::beside::{missing, needs, resolved};
 use super::chain::{Chain, Link};
 use super::format::Format;
 use super::host::HostFile;
@@ -45,7 +45,7 @@ pub enum TakenFor {
     /// A raw disk; refused if it is a regular file and begins like an image: a guest can write any first sector, and a
     /// backup of an image file may well be wanted, so that neither can be guessed.
     Raw,
-    /// An image; one that begins like none is a damaged qcow2.
+    /// An image; refused if it begins like none.
     Image,
 }
 
@@ -71,7 +71,7 @@ impl Opening {
                 Err(error) => Err(error),
             },
             (None, TakenFor::Raw) => Ok(raw_unless_image(found)?),
-            (None, TakenFor::Image) => Ok(Looks::at(found.beginning()?).as_image()),
+            (None, TakenFor::Image) => Ok(Looks::image_at(found.beginning()?)?),
         }
     }
 }
@@ -117,7 +117,13 @@ pub fn open(path: &Path, opening: &Opening) -> Result<AnyDisk> {
     let mut base = None;
     let mut next = opener.add(found, format, &opening.access)?;
     while let Some(backing) = next {
-        let added = opener.add_backing(&backing);
+        let is_first = opener.links.len() == 1;
+        let added = opener
+            .add_backing(&backing)
+            .map_err(|error| match &backing.named_by {
+                Some(image) => missing(error, Role::Backing, image, is_first),
+                None => error,
+            });
         (base, next) = added.map_err(|error| error.elsewhere(&backing.path))?;
     }
     let chain = Chain::new(opener.links, base);
@@ -153,6 +159,8 @@ struct Backing {
     path: PathBuf,
     /// `None` if it is not told.
     format: Option<Format>,
+    /// The image that names the path, unless the user does.
+    named_by: Option<PathBuf>,
 }
 
 impl Opener<'_> {
@@ -241,5 +249,10 @@ fn located(image: &Path, backing: &opening::Backing, is_told: bool, access: &Acc
         None if access.follow => resolved(image, &backing.name)?,
         None => return Err(needs(Role::Backing, &backing.name)),
     };
-    Ok(Backing { path, format })
+    let named_by = access.backing.is_none().then(|| image.to_owned());
+    Ok(Backing {
+        path,
+        format,
+        named_by,
+    })
 }

@@ -7,12 +7,12 @@ use super::format::Format;
 use super::legacy::LegacyImage;
 use super::legacy::two_level::Tables;
 use super::opening::{Member, Opened};
+use super::qcow2::structures::header;
 use super::qcow2::{self, Image};
 use super::{HostFile, qcow1, qed};
 use crate::disk::Found;
 use crate::error::{Invalid, Result, Unsupported};
 use crate::signatures::{self, Mark};
-use crate::units::to_usize;
 
 /// An image that was opened, and what else there is to know of it, if it is qcow2.
 type AnyOpened = (Opened, Option<Arc<Image>>);
@@ -60,8 +60,8 @@ impl Single {
     ///
     /// # Errors
     ///
-    /// - Those of [`Image::open`]. What does not begin like any image is held to be a damaged qcow2.
-    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw.
+    /// - Those of [`Image::open`].
+    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw, or begins like no image that can be read.
     pub fn open(path: &Path, given: Option<Format>) -> Result<Self> {
         let tables = Tables {
             number: 0,
@@ -70,7 +70,7 @@ impl Single {
         let mut found = Found::at(path)?;
         let format = match given {
             Some(given) => given,
-            None => Looks::at(found.beginning()?).as_image(),
+            None => Looks::image_at(found.beginning()?)?,
         };
         let open = || HostFile::of(found);
         let image = match format {
@@ -86,6 +86,14 @@ impl Single {
     }
 }
 
+/// Whether a file or device begins like an image that can be read. What cannot be looked at does not.
+pub fn is_image(path: &Path) -> bool {
+    let looks = |found: &mut Found| found.beginning().map(Looks::at);
+    Found::at(path)
+        .and_then(|mut found| looks(&mut found))
+        .is_ok_and(|looks| looks.as_disk() != Format::Raw)
+}
+
 /// What a file begins like. A raw disk may begin like anything, if whoever writes to it wants that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Looks {
@@ -98,12 +106,7 @@ pub(super) enum Looks {
 impl Looks {
     /// What begins with these bytes: 512, if there are so many.
     pub(super) fn at(begin: &[u8]) -> Self {
-        let has = |mark: &Mark| match mark {
-            Mark::At(at, magic) => begin
-                .get(to_usize(*at)..)
-                .is_some_and(|begin| begin.starts_with(magic)),
-            Mark::Back(..) => false,
-        };
+        let has = |mark: &Mark| mark.is_in(begin);
         if has(&signatures::LUKS) {
             return Self::Foreign(LUKS);
         }
@@ -124,11 +127,13 @@ impl Looks {
         }
     }
 
-    /// What it is, if it must be an image: one that begins like none is held to be a damaged qcow2.
-    pub(super) fn as_image(self) -> Format {
-        match self.as_disk() {
-            Format::Raw => Format::Qcow2,
-            format @ (Format::Qcow2 | Format::Qcow | Format::Qed) => format,
+    /// What begins with these bytes, if it must be an image. A qcow2 image whose magic alone is damaged is one.
+    pub(super) fn image_at(begin: &[u8]) -> Result<Format, Invalid> {
+        match Self::at(begin) {
+            Self::Like(Format::Raw) if header::fits_but_for_magic(begin) => Ok(Format::Qcow2),
+            Self::Like(Format::Raw) => Err(Invalid::NotAnImage),
+            Self::Like(format) => Ok(format),
+            Self::Foreign(name) => Err(Invalid::ForeignImage(name)),
         }
     }
 

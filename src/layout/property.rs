@@ -142,7 +142,7 @@ impl Case {
                 ..content
             },
             checksums: self.checksums,
-            record: record::length(&self.map(), geometry, None),
+            record: record::length(&self.map(), geometry, None, None),
             compression: is_any_compressed.then_some(Compression::Zlib),
         }
     }
@@ -218,6 +218,7 @@ impl Case {
             unreadable: &[],
             sector_size: None,
             compat: self.compat,
+            provenance: None,
         };
         let written = layout.finish(&record).unwrap();
         assert!(written.image_size <= design.image_size(), "larger than was said");

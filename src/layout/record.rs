@@ -11,9 +11,10 @@ use crate::error::Result;
 use crate::formats::qcow2::structures::extension::OursAt;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::header::Compat;
+use crate::formats::qcow2::structures::provenance::Provenance;
 use crate::formats::qcow2::structures::record::{
-    FREE, IMAGE_VERSION, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, UNREADABLE, append_number,
-    file_end, gap_and_length, measure, record_length,
+    FREE, IMAGE_VERSION, PROVENANCE, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, UNREADABLE,
+    append_number, file_end, gap_and_length, measure, record_length,
 };
 use crate::output::WriteAt;
 use crate::units::{Exact, HostOffset, to_u64, to_usize};
@@ -30,6 +31,8 @@ pub struct Record<'a> {
     pub sector_size: Option<u32>,
     /// The version of the image.
     pub compat: Compat,
+    /// Where the image comes from, if it is to tell.
+    pub provenance: Option<&'a Provenance>,
 }
 
 /// A section, ready to be written.
@@ -70,13 +73,19 @@ impl<R: Iterator<Item = Range<u64>> + Clone> Section<R> {
 }
 
 /// The length in bytes of the record of a source that could be read.
-pub(crate) fn length(map: &AllocationMap, geometry: Geometry, sector_size: Option<u32>) -> u64 {
+pub(crate) fn length(
+    map: &AllocationMap,
+    geometry: Geometry,
+    sector_size: Option<u32>,
+    provenance: Option<&Provenance>,
+) -> u64 {
     let record = Record {
         map,
         unreadable: &[],
         sector_size,
         // All are as long.
         compat: Compat::default(),
+        provenance,
     };
     record_length(record.lengths(geometry))
 }
@@ -95,7 +104,11 @@ impl<'a> Record<'a> {
         let unreadable = (!self.unreadable.is_empty()).then(|| self.unreadable().length);
         let sector_size = self.sector_size.map(|size| to_u64(size.as_bytes().len()));
         let version = Some(to_u64(size_of::<u32>()));
-        [Some(self.free(geometry).length), unreadable, sector_size, version]
+        let provenance = self
+            .provenance
+            .map(|provenance| to_u64(provenance.to_bytes().len()));
+        let free = Some(self.free(geometry).length);
+        [free, unreadable, sector_size, version, provenance]
             .into_iter()
             .flatten()
     }
@@ -126,6 +139,11 @@ impl<'a> Record<'a> {
         let version = self.compat.version().to_be_bytes();
         out.begin(IMAGE_VERSION, to_u64(version.len()));
         out.bytes.extend(version);
+        if let Some(provenance) = self.provenance {
+            let bytes = provenance.to_bytes();
+            out.begin(PROVENANCE, to_u64(bytes.len()));
+            out.bytes.extend(bytes);
+        }
         out.flush()?;
         let crc = out.hasher.clone().finalize().to_be_bytes();
         out.bytes.extend(crc);
@@ -192,11 +210,16 @@ mod tests {
         };
         let mut writer = MemoryImage::default();
         let unreadable = [1024..1536, 1_000_000..1_000_512];
+        let provenance = Provenance {
+            made: Some(7),
+            ..Provenance::default()
+        };
         let record = Record {
             map: &map,
             unreadable: &unreadable,
             sector_size: Some(4096),
             compat: Compat::V1_1,
+            provenance: Some(&provenance),
         };
 
         let end = record.write(&mut writer, geometry, at).unwrap();
@@ -218,6 +241,8 @@ mod tests {
         expected.extend([0x80, 8, 0x80, 4, 0xc0, 0xf8, 0x3c, 0x80, 4]);
         expected.extend([0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0x10, 0]);
         expected.extend([0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 3]);
+        expected.extend([0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 10]);
+        expected.extend(br#"{"made":7}"#);
         assert_eq!(bytes[24..32], to_u64(expected.len()).to_be_bytes());
         assert_eq!(bytes[32..32 + expected.len()], expected);
         let crc_at = 32 + expected.len();

@@ -198,6 +198,7 @@ fn stream_for_image(caution: Caution, sources: &[Subject], unknown: &mut Option<
 /// The number of the block device at a path; none if there can be a file.
 fn block_device(path: &Path) -> Result<Option<DeviceNumber>> {
     links::refuse_untrusted(path)?;
+    stdout::refuse_pipe(path)?;
     match path
         .metadata()
         .map(|metadata| (metadata.file_type(), metadata.rdev()))

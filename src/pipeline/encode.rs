@@ -7,9 +7,9 @@ use super::compress::Compressors;
 use super::stroke::strokes;
 use crate::clusters::Batch;
 use crate::disk::Disk;
-use crate::disk::rescue::{self, OnReadError};
+use crate::disk::rescue::{self, Rescue};
 use crate::error::Result;
-use crate::units::{Exact, GuestCluster, length, to_usize};
+use crate::units::{Exact, GuestCluster, length, to_u64, to_usize};
 use crate::zero::is_zero;
 
 /// A batch that was read.
@@ -27,6 +27,13 @@ pub struct Encoded {
     pub read: u64,
     /// Ranges that could not be read and are zeros here, as positions in the underlying file or device.
     pub unreadable: Vec<Range<u64>>,
+}
+
+impl Encoded {
+    /// Where its last cluster ends, in bytes of the disk.
+    pub fn end(&self, cluster_size: u64) -> u64 {
+        self.first.0.plus(to_u64(self.clusters.len())).times(cluster_size)
+    }
 }
 
 /// What became of a cluster.
@@ -53,8 +60,8 @@ pub enum Encoding {
 pub struct Encoder<'a> {
     /// Where the bytes are read.
     pub source: &'a dyn Disk,
-    /// What to do where they cannot be read.
-    pub on_read_error: OnReadError,
+    /// What reads around bytes that cannot be read.
+    pub rescue: &'a Rescue<'a>,
     /// In bytes.
     pub cluster_size: u64,
     /// Where memory comes from, and goes back to once a batch was placed.
@@ -70,7 +77,7 @@ impl Encoder<'_> {
     ///
     /// # Errors
     ///
-    /// Those of [`rescue::read`] and [`Compressors::compress`].
+    /// Those of [`Rescue::read`] and [`Compressors::compress`].
     pub fn encode(&self, batch: &Batch) -> Result<Encoded> {
         let start = batch.first.0.times(self.cluster_size);
         let mut bytes = self.buffers.take(to_usize(batch.count.times(self.cluster_size)));
@@ -87,7 +94,7 @@ impl Encoder<'_> {
             let (taken, _) = on.split_at_mut(to_usize(length(&range)));
             let (_, gap) = before.split_at_mut(filled);
             gap.fill(0);
-            for bad in stroke.read(self.source, taken, self.on_read_error)? {
+            for bad in stroke.read(self.source, taken, self.rescue)? {
                 rescue::append(&mut unreadable, bad);
             }
             read.increase(stroke.used());

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::disk::Disk;
-use crate::disk::rescue::{self, OnReadError};
+use crate::disk::rescue::{self, Rescue};
 use crate::error::Result;
 use crate::units::{Exact, length, to_usize};
 
@@ -62,12 +62,12 @@ impl Stroke {
     ///
     /// # Errors
     ///
-    /// Those of [`rescue::read`].
+    /// Those of [`Rescue::read`].
     pub(super) fn read(
         &self,
         source: &dyn Disk,
         bytes: &mut [u8],
-        on_error: OnReadError,
+        rescue: &Rescue<'_>,
     ) -> Result<Vec<Range<u64>>> {
         // Whatever is wrong may be wrong with a gap, which nobody needs.
         let is_read = self.parts.len() > 1 && source.read_at(bytes, self.range().start).is_ok();
@@ -78,7 +78,7 @@ impl Stroke {
             gap.fill(0);
             let (used, behind) = behind.split_at_mut(to_usize(length(part)));
             if !is_read {
-                for bad in rescue::read(source, used, part.start, on_error)? {
+                for bad in rescue.read(source, used, part.start)? {
                     rescue::append(&mut unreadable, bad);
                 }
             }
@@ -96,6 +96,8 @@ impl Stroke {
 mod tests {
     use super::*;
     use crate::disk::MemoryDisk;
+    use crate::disk::rescue::OnReadError;
+    use crate::progress::Silent;
 
     fn parts(used: &[Range<u64>]) -> Vec<Vec<Range<u64>>> {
         strokes(used).map(|stroke| stroke.parts).collect()
@@ -138,7 +140,8 @@ mod tests {
     fn read(bad: Range<u64>, on_error: OnReadError) -> Result<(Vec<u8>, Vec<Range<u64>>)> {
         let stroke = strokes(&[512..1024, 2048..3072]).next().unwrap();
         let mut bytes = vec![0xff; to_usize(length(&stroke.range()))];
-        let unreadable = stroke.read(&damaged(bad), &mut bytes, on_error)?;
+        let rescue = Rescue::new(on_error, &Silent);
+        let unreadable = stroke.read(&damaged(bad), &mut bytes, &rescue)?;
         Ok((bytes, unreadable))
     }
 

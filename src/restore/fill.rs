@@ -9,6 +9,7 @@ use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::{Chain, ChainRun};
 use crate::pipeline::buffers::Buffers;
+use crate::progress::Retries;
 use crate::units::{Exact, GuestOffset, length, to_u64, to_usize};
 use crate::zero::is_zero;
 
@@ -49,6 +50,8 @@ pub(super) struct Filler<'a> {
     pub(super) buffers: &'a Buffers,
     /// Go on where data is damaged.
     pub(super) keep_going: bool,
+    /// Where it is tried again.
+    pub(super) retries: &'a Retries<'a>,
     /// How many zeros make a hole, in bytes.
     pub(super) smallest_hole: u64,
     /// Whether what is read will be hashed once more, to be compared with what was written.
@@ -153,7 +156,7 @@ impl Filler<'_> {
     fn rescue(&self, run: ChainRun, at: u64, buf: &mut [u8], bad: &mut Vec<Bad>) {
         let is_whole = matches!(run.mapping, Mapping::Compressed(_));
         let unit = if is_whole { to_u64(buf.len()) } else { UNREADABLE };
-        let mut here = at;
+        let (mut here, mut retry) = (at, self.retries.begin(at));
         for chunk in buf.chunks_mut(to_usize(unit)) {
             let end = here.plus(to_u64(chunk.len()));
             let read = match behind(Whereabouts::Run(run), here.minus(at)) {
@@ -164,6 +167,8 @@ impl Filler<'_> {
                 chunk.fill(0);
                 note(bad, here..end, Why::Unreadable);
             }
+            let lost = if read { 0 } else { end.minus(here) };
+            retry.go_on(end, lost);
             here = end;
         }
     }

@@ -68,6 +68,7 @@ pub(super) fn verify(image: &LegacyImage, options: Options, progress: &dyn Progr
         streams: done.streams,
         compared: None,
         freshness: Freshness::Unknown,
+        is_resized: false,
         elsewhere: image.backing_name().map(|_| Role::Backing).into_iter().collect(),
         // It says that the tables are right.
         remarks: image

@@ -22,6 +22,8 @@ pub struct Report {
     pub compared: Option<u64>,
     /// Whether differences can be changes.
     pub freshness: Freshness,
+    /// Whether another program changed the size of the disk since, so that the checksums do not count.
+    pub is_resized: bool,
     /// The files that hold the rest of the disk, and were not read.
     pub elsewhere: Vec<Role>,
     /// What the image says of itself.

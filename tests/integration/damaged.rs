@@ -28,7 +28,7 @@ pub fn job(test: &str) -> Dir {
 }
 
 /// The offset of the entry for a cluster in the only L2 table, and its value.
-fn l2_entry(image: &Path, cluster: u64) -> (u64, u64) {
+pub fn l2_entry(image: &Path, cluster: u64) -> (u64, u64) {
     let read = |at| {
         let mut entry = [0; 8];
         File::open(image).unwrap().read_exact_at(&mut entry, at).unwrap();
@@ -69,7 +69,7 @@ fn a_cluster_that_is_not_what_it_was_stops_the_run_or_is_listed() {
 
     dir.run("restore image.qcow2 copy.raw")
         .exits(1)
-        .says("mkqcow2: image.qcow2: CRC-32 is 0x")
+        .says("mkqcow2: image.qcow2: 64.00 KiB damaged at 0x110000 of the disk: CRC-32 is 0x")
         .says(" (guest 0x110000 to 0x120000) (--keep-going restores what can be read)\n");
     still_has_old(&dir);
 
@@ -77,9 +77,10 @@ fn a_cluster_that_is_not_what_it_was_stops_the_run_or_is_listed() {
         .run("restore --json --keep-going --verify image.qcow2 copy.raw")
         .exits(3);
     let json = run.json();
-    run.says("mkqcow2: image.qcow2: damaged: 65536 bytes at guest 0x110000: not what its checksum was made of, in the target as it is\n")
+    run.says("mkqcow2: image.qcow2: 64.00 KiB damaged at 0x110000 of the disk: not what its checksum was made of, in the target as it is\n")
         .says("warning: 65536 bytes of the disk are damaged, and are zeros or damaged in the target\n");
-    let damaged = serde_json::json!([{"start": 0x11_0000, "length": 65536, "why": "checksum"}]);
+    let damaged =
+        serde_json::json!([{"start": 0x11_0000, "length": 65536, "why": "checksum", "region": null}]);
     assert_eq!((&json["status"], &json["damaged"]), (&3.into(), &damaged));
     let mut byte = [0];
     File::open(dir.join("disk.raw"))
@@ -109,7 +110,7 @@ fn a_cluster_that_the_tables_have_lost_is_missed() {
         dir.run("restore --keep-going image.qcow2 copy.raw")
             .exits(3)
             .says(&format!(
-                "damaged: 65536 bytes at guest {:#x}: not what",
+                "64.00 KiB damaged at {:#x} of the disk: not what",
                 cluster * CLUSTER
             ));
         is_the_disk_but(&dir, &[(cluster * CLUSTER, vec![0; 65_536])]);
@@ -150,8 +151,8 @@ fn an_entry_that_points_nowhere_stops_the_run_or_is_zeros() {
 
     dir.run("restore --keep-going --verify image.qcow2 copy.raw")
         .exits(3)
-        .says("damaged: 131072 bytes at guest 0x50000: unreadable, zeros in the target\n")
-        .says("damaged: 65536 bytes at guest 0x140000: unreadable, zeros in the target\n")
+        .says("128.00 KiB damaged at 0x50000 of the disk: unreadable, zeros in the target\n")
+        .says("64.00 KiB damaged at 0x140000 of the disk: unreadable, zeros in the target\n")
         .says("warning: 196608 bytes");
     let zeros = vec![0; 131_072];
     is_the_disk_but(&dir, &[(5 * CLUSTER, zeros), (20 * CLUSTER, vec![0; 65_536])]);
@@ -172,7 +173,7 @@ fn a_table_that_is_not_there_takes_all_that_it_maps() {
 
     dir.run("restore --keep-going image.qcow2 copy.raw")
         .exits(3)
-        .says("damaged: 4194304 bytes at guest 0x0: unreadable, zeros in the target\n");
+        .says("4.00 MiB damaged at 0x0 of the disk: unreadable, zeros in the target\n");
     assert!(fs::read(dir.join("copy.raw")).unwrap() == vec![0; 4 << 20]);
 }
 
@@ -208,7 +209,7 @@ fn a_stream_that_is_damaged_is_zeros_and_its_neighbours_are_not() {
         .says("(guest 0x30000 to 0x40000)");
     dir.run("restore --keep-going image.qcow2 copy.raw")
         .exits(3)
-        .says("damaged: 65536 bytes at guest 0x30000: unreadable, zeros in the target\n");
+        .says("64.00 KiB damaged at 0x30000 of the disk: unreadable, zeros in the target\n");
     let size = fs::metadata(dir.join("copy.raw")).unwrap().len();
     let mut expected = fs::read(dir.join("disk.raw")).unwrap();
     expected.resize(size.try_into().unwrap(), 0);

@@ -355,7 +355,7 @@ fn a_device_that_is_no_place_for_it_is_refused_as_root() {
     refused(
         &dir,
         &format!("restore image.qcow2 {path}"),
-        &format!("mkqcow2: {path}: has 4193792 bytes, expected at least those of the disk, 4194304\n"),
+        &format!("mkqcow2: {path}: too small: 4.00 MiB, the disk has 4.00 MiB, 512 bytes more\n"),
     );
     refused(
         &dir,

@@ -65,9 +65,11 @@ fn assert_holds(dir: &Dir, format: &str, image: &str, options: &str) {
         .exits(0);
     let compare = format!("compare -q {options} --format-a {format} {image} new.qcow2");
     dir.run(&compare).exits(0).in_silence();
-    dir.run(&format!("restore -q --no-sync {options} {image} copy.raw"))
-        .exits(0)
-        .in_silence();
+    dir.run(&format!(
+        "restore --overwrite -q --no-sync {options} {image} copy.raw"
+    ))
+    .exits(0)
+    .in_silence();
     dir.run("compare -q --strict --format-a raw --format-b raw expected.raw copy.raw")
         .exits(0);
     qemu::img(dir, "compare -q -f raw -F raw expected.raw copy.raw");

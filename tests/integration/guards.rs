@@ -113,13 +113,6 @@ fn an_image_replaces_only_images_and_empty_files_unless_told_to() {
         &["is no qcow2 image but a file of 5000 bytes"],
     );
     spares(&dir, "other.vdi", "disk.raw other.vdi", &["is a vdi image"]);
-    let failure = dir.run("--json disk.raw notes.txt").exits(1).json();
-    assert!(
-        failure["suggestion"]
-            .as_str()
-            .unwrap()
-            .starts_with("To keep it: ")
-    );
 
     dir.run("disk.raw empty").exits(0);
     // As cron does, night after night.
@@ -198,4 +191,64 @@ fn the_help_is_a_command_too() {
     dir.run("")
         .exits(64)
         .says("Usage: mkqcow2 [OPTIONS] SOURCE IMAGE");
+}
+
+#[test]
+fn a_script_is_told_of_every_failure_in_one_object() {
+    let dir = dir("json");
+    fs::write(dir.join("notes.txt"), "milk\nbread\n").unwrap();
+    let told = |line: &str, status: i32| {
+        let object = dir.run(line).exits(status).json();
+        assert_eq!(object["status"], status, "{line}");
+        let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+        (text("code"), text("error"), text("advice"), object)
+    };
+    let (code, error, advice, object) = told("--json disk.raw notes.txt", 1);
+    let says = "is no qcow2 image but 11 bytes of text, which would be replaced";
+    assert_eq!((code.as_str(), error.as_str()), ("refused", says));
+    assert_eq!(object["path"], "notes.txt");
+    assert!(advice.starts_with("To keep it: mkqcow2 disk.raw "), "{advice}");
+
+    let (code, error, _, object) = told("--json missing image.qcow2", 1);
+    let says = "cannot open: No such file or directory";
+    assert_eq!((code.as_str(), error.as_str()), ("system", says));
+    assert_eq!(object["errno"], 2);
+
+    let (code, error, advice, _) = told("--json image.qcow2 new.qcow2", 1);
+    assert_eq!(
+        (code.as_str(), error.as_str()),
+        ("refused", "begins like a qcow2 image")
+    );
+    assert!(advice.contains("--source-format=qcow2"), "{advice}");
+
+    for verb in ["check", "verify", "info"] {
+        let (code, _, _, object) = told(&format!("{verb} --json disk.raw"), 1);
+        assert_eq!(code, "refused", "{verb}");
+        assert_eq!(object["path"], "disk.raw", "{verb}");
+        assert_eq!(object["filename"], "disk.raw", "{verb}");
+    }
+    for (line, says) in [
+        (
+            "--json disk.raw",
+            "the following required arguments were not provided: <IMAGE>",
+        ),
+        (
+            "restore --json",
+            "the following required arguments were not provided: <IMAGE> <TARGET>",
+        ),
+        (
+            "restroe --json a b",
+            "'restroe' is no command; did you mean 'restore'?",
+        ),
+        (
+            "--json --cluster-size 3 a b",
+            "invalid value '3' for '--cluster-size <SIZE>'",
+        ),
+    ] {
+        let (code, error, _, _) = told(line, 64);
+        assert_eq!(code, "usage", "{line}");
+        assert!(error.starts_with(says), "{error}");
+    }
+    // Where the image would go, no object goes.
+    assert_eq!(dir.run("--json disk.raw -").exits(64).stdout(), "");
 }

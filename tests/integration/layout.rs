@@ -331,6 +331,7 @@ fn a_part_of_a_disk_is_imaged_alone() {
         ("--offset 512", 512..100_000),
         ("--length 64K", 0..65536),
         ("--offset 4K --length 512", 4096..4608),
+        ("--offset 0x1000 --length 0X400", 4096..5120),
         ("--offset 99840 --length 512", 99840..100_000),
     ] {
         for format in [512, 64 << 10].into_iter().flat_map(Format::both) {

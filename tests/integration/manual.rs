@@ -136,6 +136,22 @@ fn the_manual_pages_are_clean() {
 }
 
 #[test]
+fn no_quotes_of_the_manual_pages_are_nested() {
+    for page in Page::all() {
+        let shown = tool("mandoc", ["-T", "utf8", page.path.to_str().unwrap()]);
+        let nested = shown
+            .split('\u{2018}')
+            .skip(1)
+            .find(|text| !text.contains('\u{2019}'));
+        assert_eq!(
+            nested, None,
+            "{}: a quote that is not closed before the next",
+            page.name
+        );
+    }
+}
+
+#[test]
 fn the_manual_pages_tell_exit_statuses_and_examples() {
     for page in Page::all() {
         for section in ["EXIT STATUS", "EXAMPLES"] {

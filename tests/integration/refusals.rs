@@ -203,7 +203,6 @@ fn an_image_that_is_no_file_as_root() {
         (".", "directory"),
         ("/", "directory"),
         ("link", "directory"),
-        ("fifo", "FIFO"),
         ("socket", "socket"),
         ("/dev/null", "character device"),
         (device, "block device"),
@@ -211,6 +210,8 @@ fn an_image_that_is_no_file_as_root() {
         let says = format!("{image}: is a {kind}, expected a regular file or a new name\n");
         refused(&dir, &format!("disk.raw {image}"), &says);
     }
+    let says = "fifo: is a pipe (give - and redirect standard output to it)\n";
+    refused(&dir, "disk.raw fifo", says);
 }
 
 #[test]
@@ -393,6 +394,11 @@ fn options_that_mean_nothing() {
             "invalid value 'never' for '--on-read-error",
         ),
         ("--offset=-512", "'-512' is no unit"),
+        (
+            "--offset 0x10K",
+            "'0x10K' is no hexadecimal number of bytes, such as 0x4100000, which takes no unit",
+        ),
+        ("--length 0x10000000000000000", "is 16 EiB or more"),
         ("--length 16E", "is 16 EiB or more"),
         ("-j 0", "expected a number from 1 to 256"),
         ("-j 257", "expected a number from 1 to 256"),

@@ -132,6 +132,9 @@ fn a_script_is_told_of_a_failure_in_one_object() {
         "image": "image.qcow2",
         "path": "missing.raw",
         "error": "cannot open: No such file or directory",
+        "code": "system",
+        "errno": 2,
+        "advice": null,
     });
     assert_eq!(run.json(), failure);
     run.says("mkqcow2: missing.raw: cannot open");

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use crate::disk::Disk;
 use crate::format::Format;
 use crate::naive;
-use crate::support::{Dir, MKQCOW2, Run, assert_equals, noise};
+use crate::support::{Dir, EPOCH, MKQCOW2, Run, assert_equals, noise};
 
 const MIB: u64 = 1 << 20;
 
@@ -241,7 +241,10 @@ fn some_disk(dir: &Dir) -> Disk {
 #[track_caller]
 fn shell(dir: &Dir, script: &str) -> std::process::Output {
     let mut shell = Command::new("bash");
-    let shell = shell.args(["-c", script]).env("MKQCOW2", MKQCOW2);
+    let shell = shell
+        .args(["-c", script])
+        .env("MKQCOW2", MKQCOW2)
+        .env(EPOCH.0, EPOCH.1);
     shell.current_dir(dir.path()).output().unwrap()
 }
 

@@ -3,6 +3,8 @@
 pub mod loops;
 pub mod qemu;
 pub mod root;
+pub mod screen;
+pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,6 +15,9 @@ use std::process::{Command, Output, Stdio};
 
 /// The program under test.
 pub const MKQCOW2: &str = env!("CARGO_BIN_EXE_mkqcow2");
+
+/// Set for every run, so that the same disk gives the same bytes at any time, wherever it lies.
+pub const EPOCH: (&str, &str) = ("SOURCE_DATE_EPOCH", "1700000000");
 
 /// A new directory, removed at the end of the test, whether it passes or not.
 #[derive(Debug)]
@@ -56,8 +61,7 @@ impl Dir {
 
     /// The same for arguments that hold white space.
     pub fn run_with(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
-        let output = self.command(arguments).output().unwrap();
-        Run { output }
+        Run::of(&mut self.command(arguments))
     }
 
     /// The same, not started yet.
@@ -66,6 +70,7 @@ impl Dir {
         command
             .args(arguments)
             .current_dir(&self.path)
+            .env(EPOCH.0, EPOCH.1)
             .stdin(Stdio::null());
         command
     }
@@ -77,6 +82,7 @@ impl Dir {
         script
             .args(["--quiet", "--return", "--command", &line, "/dev/null"])
             .current_dir(&self.path)
+            .env(EPOCH.0, EPOCH.1)
             .stdin(Stdio::null());
         let output = script.output().unwrap();
         Run { output }
@@ -133,6 +139,12 @@ pub struct Run {
 }
 
 impl Run {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        Self { output }
+    }
+
     /// Holds it to an exit status.
     #[track_caller]
     pub fn exits(self, status: i32) -> Self {

@@ -1,5 +1,6 @@
 //! Sources that cannot be read: the run stops, or what is lost is said to the byte.
 
+mod meanwhile;
 mod signatures;
 
 use std::fs::{self, File};
@@ -21,6 +22,11 @@ const MIB: u64 = 1 << 20;
 
 /// The disk behind a server that cannot read some of it.
 pub fn damaged(job: &Job, bad: &[Range<u64>]) -> Fuse {
+    damaged_behind(job, bad, &[])
+}
+
+/// The same behind other filters of nbdkit, with their parameters.
+pub fn damaged_behind(job: &Job, bad: &[Range<u64>], filters: &[&str]) -> Fuse {
     let mut map = vec!["0x0 + 1".to_owned()];
     let mut at = 0;
     for range in bad {
@@ -36,7 +42,9 @@ pub fn damaged(job: &Job, bad: &[Range<u64>]) -> Fuse {
     let mapfile = job.dir.join("damage.map");
     fs::write(&mapfile, map.join("\n")).unwrap();
     let mapfile = format!("ddrescue-mapfile={}", mapfile.display());
+    let (options, parameters): (Vec<_>, Vec<_>) = filters.iter().partition(|word| word.starts_with("--"));
     let plugin = ["--filter=ddrescue", "file", job.disk.to_str().unwrap(), &mapfile];
+    let plugin = [options, plugin.to_vec(), parameters].concat();
     Fuse::disk(job.dir.join("damaged.raw"), &plugin)
 }
 

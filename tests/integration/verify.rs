@@ -134,10 +134,10 @@ fn a_bit_of_a_cluster_is_found_with_its_place() {
                 .prints(says)
                 .prints(&format!("(guest 0x0 to {cluster:#x}, at {data:#x})"));
             let found = finding(&run);
-            assert_eq!(found["kind"], "checksum");
+            assert_eq!(found["code"], "checksum");
             assert_eq!((&found["start"], &found["length"]), (&json!(0), &json!(cluster)));
             assert_eq!(
-                (&run.json()["mismatched"], &found["offset"]),
+                (&run.json()["mismatched"], &found["host-offset"]),
                 (&json!(1), &json!(data))
             );
             flip(&path, at, 0x10);
@@ -169,7 +169,7 @@ fn damage_side_by_side_is_one_range_and_the_verifier_goes_on() {
     let run = run
         .prints(&place(3, 3))
         .prints(&place(60, 2))
-        .prints("damaged: 3 clusters, of the first CRC-32 0x");
+        .prints(" of the disk: 3 clusters, of the first CRC-32 0x");
     assert_eq!(run.stdout().lines().count(), 3);
     run.prints("disk.qcow2: 5 clusters not as written, ");
     let quiet = dir.run("verify -q disk.qcow2").exits(2).prints("damaged");
@@ -231,7 +231,7 @@ fn data_where_zeros_should_be_is_found() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|found| found["kind"].clone())
+        .map(|found| found["code"].clone())
         .collect();
     assert_eq!(kinds, ["checksum", "not-zeros"]);
 }
@@ -288,7 +288,7 @@ fn changes_are_told_from_damage() {
             "(the image may have been written to since"
         };
         let run = dir.run("verify --json disk.qcow2").exits(2).prints(says);
-        assert_eq!(finding(&run)["kind"], "checksum-table");
+        assert_eq!(finding(&run)["code"], "checksum-table");
     }
 }
 
@@ -416,7 +416,7 @@ fn sectors_that_cannot_be_read_are_listed_and_are_no_damage_as_root() {
         .prints("\"cannot read at 0x")
         .prints("(guest 0x80000, 65536 bytes)");
     assert_eq!(
-        (&finding(&run)["kind"], &run.json()["unreadable"]),
+        (&finding(&run)["code"], &run.json()["unreadable"]),
         (&json!("unreadable"), &json!(1))
     );
     assert_eq!(run.json()["compared"], 5, "the others");

@@ -7,6 +7,7 @@ mod advice;
 mod args;
 mod bar;
 mod console;
+mod provenance;
 mod report;
 mod signals;
 mod status;

@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
+pub(crate) mod places;
 mod regions;
 pub(crate) mod restore;
 pub(crate) mod verify;
@@ -37,14 +38,19 @@ pub(crate) fn failure<V: Verb>(verb: &V, error: &Error) -> ExitCode {
 /// Tells of a failure on standard error. Returns the status, and what a JSON object says of it.
 pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>) {
     let (error, elsewhere) = error.innermost();
-    let mut message = with_causes(error);
+    let place = verb
+        .place(error)
+        .map_or_else(String::new, |place| format!("{place}: "));
+    let message = format!("{place}{}", with_causes(error));
     let outcome = verb
         .outcome()
         .filter(|_| elsewhere.is_none() && advice::is_halfway(error));
-    let remarks: Vec<_> = outcome.into_iter().chain(verb.advice(error)).collect();
-    if !remarks.is_empty() {
-        message = format!("{message} ({})", remarks.join("; "));
-    }
+    let advice = verb.advice(error);
+    let remarks: Vec<_> = outcome.into_iter().chain(advice).collect();
+    let line = match *remarks {
+        [] => message.clone(),
+        [..] => format!("{message} ({})", remarks.join("; ")),
+    };
     // Found out only here, but wrong on any source.
     let is_usage = matches!(
         error,
@@ -52,7 +58,7 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
     );
     let status = if is_usage { USAGE } else { V::failure(error) };
     let path = elsewhere.unwrap_or(verb.path(error.side()));
-    say_of(path, &message);
+    say_of(path, &line);
     let suggestion = verb.suggestion(error);
     if let Some(suggestion) = &suggestion {
         say(suggestion);
@@ -71,8 +77,18 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
         .collect();
     fields.insert("status".to_owned(), status.into());
     fields.insert("error".to_owned(), message.into());
-    if let Some(suggestion) = suggestion {
-        fields.insert("suggestion".to_owned(), suggestion.into());
+    fields.insert(
+        "code".to_owned(),
+        if is_usage { MISUSED } else { code(error) }.into(),
+    );
+    fields.insert(
+        "advice".to_owned(),
+        suggestion.or(advice.map(str::to_owned)).into(),
+    );
+    if let Error::Io { source, .. } = error
+        && let Some(number) = source.raw_os_error()
+    {
+        fields.insert("errno".to_owned(), number.into());
     }
     if let Some((_, message)) = aftermath {
         fields.insert("target-state".to_owned(), message.into());
@@ -81,6 +97,32 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
         fields.insert("remains".to_owned(), remains.path().to_string_lossy().into());
     }
     (status, fields)
+}
+
+/// What scripts are told of a command line that means nothing.
+const MISUSED: &str = "usage";
+
+/// Of what kind an error is, for scripts.
+fn code(error: &Error) -> &'static str {
+    match error {
+        Error::Io { .. } => "system",
+        Error::Corrupt(_) => "damaged",
+        Error::Unsupported(_) => "unsupported",
+        Error::Invalid(_) => "refused",
+        Error::ReadBack(_) => "read-back",
+        Error::Elsewhere { error, .. } => code(error),
+        _ => "other",
+    }
+}
+
+/// Of a command line that means nothing, for scripts: what is wrong with it, without how it is used.
+pub(crate) fn misuse(error: &str) {
+    let first = error.split("\n\n").next().unwrap_or(error);
+    let words: Vec<_> = first.trim_start_matches("error: ").split_whitespace().collect();
+    let object = serde_json::json!({
+        "status": USAGE, "error": words.join(" "), "code": MISUSED, "advice": null,
+    });
+    print(|out| writeln!(out, "{}", json(&object)));
 }
 
 /// What a failure has left of a target, if all is as it was.

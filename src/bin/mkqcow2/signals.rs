@@ -10,7 +10,7 @@ use signal_hook::consts::{
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
-use crate::bar::Bar;
+use crate::bar::Eraser;
 use crate::console;
 use mkqcow2::output::{Cleanup, Left};
 
@@ -22,7 +22,7 @@ const DEADLY: [i32; 10] = [
 
 /// For commands that write `target`: from now on a thread waits for signals that would kill, whatever the
 /// others are busy with.
-pub(crate) fn watch(cleanup: Cleanup, bar: Bar, target: PathBuf) {
+pub(crate) fn watch(cleanup: Cleanup, bar: Eraser, target: PathBuf) {
     // A file that grows past the limit is then an error of write(2), which knows where.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     let ignored = ignored_signals();

@@ -47,6 +47,11 @@ pub(crate) trait Verb: clap::Parser {
         None
     }
 
+    /// Where on the disk it is what an error is about, if that helps.
+    fn place(&self, _: &Error) -> Option<String> {
+        None
+    }
+
     /// What knows of the file that it writes, if it writes one.
     fn cleanup(&self) -> Option<&Cleanup> {
         None

@@ -81,7 +81,10 @@ pub(crate) fn start(words: &[OsString]) -> ExitCode {
             Some(word) => (word.start)(words.get(1..).unwrap_or_default()),
             None => match parse::<Create>(words) {
                 Ok(create) => run(&create),
-                Err(error) => misused(&meant(words).filter(|_| is_of_words(&error)).unwrap_or(error)),
+                Err(error) => misused(
+                    words,
+                    &meant(words).filter(|_| is_of_words(&error)).unwrap_or(error),
+                ),
             },
         },
     }
@@ -90,7 +93,7 @@ pub(crate) fn start(words: &[OsString]) -> ExitCode {
 fn start_verb<V: Verb>(words: &[OsString]) -> ExitCode {
     match parse::<V>(words) {
         Ok(verb) => run(&verb),
-        Err(error) => misused(&error),
+        Err(error) => misused(words, &error),
     }
 }
 
@@ -119,7 +122,7 @@ fn help(program: &OsString, words: &[OsString]) -> ExitCode {
             let names = names.join(", ");
             let message =
                 format!("'{shown}' is no command, expected one of {names}; write ./{HELP} for a file");
-            misused(&refusal(Create::line(), &message))
+            misused(words, &refusal(Create::line(), &message))
         }
     }
 }
@@ -171,8 +174,12 @@ fn refusal(mut line: clap::Command, message: &str) -> clap::Error {
 }
 
 /// Tells how it is used, because that was asked for or because it was misused.
-fn misused(error: &clap::Error) -> ExitCode {
+fn misused(words: &[OsString], error: &clap::Error) -> ExitCode {
     let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let mut options = words.iter().take_while(|word| *word != "--");
+    if !is_asked_for && options.any(|word| word == "--json") && !words.iter().any(|word| word == "-") {
+        report::misuse(&error.render().to_string());
+    }
     // Nobody is left to tell if even a complaint cannot be written.
     match error.print() {
         _ if !is_asked_for => ExitCode::from(USAGE),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Cursor, Image, View};
 use crate::error::{Error, Invalid, Result, Role, Unsupported};
-use crate::formats::beside::{needs, resolved};
+use crate::formats::beside::{missing, needs, resolved};
 use crate::formats::cipher::Cipher;
 use crate::formats::decompress::Decoder;
 use crate::formats::layer::Layer;
@@ -46,8 +46,7 @@ pub(in crate::formats) fn open(file: HostFile, member: &Member<'_>) -> Result<(O
     };
     let mut files = vec![image.file().id()];
     if image.header().needs(features::DATA_FILE) {
-        let path = data_path(&image, access.data_file.as_deref(), access.follow)?;
-        let file = HostFile::open(&path).map_err(|error| error.elsewhere(&path))?;
+        let (path, file) = data_file(&image, access, member.number == 0)?;
         if files.contains(&file.id()) {
             return Err(Error::from(Invalid::ChainLoop).elsewhere(&path));
         }
@@ -154,8 +153,7 @@ impl Image {
             return Err(Invalid::NeedsNoFile(Role::Data).into());
         }
         if has_one && (access.follow || access.data_file.is_some()) {
-            let path = data_path(&self, access.data_file.as_deref(), access.follow)?;
-            let file = HostFile::open(&path).map_err(|error| error.elsewhere(&path))?;
+            let (_, file) = data_file(&self, access, true)?;
             return Ok(self.with_data(file));
         }
         Ok(self)
@@ -181,6 +179,18 @@ impl Image {
         let compression = self.header().compression();
         decoder.read(self.file(), stream, compression, guest, cluster)
     }
+}
+
+/// The external data file, and its path.
+fn data_file(image: &Image, access: &Access, is_first: bool) -> Result<(PathBuf, HostFile)> {
+    let given = access.data_file.as_deref();
+    let path = data_path(image, given, access.follow)?;
+    let file = HostFile::open(&path).map_err(|error| match given {
+        Some(_) => error,
+        None => missing(error, Role::Data, image.file().path(), is_first),
+    });
+    let file = file.map_err(|error| error.elsewhere(&path))?;
+    Ok((path, file))
 }
 
 /// Where the external data file is.

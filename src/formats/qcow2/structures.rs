@@ -12,6 +12,7 @@ pub mod features;
 pub mod geometry;
 pub mod header;
 pub mod mapping;
+pub mod provenance;
 pub mod record;
 pub mod refcount;
 pub mod snapshot;

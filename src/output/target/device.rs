@@ -58,7 +58,7 @@ impl DeviceTarget {
         }
         rustix::fs::accessat(CWD, path, Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS)
             .map_err(failed)?;
-        let own = open_exclusively(path, OFlags::RDONLY, number)?;
+        let own = open_exclusively(path, OFlags::RDONLY, number, &users)?;
         let others = claim::claim_others_for_writing(&kernel, &users, path);
         refuse(others.refused)?;
         let size = rustix::fs::seek(&own, SeekFrom::End(0))
@@ -92,7 +92,7 @@ impl DeviceTarget {
     pub(in crate::output) fn open(self) -> Result<(File, Vec<File>)> {
         // The kernel lets a device be held once: whoever comes between the two calls makes the second one fail.
         drop(self.own);
-        let file = open_exclusively(&self.path, OFlags::RDWR, self.number)?;
+        let file = open_exclusively(&self.path, OFlags::RDWR, self.number, &self.users)?;
         // Or what others wrote earlier, through devices that show the same bytes, would come on top.
         flush::flush(&Kernel::running(), &self.users, &self.path)
             .map_err(|unwritten| Error::target_io(Action::Settle, io::Error::other(unwritten)))?;
@@ -100,7 +100,7 @@ impl DeviceTarget {
     }
 }
 
-fn open_exclusively(path: &Path, access: OFlags, number: DeviceNumber) -> Result<File> {
+fn open_exclusively(path: &Path, access: OFlags, number: DeviceNumber, users: &Users) -> Result<File> {
     let flags = access | OFlags::EXCL | OFlags::CLOEXEC;
     let open = || rustix::fs::open(path, flags, Mode::empty());
     let mut attempts = 1;
@@ -112,7 +112,10 @@ fn open_exclusively(path: &Path, access: OFlags, number: DeviceNumber) -> Result
     }
     let file = match opened {
         Ok(file) => File::from(file),
-        Err(Errno::BUSY) => return Err(Invalid::TargetInUse(InUse::Busy { device: None }).into()),
+        Err(Errno::BUSY) => {
+            let busy = claim::busy(&Kernel::running(), users, None);
+            return Err(Invalid::TargetInUse(busy).into());
+        }
         Err(Errno::ROFS) => return Err(Invalid::TargetReadOnly.into()),
         Err(error) => return Err(Error::target_io(Action::Open, error)),
     };

@@ -10,8 +10,10 @@ use rustix::fs::{Access, AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::links::{self, Spot};
-use crate::devices::FileId;
+use super::stdout;
+use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, FileKind, Invalid, Result};
+use crate::output::ground;
 use crate::output::temporary::unnamed;
 
 /// A place where a file can be put: a directory that can be written to, and a name in it that is free or
@@ -54,6 +56,7 @@ impl FileTarget {
     ///   belongs to another user, or leads through a link of one, who could have planted it.
     /// - [`Error::Io`] if it exists and must not be written to, or the directory is missing or must not be.
     pub(super) fn resolve(path: &Path, no_clobber: bool) -> Result<Self> {
+        stdout::refuse_pipe(path)?;
         let Spot {
             path,
             directory,
@@ -62,7 +65,11 @@ impl FileTarget {
         } = links::follow(path)?;
         let existing = found.map(|file| examine(file, &directory, &name, no_clobber));
         let existing = existing.transpose()?;
-        let unusable = |error: Errno| Error::target_io(Action::UseDirectory, error);
+        // Who may not write there gets to know all the same that there is no such device.
+        let unusable = |error: Errno| match ground::examine(&own_path(&directory)) {
+            Err(refused @ Error::Invalid(_)) => refused,
+            Ok(_) | Err(_) => Error::target_io(Action::UseDirectory, error),
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let held = rustix::fs::openat(&directory, ".", flags, Mode::empty()).map_err(unusable)?;
         let wanted = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;

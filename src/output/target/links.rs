@@ -47,9 +47,10 @@ pub(super) fn follow(path: &Path) -> Result<Spot> {
         let name = name(&path)?.to_owned();
         let at = base.as_ref().map_or(CWD, AsFd::as_fd);
         let directory = rustix::fs::openat(at, parent(&from), ASK | OFlags::DIRECTORY, Mode::empty());
-        let directory = File::from(directory.map_err(|error| match error {
-            Errno::NOENT => Error::target_io(Action::UseDirectory, error),
-            other => failed(other),
+        let directory = File::from(directory.map_err(|error| match (error, &base) {
+            (Errno::NOENT, Some(_)) => Invalid::TargetDangles { to: from.clone() }.into(),
+            (Errno::NOENT, None) => Error::target_io(Action::UseDirectory, error),
+            (other, _) => failed(other),
         })?);
         let found = rustix::fs::openat(&directory, &name, ASK | OFlags::NOFOLLOW, Mode::empty());
         // FUSE filesystems may show a name that another run takes away at this moment.

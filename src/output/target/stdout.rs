@@ -4,6 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use rustix::fs::OFlags;
 
@@ -29,6 +30,18 @@ pub(super) fn refuse(stdout: &impl AsFd, read: &[FileId]) -> Result<Option<File>
         return Ok(Some(file));
     }
     Ok(None)
+}
+
+/// Refuses a pipe by whatever name, be it that of a descriptor, which leads to none.
+pub(super) fn refuse_pipe(path: &Path) -> Result<()> {
+    let id = |metadata: Metadata| metadata.file_type().is_fifo().then(|| FileId::of(&metadata));
+    let Some(pipe) = path.metadata().ok().and_then(id) else {
+        return Ok(());
+    };
+    let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let stdout = stdout.and_then(|file| file.metadata()).ok().and_then(id);
+    let is_stdout = stdout == Some(pipe);
+    Err(Invalid::TargetIsPipe { is_stdout }.into())
 }
 
 /// The filesystem of the file that standard output is, if it is one and that is in memory.

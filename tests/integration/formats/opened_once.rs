@@ -97,8 +97,8 @@ fn the_beginning_of_an_image_is_read_once() {
             &format!("convert -f raw -O {format} disk.raw disk.{format}"),
         );
         for arguments in [
-            format!("-q --no-sync --source-format {format} disk.{format} new"),
-            format!("restore -q --no-sync disk.{format} copy"),
+            format!("-q --no-sync --source-format {format} disk.{format} new.{format}"),
+            format!("restore -q --no-sync disk.{format} copy.{format}.raw"),
             format!("map disk.{format}"),
             format!("info disk.{format}"),
         ] {

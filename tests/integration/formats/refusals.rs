@@ -127,27 +127,38 @@ fn no_image_is_the_target_of_itself_or_of_what_stands_on_it() {
     qemu::img(&dir, "create -q -f qcow2 -b expected.raw -F raw on-raw 1M");
     qemu::img(&dir, "create -q -f qcow2 -o data_file=other.data with-data 1M");
     let before = Listing::of(dir.path());
-    for (run, target) in [
-        ("qed disk.qed", "disk.qed"),
-        ("qed disk.qed", "link.qed"),
-        ("qed disk.qed", "symlink.qed"),
-        ("qed symlink.qed", "disk.qed"),
-        ("qcow disk.qcow", "disk.qcow"),
-        ("qcow2 disk.qcow2", "./disk.qcow2"),
-        ("raw disk.qed", "disk.qed"),
-        ("qcow2 --follow on-qcow2", "disk.qcow2"),
-        ("qcow2 --follow on-qcow", "disk.qcow"),
-        ("qcow2 --follow on-qed", "disk.qed"),
-        ("qcow2 --follow on-raw", "expected.raw"),
-        ("qcow2 --backing disk.qed on-qed", "disk.qed"),
-        ("qcow2 --follow with-data", "other.data"),
+    let itself = "source itself (the same file)";
+    for (run, target, what) in [
+        ("qed disk.qed", "disk.qed", itself),
+        ("qed disk.qed", "link.qed", itself),
+        ("qed disk.qed", "symlink.qed", itself),
+        ("qed symlink.qed", "disk.qed", itself),
+        ("qcow disk.qcow", "disk.qcow", itself),
+        ("qcow2 disk.qcow2", "./disk.qcow2", itself),
+        ("raw disk.qed", "disk.qed", itself),
+        (
+            "qcow2 --follow on-qcow2",
+            "disk.qcow2",
+            "backing file of on-qcow2",
+        ),
+        ("qcow2 --follow on-qcow", "disk.qcow", "backing file of on-qcow"),
+        ("qcow2 --follow on-qed", "disk.qed", "backing file of on-qed"),
+        ("qcow2 --follow on-raw", "expected.raw", "backing file of on-raw"),
+        (
+            "qcow2 --backing disk.qed on-qed",
+            "disk.qed",
+            "backing file of on-qed",
+        ),
+        (
+            "qcow2 --follow with-data",
+            "other.data",
+            "external data file of with-data",
+        ),
     ] {
         for options in ["", "--force"] {
             dir.run(&format!("{options} --source-format {run} {target}"))
                 .exits(1)
-                .says(&format!(
-                    "mkqcow2: {target}: is the source itself (the same file)"
-                ));
+                .says(&format!("mkqcow2: {target}: is the {what}\n"));
         }
     }
     assert_eq!(Listing::of(dir.path()), before);

@@ -172,9 +172,9 @@ fn an_external_data_file() {
     run("").exits(1).says(
         "mkqcow2: worn.qcow2: needs its external data file, \"other.data\", which is opened only if asked for",
     );
-    run("--follow")
-        .exits(1)
-        .says("other.data: cannot open: No such file or directory");
+    run("--follow").exits(1).says(
+        "other.data: no such file, which worn.qcow2 names as its external data file (--data-file PATH)",
+    );
 }
 
 /// An ext4 of which files were deleted, of each block of which the first bytes are known.

@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Line] = &[
         Refused("backing_file_size is 0xffffffff, expected at most 0x3ff")),
     ("backing file of no name", Backed, |p| p.put(p.get64(field::BACKING_OFFSET), b"\0"), Elsewhere("")),
     ("backing file of another name", Backed, |p| p.put(p.get64(field::BACKING_OFFSET), b"x"),
-        Elsewhere("No such file")),
+        Elsewhere("no such file, which ")),
     ("backing file that is the image", Backed, |p| {
         p.put(p.get64(field::BACKING_OFFSET), b"./bad.qcow2");
         p.put32(field::BACKING_SIZE, 11);
@@ -59,7 +59,7 @@ pub(super) const ROWS: &[Line] = &[
         |p| p.put(p.extension(BACKING_FORMAT) + 4, b"\0\0\0\x05qcow2"), Elsewhere("magic is")),
 
     ("data file of another name", DataFile, |p| p.put(p.extension(DATA_FILE) + 8, b"x"),
-        Elsewhere("No such file")),
+        Elsewhere("no such file, which ")),
     ("data file of no name", DataFile, |p| p.put32(p.extension(DATA_FILE), 0x1234_5678),
         Elsewhere("does not say which")),
     ("data file that is the image", DataFile,

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use serde_json::Value;
+
 use super::checksums::crc32;
 use super::{Image, assert_zeros, bytes_at, u32_at, u64_at};
 
@@ -16,6 +18,7 @@ pub struct Record {
     /// In bytes of the disk.
     pub unreadable: Vec<Range<u64>>,
     pub sector_size: Option<u32>,
+    pub provenance: Option<Value>,
 }
 
 /// Reads the record and the footer, if there are any, and holds them to their description.
@@ -39,6 +42,7 @@ pub(super) fn read(bytes: &[u8], start: u64, cluster_bits: u32, size: u64) -> (R
             2 => record.unreadable = runs(data),
             3 => record.sector_size = Some(u32_at(data, 0)),
             4 => assert_eq!(u32_at(data, 0), u32_at(bytes, 4), "version of the image"),
+            5 => record.provenance = Some(serde_json::from_slice(data).unwrap()),
             other => panic!("section {other} of the record"),
         }
         kinds.push(kind);

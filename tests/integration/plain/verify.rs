@@ -47,14 +47,20 @@ fn damage_is_told_by_ranges_of_the_disk() {
     let run = dir.run("verify -q disk.qcow").exits(2);
 
     let expected = [
-        "L2 table at 0x1000: entry 1 is 0x28, expected a multiple of 0x200 (guest 0x1000 to 0x2000)",
-        &format!("compressed cluster at {at:#x}: the stream is damaged (guest 0x10000 to 0x11000)"),
+        "disk.qcow: 4.00 KiB lost to damage at 0x1000 of the disk: \
+         L2 table at 0x1000: entry 1 is 0x28, expected a multiple of 0x200 (guest 0x1000 to 0x2000)",
         &format!(
-            "L1 table at 0x30: entry 2 is 0x4000000000000, expected an offset within the file, which has {:#x} bytes \
+            "disk.qcow: 4.00 KiB lost to damage at 0x10000 of the disk: \
+             compressed cluster at {at:#x}: the stream is damaged (guest 0x10000 to 0x11000)"
+        ),
+        &format!(
+            "disk.qcow: 2.00 MiB lost to damage at 0x400000 of the disk: \
+             L1 table at 0x30: entry 2 is 0x4000000000000, expected an offset within the file, which has {:#x} bytes \
              (guest 0x400000 to 0x600000)",
             image.length()
         ),
-        "data cluster at 0x2000 (guest 0x2000 to 0x3000) lies where the data cluster at 0x2000 (guest 0x0 to 0x1000) \
+        "disk.qcow: 4.00 KiB concerned at 0x2000 of the disk: \
+         data cluster at 0x2000 (guest 0x2000 to 0x3000) lies where the data cluster at 0x2000 (guest 0x0 to 0x1000) \
          is [data-overlap]",
     ];
     assert_eq!(run.stdout().lines().collect::<Vec<_>>(), expected);

@@ -407,6 +407,11 @@ impl Running {
         }
     }
 
+    /// One that was started elsewhere.
+    pub fn from(child: Child) -> Self {
+        Self { child: Some(child) }
+    }
+
     fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }

@@ -39,7 +39,7 @@ fn a_damaged_checksum_table_is_found_with_its_place() {
             let run = dir.run("verify --json disk.qcow2").exits(2);
 
             let run = run.prints("checksum table at 0x");
-            assert_eq!(finding(&run)["kind"], "checksum-table");
+            assert_eq!(finding(&run)["code"], "checksum-table");
             assert_eq!(
                 (&run.json()["compared"], &run.json()["structures"]),
                 (&Value::Null, &json!(1))
@@ -115,7 +115,7 @@ fn a_damaged_snapshot_is_named() {
         (
             l1 + 7,
             2,
-            format!("snapshot \"before\": L1 table at {l1:#x}: entry 0 is 0x"),
+            format!(" lost to damage at 0x0 of the disk: L1 table at {l1:#x}: entry 0 is 0x"),
         ),
     ] {
         flip(&path, at, bits);

@@ -9,6 +9,7 @@ use super::shared::{Access, FormatArg, Json, Shown, is_dash};
 use super::values::{
     Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size, parse_threads,
 };
+use crate::provenance;
 use mkqcow2::Options;
 use mkqcow2::disk::Section;
 use mkqcow2::disk::rescue::OnReadError;
@@ -20,7 +21,7 @@ use mkqcow2::volumes::Scan;
 
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
-SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024).
+SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024), or hexadecimal (0x4100000).
 Exit status: 0 done, 1 failed and IMAGE unchanged (or, of -, incomplete), 3 done with a warning that
 matters, 64 usage.
 The whole story: man 8 mkqcow2";
@@ -102,6 +103,10 @@ pub(crate) struct Create {
     #[arg(long)]
     no_checksums: bool,
 
+    /// Do not record when, on what host and of what IMAGE is made
+    #[arg(long)]
+    no_provenance: bool,
+
     /// Do not replace an existing IMAGE
     #[arg(long, conflicts_with = "overwrite")]
     no_clobber: bool,
@@ -176,6 +181,9 @@ impl Create {
                  say what SOURCE is with --source-format"
                     .to_owned(),
             );
+        }
+        if !self.no_provenance {
+            provenance::epoch()?;
         }
         let compression = self.codec().map(Codec::compression);
         if self.is_stream() && self.dedupe {
@@ -254,6 +262,7 @@ impl Create {
                 OnReadErrorArg::Zero => OnReadError::Zero,
             },
             checksums: !self.no_checksums,
+            provenance: (!self.no_provenance).then(|| provenance::of(&self.source)),
             sync: !self.no_sync,
             no_clobber: self.no_clobber,
             overwrite: self.overwrite,

@@ -42,7 +42,7 @@ pub(crate) struct Restore {
 
     /// Where IMAGE is damaged: list it, write zeros for what cannot be read, and exit with 3
     #[arg(long)]
-    keep_going: bool,
+    pub(crate) keep_going: bool,
 
     /// Go on if it is not known who uses TARGET, or if its sectors are not those that the partition table counts in
     #[arg(short, long)]

@@ -1,7 +1,6 @@
 //! Options that several commands have.
 
 use std::ffi::OsStr;
-use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -57,12 +56,8 @@ impl Shown {
     pub(crate) fn bar(&self) -> bar::Style {
         if self.quiet {
             bar::Style::Hidden
-        } else if std::io::stderr().is_terminal() {
-            bar::Style::Terminal
-        } else if self.progress {
-            bar::Style::Lines
         } else {
-            bar::Style::Hidden
+            bar::Style::of_stderr(self.progress)
         }
     }
 }

@@ -10,8 +10,12 @@ use mkqcow2::formats::qcow2::structures::geometry::ClusterSize;
 use mkqcow2::pipeline::compress::Codec;
 use mkqcow2::units::{Exact, to_u64};
 
-/// A number of bytes: digits, then nothing or one of K, M, G, T, P, E with or without `iB`.
+/// A number of bytes: digits, then nothing or one of K, M, G, T, P, E with or without `iB`; or `0x` and hexadecimal
+/// digits, as `map` prints offsets. There E is a digit, so no unit follows.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return parse_hexadecimal(text, digits);
+    }
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, suffix) = text.split_at(digits);
     let unit = suffix
@@ -35,12 +39,25 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     if number.is_empty() {
         return Err("expected a number of bytes, such as 4096, 64K or 1GiB".to_owned());
     }
-    let too_large = || "is 16 EiB or more".to_owned();
     number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(1 << shift))
         .ok_or_else(too_large)
+}
+
+fn parse_hexadecimal(text: &str, digits: &str) -> Result<u64, String> {
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if !is_number {
+        return Err(format!(
+            "'{text}' is no hexadecimal number of bytes, such as 0x4100000, which takes no unit"
+        ));
+    }
+    u64::from_str_radix(digits, 16).map_err(|_| too_large())
+}
+
+fn too_large() -> String {
+    "is 16 EiB or more".to_owned()
 }
 
 /// A cluster size, in the same way.
@@ -154,6 +171,10 @@ mod tests {
             ("2M", 2 << 20),
             ("1GiB", 1 << 30),
             ("15E", 15 << 60),
+            ("0x0", 0),
+            ("0x4100000", 65 << 20),
+            ("0X1e", 30),
+            ("0xFfffffffffffffff", u64::MAX),
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
@@ -169,7 +190,15 @@ mod tests {
             "16E",
             "99999999999999999999",
             "1iB",
-            "0x10",
+            "0x",
+            "0X",
+            "0x10K",
+            "0x1 ",
+            "0x+1",
+            "-0x1",
+            "00x1",
+            "10x",
+            "0x10000000000000000",
         ] {
             assert!(parse_size(text).is_err(), "{text}");
         }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::verdict;
+use super::{places, verdict};
 use crate::args::check::Check;
 use crate::console::{self, escaped, shown};
 use mkqcow2::check::{Finding, Report, Severity};
-use mkqcow2::units::Exact;
+use mkqcow2::units::{Exact, length};
+use mkqcow2::volumes::Places;
 
 /// Something was found that must not be.
 const CORRUPT: u8 = 2;
@@ -20,12 +21,16 @@ const LEAKS: u8 = 3;
 /// Of a check that was completed.
 pub(crate) fn done(args: &Check, report: &Report, findings: &[Finding]) -> ExitCode {
     let status = status(report);
+    let has_place = findings.iter().any(|finding| finding.guest().is_some());
+    let places = has_place
+        .then(|| places::of_image(&args.image, args.format.given(), args.access()))
+        .flatten();
     verdict(args, status, |out| {
         if args.json.json {
-            return object(out, args, report, findings);
+            return object(out, args, report, (findings, places.as_ref()));
         }
         for finding in findings {
-            line(out, finding)?;
+            line(out, args, finding, places.as_ref())?;
         }
         if args.shown.quiet {
             return Ok(());
@@ -45,11 +50,14 @@ fn status(report: &Report) -> u8 {
     }
 }
 
-fn line(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
+fn line(out: &mut dyn Write, args: &Check, finding: &Finding, places: Option<&Places>) -> io::Result<()> {
     let (severity, code) = (finding.code.severity().name(), finding.code.name());
     // There is text of the image in it.
     let text = escaped(&finding.fault.to_string());
-    writeln!(out, "{severity}: {text} [{code}]")
+    let guest = finding.guest();
+    let place = guest.and_then(|guest| places::place(&guest, places));
+    let place = place.map_or_else(String::new, |place| format!(", in {place}"));
+    writeln!(out, "{}: {severity}: {text}{place} [{code}]", shown(&args.image))
 }
 
 /// What the findings mean, and the figures.
@@ -93,12 +101,17 @@ fn percentage(part: u64, whole: u64) -> String {
 }
 
 /// For scripts: the fields of `qemu-img check --output=json`, and the findings.
-fn object(out: &mut dyn Write, args: &Check, report: &Report, findings: &[Finding]) -> io::Result<()> {
+fn object(
+    out: &mut dyn Write,
+    args: &Check,
+    report: &Report,
+    (findings, places): (&[Finding], Option<&Places>),
+) -> io::Result<()> {
     let codes = report.tallies.iter();
     let codes: Map<_, _> = codes
         .map(|(code, tally)| (code.name().to_owned(), tally.count.into()))
         .collect();
-    let findings: Vec<_> = findings.iter().map(finding).collect();
+    let findings: Vec<_> = findings.iter().map(|found| finding(found, places)).collect();
     let object = json!({
         "status": status(report),
         "filename": args.image.to_string_lossy(),
@@ -119,16 +132,17 @@ fn object(out: &mut dyn Write, args: &Check, report: &Report, findings: &[Findin
     writeln!(out, "{}", console::json(&object))
 }
 
-fn finding(finding: &Finding) -> Value {
+fn finding(finding: &Finding, places: Option<&Places>) -> Value {
     let guest = finding.guest();
     json!({
         "code": finding.code.name(),
         "severity": finding.code.severity().name(),
         "count": finding.count,
         "host-offset": finding.at().map(|at| at.0),
-        "guest-start": guest.as_ref().map(|guest| guest.start),
-        "guest-end": guest.as_ref().map(|guest| guest.end),
-        "text": finding.fault.to_string(),
+        "start": guest.as_ref().map(|guest| guest.start),
+        "length": guest.as_ref().map(length),
+        "region": places::object(guest.as_ref(), places),
+        "message": finding.fault.to_string(),
     })
 }
 

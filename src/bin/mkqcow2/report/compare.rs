@@ -220,6 +220,7 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
         InUse::Swap { .. } => "swapoff it; --force compares A or B all the same",
         InUse::Held { .. } => "deactivate that, or compare a snapshot; --force compares A or B all the same",
         InUse::Guest { .. } => "shut the virtual machine down; --force compares A or B all the same",
+        InUse::OtherRun { .. } => "wait until it is done",
         InUse::Busy { .. } => "lsblk may tell by whom; --force compares A or B all the same",
         InUse::Unknown { .. } => {
             "/proc and /sys must be mounted and readable; --force compares A or B all the same"

@@ -5,16 +5,19 @@ mod plan;
 mod text;
 
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileTypeExt;
 use std::process::ExitCode;
 
 use crate::advice;
 use crate::args::create::Create;
+use crate::bar::Bar;
 use crate::console::{self, print, quoted, say, say_of, tell};
 use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
-use mkqcow2::{Error, Plan, Report, Warning};
+use mkqcow2::progress::{Phase, Retrying};
+use mkqcow2::{Error, Plan, Progress, Report, Warning};
 
 /// What an image is called that was begun and not completed.
 pub(crate) const INCOMPLETE: &str = "is incomplete: what was written is no image";
@@ -55,13 +58,41 @@ pub(crate) fn before(args: &Create, plan: &Plan<'_>) {
     }
 }
 
-/// Of a run that was completed.
+/// During a run.
+pub(crate) struct Meanwhile<'a> {
+    args: &'a Create,
+    bar: &'a Bar,
+}
+
+impl<'a> Meanwhile<'a> {
+    pub(crate) fn of(args: &'a Create, bar: &'a Bar) -> Self {
+        Self { args, bar }
+    }
+}
+
+impl Progress for Meanwhile<'_> {
+    fn begin(&self, phase: Phase, total: u64) {
+        self.bar.begin(phase, total);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.advance(bytes);
+    }
+
+    fn retrying(&self, retrying: Option<Retrying>) {
+        self.bar.retrying(retrying);
+    }
+
+    fn unreadable(&self, range: &Range<u64>) {
+        let source = &self.args.source;
+        self.bar.aside(|| say_of(source, &text::unreadable(range)));
+    }
+}
+
+/// Of a run that was completed. What could not be read was told during the run.
 pub(crate) fn done(args: &Create, report: &Report) -> ExitCode {
     for range in &report.unreadable_before {
         say_of(&args.source, &text::unreadable_before(range));
-    }
-    for range in &report.unreadable {
-        say_of(&args.source, &text::unreadable(range));
     }
     for warning in &report.warnings {
         say_of(args.path(warning.side()), &format!("warning: {warning}"));
@@ -97,8 +128,8 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
         Error::Io {
             side: Side::Source,
             action: Action::Read(_),
-            ..
-        } if !args.is_reading_on() => {
+            source,
+        } if !args.is_reading_on() && advice::is_of_medium(source) => {
             Some("pass --on-read-error=zero to go on, with zeros for what cannot be read")
         }
         Error::Io {
@@ -118,12 +149,16 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             InUse::Swap { .. } => "swapoff it, or pass --force",
             InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
             InUse::Guest { .. } => "shut the virtual machine down, image a snapshot, or pass --force",
+            InUse::OtherRun { .. } => "wait until it is done",
             InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
             InUse::Unknown { .. } => UNKNOWN,
         }),
         Error::Invalid(Invalid::TargetInUse(InUse::Unknown { .. })) => Some(UNKNOWN),
         Error::Invalid(Invalid::LooksLikeImage(format)) if suggestion(args, error).is_none() => {
             Some(of_image(format))
+        }
+        Error::Invalid(Invalid::TargetIsPipe { is_stdout: false }) => {
+            Some("give - and redirect standard output to it")
         }
         Error::Io { .. }
         | Error::Corrupt(_)

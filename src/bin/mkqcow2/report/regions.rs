@@ -79,7 +79,7 @@ pub(super) fn objects(regions: &[Region], flaws: &[Flaw]) -> Vec<Value> {
 }
 
 fn flaw(flaw: &Flaw) -> Value {
-    json!({"what": flaw.name(), "offset": flaw.offset(), "why": flaw.to_string()})
+    json!({"code": flaw.name(), "start": flaw.offset(), "message": flaw.to_string()})
 }
 
 fn object(region: &Region) -> Value {

@@ -10,14 +10,20 @@ use std::process::ExitCode;
 use crate::advice;
 use crate::args::restore::Restore;
 use crate::console::{print, quoted, say, say_of, tell};
+use crate::report::places;
 use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::Error;
-use mkqcow2::error::{Action, Corrupt, FileKind, InUse, Invalid, Side};
+use mkqcow2::error::{Action, Corrupt, InUse, Invalid, Side};
+use mkqcow2::formats::is_image;
 use mkqcow2::restore::{Plan, Report, Warning};
+use mkqcow2::volumes::Places;
 
 /// What a target is called that was begun and not completed.
 pub(crate) const INCOMPLETE: &str = "is incomplete, neither what it was nor the disk";
+
+/// The same of a stream, which was nothing before.
+pub(crate) const INCOMPLETE_STREAM: &str = "is incomplete: what was written is not all of the disk";
 
 const KEEP_GOING: &str = "--keep-going restores what can be read";
 
@@ -38,12 +44,13 @@ pub(crate) fn done(args: &Restore, report: &Report) -> ExitCode {
     for range in &report.unreadable {
         say_of(&args.image, &text::unreadable(range));
     }
+    let places = (!report.bad.is_empty()).then(|| places_of(args)).flatten();
     for bad in &report.bad {
-        say_of(&args.image, &text::bad(bad));
+        say_of(&args.image, &text::bad(bad, places.as_ref()));
     }
     warn(args, &report.warnings);
     let is_told = if args.json.json {
-        print(|out| json::report(out, args, report))
+        print(|out| json::report(out, args, report, places.as_ref()))
     } else {
         if args.is_stream() && !args.shown.quiet {
             say(&text::line(args, report));
@@ -86,15 +93,33 @@ fn beside(image: &Path) -> PathBuf {
     }
 }
 
+/// What lies where on the disk.
+fn places_of(args: &Restore) -> Option<Places> {
+    let options = args.options();
+    places::of_image(&args.image, options.format, options.access)
+}
+
+/// Where on the disk damage is that keeps some of it from being restored.
+pub(crate) fn place(args: &Restore, error: &Error) -> Option<String> {
+    let lost = match error {
+        Error::Corrupt(corrupt) if is_of_a_part(corrupt) => corrupt.lost()?,
+        Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) | _ => return None,
+    };
+    Some(places::words("damaged", &lost, places_of(args).as_ref()))
+}
+
 /// What can be done about an error.
-pub(crate) fn advice(error: &Error) -> Option<&'static str> {
+pub(crate) fn advice(args: &Restore, error: &Error) -> Option<&'static str> {
     match error {
         Error::Io {
             side: Side::Source,
             action: Action::Read(_),
-            ..
-        } => Some(KEEP_GOING),
-        Error::Corrupt(corrupt) if is_of_a_part(corrupt) => Some(KEEP_GOING),
+            source,
+        } if !args.keep_going && advice::is_of_medium(source) => Some(KEEP_GOING),
+        Error::Corrupt(corrupt) if !args.keep_going && is_of_a_part(corrupt) => Some(KEEP_GOING),
+        Error::Invalid(Invalid::NotAnImage) if !args.is_stream() && is_image(&args.target) => {
+            Some("TARGET is one: are the arguments the wrong way round?")
+        }
         Error::Io {
             side: Side::Target,
             action,
@@ -141,6 +166,7 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
             InUse::Swap { .. } => "swapoff it first",
             InUse::Held { .. } => "deactivate that first",
             InUse::Guest { .. } => "shut the virtual machine down",
+            InUse::OtherRun { .. } => "wait until it is done",
             InUse::Busy { .. } => "lsblk may tell by whom",
             InUse::Unknown { .. } => UNKNOWN,
         })
@@ -153,8 +179,8 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
             "restore to a device with sectors of that size, or to a file, which losetup --sector-size makes one; or \
              pass --force, and write the table anew",
         )
-    } else if *invalid == Invalid::DiskTargetKind(FileKind::Fifo) {
-        Some("for a pipe, give - and redirect standard output")
+    } else if (*invalid == Invalid::TargetIsPipe { is_stdout: false }) {
+        Some("give - and redirect standard output to it")
     } else {
         None
     }

@@ -6,10 +6,11 @@ mod words;
 
 use std::process::ExitCode;
 
-use super::verdict;
+use super::{places, verdict};
 use crate::args::verify::Verify as Args;
 use crate::console::say_of;
 use crate::status::FAILURE;
+use mkqcow2::Access;
 use mkqcow2::verify::Report;
 
 /// The image is not what was written.
@@ -21,11 +22,14 @@ pub(crate) fn done(args: &Args, report: &Report) -> ExitCode {
         say_of(&args.image, &format!("warning: {warning}"));
     }
     let status = status(report);
+    let places = (!report.findings.is_empty())
+        .then(|| places::of_image(&args.image, args.options().format, Access::default()))
+        .flatten();
     verdict(args, status, |out| {
         if args.json.json {
-            json::report(out, args, report, status)
+            json::report(out, args, (report, status), places.as_ref())
         } else {
-            text::report(out, args, report)
+            text::report(out, args, report, places.as_ref())
         }
     })
 }

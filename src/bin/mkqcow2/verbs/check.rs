@@ -13,7 +13,7 @@ use mkqcow2::formats::Single;
 
 impl Verb for Check {
     fn files(&self) -> Vec<(&'static str, &Path)> {
-        vec![("image", &self.image)]
+        vec![("filename", &self.image)]
     }
 
     fn path(&self, _: Side) -> &Path {
@@ -25,6 +25,7 @@ impl Verb for Check {
     }
 
     fn run(&self) -> mkqcow2::Result<ExitCode> {
+        let bar = Bar::new(self.shown.bar());
         let image = match Single::open(&self.image, self.format.given())? {
             Single::Qcow2(image) => Single::Qcow2(Box::new(image.with_data_file(&self.access())?)),
             Single::Legacy(image) => {
@@ -32,7 +33,6 @@ impl Verb for Check {
                 Single::Legacy(image)
             }
         };
-        let bar = Bar::new(self.shown.bar());
         let mut findings = Vec::new();
         let mut tell = |finding: &Finding| findings.push(finding.clone());
         let report = match &image {

@@ -101,13 +101,13 @@ impl Verb for Create {
             self.shown.bar()
         };
         let bar = Bar::new(style);
-        signals::watch(self.cleanup.clone(), bar.clone(), self.shown_image().to_owned());
+        signals::watch(self.cleanup.clone(), bar.eraser(), self.shown_image().to_owned());
         let imaging = Imaging::prepare(&self.source, place(&self.image), self.options())?;
         if self.dry_run {
             return Ok(report::create::plan(self, &imaging.plan()));
         }
-        report::create::before(self, &imaging.plan());
-        let report = imaging.run(&bar);
+        bar.aside(|| report::create::before(self, &imaging.plan()));
+        let report = imaging.run(&report::create::Meanwhile::of(self, &bar));
         bar.end();
         Ok(report::create::done(self, &report?))
     }

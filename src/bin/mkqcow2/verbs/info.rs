@@ -12,7 +12,7 @@ use mkqcow2::info::{Info, LegacyInfo};
 
 impl Verb for Args {
     fn files(&self) -> Vec<(&'static str, &Path)> {
-        vec![("image", &self.image)]
+        vec![("filename", &self.image)]
     }
 
     fn path(&self, _: Side) -> &Path {

@@ -39,7 +39,11 @@ impl Verb for Restore {
     }
 
     fn advice(&self, error: &Error) -> Option<&'static str> {
-        report::restore::advice(error)
+        report::restore::advice(self, error)
+    }
+
+    fn place(&self, error: &Error) -> Option<String> {
+        report::restore::place(self, error)
     }
 
     fn suggestion(&self, error: &Error) -> Option<String> {
@@ -56,6 +60,7 @@ impl Verb for Restore {
 
     fn aftermath(&self) -> Option<(&Path, &'static str)> {
         match self.cleanup.left() {
+            Left::Part if self.is_stream() => Some((self.shown_target(), report::restore::INCOMPLETE_STREAM)),
             Left::Part => Some((self.shown_target(), report::restore::INCOMPLETE)),
             Left::Old | Left::New => None,
         }
@@ -68,7 +73,7 @@ impl Verb for Restore {
             self.shown.bar()
         };
         let bar = Bar::new(style);
-        signals::watch(self.cleanup.clone(), bar.clone(), self.shown_target().to_owned());
+        signals::watch(self.cleanup.clone(), bar.eraser(), self.shown_target().to_owned());
         let restoring = Restoring::prepare(&self.image, place(&self.target), self.options())?;
         if self.dry_run {
             return Ok(report::restore::plan(self, &restoring.plan()?));

@@ -21,7 +21,7 @@ impl Verb for Verify {
     }
 
     fn files(&self) -> Vec<(&'static str, &Path)> {
-        vec![("image", &self.image)]
+        vec![("filename", &self.image)]
     }
 
     fn path(&self, _: Side) -> &Path {

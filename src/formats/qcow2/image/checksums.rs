@@ -8,11 +8,11 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::ours::exactly;
 use crate::error::{Corrupt, Error, Expected, Result};
 use crate::formats::qcow2::Image;
-use crate::formats::qcow2::structures::checksum::{MAGIC, MAX_RUN, RawRun, RawTable, TRAILER, VERSION};
+use crate::formats::qcow2::structures::checksum::{self, MAGIC, MAX_RUN, RawRun, RawTable, TRAILER, VERSION};
 use crate::formats::qcow2::structures::extension::ChecksumsAt;
 use crate::units::{Exact, GuestCluster, HostOffset, to_u64, to_usize};
 
-const STRUCTURE: &str = "checksum table";
+const STRUCTURE: &str = checksum::TABLE;
 
 /// A checksum table that was found whole: its own checksum is right, its runs are ascending and within the
 /// disk, and they list as many clusters as its head says.

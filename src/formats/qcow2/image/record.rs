@@ -10,9 +10,10 @@ use crate::error::{Corrupt, Error, Expected, Lost, Result};
 use crate::formats::HostFile;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::Geometry;
+use crate::formats::qcow2::structures::provenance::{MAX_PROVENANCE, Provenance};
 use crate::formats::qcow2::structures::record::{
-    FREE, IMAGE_VERSION, LONGEST_NUMBER, MAGIC, MAX_FREE_RUNS, MAX_UNREADABLE, RawFooter, RawRecord, RawRuns,
-    RawSection, SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
+    FREE, IMAGE_VERSION, LONGEST_NUMBER, MAGIC, MAX_FREE_RUNS, MAX_UNREADABLE, PROVENANCE, RawFooter,
+    RawRecord, RawRuns, RawSection, SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
 };
 use crate::units::{Exact, HostOffset, SECTOR, claimed_end, length, to_u64, to_usize};
 
@@ -41,6 +42,8 @@ pub struct Record {
     pub sector_size: Option<u32>,
     /// The version of the image when it was made, if that is recorded.
     pub(in crate::formats) image_version: Option<u32>,
+    /// Where the image comes from, if it tells.
+    pub provenance: Option<Provenance>,
 }
 
 impl Record {
@@ -134,7 +137,7 @@ impl Record {
             }
             record.read_section(geometry, &section, &mut pieces)?;
             // Unknown kinds may be many.
-            if [FREE, UNREADABLE, SECTOR_SIZE, IMAGE_VERSION].contains(&kind) {
+            if [FREE, UNREADABLE, SECTOR_SIZE, IMAGE_VERSION, PROVENANCE].contains(&kind) {
                 seen.push(kind);
             }
         }
@@ -155,6 +158,7 @@ impl Record {
             }
             SECTOR_SIZE => self.sector_size = Some(pieces.sector_size(end)?),
             IMAGE_VERSION => self.image_version = Some(pieces.word("length of the version", end)?),
+            PROVENANCE => self.provenance = Some(pieces.provenance(end)?),
             _ => {}
         }
         pieces.skip_to(end)
@@ -338,6 +342,21 @@ impl<'a> Pieces<'a> {
             return Err(wrong(self.record, "sector size", size.into(), expected));
         }
         Ok(size)
+    }
+
+    fn provenance(&mut self, end: u64) -> Result<Provenance> {
+        let length = end.minus(self.position());
+        if length > MAX_PROVENANCE {
+            let expected = Expected::AtMost(MAX_PROVENANCE);
+            return Err(wrong(self.record, "length of the provenance", length, expected));
+        }
+        let (record, at) = (self.record, self.position());
+        let provenance = Provenance::from_bytes(self.peek(to_usize(length))?);
+        self.take(to_usize(length));
+        provenance.ok_or_else(|| {
+            let expected = Expected::That("that of a JSON object with a number and texts");
+            wrong(record, "first byte of the provenance", at, expected)
+        })
     }
 
     /// The runs of a section that ends at `end`, each in front of `limit`.

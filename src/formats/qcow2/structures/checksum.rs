@@ -22,6 +22,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::formats::qcow2::structures::geometry::{ClusterCounts, Geometry};
 use crate::units::{Exact, to_u64};
 
+/// What the table is called in errors.
+pub const TABLE: &str = "checksum table";
+
 /// The first 8 bytes of the table.
 pub const MAGIC: [u8; 8] = *b"mkqcrc32";
 

@@ -67,6 +67,14 @@ pub struct TableAt {
     pub entries: u64,
 }
 
+/// Whether bytes begin like a header of which nothing but the magic is damaged: version and cluster size fit.
+pub(crate) fn fits_but_for_magic(begin: &[u8]) -> bool {
+    RawHeader::read_from_prefix(begin).is_ok_and(|(raw, _)| {
+        let is_size = ClusterSize::from_bits(raw.cluster_bits.get()).is_some();
+        matches!(raw.version.get(), 2 | 3) && is_size
+    })
+}
+
 /// A header that is right in itself; what it points to may still lie behind the end of the file.
 #[derive(Clone, Debug)]
 pub struct Header {

@@ -1,5 +1,5 @@
 //! The record: what only the source could tell of the disk. Which clusters are free, which bytes could not be read, how
-//! large a sector is.
+//! large a sector is, and where the image comes from.
 //!
 //! It lies behind the checksum table, to no alignment, where other tools neither look nor write until the image grows.
 //! All integers are big-endian; a CRC-32 is that of ISO 3309 (zlib, Ethernet).
@@ -17,6 +17,7 @@
 //! kind 2, unreadable bytes   number of runs (8), of bytes in all of them (8), runs
 //! kind 3, sector size        of the source, in bytes (4)
 //! kind 4, version            of the image when it was made, 2 or 3 (4)
+//! kind 5, provenance         JSON, see the [module](super::provenance)
 //! ```
 //!
 //! A run is two numbers: how far behind the end of the last run it begins (for the first one: behind 0), and how long
@@ -67,6 +68,9 @@ pub const SECTOR_SIZE: u32 = 3;
 /// The kind of the section of the version of the image: one that another program made version 2 has lost the bit that
 /// tells of changes.
 pub const IMAGE_VERSION: u32 = 4;
+
+/// The kind of the section of the [provenance](super::provenance).
+pub const PROVENANCE: u32 = 5;
 
 /// The CRC-32 at the end of the record, in bytes.
 pub const TRAILER: u64 = 4;

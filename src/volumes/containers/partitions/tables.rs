@@ -105,8 +105,8 @@ pub enum Flaw {
     },
     /// The disk is smaller than its GPT says.
     #[error(
-        "the disk has {size} bytes, its GPT is made for {expected}: what lay behind the end is missing, the backup GPT \
-         too (if all partitions end before that, sgdisk -e makes a new one)"
+        "the disk was larger when its table was made, {expected} bytes, and has {size}: cut off? What lay behind the \
+         end is missing, the backup GPT too (if all partitions end before that, sgdisk -e makes a new one)"
     )]
     CutOff {
         /// The size of the disk in bytes.

@@ -63,7 +63,7 @@ fn assert_told_and_repaired(disk: &Disk, told: &[&str]) {
                 .as_array()
                 .unwrap()
                 .iter()
-                .map(|flaw| flaw["why"].clone());
+                .map(|flaw| flaw["message"].clone());
             assert!(whys.clone().any(|why| why == json!(flaw)), "{regions}");
         }
         let warning = format!("image.qcow2: warning: {flaw}\n");
@@ -163,12 +163,12 @@ fn a_gpt_of_a_disk_that_grew_is_told_with_the_place_of_its_backup_as_root() {
 
 #[test]
 fn a_gpt_of_a_disk_that_was_cut_off_is_told_as_such_as_root() {
-    let told = "bytes, its GPT is made for 16777216: what lay behind the end is missing, the backup GPT too";
+    let told = "the disk was larger when its table was made, 16777216 bytes, and has ";
     // In the middle of the backup, and behind the last partition.
     for (name, size) in [("cut-tail", END - 10 * 512), ("cut", 10 * MIB)] {
         let disk = three(name);
         disk.resize(size);
-        assert_told_and_repaired(&disk, &[&format!("the disk has {size} {told}")]);
+        assert_told_and_repaired(&disk, &[&format!("{told}{size}: cut off?")]);
     }
     // In the middle of a partition nothing repairs it.
     let disk = three("cut-part");

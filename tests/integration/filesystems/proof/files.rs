@@ -193,7 +193,7 @@ impl Listing {
                 },
                 "{shown}"
             );
-            if path == "large" {
+            if path == Path::new("large") {
                 assert_ne!(found.hash, entry.hash, "{shown} is no metadata");
             }
         }

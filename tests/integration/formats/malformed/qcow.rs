@@ -391,6 +391,6 @@ pub(super) const ROWS: &[Line] = &[
     (
         "another magic",
         |image| image.put(0, b"QFI\xfa"),
-        "header at 0x0: magic is 0x514649fa",
+        "not a qcow2 image|header at 0x0: magic is 0x514649fa",
     ),
 ];

@@ -291,7 +291,7 @@ pub(super) const ROWS: &[Line] = &[
     (
         "another magic",
         |image| image.put(0, b"QED\x01"),
-        "header at 0x0: magic is 0x51454401, expected ",
+        "not a qcow2 image|header at 0x0: magic is 0x51454401, expected ",
     ),
     (
         "big-endian",

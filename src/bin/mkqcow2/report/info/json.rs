@@ -13,6 +13,7 @@ use mkqcow2::formats::qcow2::structures::extensions::Extension;
 use mkqcow2::formats::qcow2::structures::features::{self, FeatureKind};
 use mkqcow2::formats::qcow2::structures::geometry::L2Form;
 use mkqcow2::formats::qcow2::structures::header::Compat;
+use mkqcow2::formats::qcow2::structures::provenance::Provenance;
 use mkqcow2::formats::qcow2::structures::snapshot::Snapshot;
 use mkqcow2::formats::qcow2::{Freshness, Image};
 use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState};
@@ -23,7 +24,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
     let geometry = header.geometry();
     let object = json!({
         "status": status,
-        "image": args.image.to_string_lossy(),
+        "filename": args.image.to_string_lossy(),
         "version": match header.compat() {
             Compat::V0_10 => 2,
             Compat::V1_1 => 3,
@@ -35,6 +36,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "extended-l2": geometry.l2_form() == L2Form::Extended,
         "refcount-bits": header.refcounts().bits(),
         "compression": header.compression().name(),
+        "compressed": info.is_compressed(),
         "encryption": encryption(image),
         "backing-file": backing_file(image),
         "data-file": data_file(image),
@@ -45,6 +47,7 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "shared-bytes": info.sharing.map(|sharing| sharing.bytes),
         "checksums": checksums(info),
         "record": record(info),
+        "provenance": info.provenance().map(provenance),
         "warnings": warnings(info).collect::<Vec<_>>(),
         "errors": info.faults.iter().map(with_causes).collect::<Vec<_>>(),
     });
@@ -109,7 +112,7 @@ fn extension(extension: &Extension) -> Value {
     json!({
         "number": extension.kind,
         "name": extension.name(),
-        "offset": extension.at.0,
+        "host-offset": extension.at.0,
         "length": extension.length,
     })
 }
@@ -148,6 +151,17 @@ fn record(info: &Info) -> Option<Value> {
         "sector-size": record.and_then(|record| record.sector_size),
         "unreadable": ranges(record.map(|record| record.unreadable.as_slice()).unwrap_or_default()),
     }))
+}
+
+fn provenance(provenance: &Provenance) -> Value {
+    json!({
+        "made": provenance.made,
+        "host": provenance.host,
+        "source": provenance.source,
+        "model": provenance.model,
+        "serial": provenance.serial,
+        "version": provenance.version,
+    })
 }
 
 fn snapshot(snapshot: &Snapshot) -> Value {

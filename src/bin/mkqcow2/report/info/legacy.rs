@@ -82,7 +82,7 @@ pub(super) fn json(out: &mut dyn Write, args: &Args, info: &LegacyInfo, status: 
     let features: Vec<Feature> = image.header().features().collect();
     let mut object = json!({
         "status": status,
-        "image": args.image.to_string_lossy(),
+        "filename": args.image.to_string_lossy(),
         "format": image.format().name(),
         "virtual-size": image.size(),
         "file-size": image.file().length(),

@@ -13,6 +13,7 @@ use mkqcow2::formats::qcow2::structures::extensions::Extension;
 use mkqcow2::formats::qcow2::structures::features;
 use mkqcow2::formats::qcow2::structures::geometry::L2Form;
 use mkqcow2::formats::qcow2::structures::header::Compat;
+use mkqcow2::formats::qcow2::structures::provenance::Provenance;
 use mkqcow2::formats::qcow2::structures::snapshot::Snapshot;
 use mkqcow2::formats::qcow2::{Freshness, Image};
 use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState, Sharing};
@@ -43,6 +44,9 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<
     }
     line("checksums", checksums(info))?;
     content(info, &mut line)?;
+    if let Some(provenance) = info.provenance() {
+        self::provenance(provenance, &mut line)?;
+    }
     // They were all readable a moment ago, or are among the faults.
     for snapshot in image.snapshots().map_while(Result::ok) {
         line("snapshot", self::snapshot(&snapshot))?;
@@ -73,11 +77,23 @@ fn layout(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
         line("subcluster size", bytes(geometry.subcluster_size()))?;
     }
     line("refcounts", format!("{} bits", header.refcounts().bits()))?;
-    line("compression", header.compression().name().to_owned())?;
+    line("compression", compression(info))?;
     line(
         "encryption",
         encryption(info.image()).unwrap_or("none").to_owned(),
     )
+}
+
+/// How clusters are compressed, if any is. Those of snapshots are not counted.
+fn compression(info: &Info) -> String {
+    let header = info.image().header();
+    let method = header.compression().name();
+    match info.is_compressed() {
+        Some(true) => method.to_owned(),
+        Some(false) if header.snapshots().entries == 0 => "none".to_owned(),
+        Some(false) => format!("none, or {method} in snapshots"),
+        None => format!("{method}, if any cluster is compressed"),
+    }
 }
 
 fn files(image: &Image, line: &mut Line<'_>) -> io::Result<()> {
@@ -122,10 +138,7 @@ fn shared(sharing: Sharing) -> String {
 
 /// How much of the disk is what, and what else is recorded of the source.
 fn content(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
-    let record = match &info.record {
-        RecordState::Holds(record) | RecordState::Stale(record) => Some(record),
-        RecordState::None | RecordState::Lost | RecordState::Damaged => None,
-    };
+    let record = info.recorded();
     match (info.content(), &info.record) {
         (Some(content), _) => {
             line("disk", format!("{} data", bytes(content.data)))?;
@@ -147,6 +160,29 @@ fn content(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
     {
         let unreadable = format!("{} bytes at {:#x} when it was made", length(range), range.start);
         line("unreadable", unreadable)?;
+    }
+    Ok(())
+}
+
+/// Where the image comes from. All of it was in the file: nothing is believed to be short, or text for a terminal.
+fn provenance(provenance: &Provenance, line: &mut Line<'_>) -> io::Result<()> {
+    if let Some(made) = provenance.made {
+        let date = u32::try_from(made).map(date::utc);
+        line(
+            "made",
+            date.unwrap_or_else(|_| format!("{made} seconds after 1970")),
+        )?;
+    }
+    for (name, text) in [
+        ("by mkqcow2", &provenance.version),
+        ("host", &provenance.host),
+        ("source", &provenance.source),
+        ("model", &provenance.model),
+        ("serial", &provenance.serial),
+    ] {
+        if let Some(text) = text {
+            line(name, escaped(text))?;
+        }
     }
     Ok(())
 }

@@ -6,12 +6,18 @@ use serde_json::json;
 
 use crate::args::restore::Restore;
 use crate::console;
-use crate::report::ranges;
+use crate::report::{places, ranges};
 use mkqcow2::restore::{Plan, Report, TargetKind, Warning, Why};
 use mkqcow2::units::length;
+use mkqcow2::volumes::Places;
 
 /// Of a run that was completed.
-pub(super) fn report(out: &mut dyn Write, args: &Restore, report: &Report) -> io::Result<()> {
+pub(super) fn report(
+    out: &mut dyn Write,
+    args: &Restore,
+    report: &Report,
+    places: Option<&Places>,
+) -> io::Result<()> {
     let bad: Vec<_> = report
         .bad
         .iter()
@@ -20,7 +26,8 @@ pub(super) fn report(out: &mut dyn Write, args: &Restore, report: &Report) -> io
                 Why::Unreadable => "unreadable",
                 Why::Checksum => "checksum",
             };
-            json!({"start": bad.range.start, "length": length(&bad.range), "why": why})
+            let region = places::object(Some(&bad.range), places);
+            json!({"start": bad.range.start, "length": length(&bad.range), "why": why, "region": region})
         })
         .collect();
     let matters = report.warnings.iter().any(Warning::matters);

@@ -7,8 +7,10 @@ use indicatif::BinaryBytes;
 
 use crate::args::restore::Restore;
 use crate::console::{per_second, shown};
+use crate::report::places;
 use mkqcow2::restore::{Bad, Plan, Report, TargetKind};
 use mkqcow2::units::{Exact, length};
+use mkqcow2::volumes::Places;
 
 /// The closing line of a run.
 pub(super) fn line(args: &Restore, report: &Report) -> String {
@@ -53,9 +55,8 @@ pub(super) fn unreadable(range: &Range<u64>) -> String {
 }
 
 /// A bad range.
-pub(super) fn bad(bad: &Bad) -> String {
-    let (start, length) = (bad.range.start, length(&bad.range));
-    format!("damaged: {length} bytes at guest {start:#x}: {}", bad.why)
+pub(super) fn bad(bad: &Bad, places: Option<&Places>) -> String {
+    format!("{}: {}", places::words("damaged", &bad.range, places), bad.why)
 }
 
 /// A plan.

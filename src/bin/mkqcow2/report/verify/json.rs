@@ -8,18 +8,24 @@ use super::text;
 use super::words::warnings;
 use crate::args::verify::Verify as Args;
 use crate::console;
-use crate::report::ranges;
+use crate::report::{places, ranges};
 use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::verify::{Fault, Finding, Report};
+use mkqcow2::volumes::Places;
 
 /// All that came out.
-pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report, status: u8) -> io::Result<()> {
+pub(super) fn report(
+    out: &mut dyn Write,
+    args: &Args,
+    (report, status): (&Report, u8),
+    places: Option<&Places>,
+) -> io::Result<()> {
     let totals = report.findings.totals();
     let findings = report.findings.listed().iter();
     let object = json!({
         "status": status,
-        "image": args.image.to_string_lossy(),
+        "filename": args.image.to_string_lossy(),
         "size": report.size,
         "read": report.read,
         "streams": report.streams,
@@ -33,7 +39,7 @@ pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report, status: 
         "damaged": totals.damaged,
         "unreadable": totals.unreadable,
         "structures": totals.structures,
-        "findings": findings.map(|found| finding(found, report.freshness)).collect::<Vec<_>>(),
+        "findings": findings.map(|found| finding(found, report.freshness, places)).collect::<Vec<_>>(),
         "leaks": report.leaks,
         "unreadable-before": ranges(&report.unreadable),
         "unlisted": report.findings.unlisted(),
@@ -43,7 +49,7 @@ pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report, status: 
     writeln!(out, "{}", console::json(&object))
 }
 
-fn finding(finding: &Finding, freshness: Freshness) -> Value {
+fn finding(finding: &Finding, freshness: Freshness, places: Option<&Places>) -> Value {
     let (kind, at) = match &finding.fault {
         Fault::Checksum { at, .. } => ("checksum", *at),
         Fault::NotZeros { at } => ("not-zeros", *at),
@@ -55,12 +61,13 @@ fn finding(finding: &Finding, freshness: Freshness) -> Value {
         Fault::Unreadable(_) => ("unreadable", None),
     };
     json!({
-        "kind": kind,
+        "code": kind,
         "start": finding.range.as_ref().map(|range| range.start),
         "length": finding.range.as_ref().map(length),
         "clusters": finding.clusters,
-        "offset": at.map(|HostOffset(at)| at),
+        "host-offset": at.map(|HostOffset(at)| at),
         "snapshot": finding.snapshot.as_deref(),
+        "region": places::object(text::on_active_disk(finding).as_ref(), places),
         "message": text::finding(finding, freshness),
     })
 }

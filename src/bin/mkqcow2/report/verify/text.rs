@@ -1,21 +1,30 @@
 //! For people.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use indicatif::BinaryBytes;
 
 use crate::args::verify::Verify as Args;
 use crate::console::{escaped, per_second, shown};
-use crate::report::with_causes;
+use crate::report::{places, with_causes};
 use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{Exact, HostOffset, length};
 use mkqcow2::verify::{Fault, Finding, Report};
+use mkqcow2::volumes::Places;
 
 /// What is wrong, and the closing line.
-pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::Result<()> {
+pub(super) fn report(
+    out: &mut dyn Write,
+    args: &Args,
+    report: &Report,
+    places: Option<&Places>,
+) -> io::Result<()> {
+    let image = shown(&args.image);
     for found in report.findings.listed() {
         // There may be text of the image in it.
-        writeln!(out, "{}", escaped(&finding(found, report.freshness)))?;
+        let line = escaped(&line(found, report.freshness, places));
+        writeln!(out, "{image}: {line}")?;
     }
     match report.findings.unlisted() {
         0 => {}
@@ -42,8 +51,7 @@ pub(super) fn report(out: &mut dyn Write, args: &Args, report: &Report) -> io::R
     };
     writeln!(
         out,
-        "{}: {verdict}, {} read, {:.2} s, {}/s",
-        shown(&args.image),
+        "{image}: {verdict}, {} read, {:.2} s, {}/s",
         BinaryBytes(report.read),
         report.duration.as_secs_f64(),
         per_second(report.read, report.duration),
@@ -70,25 +78,71 @@ fn clusters(count: u64) -> String {
     format!("{count} cluster{plural}")
 }
 
-/// One line.
-pub(super) fn finding(finding: &Finding, freshness: Freshness) -> String {
-    let snapshot = match &finding.snapshot {
+/// How much of the disk is concerned and where that is, in front of what was found.
+fn line(finding: &Finding, freshness: Freshness, places: Option<&Places>) -> String {
+    let snapshot = snapshot(finding);
+    let details = details(finding, freshness);
+    let what = match finding.fault {
+        Fault::Checksum { .. } | Fault::NotZeros { .. } => meaning(freshness),
+        Fault::Damage(_) => "lost to damage",
+        Fault::Unreadable(_) => "unreadable",
+        Fault::Table(_) | Fault::TableLost(_) | Fault::Metadata(_) | Fault::Remark(_) => "concerned",
+    };
+    match range(finding) {
+        Some(range) => {
+            // What is recognised is on the active disk.
+            let places = places.filter(|_| finding.snapshot.is_none());
+            format!("{snapshot}{}: {details}", places::words(what, &range, places))
+        }
+        None => format!("{snapshot}{details}"),
+    }
+}
+
+/// The range of the disk that a finding is about.
+fn range(finding: &Finding) -> Option<Range<u64>> {
+    if let Fault::Metadata(metadata) = &finding.fault {
+        metadata.guest()
+    } else {
+        finding.range.clone()
+    }
+}
+
+/// The same, unless it is about a snapshot.
+pub(super) fn on_active_disk(finding: &Finding) -> Option<Range<u64>> {
+    range(finding).filter(|_| finding.snapshot.is_none())
+}
+
+fn snapshot(finding: &Finding) -> String {
+    match &finding.snapshot {
         Some(name) => format!("snapshot \"{name}\": "),
         None => String::new(),
-    };
-    let message = match &finding.fault {
+    }
+}
+
+/// What was found, for scripts that know the range.
+pub(super) fn finding(finding: &Finding, freshness: Freshness) -> String {
+    let (snapshot, details) = (snapshot(finding), details(finding, freshness));
+    if matches!(finding.fault, Fault::Checksum { .. } | Fault::NotZeros { .. }) {
+        format!("{snapshot}{}: {details}", meaning(freshness))
+    } else {
+        format!("{snapshot}{details}")
+    }
+}
+
+fn details(finding: &Finding, freshness: Freshness) -> String {
+    match &finding.fault {
         Fault::Checksum { found, expected, at } => {
-            let (who, place) = (who(freshness), place(finding, *at));
+            let place = place(finding, *at);
             let first = match finding.clusters {
                 0 | 1 => String::new(),
                 count => format!("{}, of the first ", clusters(count)),
             };
-            format!("{who} {first}CRC-32 {found:#010x}, expected {expected:#010x}{place}")
+            format!("{first}CRC-32 {found:#010x}, expected {expected:#010x}{place}")
         }
         Fault::NotZeros { at } => {
-            let (who, place) = (who(freshness), place(finding, *at));
+            let place = place(finding, *at);
             let clusters = clusters(finding.clusters);
-            format!("{who} {clusters} not in the checksum table, expected zeros{place}")
+            format!("{clusters} not in the checksum table, expected zeros{place}")
         }
         Fault::Table(error) => {
             let why = match freshness {
@@ -118,16 +172,15 @@ pub(super) fn finding(finding: &Finding, freshness: Freshness) -> String {
             };
             format!("{}{more}{}", with_causes(error), unplaced(finding))
         }
-    };
-    format!("{snapshot}{message}")
+    }
 }
 
 /// What a difference means.
-fn who(freshness: Freshness) -> &'static str {
+fn meaning(freshness: Freshness) -> &'static str {
     match freshness {
-        Freshness::Unchanged => "damaged:",
-        Freshness::Changed => "changed since it was made, or damaged:",
-        Freshness::Unknown => "damaged, or changed since it was made:",
+        Freshness::Unchanged => "damaged",
+        Freshness::Changed => "changed since it was made, or damaged",
+        Freshness::Unknown => "damaged, or changed since it was made",
     }
 }
 
