@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::units::length;
+use crate::units::{Exact, length};
 
 /// How many extents a map holds at most: 24 MiB of them. Past it, the shortest gaps count as used.
 pub(super) const MAX_EXTENTS: usize = 1 << 20;
@@ -159,10 +159,11 @@ impl AllocationMap {
     pub(super) fn bytes_in(&self, state: State, range: &Range<u64>) -> u64 {
         let there = range.start.min(self.size)..range.end.min(self.size);
         if state == State::Free {
-            return length(&there).saturating_sub(self.used_in(&there));
+            // Extents are apart: what is used of it is no longer than it is.
+            return length(&there).minus(self.used_in(&there));
         }
         let parts = self.within(there).filter(|(_, found)| *found == state);
-        parts.fold(0, |sum, (part, _)| sum.saturating_add(length(&part)))
+        parts.map(|(part, _)| length(&part)).sum()
     }
 
     /// How many bytes have to be read.
@@ -183,7 +184,7 @@ impl AllocationMap {
     /// How many bytes of a range are in use, to be read or zeros.
     pub(super) fn used_in(&self, range: &Range<u64>) -> u64 {
         let parts = self.within(range.clone());
-        parts.fold(0, |sum, (part, _)| sum.saturating_add(length(&part)))
+        parts.map(|(part, _)| length(&part)).sum()
     }
 
     /// Marks a range as used that begins at or behind the end of the last one.
@@ -269,6 +270,7 @@ impl AllocationMap {
     /// Counts gaps as used, and zeros as data, that are shorter than twice what was too short so far: nothing is lost
     /// by it. Before it does so, reasons that touch become one.
     fn thin_out(&mut self) {
+        // Where it cannot be doubled, every gap is short.
         self.shortest_gap = self.shortest_gap.saturating_mul(2).max(1);
         let shortest_gap = self.shortest_gap;
         self.extents.dedup_by(|next, kept| {
@@ -285,7 +287,7 @@ impl AllocationMap {
 fn joins(last: &Extent, next: &Extent, shortest: u64) -> bool {
     let is_short = |extent: &Extent| !extent.is_zeros || length(&extent.range) < shortest;
     let is_alike = last.is_zeros == next.is_zeros || (is_short(last) && is_short(next));
-    is_alike && next.range.start.saturating_sub(last.range.end) < shortest
+    is_alike && next.range.start.minus(last.range.end) < shortest
 }
 
 /// Lets an extent reach to the end of the next. If either has to be read, so has all of it; if either is metadata, so is
