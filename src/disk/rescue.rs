@@ -1,5 +1,6 @@
 //! Reading around bad sectors.
 
+use std::io;
 use std::ops::Range;
 
 use rustix::io::Errno;
@@ -90,9 +91,10 @@ pub fn append(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     }
 }
 
-/// Whether the error speaks of these bytes only, so that others may be readable.
-fn is_of_the_medium(error: &Error) -> bool {
-    const OF_THE_MEDIUM: [Errno; 7] = [
+/// Whether a failure to read speaks of these bytes only, so that others may be readable: then it takes
+/// [`OnReadError::Zero`] to go on.
+pub fn is_of_medium(error: &io::Error) -> bool {
+    const OF_MEDIUM: [Errno; 7] = [
         Errno::IO,
         // What block devices report past the cache: a medium error, a failed check, a target or link error.
         Errno::NODATA,
@@ -103,15 +105,45 @@ fn is_of_the_medium(error: &Error) -> bool {
         Errno::BADMSG,
         Errno::UCLEAN,
     ];
-    // It may be in a file that an image needs.
+    Errno::from_io_error(error).is_some_and(|errno| OF_MEDIUM.contains(&errno))
+}
+
+/// The same of any error, which may be of a file that an image needs.
+fn is_of_the_medium(error: &Error) -> bool {
     match error.innermost().0 {
-        Error::Io { source, .. } => {
-            Errno::from_io_error(source).is_some_and(|errno| OF_THE_MEDIUM.contains(&errno))
-        }
+        Error::Io { source, .. } => is_of_medium(source),
         Error::Corrupt(_)
         | Error::Unsupported(_)
         | Error::Invalid(_)
         | Error::ReadBack(_)
         | Error::Elsewhere { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_medium_fails_with_is_told_from_what_the_way_to_it_does() {
+        let is_medium = |error: Errno| is_of_medium(&error.into());
+        for error in [
+            Errno::IO,
+            Errno::NODATA,
+            Errno::ILSEQ,
+            Errno::REMOTEIO,
+            Errno::TIMEDOUT,
+        ] {
+            assert!(is_medium(error), "{error}");
+        }
+        for error in [
+            Errno::NOTCONN,
+            Errno::NOLINK,
+            Errno::NOMEM,
+            Errno::NXIO,
+            Errno::STALE,
+        ] {
+            assert!(!is_medium(error), "{error}");
+        }
     }
 }

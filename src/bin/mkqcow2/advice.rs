@@ -2,8 +2,6 @@
 
 use std::io::{self, ErrorKind};
 
-use rustix::io::Errno;
-
 use mkqcow2::Error;
 use mkqcow2::error::{Action, Corrupt, Expected, Invalid, Role, Side, Unsupported};
 
@@ -110,21 +108,6 @@ pub(crate) fn of_room(source: &io::Error, how_much: &'static str) -> Option<&'st
     }
 }
 
-/// Whether a failure to read is one of the medium, so that other parts of it may well be read: what the kernel makes of
-/// the answers of a disk. Source: Linux, `block/blk-core.c`, `blk_errors`.
-pub(crate) fn is_of_medium(error: &io::Error) -> bool {
-    const OF_MEDIUM: [Errno; 6] = [
-        Errno::IO,
-        Errno::NODATA,
-        Errno::ILSEQ,
-        Errno::REMOTEIO,
-        Errno::TIMEDOUT,
-        // Filesystems with checksums of data.
-        Errno::BADMSG,
-    ];
-    Errno::from_io_error(error).is_some_and(|error| OF_MEDIUM.contains(&error))
-}
-
 /// Whether the target failed when it was being written, so that it must be known what became of it.
 pub(crate) fn is_halfway(error: &Error) -> bool {
     match error {
@@ -145,33 +128,5 @@ pub(crate) fn is_halfway(error: &Error) -> bool {
                 | Action::Publish
         ),
         Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) | _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_medium_fails_with_is_told_from_what_the_way_to_it_does() {
-        let is_medium = |error: Errno| is_of_medium(&error.into());
-        for error in [
-            Errno::IO,
-            Errno::NODATA,
-            Errno::ILSEQ,
-            Errno::REMOTEIO,
-            Errno::TIMEDOUT,
-        ] {
-            assert!(is_medium(error), "{error}");
-        }
-        for error in [
-            Errno::NOTCONN,
-            Errno::NOLINK,
-            Errno::NOMEM,
-            Errno::NXIO,
-            Errno::STALE,
-        ] {
-            assert!(!is_medium(error), "{error}");
-        }
     }
 }

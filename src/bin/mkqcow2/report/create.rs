@@ -15,6 +15,7 @@ use crate::bar::Bar;
 use crate::console::{self, print, quoted, say, say_of, tell};
 use crate::status::WARNING;
 use crate::verb::Verb;
+use mkqcow2::disk::rescue::is_of_medium;
 use mkqcow2::error::{Action, InUse, Invalid, Side};
 use mkqcow2::progress::{Phase, Retrying};
 use mkqcow2::{Error, Plan, Progress, Report, Warning};
@@ -129,7 +130,7 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             side: Side::Source,
             action: Action::Read(_),
             source,
-        } if !args.is_reading_on() && advice::is_of_medium(source) => {
+        } if !args.is_reading_on() && is_of_medium(source) => {
             Some("pass --on-read-error=zero to go on, with zeros for what cannot be read")
         }
         Error::Io {

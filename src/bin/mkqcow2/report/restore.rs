@@ -14,6 +14,7 @@ use crate::report::places;
 use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::Error;
+use mkqcow2::disk::rescue::is_of_medium;
 use mkqcow2::error::{Action, Corrupt, InUse, Invalid, Side};
 use mkqcow2::formats::is_image;
 use mkqcow2::restore::{Plan, Report, Warning};
@@ -115,7 +116,7 @@ pub(crate) fn advice(args: &Restore, error: &Error) -> Option<&'static str> {
             side: Side::Source,
             action: Action::Read(_),
             source,
-        } if !args.keep_going && advice::is_of_medium(source) => Some(KEEP_GOING),
+        } if !args.keep_going && is_of_medium(source) => Some(KEEP_GOING),
         Error::Corrupt(corrupt) if !args.keep_going && is_of_a_part(corrupt) => Some(KEEP_GOING),
         Error::Invalid(Invalid::NotAnImage) if !args.is_stream() && is_image(&args.target) => {
             Some("TARGET is one: are the arguments the wrong way round?")
