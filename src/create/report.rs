@@ -12,7 +12,7 @@ use crate::formats::Remark;
 use crate::layout::Written;
 use crate::output::{Memory, Remains};
 use crate::units::length;
-use crate::volumes::{Allocation, Doubt, Flaw, Missing, Region};
+use crate::volumes::{Allocation, Doubt, Flaw, Missing, Part, Region};
 
 /// Something that whoever made the image should know.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +50,10 @@ pub enum Warning {
         path: Option<PathBuf>,
     },
     /// What tells what is free in the source, or in a partition of it, cannot be trusted. Nothing is lost by it.
-    #[error("{}{why}: copied whole", place(*partition, *name))]
+    #[error("{}{why}: copied whole", place(volume.as_ref(), *name))]
     CopiedWhole {
-        /// The number of the partition; none for all of the source.
-        partition: Option<u32>,
+        /// The volume; none for all of the source.
+        volume: Option<Part>,
         /// What it was recognised as.
         name: Option<&'static str>,
         /// Why that cannot be trusted.
@@ -63,10 +63,10 @@ pub enum Warning {
     #[error("{0}")]
     Table(Flaw),
     /// The map of a filesystem is wrong. Nothing is lost by it: what files have is copied.
-    #[error("{}{missing}: copied all the same (let its checker repair it)", place(*partition, *name))]
+    #[error("{}{missing}: copied all the same (let its checker repair it)", place(volume.as_ref(), *name))]
     MapCorrected {
-        /// The number of the partition; none for all of the source.
-        partition: Option<u32>,
+        /// The volume; none for all of the source.
+        volume: Option<Part>,
         /// What it was recognised as.
         name: Option<&'static str>,
         /// What the map leaves out.
@@ -187,16 +187,16 @@ impl Warning {
                 format!("the source is {in_use}: what its tables do not tell yet would read as zeros")
             }
             Self::TargetPerhapsInUse(in_use) => format!("it is {in_use}"),
-            Self::CopiedWhole { partition, name, why } => {
-                format!("{}{why}: would be copied whole", place(*partition, *name))
+            Self::CopiedWhole { volume, name, why } => {
+                format!("{}{why}: would be copied whole", place(volume.as_ref(), *name))
             }
             Self::MapCorrected {
-                partition,
+                volume,
                 name,
                 missing,
             } => format!(
                 "{}{missing}: would be copied all the same (let its checker repair it)",
-                place(*partition, *name)
+                place(volume.as_ref(), *name)
             ),
             Self::SourceUnwritten(_)
             | Self::PerhapsNoise
@@ -218,14 +218,14 @@ impl Warning {
     /// Of each region that is copied whole because what tells of it cannot be trusted, or whose map is wrong.
     pub fn of_doubts(regions: &[Region]) -> impl Iterator<Item = Self> {
         regions.iter().filter_map(|region| {
-            let (partition, name) = (region.part.as_ref().map(|(number, _)| *number), region.name);
+            let (volume, name) = (&region.part, region.name);
             let corrected = |missing: &Missing| Self::MapCorrected {
-                partition,
+                volume: volume.clone(),
                 name,
                 missing: *missing,
             };
             let whole = |doubt: &Doubt| Self::CopiedWhole {
-                partition,
+                volume: volume.clone(),
                 name,
                 why: doubt.to_string(),
             };
@@ -241,13 +241,16 @@ fn backing(path: Option<&PathBuf>) -> String {
 }
 
 /// Where in the source, to be put in front of what is wrong there.
-fn place(partition: Option<u32>, name: Option<&str>) -> String {
-    match (partition, name) {
-        (None, None) => String::new(),
-        (None, Some(name)) => format!("{name}: "),
-        (Some(number), None) => format!("partition {number}: "),
-        (Some(number), Some(name)) => format!("partition {number}, {name}: "),
+fn place(volume: Option<&Part>, name: Option<&str>) -> String {
+    let volume = volume.map(|volume| match volume {
+        Part::LogicalVolume { name } => format!("{volume} \"{name}\""),
+        Part::Partition { .. } | Part::ArrayData => volume.to_string(),
+    });
+    let words: Vec<_> = volume.as_deref().into_iter().chain(name).collect();
+    if words.is_empty() {
+        return String::new();
     }
+    format!("{}: ", words.join(", "))
 }
 
 /// What would be done.

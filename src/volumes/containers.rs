@@ -1,3 +1,4 @@
-//! What holds volumes: partition tables.
+//! What holds volumes: partition tables, RAIDs, volume managers, encryption.
 
+pub(super) mod md;
 pub(super) mod partitions;

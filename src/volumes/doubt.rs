@@ -55,6 +55,28 @@ pub enum Doubt {
         /// Of what is there.
         expected: u32,
     },
+    /// Text is not such as its format has.
+    #[error("{structure} at {at:#x}, line {line}: {fault}")]
+    Text {
+        /// The structure that is text.
+        structure: &'static str,
+        /// Where it begins.
+        at: u64,
+        /// The line, from 1 on.
+        line: u64,
+        /// What is wrong there.
+        fault: &'static str,
+    },
+    /// A volume manager's metadata says of something by name what cannot be, or is not understood.
+    #[error("{what} {name:?}: {fault}")]
+    Named {
+        /// What it is.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// A count that is kept is not what there is.
     #[error("{what}: {recorded} are recorded, {counted} are there")]
     Count {

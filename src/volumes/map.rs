@@ -156,7 +156,7 @@ impl AllocationMap {
     }
 
     /// How many bytes of a range are in a state.
-    pub(super) fn bytes_in(&self, state: State, range: &Range<u64>) -> u64 {
+    pub fn bytes_in(&self, state: State, range: &Range<u64>) -> u64 {
         let there = range.start.min(self.size)..range.end.min(self.size);
         if state == State::Free {
             // Extents are apart: what is used of it is no longer than it is.

@@ -4,7 +4,6 @@
 //! of an encrypted volume or of a RAID, that of an old filesystem may look as good as ever, and its map would call
 //! free what is in use. What looks like one of these and like something else is copied whole.
 
-mod edges;
 mod raid;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
@@ -13,11 +12,12 @@ mod tests;
 use std::ops::Range;
 
 use super::answer::{self, Answer};
+use super::containers::md;
 use super::doubt::Doubt;
+use super::edges::Edges;
 use super::view::View;
 use crate::signatures::{CONTENT, IMAGES, Mark, Signature};
 use crate::units::Exact;
-use edges::Edges;
 
 /// The name of the format that a stretch carries the signature of, if it is one of these.
 ///
@@ -58,11 +58,6 @@ fn is_in(format: &Signature, edges: &Edges<'_>) -> Answer {
     }))
 }
 
-/// Where the superblock of a mirror begins that has all of its content in front of it, as it is.
-pub(super) fn mirror_end(view: View<'_>) -> Result<Option<u64>, Doubt> {
-    raid::mirror_end(&Edges::of(view))
-}
-
 /// Whether a stretch begins as a hash tree of dm-verity does. Source: the superblock of veritysetup(8).
 pub(super) fn is_hash_tree(view: View<'_>) -> Answer {
     view.has(0, VERITY)
@@ -84,7 +79,7 @@ type Test = fn(&Edges<'_>) -> Answer;
 
 /// Those whose signature is more than some bytes in some place.
 const COMPUTED: [(&str, Test); 9] = [
-    ("Linux RAID", raid::is_linux),
+    (md::READER.name, md::is),
     ("Promise RAID", raid::is_promise),
     ("VIA RAID", raid::is_via),
     ("JMicron RAID", raid::is_jmicron),

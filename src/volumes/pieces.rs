@@ -101,6 +101,7 @@ mod tests {
             part: None,
             name: None,
             label: None,
+            details: Vec::new(),
             used: 0,
             copied: 0,
             metadata: 0,

@@ -1,10 +1,11 @@
 //! By what a volume is recognised.
 
 use super::answer;
-use super::containers::partitions;
+use super::containers::{md, partitions};
 use super::doubt::Doubt;
 use super::opaque;
-use super::registry::{FILESYSTEMS, TABLES, is_anything};
+use super::region::Detail;
+use super::registry::{FILESYSTEMS, READERS, TABLES, is_anything};
 use super::scheme::{Found, Read, Scheme, Usage};
 use super::view::View;
 
@@ -21,12 +22,16 @@ fn read(scheme: &Scheme, view: View<'_>) -> Result<Found, Doubt> {
 pub(super) struct Recognised {
     pub(super) name: Option<&'static str>,
     pub(super) label: Option<String>,
+    pub(super) details: Vec<Detail>,
     pub(super) content: Result<Usage, Doubt>,
 }
 
 impl Recognised {
     /// Of all of a source.
     pub(super) fn of_disk(view: View<'_>) -> Self {
+        if let Some(mirror) = Self::around(view) {
+            return mirror;
+        }
         let schemes = TABLES.iter().chain(FILESYSTEMS);
         Self::among(
             schemes,
@@ -43,6 +48,9 @@ impl Recognised {
 
     /// Of a volume of it. A table in it is not followed, but may be what is in use rather than a filesystem.
     pub(super) fn of_volume(view: View<'_>) -> Self {
+        if let Some(mirror) = Self::around(view) {
+            return mirror;
+        }
         let table = answer::first(TABLES, |scheme| (scheme.is)(view));
         let recognised = Self::among(FILESYSTEMS.iter(), view, opaque::name(view));
         match (table, recognised.name) {
@@ -76,22 +84,51 @@ impl Recognised {
         });
         match (&*found, opaque, unclear) {
             ([], None, Some(doubt)) => Self::doubted(None, doubt),
-            ([], name, _) => Self {
-                name,
-                label: None,
-                content: Ok(Usage::Opaque),
-            },
+            ([], Some(name), _) => Self::signed(name, view),
+            ([], None, None) => Self::opaque(None),
             ([one, other, ..], ..) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
             ([scheme], Some(name), _) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),
             ([scheme], None, Some(doubt)) => Self::doubted(Some(scheme.name), doubt),
             ([scheme], None, None) => match read(scheme, view) {
-                Ok(Found { name, label, content }) => Self {
-                    name: Some(name),
-                    label,
-                    content: Ok(content),
-                },
+                Ok(found) => found.into(),
                 Err(doubt) => Self::doubted(Some(scheme.name), doubt),
             },
+        }
+    }
+
+    /// What a member of a mirror is that leaves its content where it would be without, if a stretch is one. All else
+    /// that is recognised there is in the mirror.
+    fn around(view: View<'_>) -> Option<Self> {
+        let is_mirror = matches!(md::is_around(view), Ok(true));
+        is_mirror.then(|| Self::signed(md::READER.name, view))
+    }
+
+    /// What is recognised by its signature, and read if that is known here.
+    fn signed(name: &'static str, view: View<'_>) -> Self {
+        let reader = READERS.iter().find(|reader| reader.name == name);
+        match reader.map(|reader| (reader.read)(view)) {
+            None => Self::opaque(Some(name)),
+            Some(Ok(found)) => found.into(),
+            Some(Err(doubt)) => Self::doubted(Some(name), doubt),
+        }
+    }
+
+    fn opaque(name: Option<&'static str>) -> Self {
+        Self {
+            name,
+            label: None,
+            details: Vec::new(),
+            content: Ok(Usage::Opaque),
+        }
+    }
+
+    /// Of something that is copied whole for a reason that its volume has.
+    pub(super) fn whole(why: String) -> Self {
+        Self {
+            name: None,
+            label: None,
+            details: Vec::new(),
+            content: Ok(Usage::Whole(why)),
         }
     }
 
@@ -99,7 +136,19 @@ impl Recognised {
         Self {
             name,
             label: None,
+            details: Vec::new(),
             content: Err(doubt),
+        }
+    }
+}
+
+impl From<Found> for Recognised {
+    fn from(found: Found) -> Self {
+        Self {
+            name: Some(found.name),
+            label: found.label,
+            details: found.details,
+            content: Ok(found.content),
         }
     }
 }

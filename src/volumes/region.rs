@@ -1,5 +1,7 @@
 //! What was recognised where, as those are told who want to know why something was copied.
 
+use std::fmt::{self, Display, Formatter};
+
 use super::doubt::Doubt;
 use super::segments::Segments;
 use super::view::View;
@@ -14,12 +16,14 @@ pub struct Region {
     pub parent: Option<usize>,
     /// 0 for all of the source, 1 for a partition of it, and so on.
     pub depth: usize,
-    /// The number of the partition, and the label that the table gives it.
-    pub part: Option<(u32, Option<String>)>,
+    /// Which volume of its parent it is; none of all of the source.
+    pub part: Option<Part>,
     /// What it holds, such as `GPT` or `ext4`; none if nothing was recognised.
     pub name: Option<&'static str>,
     /// The label of the filesystem.
     pub label: Option<String>,
+    /// What else tells it apart, such as its UUID.
+    pub details: Vec<Detail>,
     /// How many of its bytes are in use, whether they are holes or not.
     pub used: u64,
     /// How many of its bytes are in use and no holes.
@@ -50,7 +54,12 @@ impl Region {
     pub fn doubt(&self) -> Option<&Doubt> {
         match &self.treatment {
             Treatment::Doubted(doubt) => Some(doubt),
-            Treatment::Partitioned | Treatment::Mapped | Treatment::Corrected(_) | Treatment::Unknown => None,
+            Treatment::Partitioned
+            | Treatment::Grouped
+            | Treatment::Mapped
+            | Treatment::Corrected(_)
+            | Treatment::Unknown
+            | Treatment::Whole(_) => None,
         }
     }
 
@@ -58,18 +67,92 @@ impl Region {
     pub fn missing(&self) -> Option<&Missing> {
         match &self.treatment {
             Treatment::Corrected(missing) => Some(missing),
-            Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown | Treatment::Doubted(_) => None,
+            Treatment::Partitioned
+            | Treatment::Grouped
+            | Treatment::Mapped
+            | Treatment::Unknown
+            | Treatment::Whole(_)
+            | Treatment::Doubted(_) => None,
         }
     }
 
     /// Why all of it is copied, if it is.
     pub fn why_whole(&self) -> Option<String> {
         match (&self.treatment, self.name) {
-            (Treatment::Partitioned | Treatment::Mapped | Treatment::Corrected(_), _) => None,
+            (
+                Treatment::Partitioned | Treatment::Grouped | Treatment::Mapped | Treatment::Corrected(_),
+                _,
+            ) => None,
             (Treatment::Unknown, None) => Some("nothing recognised".to_owned()),
             (Treatment::Unknown, Some(_)) => Some("nothing tells what is free".to_owned()),
+            (Treatment::Whole(why), _) => Some(why.clone()),
             (Treatment::Doubted(doubt), _) => Some(doubt.to_string()),
         }
+    }
+}
+
+/// A volume of a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A partition.
+    Partition {
+        /// The number that the kernel gives it.
+        number: u32,
+        /// The label that the table gives it.
+        label: Option<String>,
+    },
+    /// A logical volume of LVM, as far as it lies here.
+    LogicalVolume {
+        /// Its name in the volume group.
+        name: String,
+    },
+    /// The data area of a member of a RAID.
+    ArrayData,
+}
+
+impl Part {
+    /// The number of the partition, if it is one.
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Self::Partition { number, .. } => Some(*number),
+            Self::LogicalVolume { .. } | Self::ArrayData => None,
+        }
+    }
+
+    /// The name that its owner gave it, if any.
+    pub fn label(&self) -> Option<&str> {
+        match self {
+            Self::Partition { label, .. } => label.as_deref().filter(|label| !label.is_empty()),
+            Self::LogicalVolume { name } => Some(name),
+            Self::ArrayData => None,
+        }
+    }
+}
+
+/// What it is, without the name that its owner gave it: `partition 2`.
+impl Display for Part {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Partition { number, .. } => write!(f, "partition {number}"),
+            Self::LogicalVolume { .. } => f.write_str("logical volume"),
+            Self::ArrayData => f.write_str("array"),
+        }
+    }
+}
+
+/// Something that tells a region apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// What it is, such as `uuid`: lower case, with hyphens.
+    pub key: &'static str,
+    /// Its value. It may be text of the source.
+    pub value: String,
+}
+
+impl Detail {
+    pub(super) fn new(key: &'static str, value: impl Into<String>) -> Self {
+        let value = value.into();
+        Self { key, value }
     }
 }
 
@@ -78,12 +161,16 @@ impl Region {
 pub enum Treatment {
     /// What is outside of its partitions, and those as their own regions tell.
     Partitioned,
+    /// What is outside of its volumes and not free for new ones, and those as their own regions tell.
+    Grouped,
     /// What its map says is in use.
     Mapped,
     /// The same, and what its files have all the same.
     Corrected(Missing),
     /// Whole: nothing tells what of it is free.
     Unknown,
+    /// Whole, although it is sound, for this reason.
+    Whole(String),
     /// Whole: what tells that cannot be trusted.
     Doubted(Doubt),
 }

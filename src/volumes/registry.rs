@@ -1,7 +1,7 @@
 //! What is looked for: one line a container, a filesystem.
 
 use super::answer::{self, Answer};
-use super::scheme::Scheme;
+use super::scheme::{Reader, Scheme};
 use super::view::View;
 use super::{containers, filesystems, opaque};
 
@@ -15,6 +15,9 @@ pub(super) const FILESYSTEMS: &[Scheme] = &[
     filesystems::fat::SCHEME,
     filesystems::swap::SCHEME,
 ];
+
+/// What can be read of formats that are recognised by their signatures.
+pub(super) const READERS: &[Reader] = &[containers::md::READER];
 
 /// Whether a stretch looks like anything that is known, other than a table.
 pub(super) fn is_anything(view: View<'_>) -> Answer {

@@ -1,9 +1,11 @@
 //! What tells which bytes are in use: a partition table, a filesystem.
 
+use std::ops::Range;
+
 use super::answer::Answer;
 use super::doubt::Doubt;
 use super::map::AllocationMap;
-use super::region::Missing;
+use super::region::{Detail, Missing, Part};
 use super::segments::Segments;
 use super::view::View;
 
@@ -16,6 +18,15 @@ pub(super) struct Scheme {
     pub(super) is: fn(View<'_>) -> Answer,
     /// What it says of the stretch.
     pub(super) read: Read,
+}
+
+/// What is read of a format that is recognised by its signature, see `opaque`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader {
+    /// The name of the format there.
+    pub(super) name: &'static str,
+    /// What it says of the stretch.
+    pub(super) read: fn(View<'_>) -> Result<Found, Doubt>,
 }
 
 /// Whether a stretch looks like anything that is known, other than a table.
@@ -37,21 +48,49 @@ pub(super) struct Found {
     pub(super) name: &'static str,
     /// The name that its owner gave it.
     pub(super) label: Option<String>,
+    /// What else tells it apart.
+    pub(super) details: Vec<Detail>,
     /// What of it is in use.
     pub(super) content: Usage,
+}
+
+impl Found {
+    /// Something that is told by its name alone.
+    pub(super) fn named(name: &'static str, content: Usage) -> Self {
+        Self {
+            name,
+            label: None,
+            details: Vec::new(),
+            content,
+        }
+    }
 }
 
 /// What of a stretch is in use.
 #[derive(Debug)]
 pub(super) enum Usage {
-    /// What lies outside of these volumes, and what of them turns out to be. They may come in any order.
-    Volumes(Vec<Volume>),
+    /// What lies outside of these partitions, and what of them turns out to be. They may come in any order.
+    Partitions(Vec<Volume>),
+    /// The same of other volumes, but for what is free for new ones.
+    Group(Group),
     /// What this map says, and what lies behind its end.
     Mapped(AllocationMap),
     /// The same, and what of this its own map leaves out.
     Corrected(AllocationMap, Missing),
     /// All of it: what is free in this format is not known here.
     Opaque,
+    /// All of it, for this reason.
+    Whole(String),
+    /// All of it: what tells what is in use cannot be trusted.
+    Doubted(Doubt),
+}
+
+/// Volumes that are no partitions.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) volumes: Vec<Volume>,
+    /// What is in none of them, and free for new ones.
+    pub(super) free: Vec<Range<u64>>,
 }
 
 /// A partition, or another part of what holds it.
@@ -59,8 +98,10 @@ pub(super) enum Usage {
 pub(super) struct Volume {
     /// Its bytes, as those of what holds it.
     pub(super) segments: Segments,
-    /// The number that the kernel gives it.
-    pub(super) number: u32,
-    /// The name that its owner gave it.
-    pub(super) label: Option<String>,
+    /// Which one it is.
+    pub(super) part: Part,
+    /// What else tells it apart.
+    pub(super) details: Vec<Detail>,
+    /// Why it is copied whole, whatever it holds.
+    pub(super) whole: Option<String>,
 }

@@ -9,9 +9,9 @@ use super::filesystems::swap;
 use super::map::{AllocationMap, Reason};
 use super::opaque;
 use super::recognised::Recognised;
-use super::region::{Region, Treatment};
+use super::region::{Part, Region, Treatment};
 use super::scattered::Scattered;
-use super::scheme::{Usage, Volume};
+use super::scheme::{Group, Usage, Volume};
 use super::segments::Segments;
 use super::view::View;
 use crate::units::{Exact, length, to_u64};
@@ -100,13 +100,16 @@ impl Surveyor {
         let parent = volume.map(|(parent, _)| parent);
         let above = parent.and_then(|parent| self.regions.get(parent));
         let depth = above.map_or(0, |above| above.depth.plus(1));
+        let of_part = volume.iter().flat_map(|(_, volume)| &volume.details).cloned();
+        let details = of_part.chain(recognised.details);
         self.regions.push(Region {
             segments: segments.clone(),
             parent,
             depth,
-            part: volume.map(|(_, volume)| (volume.number, volume.label.clone())),
+            part: volume.map(|(_, volume)| volume.part.clone()),
             name: recognised.name,
             label: recognised.label,
+            details: details.collect(),
             used: 0,
             copied: 0,
             metadata: 0,
@@ -122,7 +125,10 @@ impl Surveyor {
             .content
             .and_then(|content| self.content(placed, content))
             .unwrap_or_else(Treatment::Doubted);
-        if matches!(treatment, Treatment::Unknown | Treatment::Doubted(_)) {
+        if matches!(
+            treatment,
+            Treatment::Unknown | Treatment::Whole(_) | Treatment::Doubted(_)
+        ) {
             self.used(placed, 0..view.len(), Reason::Unknown);
         }
         if let Some(region) = self.regions.get_mut(region) {
@@ -134,6 +140,8 @@ impl Surveyor {
     fn content(&mut self, placed: Placed<'_>, content: Usage) -> Result<Treatment, Doubt> {
         match content {
             Usage::Opaque => Ok(Treatment::Unknown),
+            Usage::Whole(why) => Ok(Treatment::Whole(why)),
+            Usage::Doubted(doubt) => Err(doubt),
             Usage::Mapped(map) => {
                 self.mapped(placed, &map)?;
                 Ok(Treatment::Mapped)
@@ -142,9 +150,14 @@ impl Surveyor {
                 self.mapped(placed, &map)?;
                 Ok(Treatment::Corrected(missing))
             }
-            Usage::Volumes(volumes) => {
-                self.volumes(placed, volumes)?;
+            Usage::Partitions(volumes) => {
+                let free = Vec::new();
+                self.volumes(placed, Group { volumes, free })?;
                 Ok(Treatment::Partitioned)
+            }
+            Usage::Group(group) => {
+                self.volumes(placed, group)?;
+                Ok(Treatment::Grouped)
             }
         }
     }
@@ -161,11 +174,19 @@ impl Surveyor {
     /// Makes sure that a map which speaks of the first `size` bytes is all that tells what of them is in use.
     fn trusts(&self, view: View<'_>, size: u64) -> Result<(), Doubt> {
         view.holds("filesystem", 0, size)?;
-        ends_before_raid(view, size)?;
         if opaque::is_verified(view, size)? {
             return Err(Doubt::State(PROTECTED));
         }
         self.held.map_or(Ok(()), |why| Err(Doubt::State(why)))
+    }
+
+    /// Adds bytes of a volume that are free for new volumes in it, unless no map of the disk can be trusted.
+    fn free(&mut self, placed: Placed<'_>, free: &[Range<u64>]) {
+        self.is_any_trusted |= !free.is_empty();
+        let ranges = free.iter().filter(|_| self.held.is_none());
+        for range in ranges.flat_map(|range| placed.segments.resolve(range)) {
+            self.map.free(range);
+        }
     }
 
     /// Adds bytes of a volume that are in use.
@@ -175,21 +196,18 @@ impl Surveyor {
         }
     }
 
-    /// Adds volumes and what lies between them. Of those that overlap all is in use.
-    fn volumes(&mut self, placed: Placed<'_>, mut volumes: Vec<Volume>) -> Result<(), Doubt> {
-        let view = placed.view;
+    /// Adds volumes, what is free for new ones, and what lies between. Of those that overlap all is in use.
+    fn volumes(&mut self, placed: Placed<'_>, group: Group) -> Result<(), Doubt> {
+        let (view, Group { mut volumes, free }) = (placed.view, group);
         // None is left of them where volumes in volumes took them.
         if volumes.len() > MAX_VOLUMES.saturating_sub(placed.region) {
-            let (what, limit) = ("partitions", to_u64(MAX_VOLUMES));
+            let (what, limit) = ("volumes", to_u64(MAX_VOLUMES));
             return Err(Doubt::TooMany { what, limit });
         }
         if placed.depth >= MAX_DEPTH {
             let (what, limit) = ("volumes in each other", to_u64(MAX_DEPTH));
             return Err(Doubt::TooMany { what, limit });
         }
-        let ends = volumes.iter().flat_map(|volume| volume.segments.ranges());
-        let end = ends.map(|range| range.end.min(view.len())).max();
-        ends_before_raid(view, end.unwrap_or(0))?;
         if self.held.is_none() {
             let of = |volume: &Volume| with_volume(view, &volume.segments, holds_disk).ok()?;
             self.held = volumes.iter().find_map(of);
@@ -198,10 +216,11 @@ impl Surveyor {
         volumes.sort_by_key(|volume| (volume.segments.start(), volume.segments.size()));
         // Two tables, or two entries of one, that mean the same.
         volumes.dedup_by(|next, kept| next.segments == kept.segments);
-        let (gaps, overlapping) = between(&volumes, view.len());
+        let (gaps, overlapping) = between(&volumes, &free, view.len());
         for gap in gaps {
             self.used(placed, gap, Reason::Unpartitioned);
         }
+        self.free(placed, &free);
         for (number, volume) in volumes.iter().enumerate() {
             self.volume(placed, volume, overlapping.contains(&number));
         }
@@ -212,15 +231,22 @@ impl Surveyor {
     fn volume(&mut self, placed: Placed<'_>, volume: &Volume, overlaps: bool) {
         let view = placed.view;
         let mut ranges = volume.segments.ranges();
-        let outside = ranges.find_map(|range| view.holds("partition", range.start, length(range)).err());
+        let what = match volume.part {
+            Part::Partition { .. } => "partition",
+            Part::LogicalVolume { .. } => "logical volume",
+            Part::ArrayData => "array",
+        };
+        let outside = ranges.find_map(|range| view.holds(what, range.start, length(range)).err());
         let doubt = outside.or_else(|| overlaps.then_some(Doubt::Overlaps));
         let there = Segments::one(0..view.len()).within(&volume.segments);
         let segments = placed.segments.within(&there);
         // What there is lies inside.
         let _ = with_volume(view, &there, |view| {
-            let recognised = match doubt {
-                Some(doubt) => Recognised::doubted(None, doubt),
-                None => Recognised::of_volume(view),
+            let recognised = match (doubt, &volume.whole, &volume.part) {
+                (Some(doubt), ..) => Recognised::doubted(None, doubt),
+                (None, Some(why), _) => Recognised::whole(why.clone()),
+                (None, None, Part::ArrayData) => Recognised::of_disk(view),
+                (None, None, _) => Recognised::of_volume(view),
             };
             self.add(view, &segments, Some((placed.region, volume)), recognised);
         });
@@ -244,12 +270,15 @@ fn with_volume<T>(view: View<'_>, segments: &Segments, look: impl FnOnce(View<'_
     Ok(look(View::of(&Scattered::new(view.disk(), segments))))
 }
 
-/// What of the first `size` bytes lies in none of some volumes, and the numbers of those that share bytes.
-fn between(volumes: &[Volume], size: u64) -> (Vec<Range<u64>>, BTreeSet<usize>) {
+/// What of the first `size` bytes lies in none of some volumes and is not free for others, and the numbers of those
+/// that share bytes.
+fn between(volumes: &[Volume], free: &[Range<u64>], size: u64) -> (Vec<Range<u64>>, BTreeSet<usize>) {
     let numbered = volumes.iter().enumerate();
-    let mut ranges: Vec<_> = numbered
-        .flat_map(|(number, volume)| volume.segments.ranges().map(move |range| (range, number)))
-        .collect();
+    let ranges =
+        numbered.flat_map(|(number, volume)| volume.segments.ranges().map(move |range| (range, number)));
+    // The number of no volume.
+    let free = free.iter().map(|range| (range, volumes.len()));
+    let mut ranges: Vec<_> = ranges.chain(free).collect();
     ranges.sort_by_key(|(range, _)| (range.start, range.end));
     let (mut gaps, mut overlapping) = (Vec::new(), BTreeSet::new());
     // Where those end that were looked at, and which of them does.
@@ -274,14 +303,6 @@ const PROTECTED: &str = "dm-verity may protect it: each block counts then, in us
 /// The same of a partition that may be anything.
 const UNCLEAR: &str =
     "a partition of this disk cannot be read where a hibernated system or a hash tree would be told";
-
-/// Makes sure that the superblock of a mirror that a stretch is part of lies behind what is looked into.
-fn ends_before_raid(view: View<'_>, end: u64) -> Result<(), Doubt> {
-    if opaque::mirror_end(view)?.is_some_and(|limit| limit < end) {
-        return Err(Doubt::State("the superblock of its RAID lies in it"));
-    }
-    Ok(())
-}
 
 /// Why a volume lets no map of its neighbours be trusted, if it does.
 fn holds_disk(view: View<'_>) -> Option<&'static str> {
@@ -334,7 +355,8 @@ mod tests {
         let recognised = Recognised {
             name: Some("volume group"),
             label: None,
-            content: Ok(Usage::Volumes(volumes)),
+            details: Vec::new(),
+            content: Ok(Usage::Partitions(volumes)),
         };
         surveyor.add(view, &segments, None, recognised);
         surveyor
@@ -348,8 +370,12 @@ mod tests {
     fn volume(segments: Segments) -> Volume {
         Volume {
             segments,
-            number: 1,
-            label: None,
+            part: Part::Partition {
+                number: 1,
+                label: None,
+            },
+            details: Vec::new(),
+            whole: None,
         }
     }
 
@@ -412,7 +438,11 @@ mod tests {
             depth: 0,
         };
         let sleeping = volume(Segments::one(end..end + PIECE));
-        surveyor.volumes(placed, vec![sleeping]).unwrap();
+        let group = Group {
+            volumes: vec![sleeping],
+            free: Vec::new(),
+        };
+        surveyor.volumes(placed, group).unwrap();
 
         assert!(surveyor.is_held_late && surveyor.held.is_some());
         let again = Surveyor::of(View::of(&ext4()), surveyor.held);

@@ -11,6 +11,7 @@ mod oracle;
 mod partitions;
 mod patched;
 pub mod proof;
+mod raid;
 mod swap;
 mod unclear;
 mod unknown;

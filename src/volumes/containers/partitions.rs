@@ -45,11 +45,7 @@ pub(in crate::volumes) fn proven(view: View<'_>) -> Option<Range<u64>> {
 fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
     let mbr = RawMbr::read(view, "MBR", 0)?.ok_or(Doubt::State("its signature is gone"))?;
     // Volumes may be striped: one that begins in a partition need not go on there.
-    let volumes_of = |name| Found {
-        name,
-        label: None,
-        content: Usage::Opaque,
-    };
+    let volumes_of = |name| Found::named(name, Usage::Opaque);
     if mbr.is_dynamic() {
         return Ok(volumes_of("dynamic disk"));
     }
@@ -72,11 +68,8 @@ fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
     } else {
         ("MBR", mbr_alone(view, &mbr, recognise)?)
     };
-    Ok(Found {
-        name,
-        label: None,
-        content: Usage::Volumes(table.into_parts()?.into_iter().map(Into::into).collect()),
-    })
+    let partitions = table.into_parts()?.into_iter().map(Into::into).collect();
+    Ok(Found::named(name, Usage::Partitions(partitions)))
 }
 
 /// What an MBR says, in sectors that a file tells no size of.

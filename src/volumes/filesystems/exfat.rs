@@ -87,6 +87,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     Ok(Found {
         name: "exFAT",
         label: root.label,
+        details: Vec::new(),
         content: Usage::Mapped(volume.heap.map(&used, &metadata, volume.size)),
     })
 }

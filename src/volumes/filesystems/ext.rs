@@ -40,11 +40,7 @@ fn is(view: View<'_>) -> Answer {
 fn read(view: View<'_>) -> Result<Found, Doubt> {
     let blocks = Blocks::on_disk(view, OFFSET);
     if Superblock::is_journal_device(&blocks)? {
-        return Ok(Found {
-            name: "jbd",
-            label: None,
-            content: Usage::Opaque,
-        });
+        return Ok(Found::named("jbd", Usage::Opaque));
     }
     let superblock = Superblock::read(&blocks)?;
     let blocks = Blocks::on_disk(view, superblock.block_size);
@@ -63,5 +59,6 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
             Some(missing) => Usage::Corrected(map, missing.behind(view)),
         },
         label: superblock.label,
+        details: Vec::new(),
     })
 }

@@ -79,6 +79,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         name: volume.kind.name(),
         content: Usage::Mapped(volume.heap.map(&used, &directories, volume.size)),
         label: volume.label,
+        details: Vec::new(),
     })
 }
 

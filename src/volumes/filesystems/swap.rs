@@ -99,11 +99,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         [size] => size,
         [_, _, ..] => return Err(Doubt::State("it is signed for pages of two sizes")),
         [] => {
-            return Ok(Found {
-                name: "swap (version 0)",
-                label: None,
-                content: Usage::Opaque,
-            });
+            return Ok(Found::named("swap (version 0)", Usage::Opaque));
         }
     };
     let header: RawHeader = view.structure("swap header", HEADER)?;
@@ -118,6 +114,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     Ok(Found {
         name: "swap",
         label: (!label.is_empty()).then(|| label.to_owned()),
+        details: Vec::new(),
         content: Usage::Mapped(map.build()),
     })
 }

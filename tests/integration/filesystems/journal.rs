@@ -89,7 +89,7 @@ fn crashed(name: &str, mkfs: &'static str, options: &str, (crash, replayer): (Cr
     fs::remove_file(&disk).unwrap();
     fs::write(&disk, bytes).unwrap();
     let volume = Volume {
-        range: 0..SIZE,
+        pieces: (0..SIZE).into(),
         filesystem: Box::new(Crashed(replayer)),
         listing: listing.and_perhaps_more(),
     };
@@ -145,7 +145,11 @@ fn doubt(disk: &Path) -> Option<String> {
     match &allocation.regions.first().unwrap().treatment {
         Treatment::Doubted(doubt) => Some(doubt.to_string()),
         Treatment::Corrected(missing) => Some(missing.to_string()),
-        Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown => None,
+        Treatment::Partitioned
+        | Treatment::Grouped
+        | Treatment::Mapped
+        | Treatment::Unknown
+        | Treatment::Whole(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ mod flaws;
 mod sectors;
 mod targets;
 
-use mkqcow2::volumes::{Region, Segments};
+use mkqcow2::volumes::{Part, Region, Segments};
 
 use super::proof::ext::Ext;
 use super::proof::{MIB, Proof};
@@ -50,7 +50,7 @@ fn all_partitions_of_a_gpt_are_found_with_numbers_and_names_as_root() {
     );
     let regions = disk.assert_agreed("GPT");
     let label = regions.iter().find_map(|region| match &region.part {
-        Some((7, label)) => label.clone(),
+        Some(Part::Partition { number: 7, label }) => label.clone(),
         _ => None,
     });
     assert_eq!(label.as_deref(), Some("Grüße"));
@@ -227,7 +227,11 @@ fn entries_of_another_size_and_number_are_read_as_root() {
     disk.sgdisk("--resize-table=4096 --new=3001:4096:+1M --new=2:8192:+1M");
     disk.swap_in(3001);
     let regions = disk.assert_agreed("GPT");
-    assert_eq!(regions[1].part, Some((3001, None)));
+    let part = Part::Partition {
+        number: 3001,
+        label: None,
+    };
+    assert_eq!(regions[1].part, Some(part));
     assert_eq!(regions[1].used, 4096);
     disk.assert_comes_back();
 }

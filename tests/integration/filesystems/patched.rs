@@ -114,20 +114,21 @@ impl<'a> Patched<'a> {
         assert!(extents.last().is_none_or(|last| last.range.end <= self.len()));
         assert_eq!(allocation.bytes(State::Free) + map.used(), self.len());
         for region in &allocation.regions {
-            let mut ranges = region.segments.ranges();
-            let (Some(&Range { start, end }), None) = (ranges.next(), ranges.next()) else {
-                panic!("scattered: {region:?}");
-            };
-            assert!(start <= end && end <= self.len(), "{region:?}");
-            let is_whole = matches!(region.treatment, Treatment::Unknown | Treatment::Doubted(_));
-            let used: u64 = extents
-                .iter()
-                .map(|extent| {
-                    let end = extent.range.end.min(end);
-                    end.saturating_sub(extent.range.start.max(start))
-                })
-                .sum();
-            assert!(!is_whole || used == end - start, "not whole: {region:?}");
+            let is_whole = matches!(
+                region.treatment,
+                Treatment::Unknown | Treatment::Whole(_) | Treatment::Doubted(_)
+            );
+            for &Range { start, end } in region.segments.ranges() {
+                assert!(start <= end && end <= self.len(), "{region:?}");
+                let used: u64 = extents
+                    .iter()
+                    .map(|extent| {
+                        let end = extent.range.end.min(end);
+                        end.saturating_sub(extent.range.start.max(start))
+                    })
+                    .sum();
+                assert!(!is_whole || used == end - start, "not whole: {region:?}");
+            }
         }
         allocation
     }

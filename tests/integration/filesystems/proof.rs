@@ -21,12 +21,13 @@ pub mod fat;
 mod files;
 mod marker;
 
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use mkqcow2::disk::{self, Open};
-use mkqcow2::volumes::{self, Reason, Region, Scan, Segments, State, Treatment};
+use mkqcow2::volumes::{self, Reason, Region, Scan, State, Treatment};
 
 use crate::support::loops::{Loop, Mount, until};
 use crate::support::{Dir, tool};
@@ -122,7 +123,7 @@ pub struct Proof {
     place: Place,
     size: u64,
     lay_out: Option<Work>,
-    volumes: Vec<(Range<u64>, Box<dyn Filesystem>)>,
+    volumes: Vec<(Pieces, Box<dyn Filesystem>)>,
     aged: u64,
     is_full: bool,
     change: Option<Work>,
@@ -154,8 +155,18 @@ impl Proof {
     }
 
     /// Puts a filesystem into a part of it.
-    pub fn volume(mut self, range: Range<u64>, filesystem: impl Filesystem + 'static) -> Self {
-        self.volumes.push((range, Box::new(filesystem)));
+    pub fn volume(self, range: Range<u64>, filesystem: impl Filesystem + 'static) -> Self {
+        self.scattered([range], filesystem)
+    }
+
+    /// Puts a filesystem into parts of it, which follow each other in this order.
+    pub fn scattered(
+        mut self,
+        ranges: impl IntoIterator<Item = Range<u64>>,
+        filesystem: impl Filesystem + 'static,
+    ) -> Self {
+        let pieces = Pieces(ranges.into_iter().collect());
+        self.volumes.push((pieces, Box::new(filesystem)));
         self
     }
 
@@ -186,10 +197,10 @@ impl Proof {
             lay_out(&disk);
         }
         let mut volumes = Vec::new();
-        for (range, filesystem) in self.volumes {
-            let volume = Device::new(&disk, &range);
+        for (pieces, filesystem) in self.volumes {
+            let volume = Device::new(&disk, &pieces);
             let (at, scratch) = (volume.path(), self.place.dir.path());
-            let budget = (range.end - range.start) / 4;
+            let budget = pieces.size() / 4;
             filesystem.make(at);
             let is_posix = filesystem.is_posix();
             filesystem.write(at, scratch, &mut |root| files::fill(root, budget, is_posix));
@@ -211,8 +222,9 @@ impl Proof {
                 }
                 listing = Listing::of(root, is_posix);
             });
+            drop(volume);
             volumes.push(Volume {
-                range,
+                pieces,
                 filesystem,
                 listing,
             });
@@ -227,20 +239,55 @@ impl Proof {
     }
 }
 
-/// A part of a disk as a file, which it is if it is all of it, or as a device.
-struct Device {
-    path: PathBuf,
-    _part: Option<Loop>,
+/// Where a volume lies on a disk: its bytes in the order of the volume.
+#[derive(Clone, Debug)]
+pub struct Pieces(Vec<Range<u64>>);
+
+impl From<Range<u64>> for Pieces {
+    fn from(range: Range<u64>) -> Self {
+        Self(vec![range])
+    }
 }
 
-impl Device {
+impl Pieces {
+    fn size(&self) -> u64 {
+        self.0.iter().map(|range| range.end - range.start).sum()
+    }
+}
+
+/// A part of a disk as a file, which it is if it is all of it, or as a device. One in many pieces is a copy, which is
+/// put back in the end.
+struct Device<'a> {
+    path: PathBuf,
+    _part: Option<Loop>,
+    scattered: Option<(&'a Path, &'a Pieces)>,
+}
+
+impl<'a> Device<'a> {
     #[track_caller]
-    fn new(disk: &Path, range: &Range<u64>) -> Self {
+    fn new(disk: &'a Path, pieces: &'a Pieces) -> Self {
+        let [range] = &*pieces.0 else {
+            return Self::gathered(disk, pieces);
+        };
         let is_all = *range == (0..disk.metadata().unwrap().len());
         let part = (!is_all).then(|| Loop::part(disk, range.start, range.end - range.start));
         Self {
             path: part.as_ref().map_or(disk, Loop::path).to_owned(),
             _part: part,
+            scattered: None,
+        }
+    }
+
+    fn gathered(disk: &'a Path, pieces: &'a Pieces) -> Self {
+        let bytes = fs::read(disk).unwrap();
+        let pick = |range: &Range<u64>| &bytes[range.start as usize..range.end as usize];
+        let gathered: Vec<&[u8]> = pieces.0.iter().map(pick).collect();
+        let path = disk.with_extension("gathered");
+        fs::write(&path, gathered.concat()).unwrap();
+        Self {
+            path,
+            _part: None,
+            scattered: Some((disk, pieces)),
         }
     }
 
@@ -249,10 +296,27 @@ impl Device {
     }
 }
 
+impl Drop for Device<'_> {
+    fn drop(&mut self) {
+        let Some((disk, pieces)) = self.scattered else {
+            return;
+        };
+        let gathered = fs::read(&self.path).unwrap();
+        let disk = File::options().write(true).open(disk).unwrap();
+        let mut rest = &*gathered;
+        for range in &pieces.0 {
+            let (here, behind) = rest.split_at((range.end - range.start) as usize);
+            disk.write_all_at(here, range.start).unwrap();
+            rest = behind;
+        }
+        fs::remove_file(&self.path).unwrap();
+    }
+}
+
 /// A filesystem on a disk, and what it holds.
 pub struct Volume {
     /// Where it lies.
-    pub range: Range<u64>,
+    pub pieces: Pieces,
     /// What it is.
     pub filesystem: Box<dyn Filesystem>,
     /// What must be found in every copy; nothing if that is not asked for.
@@ -386,7 +450,7 @@ impl Given {
         let rest = Marker::B.times(source.len() as u64);
         fs::write(&copy, only(source, &kept, &rest)).unwrap();
         for volume in &self.volumes {
-            let device = Device::new(&copy, &volume.range);
+            let device = Device::new(&copy, &volume.pieces);
             volume.filesystem.check(device.path());
             let (is_posix, scratch) = (volume.filesystem.is_posix(), self.place.dir.path());
             volume.filesystem.read(device.path(), scratch, &mut |root| {
@@ -416,7 +480,7 @@ impl Given {
     #[track_caller]
     pub fn assert_intact(&self, disk: &Path) {
         for volume in &self.volumes {
-            let device = Device::new(disk, &volume.range);
+            let device = Device::new(disk, &volume.pieces);
             volume.filesystem.check(device.path());
             let is_posix = volume.filesystem.is_posix();
             volume
@@ -436,16 +500,16 @@ impl Given {
             let region = allocation
                 .regions
                 .iter()
-                .rfind(|region| region.segments == Segments::one(volume.range.clone()));
-            let region = region.unwrap_or_else(|| panic!("no region is {:?}", volume.range));
+                .rfind(|region| region.segments.ranges().eq(&volume.pieces.0));
+            let region = region.unwrap_or_else(|| panic!("no region is {:?}", volume.pieces));
             if let Some(words) = self.whole_because {
                 assert_eq!(doubt_of(region).is_empty(), words.is_empty(), "{region:?}");
                 assert!(doubt_of(region).contains(words), "expected {words:?}: {region:?}");
-                assert_eq!(region.used, volume.range.end - volume.range.start);
+                assert_eq!(region.used, volume.pieces.size());
                 continue;
             }
             assert!(matches!(region.treatment, Treatment::Mapped), "{region:?}");
-            let device = Device::new(&self.disk, &volume.range);
+            let device = Device::new(&self.disk, &volume.pieces);
             if let Some(used) = volume.filesystem.used(device.path()) {
                 assert_eq!(region.used, used, "bytes in use, by us and by its own tools");
             }
@@ -548,7 +612,11 @@ fn doubt_of(region: &Region) -> String {
     match &region.treatment {
         Treatment::Doubted(doubt) => doubt.to_string(),
         Treatment::Corrected(missing) => missing.to_string(),
-        Treatment::Partitioned | Treatment::Mapped | Treatment::Unknown => String::new(),
+        Treatment::Partitioned
+        | Treatment::Grouped
+        | Treatment::Mapped
+        | Treatment::Unknown
+        | Treatment::Whole(_) => String::new(),
     }
 }
 

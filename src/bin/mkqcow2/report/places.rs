@@ -7,11 +7,12 @@ use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
 use crate::console::escaped;
+use crate::report::regions::{logical_volume, partition_label};
 use mkqcow2::Access;
 use mkqcow2::disk::{Force, Open};
 use mkqcow2::formats::{self, Format, Opening, TakenFor};
 use mkqcow2::units::length;
-use mkqcow2::volumes::{Place, Places, Region};
+use mkqcow2::volumes::{Part, Place, Places, Region};
 
 /// What lies where on the disk in an image; none if that cannot be found out, which is no failure.
 pub(crate) fn of_image(image: &Path, format: Option<Format>, access: Access) -> Option<Places> {
@@ -45,14 +46,13 @@ pub(crate) fn place(range: &Range<u64>, places: Option<&Places>) -> Option<Strin
 }
 
 fn of_region(region: &Region) -> String {
-    let Some((number, label)) = &region.part else {
+    let Some(part) = &region.part else {
         return region.name.unwrap_or_default().to_owned();
     };
-    let label = label.as_ref().filter(|label| !label.is_empty());
-    let label = label.or(region.label.as_ref());
+    let label = part.label().or(region.label.as_deref());
     let label = label.map_or_else(String::new, |label| format!(" \"{}\"", escaped(label)));
     let name = region.name.map_or_else(String::new, |name| format!(", {name}"));
-    format!("partition {number}{label}{name}")
+    format!("{part}{label}{name}")
 }
 
 /// For scripts: null if it is not known.
@@ -62,13 +62,10 @@ pub(crate) fn object(range: Option<&Range<u64>>, places: Option<&Places>) -> Val
         .and_then(|(range, places)| places.of_range(range));
     match place {
         Some(Place::Region(region)) => {
-            let (number, label) = match &region.part {
-                Some((number, label)) => (Some(number), label.as_ref()),
-                None => (None, None),
-            };
             json!({
-                "partition": number,
-                "partition-label": label,
+                "partition": region.part.as_ref().and_then(Part::number),
+                "partition-label": partition_label(region),
+                "logical-volume": logical_volume(region),
                 "name": region.name,
                 "label": region.label,
             })

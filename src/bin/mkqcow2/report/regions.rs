@@ -4,11 +4,11 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::console::escaped;
 use mkqcow2::units::Exact;
-use mkqcow2::volumes::{Flaw, Reason, Region, State, Treatment};
+use mkqcow2::volumes::{Flaw, Part, Reason, Region, State, Treatment};
 
 /// For people: the regions and an empty line, in front of ranges; nothing if there are none.
 pub(super) fn heading(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -> io::Result<()> {
@@ -23,6 +23,9 @@ pub(super) fn lines(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -> 
     for region in regions {
         let (start, length, indent) = (region.start(), region.size(), region.depth.times(2));
         writeln!(out, "{start:#014x} {length:>16}  {:indent$}{}", "", words(region))?;
+        if !region.details.is_empty() {
+            writeln!(out, "{:33}{:indent$}  {}", "", "", details(region))?;
+        }
         for flaw in flaws.by_ref() {
             writeln!(out, "{:33}{}", "", escaped(&flaw.to_string()))?;
         }
@@ -30,18 +33,20 @@ pub(super) fn lines(out: &mut dyn Write, regions: &[Region], flaws: &[Flaw]) -> 
     Ok(())
 }
 
+/// What tells it apart: `uuid: 3f0c..., cipher: aes-xts-plain64`.
+fn details(region: &Region) -> String {
+    let details = region.details.iter();
+    let details = details.map(|detail| format!("{}: {}", detail.key, escaped(&detail.value)));
+    details.collect::<Vec<_>>().join(", ")
+}
+
 fn words(region: &Region) -> String {
-    let quoted = |label: &String| format!(" \"{}\"", escaped(label));
-    let place = match &region.part {
-        None => "source".to_owned(),
-        Some((number, label)) => {
-            format!(
-                "partition {number}{}",
-                label.as_ref().map(quoted).unwrap_or_default()
-            )
-        }
-    };
-    let label = region.label.as_ref().map(quoted).unwrap_or_default();
+    let quoted = |label: &str| format!(" \"{}\"", escaped(label));
+    let place = region.part.as_ref().map_or_else(
+        || "source".to_owned(),
+        |part| format!("{part}{}", part.label().map(quoted).unwrap_or_default()),
+    );
+    let label = region.label.as_deref().map(quoted).unwrap_or_default();
     let name = region.name.map(|name| format!("{name}{label}, "));
     // Holes are used too, if the filesystem uses them. A map of too many ranges counts short gaps as data: then more may
     // be copied than is used, and no holes are told of.
@@ -53,14 +58,16 @@ fn words(region: &Region) -> String {
         .missing()
         .map_or_else(String::new, |missing| format!("; {missing}"));
     let how = match (&region.treatment, name) {
-        (Treatment::Partitioned | Treatment::Mapped | Treatment::Corrected(_), name) => format!(
-            "{}{} in use{holes}, {} free{wrong}",
-            name.unwrap_or_default(),
-            BinaryBytes(region.used),
-            BinaryBytes(region.free())
-        ),
+        (Treatment::Partitioned | Treatment::Grouped | Treatment::Mapped | Treatment::Corrected(_), name) => {
+            format!(
+                "{}{} in use{holes}, {} free{wrong}",
+                name.unwrap_or_default(),
+                BinaryBytes(region.used),
+                BinaryBytes(region.free())
+            )
+        }
         (Treatment::Unknown, None) => format!("nothing recognised, copied whole{holes}"),
-        (Treatment::Unknown | Treatment::Doubted(_), name) => {
+        (Treatment::Unknown | Treatment::Whole(_) | Treatment::Doubted(_), name) => {
             let (name, why) = (name.unwrap_or_default(), region.why_whole().unwrap_or_default());
             format!("{name}copied whole{holes}: {}", escaped(&why))
         }
@@ -83,31 +90,50 @@ fn flaw(flaw: &Flaw) -> Value {
 }
 
 fn object(region: &Region) -> Value {
-    let (number, label) = match &region.part {
-        Some((number, label)) => (Some(number), label.as_ref()),
-        None => (None, None),
-    };
+    let details = region.details.iter();
+    let details: Map<_, _> = details
+        .map(|detail| (detail.key.to_owned(), Value::from(&*detail.value)))
+        .collect();
     json!({
         "start": region.start(),
         "length": region.size(),
         "depth": region.depth,
         "parent": region.parent,
-        "partition": number,
-        "partition-label": label,
+        "partition": region.part.as_ref().and_then(Part::number),
+        "partition-label": partition_label(region),
+        "logical-volume": logical_volume(region),
         "name": region.name,
         "label": region.label,
+        "details": details,
         "used": region.used,
         "free": region.free(),
         "copied": region.copied,
         "metadata": region.metadata,
         "treatment": match region.treatment {
             Treatment::Partitioned => "partitioned",
+            Treatment::Grouped => "grouped",
             Treatment::Mapped => "mapped",
             Treatment::Corrected(_) => "corrected",
-            Treatment::Unknown | Treatment::Doubted(_) => "whole",
+            Treatment::Unknown | Treatment::Whole(_) | Treatment::Doubted(_) => "whole",
         },
         "why": region.missing().map_or_else(|| region.why_whole(), |missing| Some(missing.to_string())),
     })
+}
+
+/// The label that the table gives a partition.
+pub(super) fn partition_label(region: &Region) -> Option<&str> {
+    match &region.part {
+        Some(Part::Partition { label, .. }) => label.as_deref(),
+        Some(Part::LogicalVolume { .. } | Part::ArrayData) | None => None,
+    }
+}
+
+/// The name of a logical volume.
+pub(super) fn logical_volume(region: &Region) -> Option<&str> {
+    match &region.part {
+        Some(Part::LogicalVolume { name }) => Some(name),
+        Some(Part::Partition { .. } | Part::ArrayData) | None => None,
+    }
 }
 
 /// Why a range of a source is in use, or free. All of the words are ours: there is nothing to escape.
@@ -123,9 +149,15 @@ pub(super) struct Because<'a> {
 
 impl Display for Because<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mapped = self
+        let is_grouped = self
             .region
-            .filter(|region| matches!(region.treatment, Treatment::Mapped | Treatment::Corrected(_)));
+            .is_some_and(|region| matches!(region.treatment, Treatment::Grouped));
+        let mapped = self.region.filter(|region| {
+            matches!(
+                region.treatment,
+                Treatment::Grouped | Treatment::Mapped | Treatment::Corrected(_)
+            )
+        });
         let name = mapped.and_then(|region| region.name);
         if self.state == State::Zeros {
             let nothing_more = matches!(self.reason, Some(Reason::Data | Reason::Unknown));
@@ -137,7 +169,11 @@ impl Display for Because<'_> {
         match (self.reason, name) {
             (Some(Reason::Data), _) => f.write_str("data"),
             (Some(Reason::Unknown), _) => f.write_str("nothing tells what is free"),
-            (Some(Reason::Unpartitioned), _) => f.write_str("outside of all partitions"),
+            (Some(Reason::Unpartitioned), _) => f.write_str(if is_grouped {
+                "outside of all volumes"
+            } else {
+                "outside of all partitions"
+            }),
             (Some(Reason::Metadata), Some(name)) => write!(f, "metadata of {name}"),
             (Some(Reason::Metadata), None) => f.write_str("metadata"),
             (Some(Reason::Mapped), Some(name)) => write!(f, "in use by {name}"),

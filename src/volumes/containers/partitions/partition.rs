@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::volumes::region::Part;
 use crate::volumes::scheme::Volume;
 use crate::volumes::segments::Segments;
 
@@ -20,8 +21,12 @@ impl From<Partition> for Volume {
     fn from(partition: Partition) -> Self {
         Self {
             segments: Segments::one(partition.range),
-            number: partition.number,
-            label: partition.label,
+            part: Part::Partition {
+                number: partition.number,
+                label: partition.label,
+            },
+            details: Vec::new(),
+            whole: None,
         }
     }
 }

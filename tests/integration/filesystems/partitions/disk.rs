@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mkqcow2::disk::{self, Open};
-use mkqcow2::volumes::{self, Region, Scan};
+use mkqcow2::volumes::{self, Part, Region, Scan};
 
 use super::edits::Edits;
 use crate::filesystems::proof::{Filesystem, MIB, Marker, Place};
@@ -263,7 +263,7 @@ fn parts(regions: &[Region]) -> Vec<(u32, Range<u64>)> {
     let parts = regions.iter().filter(|region| region.depth == 1);
     let parts = parts.map(|region| {
         (
-            region.part.as_ref().unwrap().0,
+            region.part.as_ref().and_then(Part::number).unwrap(),
             region.segments.ranges().next().unwrap().clone(),
         )
     });

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::answer::Answer;
+use super::doubt::Doubt;
+use super::view::{SIGNATURE, View};
 use crate::units::{Exact, to_u64, to_usize};
-use crate::volumes::answer::Answer;
-use crate::volumes::doubt::Doubt;
-use crate::volumes::view::{SIGNATURE, View};
 
 /// How much of the beginning is kept: the last superblocks at 64 KiB are in it.
 const HEAD: u64 = 68 << 10;
