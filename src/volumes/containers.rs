@@ -1,4 +1,5 @@
 //! What holds volumes: partition tables, RAIDs, volume managers, encryption.
 
+pub(super) mod lvm;
 pub(super) mod md;
 pub(super) mod partitions;

@@ -5,6 +5,7 @@ mod exfat;
 mod ext;
 mod fat;
 mod journal;
+mod lvm;
 mod neighbours;
 mod opaque;
 mod oracle;
