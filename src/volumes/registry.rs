@@ -17,7 +17,12 @@ pub(super) const FILESYSTEMS: &[Scheme] = &[
 ];
 
 /// What can be read of formats that are recognised by their signatures.
-pub(super) const READERS: &[Reader] = &[containers::lvm::READER, containers::md::READER];
+pub(super) const READERS: &[Reader] = &[
+    containers::bitlocker::READER,
+    containers::luks::READER,
+    containers::lvm::READER,
+    containers::md::READER,
+];
 
 /// Whether a stretch looks like anything that is known, other than a table.
 pub(super) fn is_anything(view: View<'_>) -> Answer {

@@ -1,6 +1,7 @@
 //! Filesystems and partition tables: what their maps call free, nobody misses.
 
 mod damage;
+mod encrypted;
 mod exfat;
 mod ext;
 mod fat;

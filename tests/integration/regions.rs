@@ -45,6 +45,8 @@ fn object() -> Value {
         "parent": null,
         "partition": null,
         "partition-label": null,
+        "logical-volume": null,
+        "details": {},
         "name": "swap",
         "label": "pages",
         "used": 4096,

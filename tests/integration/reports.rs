@@ -31,6 +31,8 @@ fn nothing_recognised(size: u64) -> Value {
         "parent": null,
         "partition": null,
         "partition-label": null,
+        "logical-volume": null,
+        "details": {},
         "name": null,
         "label": null,
         "used": size,

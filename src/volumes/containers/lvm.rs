@@ -6,6 +6,7 @@
 //! the filesystem in it has freed since.
 
 mod area;
+mod checksum;
 mod group;
 mod label;
 mod logical;
@@ -30,16 +31,6 @@ pub(in crate::volumes) const READER: Reader = Reader { name: "LVM2", read };
 /// How many pieces the volumes of a physical volume may lie in together, so that they are looked into: a striped one
 /// lies in many.
 const MAX_PIECES: u64 = 1 << 18;
-
-/// What checksums begin with; they are not inverted at either end as CRC-32 is elsewhere.
-const CRC_START: u32 = 0xf597_a6cf;
-
-/// The checksum that LVM takes of its structures. Source: LVM2, `lib/misc/crc.c`.
-fn crc(bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(!CRC_START);
-    hasher.update(bytes);
-    !hasher.finalize()
-}
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {
     let label = Label::read(view)?;

@@ -3,42 +3,23 @@
 //! Each member of a clean mirror holds what the array holds, all of it, behind or in front of its superblock. A member
 //! of another level holds a part only, and says nothing of what is free in the whole.
 
+mod superblock;
 mod version_0;
 mod version_1;
-
-use std::ops::Range;
 
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::edges::Edges;
-use crate::volumes::region::{Detail, Part};
+use crate::volumes::region::Part;
 use crate::volumes::scheme::{Found, Group, Reader, Usage, Volume};
 use crate::volumes::segments::Segments;
 use crate::volumes::view::View;
+use superblock::{MIRROR, Seen, Superblock};
 
 pub(in crate::volumes) const READER: Reader = Reader {
     name: "Linux RAID",
     read,
 };
-
-const MAGIC: u32 = 0xa92b_4efc;
-
-/// The level of mirrors.
-const MIRROR: i32 = 1;
-
-/// What a superblock says, whatever its version.
-#[derive(Debug)]
-struct Superblock {
-    /// Such as `1.2`.
-    version: &'static str,
-    /// 0, 1, 4, 5, 6, 10; below 0 what is no RAID.
-    level: i32,
-    uuid: String,
-    /// The name of the array, if it has one.
-    label: Option<String>,
-    /// Where the content lies in the member, if this is one of a mirror; else why it cannot be told or trusted.
-    content: Result<Range<u64>, Doubt>,
-}
 
 /// Where superblocks may be, and how they are read.
 #[derive(Clone, Copy, Debug)]
@@ -77,14 +58,6 @@ impl Place {
     }
 }
 
-/// What a superblock looks like at first.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    is_mirror: bool,
-    /// The content begins where the stretch begins, so that it can be recognised there as if there were no array.
-    is_around: bool,
-}
-
 /// Whether a stretch is a member of an array, other than a mirror that leaves its content where it would be without.
 pub(in crate::volumes) fn is(edges: &Edges<'_>) -> Answer {
     let is_other = |place: Place| {
@@ -120,64 +93,29 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
         name: READER.name,
         label: superblock.label.clone(),
         details: superblock.details(),
-        content: superblock.content(),
+        content: content(superblock),
     })
 }
 
-impl Superblock {
-    fn details(&self) -> Vec<Detail> {
-        vec![
-            Detail::new("uuid", self.uuid.clone()),
-            Detail::new("level", self.level_name()),
-            Detail::new("metadata", self.version),
-        ]
-    }
-
-    /// As mdadm calls it.
-    fn level_name(&self) -> String {
-        match self.level {
-            -1 => "linear".to_owned(),
-            -4 => "multipath".to_owned(),
-            -5 => "faulty".to_owned(),
-            -100 => "container".to_owned(),
-            level => format!("raid{level}"),
-        }
-    }
-
-    fn content(self) -> Usage {
-        if self.level != MIRROR {
-            let level = self.level_name();
-            return Usage::Whole(format!(
-                "a member of {level} holds a part of the array only (image the array, such as /dev/md0, to leave out \
+/// What a member holds of its array.
+fn content(superblock: Superblock) -> Usage {
+    if superblock.level != MIRROR {
+        let level = superblock.level_name();
+        return Usage::Whole(format!(
+            "a member of {level} holds a part of the array only (image the array, such as /dev/md0, to leave out \
                  what is free in it)"
-            ));
-        }
-        match self.content {
-            Ok(range) => Usage::Group(Group {
-                volumes: vec![Volume {
-                    segments: Segments::one(range),
-                    part: Part::ArrayData,
-                    details: Vec::new(),
-                    whole: None,
-                }],
-                free: Vec::new(),
-            }),
-            Err(doubt) => Usage::Doubted(doubt),
-        }
+        ));
+    }
+    match superblock.content {
+        Ok(range) => Usage::Group(Group {
+            volumes: vec![Volume {
+                segments: Segments::one(range),
+                part: Part::ArrayData,
+                details: Vec::new(),
+                whole: None,
+            }],
+            free: Vec::new(),
+        }),
+        Err(doubt) => Usage::Doubted(doubt),
     }
 }
-
-/// An array's identity as mdadm writes it: four words in hexadecimal.
-fn uuid(words: [u32; 4]) -> String {
-    words.map(|word| format!("{word:08x}")).join(":")
-}
-
-/// The sum of words as md keeps it: both halves of it added.
-fn folded(sum: u64) -> u32 {
-    let halves = [sum & 0xffff_ffff, sum >> 32].map(|half| u32::try_from(half).unwrap_or(0));
-    halves[0].wrapping_add(halves[1])
-}
-
-/// The doubts that superblocks of both versions share.
-const UNCLEAN: Doubt = Doubt::State("its array was in use, or was not shut down cleanly: members may differ");
-const INACTIVE: Doubt = Doubt::State("it is a spare, or was taken out of its array");

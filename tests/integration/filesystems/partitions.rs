@@ -241,7 +241,7 @@ fn so_many_partitions_that_nobody_has_them_are_not_believed_as_root() {
     let disk = Disk::new("gpt-many", 16 * MIB, 512, "label: gpt\n");
     disk.sgdisk("--clear --resize-table=2048 --set-alignment=1 --new=1:4096:4099");
     disk.wreck(&[16 * MIB - 512]);
-    for (last, words) in [(1024, ""), (1025, "more than 1024 partitions")] {
+    for (last, words) in [(1024, ""), (1025, "more than 1024 volumes")] {
         disk.edit(|edit| {
             for number in 1..last {
                 edit.gpt_copy(1024, number, 4096 + number * 8, 4099 + number * 8);
@@ -411,7 +411,7 @@ fn a_disk_with_a_table_and_something_else_is_copied_whole_as_root() {
     disk.edit(|edit| edit.put(4 * MIB, b"LUKS\xba\xbe\0\x02"));
     let regions = disk.regions();
     assert_eq!(regions[1].used, 4096);
-    assert_eq!((regions[2].name, regions[2].used), (Some("LUKS"), 2 * MIB));
+    assert_eq!((regions[2].name, regions[2].used), (Some("LUKS2"), 2 * MIB));
     // The kernel has the same opinion of what is a table.
     let told = tool("blkid", ["-p", "-o", "export", disk.path().to_str().unwrap()]);
     assert!(told.contains("PTTYPE=gpt"), "{told}");

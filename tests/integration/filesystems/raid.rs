@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use mkqcow2::volumes::{Allocation, Region, State};
 
-use super::patched::Patched;
+use super::patched::{Bases, Patched};
 use super::proof::MIB;
-use crate::support::{Dice, Dir, tool};
+use crate::support::{Dice, Dir, noise, tool};
 
 const SIZE: u64 = 8 * MIB;
 
@@ -57,7 +57,7 @@ impl Member {
         let mut member = Self::with_content(OLD, 0);
         (member.is_old, member.is_swapped) = (true, is_swapped);
         let clean = [(0, 0xa92b_4efc), (2, 90), (3, 3), (5, 0x1234_5678), (7, 1)];
-        let more = [(8, (4 * MIB >> 10) as u32), (9, 2), (10, 2), (33, 1), (996, 6)];
+        let more = [(8, (4 * MIB / 1024) as u32), (9, 2), (10, 2), (33, 1), (996, 6)];
         for (word, value) in clean.into_iter().chain(more) {
             member.put32(word * 4, value);
         }
@@ -308,6 +308,11 @@ fn no_damage_to_a_superblock_makes_anything_free_that_was_not() {
                 let lost = found.map.bytes_in(State::Free, &extent.range);
                 assert_eq!(lost, 0, "{version}, seed {seed}: {:?}", found.regions);
             }
+        }
+        let bases = Bases::new([member.bytes]);
+        for seed in 0..300 {
+            let length = Dice::new(seed).below(80) as usize;
+            bases.scan_changed(&noise(seed, length));
         }
     }
 }

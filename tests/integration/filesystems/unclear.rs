@@ -237,6 +237,6 @@ fn what_is_known_for_something_else_is_not_doubted_for_other_sectors() {
     damaged.fail(64 << 10..72 << 10);
     let found = damaged.scan();
     let whole = &found.regions[0];
-    let is_known = matches!(whole.treatment, Treatment::Unknown) && whole.name == Some("LUKS");
+    let is_known = matches!(whole.treatment, Treatment::Whole(_)) && whole.name == Some("LUKS");
     assert!(is_known, "{whole:?}");
 }

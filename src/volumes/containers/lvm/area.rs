@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, U64, Unaligned};
 
-use super::crc;
+use super::checksum::crc;
 use super::text::Section;
 use crate::error::Expected;
 use crate::units::{Exact, claimed_end, length, to_u64};

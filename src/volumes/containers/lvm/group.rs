@@ -3,7 +3,7 @@
 
 use super::label::hyphenated;
 use super::logical::Logical;
-use super::text::{Section, Value};
+use super::text::Section;
 use crate::units::{Exact, claimed_end, claimed_size};
 use crate::volumes::doubt::Doubt;
 
@@ -79,7 +79,7 @@ impl<'a> VolumeGroup<'a> {
         if section.sections().any(is_odd) {
             return Err(fault("it has a section that is not known here"));
         }
-        if !has_only(section, "status", GROUP_STATUS)? || !has_only(section, "flags", &[])? {
+        if !section.has_only("status", GROUP_STATUS) || !section.has_only("flags", &[]) {
             return Err(fault(
                 "it is exported, shared, incomplete or otherwise not as it should be",
             ));
@@ -101,7 +101,7 @@ impl<'a> VolumeGroup<'a> {
                 name: name.to_owned(),
                 fault,
             };
-            if !has_only(volume, "status", PHYSICAL_STATUS)? || !has_only(volume, "flags", &[])? {
+            if !volume.has_only("status", PHYSICAL_STATUS) || !volume.has_only("flags", &[]) {
                 return Err(fault("it is missing, or otherwise not as it should be"));
             }
             if volume.text("id") == Some(&*uuid) && found.replace((name, volume)).is_some() {
@@ -144,16 +144,4 @@ impl<'a> VolumeGroup<'a> {
             .flat_map(Section::sections)
             .map(|(name, _)| name)
     }
-}
-
-/// Whether a list of words, where there is one, has none but these.
-pub(super) fn has_only(section: &Section, list: &str, words: &[&str]) -> Result<bool, Doubt> {
-    let found = match section.get(list) {
-        None => return Ok(true),
-        Some(Value::Text(word)) => return Ok(words.contains(&&**word)),
-        Some(Value::List(found)) => found,
-        Some(Value::Number(_) | Value::Section(_)) => return Err(INCOMPLETE),
-    };
-    let is_one = |word: &Value| matches!(word, Value::Text(word) if words.contains(&&**word));
-    Ok(found.iter().all(is_one))
 }

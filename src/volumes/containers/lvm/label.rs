@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, U64, Unaligned};
 
-use super::crc;
+use super::checksum::crc;
 use crate::error::Expected;
 use crate::units::{Exact, claimed_end, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::group::has_only;
 use super::text::{Section, Value};
 use crate::units::{claimed_end, to_u64};
 use crate::volumes::doubt::Doubt;
@@ -101,7 +100,7 @@ impl<'a> Logical<'a> {
         let is_visible = status
             .iter()
             .any(|word| *word == Value::Text("VISIBLE".to_owned()));
-        let is_plain = has_only(section, "status", PLAIN_STATUS)? && has_only(section, "flags", PLAIN_FLAGS)?;
+        let is_plain = section.has_only("status", PLAIN_STATUS) && section.has_only("flags", PLAIN_FLAGS);
         let count = section.number("segment_count").ok_or_else(incomplete)?;
         if count != to_u64(section.sections().count()) {
             return Err(fault("it has more segments than it counts, or less"));

@@ -83,6 +83,16 @@ impl Section {
         }
     }
 
+    /// Whether a list of words, where there is one, has none but these.
+    pub(super) fn has_only(&self, list: &str, words: &[&str]) -> bool {
+        let is_one = |word: &Value| matches!(word, Value::Text(word) if words.contains(&&**word));
+        match self.get(list) {
+            None => true,
+            Some(Value::List(found)) => found.iter().all(is_one),
+            Some(word) => is_one(word),
+        }
+    }
+
     /// All names with their values.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (&**name, value))

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{INACTIVE, MAGIC, MIRROR, Seen, Superblock, UNCLEAN, folded, uuid};
+use super::superblock::{INACTIVE, MAGIC, MIRROR, Seen, Superblock, UNCLEAN, folded, uuid};
 use crate::units::claimed_size;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::edges::Edges;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use zerocopy::{FromBytes, I32, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64, Unaligned};
 
-use super::{INACTIVE, MAGIC, MIRROR, Seen, Superblock, UNCLEAN, folded, uuid};
+use super::superblock::{INACTIVE, MAGIC, MIRROR, Seen, Superblock, UNCLEAN, folded, uuid};
 use crate::error::Expected;
 use crate::units::{Exact, claimed_end, claimed_size, to_u64};
 use crate::volumes::doubt::Doubt;

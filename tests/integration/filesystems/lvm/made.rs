@@ -4,7 +4,7 @@ use std::fs;
 
 use mkqcow2::volumes::Allocation;
 
-use crate::filesystems::patched::Patched;
+use crate::filesystems::patched::{Patched, lvm_crc};
 use crate::filesystems::proof::MIB;
 
 pub const SIZE: u64 = 16 * MIB;
@@ -54,20 +54,20 @@ pub fn hidden(name: &str, segments: &[String]) -> String {
 
 /// With a status of its own.
 pub fn lv(name: &str, status: &str, segments: &[String]) -> String {
-    let mut text = format!(
-        "{name} {{\nid = \"{name}-id\"\nstatus = [{status}]\nflags = []\ncreation_time = 1\nsegment_count = {}\n",
-        segments.len()
-    );
+    let counts = segments.iter().map(|segment| segment.split_once(' ').unwrap());
     let mut start = 0;
-    for (number, segment) in segments.iter().enumerate() {
-        let (count, inside) = segment.split_once(' ').unwrap();
-        text += &format!(
-            "segment{} {{\nstart_extent = {start}\nextent_count = {count}\n{inside}\n}}\n",
-            number + 1
-        );
+    let segments = counts.zip(1..).map(|((count, inside), number)| {
+        let segment =
+            format!("segment{number} {{\nstart_extent = {start}\nextent_count = {count}\n{inside}\n}}\n");
         start += count.parse::<u64>().unwrap();
-    }
-    text + "}\n"
+        segment
+    });
+    let segments: Vec<_> = segments.collect();
+    format!(
+        "{name} {{\nid = \"{name}-id\"\nstatus = [{status}]\nflags = []\ncreation_time = 1\nsegment_count = {}\n{}}}\n",
+        segments.len(),
+        segments.concat()
+    )
 }
 
 /// The inside of a segment of so many extents of a physical or logical volume.
@@ -78,19 +78,6 @@ pub fn linear(on: &str, first: u64, count: u64) -> String {
 /// The same of another type.
 pub fn special(count: u64, kind: &str, inside: &str) -> String {
     format!("{count} type = \"{kind}\"\n{inside}")
-}
-
-/// The checksum of LVM, a bit at a time.
-pub fn crc(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0xf597_a6cf, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 0 {
-                crc >> 1
-            } else {
-                crc >> 1 ^ 0xedb8_8320
-            }
-        })
-    })
 }
 
 /// A physical volume.
@@ -143,7 +130,7 @@ impl Made {
         self.put64(start + 32, size);
         self.put64(start + 40, offset);
         self.put64(start + 48, text.len() as u64);
-        self.put(start + 56, &crc(text.as_bytes()).to_le_bytes());
+        self.put(start + 56, &lvm_crc(text.as_bytes()).to_le_bytes());
         self.headed(start);
     }
 
@@ -157,14 +144,14 @@ impl Made {
 
     /// With the checksum of its label.
     pub fn labelled(mut self) -> Self {
-        let sum = crc(&self.bytes[532..1024]);
+        let sum = lvm_crc(&self.bytes[532..1024]);
         self.put(528, &sum.to_le_bytes());
         self
     }
 
     /// Puts the checksum of a metadata header.
     pub fn headed(&mut self, start: u64) {
-        let sum = crc(&self.bytes[start as usize + 4..][..508]);
+        let sum = lvm_crc(&self.bytes[start as usize + 4..][..508]);
         self.put(start, &sum.to_le_bytes());
     }
 
