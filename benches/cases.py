@@ -10,6 +10,7 @@ from corpus import (
     build_empty,
     build_ext4,
     build_large,
+    build_lvm,
     build_random,
     build_repeated,
     build_sparse,
@@ -27,6 +28,7 @@ from proof import (
     prove_restored,
     prove_scan,
     prove_used_blocks,
+    prove_used_of_volume,
     prove_verify,
 )
 
@@ -40,6 +42,9 @@ PACKAGES = {
     "umount": "mount",
     "zstd": "zstd",
     "bash": "bash",
+    "sfdisk": "fdisk",
+    "lvcreate": "lvm2",
+    "losetup": "mount",
 }
 
 
@@ -103,6 +108,7 @@ IMAGING_ZLIB = Work("", ("SOURCE",), "IMAGE", partial(prove_compressed, "zlib"))
 IMAGING_EMPTY = Work("", ("SOURCE",), "IMAGE", prove_metadata)
 SCANNING = Work("", ("SOURCE",), None, prove_scan)
 IMAGING_EXT4 = Work("", ("SOURCE",), "IMAGE", prove_used_blocks)
+IMAGING_LVM = Work("", ("SOURCE",), "IMAGE", prove_used_of_volume)
 RESTORING = Work("restore", ("IMAGE",), "TARGET", prove_restored)
 CONVERTING = Work("", ("IMAGE",), "TARGET", prove_converted)
 CHECKING = Work("check", ("IMAGE",), None, prove_check)
@@ -132,6 +138,7 @@ def restore_case(build: Callable[[Path, float], None], title: str, image: Tool, 
 
 
 EXT4_TOOLS = ("mkfs.ext4", "dumpe2fs", "mount", "umount")
+LVM_NEEDS = ("qemu-img", *EXT4_TOOLS, "sfdisk", "losetup", "lvcreate")
 EXT4_NEEDS = ("qemu-img", "e2image", "partclone.extfs", *EXT4_TOOLS)
 EXT4_RIVALS = (*PLAIN, E2IMAGE, PARTCLONE)
 EXT4_CONTESTS = {"ext4": EXT4_RIVALS, "ext4, 4K": (MKQCOW2_4K, QEMU, E2IMAGE, PARTCLONE)}
@@ -143,6 +150,7 @@ CASES = {
     "text": Case(build_text, IMAGING, {"text": PLAIN}),
     "ext4": Case(build_ext4, IMAGING_EXT4, EXT4_CONTESTS, needs=EXT4_NEEDS, needs_root=True),
     "scan": Case(build_vast, SCANNING, {"scan": (SCAN,)}, needs=EXT4_TOOLS, needs_root=True),
+    "lvm": Case(build_lvm, IMAGING_LVM, {"lvm": PLAIN}, needs=LVM_NEEDS, needs_root=True),
     "sparse": Case(build_sparse, IMAGING, {"sparse": PLAIN}),
     "empty": Case(build_empty, IMAGING_EMPTY, {"empty": PLAIN}),
     "zstd": Case(build_tar, IMAGING_ZSTD, {"zstd": PACKED_ZSTD}, needs=("qemu-img", "zstd"), options=COMPRESS),

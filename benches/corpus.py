@@ -18,6 +18,7 @@ KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 CLUSTER = 64 * KIB
 L2_ENTRIES = CLUSTER // 8
 SEED = 2718281828
+EXTENT = 4 * MIB
 FILESYSTEM_ID = "6d6b7163-6f77-4232-8000-000000000001"
 
 
@@ -26,9 +27,9 @@ def fail(message: str) -> NoReturn:
     sys.exit(f"versus: {message}")
 
 
-def command(*words: str | Path) -> str:
+def command(*words: str | Path, given: str = "") -> str:
     """What a helper program prints; its failure ends this one."""
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(words, input=given, capture_output=True, text=True, errors="replace")
     if done.returncode:
         said = (done.stdout + done.stderr).strip()
         fail(f"{' '.join(map(str, words))}: status {done.returncode}: {said}")
@@ -134,14 +135,55 @@ def build_ext4(path: Path, scale: float) -> None:
     """
     size = make_ext4(path, scaled(4 * GIB, scale), lazy=0)
     with mounted(path) as root:
-        copies = fill(root, size * 29 // 40)
-        os.sync()  # A file deleted before its blocks are written leaves nothing stale.
-        random.Random(SEED).shuffle(copies)
-        doomed = size * 13 // 40
-        while doomed > 0:
-            copy = copies.pop()
-            doomed -= copy.stat().st_blocks * 512
-            copy.unlink()
+        fill_and_thin_out(root, size)
+
+
+def fill_and_thin_out(root: Path, size: int) -> None:
+    """Fills 29 of 40 parts of a filesystem of `size` bytes, and deletes 13 of them again."""
+    copies = fill(root, size * 29 // 40)
+    os.sync()  # A file deleted before its blocks are written leaves nothing stale.
+    random.Random(SEED).shuffle(copies)
+    doomed = size * 13 // 40
+    while doomed > 0:
+        copy = copies.pop()
+        doomed -= copy.stat().st_blocks * 512
+        copy.unlink()
+
+
+def build_lvm(path: Path, scale: float) -> None:
+    """Makes a disk of 4 GiB with a GPT, in its partition a physical volume of LVM, on that a volume with an ext4
+    filesystem as that of build_ext4. The kernel need not know LVM: see logical_volume.
+    """
+    size = scaled(4 * GIB, scale)
+    with path.open("wb") as file:
+        file.truncate(size)
+    command("sfdisk", "--quiet", path, given="label: gpt\nstart=1MiB\n")
+    start, length = logical_volume(size)
+    with looped(path, MIB, size - 2 * MIB) as device:
+        command("pvcreate", "--devices", device, "--quiet", "--yes", device)
+        command("vgcreate", "--devices", device, "--quiet", "mkqcow2-versus", device)
+        made = ("--driverloaded", "n", "--activate", "n", "--zero", "n", "--wipesignatures", "n", "--yes", "--quiet")
+        name = ("--extents", str(length // EXTENT), "--name", "root", "mkqcow2-versus")
+        command("lvcreate", "--devices", device, *made, *name)
+    with looped(path, start, length) as device:
+        command("mkfs.ext4", "-q", "-F", "-b", "4096", "-U", FILESYSTEM_ID, device)
+        with mounted(device, path.with_suffix(".mnt"), "nosuid") as root:
+            fill_and_thin_out(root, length)
+
+
+def logical_volume(size: int) -> tuple[int, int]:
+    """Where the volume begins on the disk that build_lvm makes, and its length, in bytes."""
+    return 2 * MIB, (size - 3 * MIB) // EXTENT * EXTENT
+
+
+@contextlib.contextmanager
+def looped(path: Path, start: int, length: int) -> Iterator[Path]:
+    """A loop device over a part of a file."""
+    device = command("losetup", "--find", "--show", f"--offset={start}", f"--sizelimit={length}", path).strip()
+    try:
+        yield Path(device)
+    finally:
+        command("losetup", "--detach", device)
 
 
 def build_vast(path: Path, scale: float) -> None:
@@ -175,12 +217,12 @@ def make_ext4(path: Path, size: int, lazy: int) -> int:
 
 
 @contextlib.contextmanager
-def mounted(filesystem: Path) -> Iterator[Path]:
-    """Mounts an image on a new directory beside it, and unmounts it whatever happens."""
-    root = filesystem.with_suffix(".mnt")
+def mounted(filesystem: Path, root: Path | None = None, options: str = "loop,nosuid") -> Iterator[Path]:
+    """Mounts an image on a new directory, beside it if not told, and unmounts it whatever happens."""
+    root = root or filesystem.with_suffix(".mnt")
     root.mkdir()
     try:
-        command("mount", "-o", "loop,nosuid,nodev,noexec", filesystem, root)
+        command("mount", "-o", f"{options},nodev,noexec", filesystem, root)
         yield root
     finally:
         if root.is_mount():

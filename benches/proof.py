@@ -5,11 +5,11 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from contest import Places
-from corpus import MIB, command, fail
+from corpus import MIB, command, fail, logical_volume, looped
 
 
 def prove_metadata(places: Places) -> None:
@@ -52,11 +52,24 @@ def prove_used_blocks(places: Places) -> None:
 
     Comparing everything would condemn a tool that leaves out stale free blocks, as it should.
     """
+    prove_ranges(places, used_ranges(places["SOURCE"]))
+
+
+def prove_used_of_volume(places: Places) -> None:
+    """The same of the logical volume on a disk, and of all that lies in front of it."""
+    start, length = logical_volume(places["SOURCE"].stat().st_size)
+    with looped(places["SOURCE"], start, length) as device:
+        used = [(start + first, min(start + end, start + length)) for first, end in used_ranges(device, length)]
+    prove_ranges(places, [(0, start), *used])
+
+
+def prove_ranges(places: Places, ranges: Iterable[tuple[int, int]]) -> None:
+    """Stops unless the image is clean and equal to the source in these ranges."""
     prove_metadata(places)
     source, restored = places["SOURCE"], places["TARGET"]
     command("qemu-img", "convert", "-f", "qcow2", "-O", "raw", places["IMAGE"], restored)
     with source.open("rb") as expected, restored.open("rb") as found:
-        for start, end in used_ranges(source):
+        for start, end in ranges:
             for at in range(start, end, MIB):
                 length = min(MIB, end - at)
                 if os.pread(expected.fileno(), length, at) != os.pread(found.fileno(), length, at):
@@ -73,7 +86,7 @@ def prove_scan(places: Places) -> None:
         fail(f"{found} bytes are found to be in use, expected {expected}")
 
 
-def used_ranges(filesystem: Path) -> Iterator[tuple[int, int]]:
+def used_ranges(filesystem: Path, size: int | None = None) -> Iterator[tuple[int, int]]:
     """Start and end, in bytes, of the ranges that are not free in the maps of an ext4 filesystem."""
     listing = command("dumpe2fs", filesystem)
     block_size = int(re.search(r"^Block size: +(\d+)$", listing, re.M)[1])
@@ -83,7 +96,7 @@ def used_ranges(filesystem: Path) -> Iterator[tuple[int, int]]:
             first, _, last = free.partition("-")
             yield used_from, int(first) * block_size
             used_from = (int(last or first) + 1) * block_size
-    yield used_from, filesystem.stat().st_size
+    yield used_from, size or filesystem.stat().st_size
 
 
 def prove_restored(places: Places) -> None:

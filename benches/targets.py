@@ -29,6 +29,7 @@ WALLS = (
     ("ext4, 4K", QEMU, 0.45),
     ("ext4, 4K", E2IMAGE, 0.40),
     ("ext4, 4K", PARTCLONE, 0.10),
+    ("lvm", QEMU, 0.50),
     ("sparse", QEMU, 0.30),
     ("zstd", QEMU_PACK_ZSTD, 0.75),
     ("zstd", ZSTD, 1.15),
