@@ -108,9 +108,11 @@ fn assert_exact(disk: &Path) {
     let expected = free_by_dumpe2fs(disk);
     let layout = || tool("dumpe2fs", ["-h", disk.to_str().unwrap()]);
     assert!(!expected.is_empty(), "{}", layout());
+    let source = disk::open(disk, Open::default()).unwrap();
+    let regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
     assert!(
         free(disk) == expected,
-        "{:x?}\n{expected:x?}\n{}",
+        "{:x?}\n{expected:x?}\n{regions:?}\n{}",
         free(disk),
         layout()
     );
