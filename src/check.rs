@@ -336,9 +336,9 @@ fn find_checksums(image: &Image, end: HostOffset, log: &mut Log<'_>) -> Result<(
         return Ok(());
     }
     let text = if !image.file().holds(at.offset, at.length) {
-        "the checksum table is not, or not all of it, in the file"
+        "the checksum table lies at least partly past the end of the file"
     } else if at.offset < end {
-        "the checksum table is where clusters are in use"
+        "the checksum table overlaps clusters in use"
     } else {
         return Ok(());
     };

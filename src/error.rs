@@ -47,7 +47,7 @@ pub enum Error {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// What was written to the target is not what is read there.
-    #[error("what is read back is not what was written (guest {:#x} to {:#x})", .0.start, .0.end)]
+    #[error("does not read back as it was written (guest {:#x} to {:#x})", .0.start, .0.end)]
     ReadBack(Range<u64>),
     /// It is about another file: one that is read besides the first, such as a backing file, a data file or the second of
     /// two disks, or the directory for temporary files.
@@ -71,7 +71,7 @@ pub enum Action {
     #[error("examine")]
     Examine,
     /// Bringing to the disk what others wrote to it earlier.
-    #[error("bring to the disk what was written to it earlier")]
+    #[error("flush earlier writes to it")]
     Settle,
     /// Asking where a sparse file holds data.
     #[error("look for data from {0:#x} on")]

@@ -20,19 +20,20 @@ use crate::volumes::{Allocation, Doubt, Flaw, Missing, Region};
 pub enum Warning {
     /// The source was imaged although it was in use.
     #[error(
-        "the source is {0}: imaged all the same, with what is free in it; \
-         the image is not of one moment, and files may not be consistent"
+        "the source is {0}: imaging it anyway, free blocks included; the image is not of one moment, and files \
+         in it may be inconsistent"
     )]
     SourceInUse(InUse),
     /// What others wrote to the source earlier could not be brought to the disk.
-    #[error("what was written to the source earlier is not on the disk, and may not be in the image: {0}")]
+    #[error("earlier writes to the source could not be flushed, and may be missing in the image: {0}")]
     SourceUnwritten(Unwritten),
     /// It could not be found out whether the image is in use, or lies on the source.
-    #[error("it was {0}: it may lie on the source, or what uses the old image goes on with that")]
+    #[error("it was {0}: it may lie on the source, or a program may go on using the old image")]
     TargetPerhapsInUse(InUse),
     /// The source is an image that was read although it is in use.
     #[error(
-        "the source is {0}: what its tables do not tell yet reads as zeros; image it again when it is not"
+        "the source is {0}: data that its tables do not list yet reads as zeros; image it again when it is no \
+         longer in use"
     )]
     ImageInUse(InUse),
     /// The source holds a disk in an encoding that is not read here.
@@ -63,7 +64,7 @@ pub enum Warning {
     #[error("{0}")]
     Table(Flaw),
     /// The map of a filesystem is wrong. Nothing is lost by it: what files have is copied.
-    #[error("{}{missing}: copied all the same (let its checker repair it)", place(*partition, *name))]
+    #[error("{}{missing}: copied anyway (run its checker to repair it)", place(*partition, *name))]
     MapCorrected {
         /// The number of the partition; none for all of the source.
         partition: Option<u32>,
@@ -180,11 +181,11 @@ impl Warning {
     pub fn planned(&self) -> String {
         match self {
             Self::SourceInUse(in_use) => format!(
-                "the source is {in_use}: would be imaged with what is free in it; \
-                 the image would not be of one moment, and files might not be consistent"
+                "the source is {in_use}: would be imaged with its free blocks; the image would not be of one \
+                 moment, and files in it might be inconsistent"
             ),
             Self::ImageInUse(in_use) => {
-                format!("the source is {in_use}: what its tables do not tell yet would read as zeros")
+                format!("the source is {in_use}: data that its tables do not list yet would read as zeros")
             }
             Self::TargetPerhapsInUse(in_use) => format!("it is {in_use}"),
             Self::CopiedWhole { partition, name, why } => {
@@ -195,7 +196,7 @@ impl Warning {
                 name,
                 missing,
             } => format!(
-                "{}{missing}: would be copied all the same (let its checker repair it)",
+                "{}{missing}: would be copied anyway (run its checker to repair it)",
                 place(*partition, *name)
             ),
             Self::SourceUnwritten(_)

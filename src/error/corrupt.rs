@@ -18,7 +18,7 @@ pub enum Corrupt {
         expected: u64,
     },
     /// The source is not what it was when it was read before.
-    #[error("the source changed during the two passes, which have to come out the same")]
+    #[error("the source changed during the two passes, which must read the same data")]
     Changed,
     /// A device stopped existing.
     #[error("the device disappeared while it was read, at {at:#x}")]
@@ -99,7 +99,7 @@ pub enum Corrupt {
         lost: Lost,
     },
     /// Two tables or clusters lie in one place.
-    #[error("{what} at {at:#x}{lost} lies where the {other} at {other_at:#x}{other_lost} is",
+    #[error("{what} at {at:#x}{lost} overlaps the {other} at {other_at:#x}{other_lost}",
         at = at.0, other_at = other_at.0)]
     Overlap {
         /// What the one is.
@@ -237,7 +237,7 @@ pub enum Expected {
     #[error("a multiple of {0:#x}")]
     MultipleOf(u64),
     /// Bits that have no meaning.
-    #[error("{0:#x} to be clear, as all reserved bits")]
+    #[error("reserved bits {0:#x} to be clear")]
     Clear(u64),
     /// A place in the file that exists.
     #[error("an offset within the file, which has {0:#x} bytes")]
@@ -246,7 +246,7 @@ pub enum Expected {
     #[error("an offset outside the {0}")]
     Outside(&'static str),
     /// What the footer of the image has.
-    #[error("{0:#x}, as the footer of the image has it")]
+    #[error("{0:#x}, as in the footer of the image")]
     AsFooter(u64),
     /// What is right in other words.
     #[error("{0}")]

@@ -12,7 +12,7 @@ use super::in_use::InUse;
 #[non_exhaustive]
 pub enum Invalid {
     /// Which clusters of an image are free is not known.
-    #[error("does not tell what is free, which --used-only would leave as it is: {0}")]
+    #[error("has no list of free clusters that --used-only can trust: {0}")]
     Unrecorded(Unrecorded),
     /// The source is not something that holds a disk.
     #[error("is a {0}, expected a regular file or a block device")]
@@ -83,7 +83,8 @@ pub enum Invalid {
     #[error("{0}, which would be replaced")]
     TargetHolds(Holding),
     /// A link on the way to the image may have been planted.
-    #[error("leads through {}, a link of user {uid} where others may write, expected one of your own or of root", link.display())]
+    #[error("leads through {}, a symbolic link of user {uid} in a directory that others may write to, expected \
+        a link of your own or of root", link.display())]
     TargetLink {
         /// The link.
         link: PathBuf,
@@ -91,14 +92,14 @@ pub enum Invalid {
         uid: u32,
     },
     /// The image belongs to a user who would own the new one, or decide who may read it.
-    #[error("belongs to user {uid}, who could read the new one, expected your own or one of root")]
+    #[error("belongs to user {uid}, who could read the new file, expected a file of your own or of root")]
     TargetOfOther {
         /// Its owner.
         uid: u32,
     },
     /// The name was given to something else while the image was made.
     #[error(
-        "is not what it was when the run began, and left alone: the new one is complete{}, as {}",
+        "was replaced by something else during the run, and is left as it is: the new file is complete{}, as {}",
         if *is_synced { "" } else { ", but could not be synced" },
         kept.display()
     )]
@@ -132,10 +133,10 @@ pub enum Invalid {
     #[error("is a {0}, expected a regular file, a block device or a new name")]
     DiskTargetKind(FileKind),
     /// The target would be a file among the device nodes: most likely the name of a device was mistyped.
-    #[error("no such device, and a file among the devices would be in memory, gone at the next boot")]
+    #[error("no such device, and a file of this name would be in memory, gone at the next boot")]
     FileAmongDevices,
     /// The directory of the target takes new names and lets none go, so that nothing in it can be replaced.
-    #[error("cannot be replaced in its directory, which is append-only")]
+    #[error("cannot be replaced, because its directory is append-only")]
     DirectoryAppendOnly,
     /// The target is a device that nobody may write to.
     #[error("is a read-only device")]
@@ -172,7 +173,7 @@ pub enum Invalid {
         read: PathBuf,
     },
     /// A loop device has the target open.
-    #[error("is behind the loop device {name}, which would go on with the old file")]
+    #[error("is behind the loop device {name}, which would keep using the old file")]
     TargetBehindLoop {
         /// The name of the loop device.
         name: String,
@@ -181,38 +182,36 @@ pub enum Invalid {
     #[error("is a terminal, expected a file or a pipe")]
     StdoutIsTerminal,
     /// Standard output is a device, of which nothing was checked.
-    #[error("is a block device, which can only be checked by its name: give that as the target")]
+    #[error("is a block device: give its name as the target, so that it can be checked")]
     StdoutIsDevice,
     /// Standard output is a file that would hold something in front of the image.
-    #[error(
-        "would have {before} bytes of something else in front of the image, which begins where its file does"
-    )]
+    #[error("has {before} bytes in front of the image, which must begin at offset 0")]
     StdoutInMiddle {
         /// How many bytes.
         before: u64,
     },
     /// There is no standard output.
-    #[error("is closed, or the null device opened for reading too, which looks the same")]
+    #[error("is closed, or is /dev/null opened for reading and writing, which looks the same")]
     StdoutClosed,
     /// Version 2 of the format has no field for the compression type.
-    #[error("of version 2 cannot be compressed with zstd")]
+    #[error("cannot be compressed with zstd in version 2")]
     ZstdInVersion2,
     /// Only compressed clusters can be shared.
     #[error("cannot share clusters that are not compressed")]
     SharedUncompressed,
     /// The image is to be compressed, and to go to standard output.
     #[error(
-        "cannot take a compressed image in one pass: tables come first there, and are not known before the data"
+        "cannot take a compressed image in one pass: the tables come first, and depend on the compressed data"
     )]
     StdoutCompressed,
     /// Equal clusters are to be found, and standard output cannot be read back for that.
-    #[error("cannot be read back, which it takes to find equal clusters")]
+    #[error("cannot be read back, as finding equal clusters requires")]
     StdoutShared,
     /// What was written to standard output cannot be read back.
     #[error("cannot be read back")]
     StdoutUnverifiable,
     /// An image does not hold all of its disk, and nobody said that another file may be opened for the rest.
-    #[error("needs its {role}, {name:?}, which is opened only if asked for")]
+    #[error("needs its {role}, {name:?}, which is opened only on request")]
     NeedsFile {
         /// What it is to the image.
         role: Role,
@@ -221,7 +220,7 @@ pub enum Invalid {
     },
     /// A backing file of which nobody said that it is an image needs another file.
     #[error(
-        "begins like a {format} image, which nobody says it is, and its {role}, {name:?}, is not opened for that"
+        "begins like a {format} image, but its format is not recorded: its {role}, {name:?}, is not opened on a guess"
     )]
     Guessed {
         /// What it begins like.
@@ -232,7 +231,7 @@ pub enum Invalid {
         name: String,
     },
     /// There is no such file, although an image needs it.
-    #[error("no such file, which {} names as its {role}", of.display())]
+    #[error("no such file, but {} names it as its {role}", of.display())]
     NoNeededFile {
         /// What it is to the image.
         role: Role,
@@ -248,10 +247,10 @@ pub enum Invalid {
     #[error("does not say which {0} it needs: its path must be given")]
     NamelessFile(Role),
     /// A file is its own backing file, if only by way of others.
-    #[error("would stand on itself: it is part of the chain already")]
+    #[error("is its own backing file: it is already part of the chain")]
     ChainLoop,
     /// There are too many backing files.
-    #[error("has more than {limit} backing files, one behind the other")]
+    #[error("has a chain of more than {limit} backing files")]
     ChainTooLong {
         /// How many are followed.
         limit: usize,
@@ -266,7 +265,7 @@ pub enum Invalid {
     #[error("not a qcow2 image")]
     NotAnImage,
     /// It must be an image, and begins like one in a format that is not read here.
-    #[error("not a qcow2 image: it begins like {0}, which cannot be read here")]
+    #[error("not a qcow2 image: it begins like {0}, which mkqcow2 cannot read")]
     ForeignImage(&'static str),
     /// It holds a disk byte by byte.
     #[error("is raw, expected an image")]
@@ -289,11 +288,11 @@ pub enum Unrecorded {
     #[error("another program wrote to it since it was made")]
     Changed,
     /// The record is of the active state.
-    #[error("what it records is of the active disk, not of a snapshot")]
+    #[error("its list is of the active disk, not of a snapshot")]
     Snapshot,
     /// Version 2, and checksums need not be right.
     #[error(
-        "it has version 2, where only right checksums show that nobody wrote to it since; --keep-going goes on without them"
+        "in version 2 only matching checksums prove that it is unchanged, and --keep-going tolerates others"
     )]
     Unproven,
     /// What is not allocated may be in another file.
@@ -371,13 +370,13 @@ pub enum Holding {
     #[error("is a {0} image")]
     Image(&'static str),
     /// Text.
-    #[error("is no qcow2 image but {size} bytes of text")]
+    #[error("is not a qcow2 image but {size} bytes of text")]
     Text {
         /// Its size in bytes.
         size: u64,
     },
     /// Bytes that are neither text nor an image.
-    #[error("is no qcow2 image but a file of {size} bytes")]
+    #[error("is not a qcow2 image but a file of {size} bytes")]
     Other {
         /// Its size in bytes.
         size: u64,

@@ -21,13 +21,13 @@ pub enum Unsupported {
     #[error("is encrypted with {0}, which is not supported yet")]
     Encrypted(&'static str),
     /// Features without which the image must not be read.
-    #[error("needs features that are not known here: {0}")]
+    #[error("needs features that this version of mkqcow2 does not know: {0}")]
     Features(Features),
     /// A backing file in another format.
     #[error("has a backing file in the format {0:?}, which is not supported")]
     BackingFormat(String),
     /// A backing file or data file that is not in the filesystem.
-    #[error("needs {0:?}, which is no plain file name")]
+    #[error("needs {0:?}, which is not a plain file name")]
     Protocol(String),
 }
 
@@ -71,7 +71,7 @@ pub struct TooLarge {
 
 fn smallest_that_serves(smallest: Option<u64>) -> String {
     smallest.map_or_else(
-        || " (no cluster size serves)".to_owned(),
-        |bytes| format!(" (the smallest cluster size that serves is {bytes})"),
+        || " (no cluster size is large enough)".to_owned(),
+        |bytes| format!(" (the smallest cluster size that works is {bytes})"),
     )
 }

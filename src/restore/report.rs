@@ -33,13 +33,13 @@ pub enum Warning {
     #[error("nothing is recognised in what was decrypted: is the password right?")]
     PerhapsNoise,
     /// The checksum table describes an earlier state.
-    #[error("was changed since it was written: its checksums, which are of that time, were not compared")]
+    #[error("was changed since it was made: its checksums are out of date and were not compared")]
     Changed,
     /// The checksum table cannot be used.
-    #[error("no checksums were compared, for their table is damaged: {0}")]
+    #[error("checksums were not compared, because their table is damaged: {0}")]
     NoChecksums(Error),
     /// The record of the source cannot be used.
-    #[error("what it records of its source is damaged, such as which sectors could not be read: {0}")]
+    #[error("its record of the source is damaged, including the list of unreadable sectors: {0}")]
     NoRecord(Error),
     /// Parts of the disk could not be read when the image was made.
     #[error("{bytes} bytes of the disk could not be read when the image was made, and are zeros")]
@@ -77,7 +77,7 @@ pub enum Warning {
         path: PathBuf,
     },
     /// What others wrote to the image earlier could not be brought to the disk.
-    #[error("what was written to it earlier is not on the disk, and may not have been read: {0}")]
+    #[error("earlier writes to it could not be flushed, and may not have been read: {0}")]
     Unwritten(Unwritten),
     /// The target does not belong to the owner of the file it replaced.
     #[error("could not be given the owner of the file it replaced")]
@@ -178,7 +178,7 @@ pub enum Why {
     #[error("unreadable, zeros in the target")]
     Unreadable,
     /// It was restored as it is.
-    #[error("not what its checksum was made of, in the target as it is")]
+    #[error("does not match its checksum, restored as it is")]
     Checksum,
 }
 

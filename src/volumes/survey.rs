@@ -269,16 +269,16 @@ fn between(volumes: &[Volume], size: u64) -> (Vec<Range<u64>>, BTreeSet<usize>) 
 }
 
 /// Why a map says nothing about what dm-verity protects.
-const PROTECTED: &str = "dm-verity may protect it: each block counts then, in use or not";
+const PROTECTED: &str = "dm-verity may protect it, and then free blocks count too";
 
 /// The same of a partition that may be anything.
-const UNCLEAR: &str =
-    "a partition of this disk cannot be read where a hibernated system or a hash tree would be told";
+const UNCLEAR: &str = "a partition of this disk cannot be read where the signature of a hibernated system or a \
+    hash tree would be";
 
 /// Makes sure that the superblock of a mirror that a stretch is part of lies behind what is looked into.
 fn ends_before_raid(view: View<'_>, end: u64) -> Result<(), Doubt> {
     if opaque::mirror_end(view)?.is_some_and(|limit| limit < end) {
-        return Err(Doubt::State("the superblock of its RAID lies in it"));
+        return Err(Doubt::State("the superblock of its RAID lies inside it"));
     }
     Ok(())
 }
@@ -286,7 +286,7 @@ fn ends_before_raid(view: View<'_>, end: u64) -> Result<(), Doubt> {
 /// Why a volume lets no map of its neighbours be trusted, if it does.
 fn holds_disk(view: View<'_>) -> Option<&'static str> {
     match (swap::is_sleeping(view), opaque::is_hash_tree(view)) {
-        (Ok(true), _) => Some("a hibernated system, which may know more of it, sleeps on this disk"),
+        (Ok(true), _) => Some("a hibernated system on this disk may hold unwritten changes to it"),
         (_, Ok(true)) => Some(PROTECTED),
         (Err(_), _) | (_, Err(_)) => Some(UNCLEAR),
         (Ok(false), Ok(false)) => None,

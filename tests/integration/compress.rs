@@ -400,7 +400,7 @@ fn what_cannot_be_compressed_like_that_is_refused() {
             "1048575 bytes, expected 1M to 64G",
         ),
         ("-c zstd --dedupe --dedupe-memory 65G", "expected 1M to 64G"),
-        ("-c zstd --dedupe --dedupe-memory 1X", "'X' is no unit"),
+        ("-c zstd --dedupe --dedupe-memory 1X", "'X' is not a unit"),
         ("-c zstd --dedupe --dedupe-memory", "--dedupe-memory <SIZE>"),
     ] {
         misused(&dir, &format!("{options} disk.raw disk.qcow2"), says);

@@ -35,7 +35,7 @@ fn redirected(dir: &Dir, arguments: &str, to: &str, status: i32) -> String {
 #[test]
 fn an_answer_that_nobody_can_read_is_a_failure() {
     let dir = imaged("endings-answers");
-    let closed = "is closed, or the null device opened for reading too, which looks the same";
+    let closed = "is closed, or is /dev/null opened for reading and writing, which looks the same";
     for (arguments, status) in [
         ("--json disk.raw new.qcow2", 3),
         ("-n --json disk.raw new.qcow2", 1),
@@ -173,10 +173,10 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
     // The loader of programs does not bear it, and closes as often as a program that does nothing, or less.
     let fault = &format!("close:error=ENOSPC:when={}+", closes(&dir, "--version").len() + 1);
     let full = "cannot close: No space left on device";
-    let kept = format!("mkqcow2: old.qcow2: {full} (nothing was changed; mkqcow2 -n tells how much");
+    let kept = format!("mkqcow2: old.qcow2: {full} (nothing was changed; mkqcow2 -n shows how much");
     fails(&dir, fault, "--no-sync disk.raw old.qcow2", "", (1, &kept));
     fails(&dir, fault, "disk.raw old.qcow2", "", (1, &kept));
-    let kept = format!("mkqcow2: old.qcow2: {full} (nothing was changed; mkqcow2 restore -n tells how much");
+    let kept = format!("mkqcow2: old.qcow2: {full} (nothing was changed; mkqcow2 restore -n shows how much");
     fails(
         &dir,
         fault,
@@ -184,7 +184,7 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
         "",
         (1, &kept),
     );
-    let part = format!("{full} (mkqcow2 restore -n tells how much room is needed)\nmkqcow2: /dev/");
+    let part = format!("{full} (mkqcow2 restore -n shows how much space is needed)\nmkqcow2: /dev/");
     // What was written to is closed once by a duplicate, and then for good.
     let closed = closes(&dir, &to_device);
     let of_device = (1..).zip(&closed).filter(|(_, line)| line.contains(&path));

@@ -68,7 +68,9 @@ fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
         table.join(hybrid);
         (name, table)
     } else if mbr.has_protective_type() {
-        return Err(Doubt::State("its protective MBR does not begin where a GPT does"));
+        return Err(Doubt::State(
+            "the GPT partition of its protective MBR does not begin at sector 1",
+        ));
     } else {
         ("MBR", mbr_alone(view, &mbr, recognise)?)
     };
@@ -97,7 +99,7 @@ fn mbr_alone(view: View<'_>, mbr: &RawMbr, recognise: Recognise) -> Result<Table
         };
         if holds_anything(view, &parts, recognise)? {
             return Err(Doubt::State(
-                "with sectors of another size its MBR has partitions that hold something, too",
+                "its MBR has partitions with content in two sector sizes",
             ));
         }
     }
@@ -125,7 +127,7 @@ fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
     for size in SIZES {
         match gpt::read(view, size) {
             Ok(_) if found.is_some() => {
-                return Err(Doubt::State("it has a GPT for each of two sizes of sectors"));
+                return Err(Doubt::State("it has two GPTs, for two sector sizes"));
             }
             Ok(gpt) => found = Some((size, gpt)),
             Err(gpt::Refused::Odd(error)) => return Err(error),

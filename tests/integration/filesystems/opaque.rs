@@ -126,7 +126,7 @@ fn what_has_a_signature_and_looks_like_nothing_else_is_told_by_name() {
     let source = disk::open(&path, Open::default()).unwrap();
     let regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
     assert_eq!(regions[0].name, Some("LUKS"));
-    assert_eq!(regions[0].why_whole().unwrap(), "nothing tells what is free");
+    assert_eq!(regions[0].why_whole().unwrap(), "free space not known");
     let run = dir.run("disk.raw image.qcow2").exits(0);
     assert!(!run.stderr().contains("warning"), "{}", run.stderr());
 }
@@ -194,7 +194,7 @@ fn only_a_whole_mirror_holds_what_it_seems_to_hold() {
         // What reaches behind it is a remnant, or not there as it is.
         let remnant = over_swap(&dir, &[(old, &words(90, 1))]);
         let why = remnant.why_whole();
-        assert_eq!(why.as_deref(), Some("the superblock of its RAID lies in it"));
+        assert_eq!(why.as_deref(), Some("the superblock of its RAID lies inside it"));
     }
 }
 

@@ -216,14 +216,12 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
         return general(error);
     };
     Some(match in_use {
-        InUse::Mounted { .. } => "unmount it, or compare a snapshot; --force compares A or B all the same",
-        InUse::Swap { .. } => "swapoff it; --force compares A or B all the same",
-        InUse::Held { .. } => "deactivate that, or compare a snapshot; --force compares A or B all the same",
-        InUse::Guest { .. } => "shut the virtual machine down; --force compares A or B all the same",
+        InUse::Mounted { .. } => "unmount it, compare a snapshot, or pass --force",
+        InUse::Swap { .. } => "swapoff it, or pass --force",
+        InUse::Held { .. } => "deactivate that device, compare a snapshot, or pass --force",
+        InUse::Guest { .. } => "shut the virtual machine down, or pass --force",
         InUse::OtherRun { .. } => "wait until it is done",
-        InUse::Busy { .. } => "lsblk may tell by whom; --force compares A or B all the same",
-        InUse::Unknown { .. } => {
-            "/proc and /sys must be mounted and readable; --force compares A or B all the same"
-        }
+        InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
+        InUse::Unknown { .. } => "/proc and /sys must be mounted and readable; or pass --force",
     })
 }

@@ -88,14 +88,14 @@ const DAMAGES: &[Damage] = &[
             let (entry, label) = (v.system_entry(0x81), v.system_entry(0x83));
             v.bytes.copy_within(entry..entry + 32, label);
         },
-        "allocation bitmaps of one FAT: 1 are recorded, 2 are there",
+        "allocation bitmaps of one FAT: 1 recorded, 2 found",
     ),
     (
         |v| {
             let entry = v.system_entry(0x81);
             v.bytes[entry] = 0x01;
         },
-        "allocation bitmaps of one FAT: 1 are recorded, 0 are there",
+        "allocation bitmaps of one FAT: 1 recorded, 0 found",
     ),
     (
         |v| {

@@ -111,7 +111,7 @@ fn files(image: &Image, line: &mut Line<'_>) -> io::Result<()> {
 pub(super) fn backing_file(name: Option<&str>, format: Option<&str>) -> String {
     match (name, format) {
         (None, _) => "none".to_owned(),
-        (Some(name), None) => format!("\"{}\", of a format that is not told", escaped(name)),
+        (Some(name), None) => format!("\"{}\", format not recorded", escaped(name)),
         (Some(name), Some(format)) => format!("\"{}\", {}", escaped(name), escaped(format)),
     }
 }
