@@ -5,7 +5,7 @@
 pub enum Severity {
     /// Data is lost already, or may be with the next write.
     Error,
-    /// Room is wasted, nothing else.
+    /// Space is wasted, nothing else.
     Leak,
     /// Worth knowing; the image is right.
     Remark,
@@ -81,7 +81,7 @@ impl Code {
         self.row().map_or(Error, |row| row.severity)
     }
 
-    /// What it means to whoever owns the image.
+    /// Its meaning for the owner of the image.
     pub fn meaning(self) -> &'static str {
         self.row().map_or("", |row| row.meaning)
     }
@@ -97,7 +97,7 @@ pub(super) struct Row {
     pub(super) code: Code,
     pub(super) name: &'static str,
     pub(super) severity: Severity,
-    /// What it means to whoever owns the image.
+    /// Its meaning for the owner of the image.
     pub(super) meaning: &'static str,
 }
 

@@ -7,7 +7,7 @@ use crate::disk::Change;
 use crate::error::InUse;
 use crate::formats::Remark;
 
-/// Something that whoever compared should know.
+/// A warning about a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {

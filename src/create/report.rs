@@ -14,7 +14,7 @@ use crate::output::{Memory, Remains};
 use crate::units::length;
 use crate::volumes::{Allocation, Doubt, Flaw, Missing, Region};
 
-/// Something that whoever made the image should know.
+/// A warning about an image that was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
@@ -265,7 +265,7 @@ pub struct Plan<'a> {
     pub image_size: u64,
     /// Whether that is the size of the image in any case.
     pub is_exact: bool,
-    /// The room that is needed while it is made, in bytes; of a stream that of whoever keeps it.
+    /// The space that is needed while it is made, in bytes; for a stream, at its receiver.
     pub room_needed: u64,
     /// How much room there is, in bytes, if that can be told.
     pub free_space: Option<u64>,
@@ -288,7 +288,7 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// What is known before anything is done that whoever makes the image should know.
+    /// The warnings that are known before the copy begins.
     pub fn warnings(&self) -> Vec<Warning> {
         let in_use = self.in_use.cloned().map(match self.kind {
             Kind::Image => Warning::ImageInUse,

@@ -1,4 +1,4 @@
-//! What changes when somebody writes to a source.
+//! The state of a source, which changes when a program writes to it.
 
 use std::fs::{File, Metadata};
 use std::io;

@@ -11,7 +11,7 @@ use crate::formats::Remark;
 use crate::output::{Memory, Remains};
 use crate::volumes::Flaw;
 
-/// Something that whoever restored a disk should know.
+/// A warning about a disk that was restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
