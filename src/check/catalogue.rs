@@ -114,7 +114,7 @@ use Severity::{Error, Leak, Remark};
 
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
-    row(Code::Header, "header", Error, "a wrong header field that QEMU needs, although reading does not"),
+    row(Code::Header, "header", Error, "an invalid header field: reading works without it, QEMU does not"),
     row(Code::L1Entry, "l1-entry", Error, "an invalid L1 entry: reserved bits are set, or the offset is not a multiple of the cluster size"),
     row(Code::L1Outside, "l1-outside", Error, "an L2 table that lies at least partly past the end of the file"),
     row(Code::L1Overlap, "l1-overlap", Error, "an L2 table that overlaps another table"),

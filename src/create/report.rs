@@ -20,8 +20,7 @@ use crate::volumes::{Allocation, Doubt, Flaw, Missing, Region};
 pub enum Warning {
     /// The source was imaged although it was in use.
     #[error(
-        "the source is {0}: imaging it anyway, free blocks included; the image is not of one moment, and files \
-         in it may be inconsistent"
+        "the source is {0}: imaging it anyway, free blocks included; the image may mix old and new data, and files in it may be inconsistent"
     )]
     SourceInUse(InUse),
     /// What others wrote to the source earlier could not be brought to the disk.
@@ -40,7 +39,7 @@ pub enum Warning {
     #[error("begins like {0}: its bytes are imaged as they are, not the disk in it")]
     Encoded(&'static str),
     /// The source was decrypted, and looks like nothing that is known.
-    #[error("nothing is recognised in what was decrypted: is the password right?")]
+    #[error("nothing is recognised in the decrypted data: is the password right?")]
     PerhapsNoise,
     /// The source is an image, or needs one, that says something about itself.
     #[error("{}{remark}", backing(path.as_ref()))]
@@ -74,7 +73,7 @@ pub enum Warning {
         missing: Missing,
     },
     /// The source changed while it was read.
-    #[error("the source changed while it was read ({0}): the image is not of one moment")]
+    #[error("the source changed while it was read ({0}): the image may mix old and new data")]
     SourceChanged(Change),
     /// Parts of the disk could not be read when the image was made that is the source.
     #[error("{bytes} bytes of the disk could not be read when the source was made, and are zeros in it")]
@@ -106,7 +105,7 @@ pub enum Warning {
     #[error("the image is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
     /// The image is not where it was asked for.
-    #[error("its directory was renamed meanwhile: the image is in that directory, wherever it is now")]
+    #[error("its directory was renamed during the run: the image is in that directory, at its new path")]
     Elsewhere,
 }
 
@@ -181,8 +180,7 @@ impl Warning {
     pub fn planned(&self) -> String {
         match self {
             Self::SourceInUse(in_use) => format!(
-                "the source is {in_use}: would be imaged with its free blocks; the image would not be of one \
-                 moment, and files in it might be inconsistent"
+                "the source is {in_use}: would be imaged with its free blocks; the image might mix old and new data, and files in it might be inconsistent"
             ),
             Self::ImageInUse(in_use) => {
                 format!("the source is {in_use}: data that its tables do not list yet would read as zeros")

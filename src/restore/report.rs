@@ -30,7 +30,7 @@ pub enum Warning {
     #[error("{0}")]
     TargetPerhapsInUse(InUse),
     /// The image was decrypted, and looks like nothing that is known.
-    #[error("nothing is recognised in what was decrypted: is the password right?")]
+    #[error("nothing is recognised in the decrypted data: is the password right?")]
     PerhapsNoise,
     /// The checksum table describes an earlier state.
     #[error("was changed since it was made: its checksums are out of date and were not compared")]
@@ -70,8 +70,8 @@ pub enum Warning {
         /// That of the table.
         expected: u64,
     },
-    /// Somebody wrote to a file that was read.
-    #[error("{} was written to while it was read: the disk is not of one moment", path.display())]
+    /// Another program wrote to a file that was read.
+    #[error("{} was written to while it was read: the restored disk may mix old and new data", path.display())]
     ChangedMeanwhile {
         /// The file.
         path: PathBuf,
@@ -97,7 +97,7 @@ pub enum Warning {
     #[error("is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
     /// The target is not where it was asked for.
-    #[error("its directory was renamed meanwhile: the disk is in that directory, wherever it is now")]
+    #[error("its directory was renamed during the run: the disk is in that directory, at its new path")]
     Elsewhere,
 }
 

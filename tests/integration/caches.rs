@@ -185,7 +185,7 @@ fn what_was_written_to_a_mounted_filesystem_before_is_in_the_image_as_root() {
 
         dir.run(&format!("-f {} image.qcow2", source.display()))
             .exits(3)
-            .says("the image is not of one moment");
+            .says("the image may mix old and new data");
         drop(mount);
 
         dir.run("restore image.qcow2 restored.raw").exits(0);

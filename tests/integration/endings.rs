@@ -264,7 +264,7 @@ fn a_temporary_file_that_stays_is_told_and_nothing_else_is_claimed_as_root() {
         let new: Vec<_> = left.iter().filter(|name| !known.contains(*name)).collect();
         assert_eq!(new.len(), 1, "{said}");
         let line = format!(
-            "mkqcow2: {view}/{}: is left over, for it could not be removed: Operation not permitted\n",
+            "mkqcow2: {view}/{}: is left over, because it could not be removed: Operation not permitted\n",
             new[0]
         );
         assert!(said.contains(&line), "expected {line}{said}");
@@ -301,7 +301,7 @@ fn a_second_name_of_the_image_that_stays_is_a_warning_as_root() {
     let left = left_in(&real);
     assert_eq!(left.len(), 1, "{left:?}");
     let warning = format!(
-        "{}/{} is left over, for it could not be removed: Operation not permitted",
+        "{}/{} is left over, because it could not be removed: Operation not permitted",
         job.dir.join("view").display(),
         left[0]
     );

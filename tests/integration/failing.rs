@@ -191,7 +191,7 @@ fn an_image_that_is_written_to_meanwhile_is_told_as_root() {
     assert!(fs::metadata(&image).unwrap().len() > end);
 
     run.ends().exits(3).says(
-        "mkqcow2: image.qcow2: warning: image.qcow2 was written to while it was read: the disk is not of one moment\n",
+        "mkqcow2: image.qcow2: warning: image.qcow2 was written to while it was read: the restored disk may mix old and new data\n",
     );
 }
 
@@ -266,7 +266,7 @@ fn a_device_that_holds_the_image_and_is_written_to_meanwhile_is_told_as_root() {
     drop(disk);
 
     run.ends().exits(3).says(&format!(
-        "mkqcow2: {source}: warning: {source} was written to while it was read: the disk is not of one moment\n"
+        "mkqcow2: {source}: warning: {source} was written to while it was read: the restored disk may mix old and new data\n"
     ));
 }
 

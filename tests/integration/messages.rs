@@ -233,7 +233,7 @@ fn files_behind_a_source_are_named_by_what_they_are_to_which_image() {
     refused(
         &dir,
         "restore --follow mid.qcow2 new.raw",
-        &format!("{words} (--backing PATH)"),
+        &format!("{words} (pass --backing PATH)"),
     );
     dir.run("restore --backing other.qcow2 mid.qcow2 new.raw")
         .exits(0);

@@ -310,15 +310,17 @@ fn partitions_are_told_one_by_one_with_number_and_label() {
     write_at(&disk, b"SWAPSPACE2", 2 * MIB + 65536 - 10);
 
     let run = dir.run("map disk.raw").exits(0);
-    run.says("disk.raw: warning: partition 2, swap: it is signed for pages of two sizes: copied whole\n")
-        .prints("source: GPT, 3.00 MiB in use, 1020.00 KiB free\n")
-        .prints("  partition 1 \"pages\\u{9b}2J\": swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n")
-        .prints("  partition 2: swap, copied whole: it is signed for pages of two sizes\n")
-        .prints("0x000000000000          1048576  used: outside of all partitions\n")
-        .prints("0x000000100000             4096  used: metadata of swap\n")
-        .prints("0x000000101000          1044480  free: unused by swap\n")
-        .prints("0x000000200000          1048576  used: data\n")
-        .prints("0x000000300000          1048576  used: outside of all partitions\n");
+    run.says(
+        "disk.raw: warning: partition 2, swap: it has swap signatures for two page sizes: copied whole\n",
+    )
+    .prints("source: GPT, 3.00 MiB in use, 1020.00 KiB free\n")
+    .prints("  partition 1 \"pages\\u{9b}2J\": swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n")
+    .prints("  partition 2: swap, copied whole: it has swap signatures for two page sizes\n")
+    .prints("0x000000000000          1048576  used: outside of all partitions\n")
+    .prints("0x000000100000             4096  used: metadata of swap\n")
+    .prints("0x000000101000          1044480  free: unused by swap\n")
+    .prints("0x000000200000          1048576  used: data\n")
+    .prints("0x000000300000          1048576  used: outside of all partitions\n");
 
     let map = dir.run("map --json disk.raw").exits(0).json();
     let regions: Vec<_> = map

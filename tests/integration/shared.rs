@@ -258,7 +258,9 @@ fn a_directory_is_the_one_that_its_name_named_at_the_start_as_root() {
     fs::remove_file(&backup).unwrap();
     link("../second", &backup, 0);
 
-    run.let_go().exits(3).says("its directory was renamed meanwhile");
+    run.let_go()
+        .exits(3)
+        .says("its directory was renamed during the run");
 
     assert_equals(&job.disk, &job.dir.join("first/image"));
     assert_eq!(names(&job.dir.join("second")), [""; 0]);

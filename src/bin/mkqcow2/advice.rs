@@ -31,7 +31,7 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
         Error::Unsupported(Unsupported::Header {
             field: "version",
             found: 1,
-        }) => Some("it is of QCOW version 1: --format=qcow, or for SOURCE --source-format=qcow"),
+        }) => Some("it is of QCOW version 1: pass --format=qcow, or for SOURCE --source-format=qcow"),
         Error::Corrupt(Corrupt::NotClosed(_)) => {
             Some("mkqcow2 check lists all of it; qemu-img check -r all repairs a copy")
         }
@@ -66,8 +66,8 @@ fn of_usage(invalid: &Invalid) -> Option<&'static str> {
     } = invalid
     {
         Some(match role {
-            Role::Backing => "--backing PATH",
-            Role::Data => "--data-file PATH",
+            Role::Backing => "pass --backing PATH",
+            Role::Data => "pass --data-file PATH",
         })
     } else if let Invalid::Guessed { .. } = invalid {
         Some("pass --backing-format with its format")

@@ -43,7 +43,7 @@ pub(in crate::volumes) fn proven(view: View<'_>) -> Option<Range<u64>> {
 }
 
 fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
-    let mbr = RawMbr::read(view, "MBR", 0)?.ok_or(Doubt::State("its signature is gone"))?;
+    let mbr = RawMbr::read(view, "MBR", 0)?.ok_or(Doubt::State("its MBR signature is missing"))?;
     // Volumes may be striped: one that begins in a partition need not go on there.
     let volumes_of = |name| Found {
         name,

@@ -97,7 +97,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     }
     let page_size = match *sizes {
         [size] => size,
-        [_, _, ..] => return Err(Doubt::State("it is signed for pages of two sizes")),
+        [_, _, ..] => return Err(Doubt::State("it has swap signatures for two page sizes")),
         [] => {
             return Ok(Found {
                 name: "swap (version 0)",

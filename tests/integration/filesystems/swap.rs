@@ -151,7 +151,7 @@ fn a_header_that_linux_would_not_take_is_not_believed() {
             "swap area at 0x0 would end at 0x201000",
         ),
         (&u32::MAX.to_le_bytes(), 1028, "past the end at 0x200000"),
-        (b"SWAPSPACE2", 65526, "it is signed for pages of two sizes"),
+        (b"SWAPSPACE2", 65526, "it has swap signatures for two page sizes"),
     ];
     for (bytes, at, words) in rows {
         assert_whole(&changed(&dir, 4096, &[(at, bytes)]), words);

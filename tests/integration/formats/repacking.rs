@@ -171,7 +171,7 @@ fn an_external_data_file() {
         "mkqcow2: worn.qcow2: needs its external data file, \"other.data\", which is opened only on request",
     );
     run("--follow").exits(1).says(
-        "other.data: no such file, but worn.qcow2 names it as its external data file (--data-file PATH)",
+        "other.data: no such file, but worn.qcow2 names it as its external data file (pass --data-file PATH)",
     );
 }
 

@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Line] = &[
         Elsewhere("entry 0 is 0x8000010000000000, expected an offset within the file")),
     ("L2 entry of another cluster of a data file", DataFile,
         |p| p.put64(p.l2_entry(0), p.get64(p.l2_entry(1))),
-        Refused("expected the offset that the cluster has in the disk")),
+        Refused("expected the same offset as in the disk")),
     ("L2 entry compressed, with a data file", DataFile, |p| p.set(p.l2_entry(1), COMPRESSED),
         Refused("expected no compressed cluster in an image with an external data file")),
     ("L2 entry with reserved bit 1", V3, |p| p.set(p.l2_entry(0), 1 << 1),

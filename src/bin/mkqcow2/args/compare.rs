@@ -32,7 +32,7 @@ pub(crate) struct Compare {
     #[arg(value_name = "A")]
     pub(crate) a: PathBuf,
 
-    /// Another one
+    /// Image, raw file or block device to compare with A
     #[arg(value_name = "B")]
     pub(crate) b: PathBuf,
 

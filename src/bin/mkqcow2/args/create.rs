@@ -22,8 +22,8 @@ use mkqcow2::volumes::Scan;
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
 SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024), or hexadecimal (0x4100000).
-Exit status: 0 done, 1 failed, IMAGE unchanged (standard output: incomplete), 3 done with a warning that
-matters, 64 usage.
+Exit status: 0 done; 1 failed, IMAGE unchanged (standard output: incomplete);
+3 done, with a warning that matters; 64 usage.
 Manual: man 8 mkqcow2";
 
 /// Copy a block device, a filesystem or a raw file into a packed qcow2 image
@@ -127,7 +127,7 @@ pub(crate) struct Create {
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 
-    /// Use N worker threads, 1 to 256 [default: by the number of processors, at most 8, or 32 with -c]
+    /// Use N worker threads, 1 to 256 [default: processors less one, at most 8; with -c processors, at most 32]
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
     threads: Option<NonZeroUsize>,
 

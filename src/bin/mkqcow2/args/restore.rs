@@ -10,7 +10,7 @@ use mkqcow2::restore::Options;
 
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
-Exit status: 0 done, 1 failed, 3 done with a warning that matters, 64 usage.
+Exit status: 0 done; 1 failed; 3 done, with a warning that matters; 64 usage.
 Manual: man 8 mkqcow2-restore";
 
 /// Write the disk in an image to a file, a block device or standard output

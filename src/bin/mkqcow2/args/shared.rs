@@ -126,7 +126,7 @@ impl Access {
 /// What an image is, if that is not to be seen by itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageFormat {
-    /// Format of IMAGE: qcow2, qcow, qed or raw [default: recognised by its first bytes]
+    /// Format of IMAGE: qcow2, qcow or qed [default: recognised by its first bytes]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format: Option<FormatArg>,
 }

@@ -185,7 +185,7 @@ fn closing_line(out: &mut dyn Write, args: &Compare, report: &Report) -> io::Res
         if size_a != size_b {
             let longer = if size_a > size_b { a } else { b };
             let more = size_a.abs_diff(size_b);
-            write!(out, ", the last {more} bytes only in {longer}, zeros")?;
+            write!(out, ", the last {more} bytes are only in {longer}, and zeros")?;
         }
     } else {
         write!(out, "{a} and {b} differ")?;

@@ -93,7 +93,7 @@ impl Mapper<'_> {
             for group in run {
                 match (group.bitmap, bitmaps.next()) {
                     (Some(block), Some(bits)) => self.written(number, group, block, bits)?,
-                    (Some(_), None) => return Err(Doubt::State("a bitmap of it is missing")),
+                    (Some(_), None) => return Err(Doubt::State("one of its bitmaps is missing")),
                     (None, _) => self.unwritten(number, group)?,
                 }
                 number.increase(1);

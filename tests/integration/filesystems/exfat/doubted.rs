@@ -42,7 +42,7 @@ const DAMAGES: &[Damage] = &[
     ),
     (
         |v| v.bytes[12 * 512 + 96] ^= 1,
-        "boot region and the backup of that disagree",
+        "boot region and its backup differ",
     ),
     (
         |v| v.set_entry(0, 0, 0xffff_fff0),
@@ -60,14 +60,14 @@ const DAMAGES: &[Damage] = &[
             let first = v.bitmap()[1];
             v.set_entry(0, first, u32::MAX);
         },
-        "not as long as its chain",
+        "not as long as its cluster chain",
     ),
     (
         |v| {
             let bitmap = v.bitmap();
             v.set_entry(0, *bitmap.last().unwrap(), bitmap[0] as u32);
         },
-        "not as long as its chain",
+        "not as long as its cluster chain",
     ),
     (
         |v| {

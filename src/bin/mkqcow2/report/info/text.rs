@@ -196,7 +196,7 @@ fn checksums(info: &Info) -> String {
             let state = match info.image().freshness() {
                 Freshness::Unchanged => "not written to since",
                 Freshness::Changed => "written to since",
-                Freshness::Unknown => "version 2 cannot tell whether written to since",
+                Freshness::Unknown => "perhaps written to since: version 2 does not record that",
             };
             let plural = if *clusters == 1 { "" } else { "s" };
             format!("of {clusters} cluster{plural}, {state}")

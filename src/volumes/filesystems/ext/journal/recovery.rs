@@ -124,7 +124,7 @@ impl Walk<'_, '_> {
     /// The next block and its number; behind the last one the log goes on with the first.
     fn next(&mut self) -> Result<(u64, Vec<u8>), Doubt> {
         let left = self.left.checked_sub(1);
-        self.left = left.ok_or(Doubt::State("its journal has no end"))?;
+        self.left = left.ok_or(Doubt::State("its journal does not end"))?;
         if self.wraps && self.superblock.fast_commit {
             // Linux goes on at the beginning; e2fsck up to 1.47 and older kernels go on in the room for fast commits,
             // and so end sooner, with another map.

@@ -249,7 +249,7 @@ fn a_log_that_never_ends_is_refused() {
     for _ in 1..disk.last {
         disk.revoke(&[]);
     }
-    assert!(doubt(&disk).contains("has no end"));
+    assert!(doubt(&disk).contains("does not end"));
 }
 
 #[test]
