@@ -1,4 +1,4 @@
-//! Checks an image: whether its tables can be what they are, and fit each other. Nothing is written.
+//! Checks whether the tables of an image are valid and consistent. Nothing is written.
 //!
 //! ```text
 //! metadata     header, L1 tables, snapshots, bitmaps, encryption: where they are, whether they overlap
@@ -11,7 +11,7 @@
 //!
 //! Images of the simpler formats have no refcounts: there, [`check_legacy`] looks for what lies in one place.
 //!
-//! What is found has a [`Code`] in the catalogue of all there is to find.
+//! Each finding has a [`Code`] from the catalogue.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -81,15 +81,15 @@ pub struct Options {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What the image is.
+    /// The format of the image.
     pub format: Format,
-    /// How much was found of each code.
+    /// The number of findings of each code.
     pub tallies: BTreeMap<Code, Tally>,
     /// Clusters of the disk.
     pub total_clusters: u64,
-    /// Those that have room in the image.
+    /// Clusters of the disk that take space in the image.
     pub allocated_clusters: u64,
-    /// Those of them that are not where the cluster in front of them ends.
+    /// Those of them that do not begin where the previous cluster ends.
     pub fragmented_clusters: u64,
     /// Those of them that are compressed.
     pub compressed_clusters: u64,
@@ -110,11 +110,11 @@ impl Report {
     }
 }
 
-/// Checks an image, and calls `tell` with what is found as it is found: the first [`TOLD`] of each code.
+/// Checks an image, and calls `tell` with each finding at once: the first [`TOLD`] of each code.
 ///
-/// All is counted that the active disk and the snapshots, bitmaps and the encryption have in the image. Backing files
-/// are not looked at; an external data file only if it [was opened](Image::with_data_file). Nobody may write to the
-/// image meanwhile.
+/// It counts all clusters that the active disk, snapshots, bitmaps and the encryption use. It does not check backing
+/// files, and an external data file only if it [was opened](Image::with_data_file). No program may write to the
+/// image during the check.
 ///
 /// # Errors
 ///
@@ -336,9 +336,9 @@ fn find_checksums(image: &Image, end: HostOffset, log: &mut Log<'_>) -> Result<(
         return Ok(());
     }
     let text = if !image.file().holds(at.offset, at.length) {
-        "the checksum table is not, or not all of it, in the file"
+        "the checksum table lies at least partly past the end of the file"
     } else if at.offset < end {
-        "the checksum table is where clusters are in use"
+        "the checksum table overlaps clusters in use"
     } else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! Whether two disks hold the same bytes.
+//! Compares two disks byte by byte.
 
 mod difference;
 mod options;

@@ -60,15 +60,15 @@ pub struct Imaging {
 }
 
 impl Imaging {
-    /// Opens the source, looks what of it is in use, and makes sure that the image can be put where it should.
+    /// Opens the source, finds the ranges in use, and makes sure that the image can be written to its place.
     /// Changes nothing.
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`](crate::Error::Invalid) for whatever cannot be asked for, such as a source in use or an
+    /// - [`Error::Invalid`](crate::Error::Invalid) for a request that is not safe, such as a source in use or an
     ///   image on it.
     /// - [`Error::Unsupported`](crate::Error::Unsupported) for a source too large for the cluster size.
-    /// - [`Error::Io`](crate::Error::Io) if the system refuses to tell.
+    /// - [`Error::Io`](crate::Error::Io) if the system refuses or fails.
     pub fn prepare(source: &Path, image: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
         let image = image.into();
@@ -106,7 +106,7 @@ impl Imaging {
         })
     }
 
-    /// What will be done.
+    /// The plan: what [`run`](Self::run) would do.
     pub fn plan(&self) -> Plan<'_> {
         Plan {
             kind: self.source.kind(),
@@ -127,7 +127,7 @@ impl Imaging {
         }
     }
 
-    /// Does it. Until the last moment an image in a file has no name, or the name still belongs to the old one. A
+    /// Makes the image. Until the last moment an image in a file has no name, or the name still belongs to the old one. A
     /// stream that was begun and not completed is [incomplete](crate::output::Left::Part), which the cleanup of the
     /// options knows.
     ///

@@ -1,4 +1,4 @@
-//! What can be read by offset: a file or device byte by byte, the disk in an image, a part of either.
+//! Disks, which can be read at any offset: a file or device, the disk in an image, a part of either.
 
 mod file;
 #[cfg(test)]
@@ -31,7 +31,7 @@ pub use state::{Change, FileState, State};
 pub(crate) use underlying::Found;
 pub use underlying::Underlying;
 
-/// What a disk is.
+/// The kind of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file, perhaps with holes.
@@ -42,7 +42,7 @@ pub enum Kind {
     Image,
 }
 
-/// A range of a disk that is the same all over.
+/// A uniform range of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Its length in bytes, from where it was asked for.
@@ -51,22 +51,22 @@ pub struct Run {
     pub content: Content,
 }
 
-/// What is in a range of a disk.
+/// The content of a range of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// It must be read.
     Data,
-    /// Something says that it reads as zeros.
+    /// It is known to read as zeros.
     Zeros,
-    /// It is nowhere, and reads as zeros.
+    /// It is not stored anywhere, and reads as zeros.
     Hole,
-    /// The same, and whoever wrote the disk had proof that nothing in it is of use.
+    /// The same, and the program that wrote the disk had proof that the range was free.
     Free,
 }
 
 /// A disk that can be read, from several threads at once.
 ///
-/// It is open for as long as it lives. Whoever opens it sees to it that it is not empty, unless that is asked for.
+/// It is open for as long as it lives. The function that opens it refuses an empty one, unless the caller allows it.
 #[expect(
     clippy::len_without_is_empty,
     reason = "an empty disk is refused when it is opened"
@@ -100,7 +100,7 @@ pub trait Disk: Debug + Sync {
     /// structure claims, behind the end.
     fn position(&self, at: u64) -> u64;
 
-    /// The smallest unit that fails as a whole, in bytes.
+    /// The smallest unit that a read error affects, in bytes.
     fn sector_size(&self) -> u64;
 
     /// What reading is best aligned to, in bytes: a power of two. What is compressed is read as a whole or for nothing.
@@ -108,10 +108,10 @@ pub trait Disk: Debug + Sync {
         SECTOR
     }
 
-    /// Whether it still exists, so that it is worth while to read on behind an error.
+    /// Whether the device still exists, so that reading on after an error makes sense.
     fn is_present(&self) -> bool;
 
-    /// All files and devices that it is read from, that which was asked for first.
+    /// All files and devices that it is read from; the one that the caller named comes first.
     fn stands_on(&self) -> Vec<&Underlying>;
 
     /// The first data that begins in a range, or reaches into it, as far as it lies in that: all in front of it are

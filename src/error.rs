@@ -1,7 +1,7 @@
 //! What can go wrong, sorted by whose fault it is.
 //!
-//! A message names the structure, the place, what was found and what was expected, but no path: whoever prints
-//! it knows the two paths, and [`Error::side`] tells which of them it is about.
+//! A message names the structure, the place, the value found and the value expected, but no path: the caller
+//! knows the two paths, and [`Error::side`] tells which of them the message is about.
 
 mod corrupt;
 mod in_use;
@@ -37,20 +37,20 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// What was read contradicts itself or its specification.
+    /// The data read contradicts itself or its specification.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
-    /// It may be right, but this program (or QEMU) does not do it.
+    /// The data may be right, but this program (or QEMU) does not support it.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
-    /// It cannot be asked for.
+    /// The request makes no sense, or would not be safe.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// What was written to the target is not what is read there.
-    #[error("what is read back is not what was written (guest {:#x} to {:#x})", .0.start, .0.end)]
+    /// The target does not return the bytes that were written to it.
+    #[error("does not read back as it was written (guest {:#x} to {:#x})", .0.start, .0.end)]
     ReadBack(Range<u64>),
-    /// It is about another file: one that is read besides the first, such as a backing file, a data file or the second of
-    /// two disks, or the directory for temporary files.
+    /// The error is about another file than the first: a backing file, a data file, the second of two disks, or the
+    /// directory for temporary files.
     #[error("in {}", path.display())]
     Elsewhere {
         /// Its path.
@@ -64,14 +64,14 @@ pub enum Error {
 /// What was attempted when the system failed: completes "cannot ...".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Action {
-    /// Opening, with all it takes to find the file first.
+    /// Opening, including the lookup of the file.
     #[error("open")]
     Open,
     /// Asking for size, owner or state.
     #[error("examine")]
     Examine,
-    /// Bringing to the disk what others wrote to it earlier.
-    #[error("bring to the disk what was written to it earlier")]
+    /// Flushing what other programs wrote to it earlier.
+    #[error("flush earlier writes to it")]
     Settle,
     /// Asking where a sparse file holds data.
     #[error("look for data from {0:#x} on")]
@@ -82,7 +82,7 @@ pub enum Action {
     /// Looking whether the directory of the image can take one.
     #[error("write to its directory")]
     UseDirectory,
-    /// Looking for what earlier runs have left in the directory of the image.
+    /// Looking for files that earlier runs left in the directory of the image.
     #[error("list its directory")]
     ListDirectory,
     /// Creating a file in the directory of the image.
@@ -104,7 +104,7 @@ pub enum Action {
     /// Bringing it to stable storage.
     #[error("sync")]
     Sync,
-    /// Closing it, which is when some filesystems tell that they could not write.
+    /// Closing it: some filesystems report only then that they could not write.
     #[error("close")]
     Close,
     /// Giving the finished file its name.
@@ -128,7 +128,7 @@ impl From<TooLarge> for Error {
 }
 
 impl Error {
-    /// A field of a structure holds what it cannot.
+    /// A field of a structure has an invalid value.
     pub(crate) fn field(
         structure: &'static str,
         at: HostOffset,
@@ -176,7 +176,7 @@ impl Error {
         }
     }
 
-    /// What is wrong, without the path of the file [elsewhere](Self::Elsewhere) that it is about, and that path.
+    /// The error without the path of the file [elsewhere](Self::Elsewhere) that it is about, and that path.
     pub fn innermost(&self) -> (&Self, Option<&Path>) {
         if let Self::Elsewhere { path, error } = self {
             (error.innermost().0, Some(path))
@@ -185,7 +185,7 @@ impl Error {
         }
     }
 
-    /// The range of the virtual disk that cannot be read because of it, in bytes, if that can be told.
+    /// The range of the virtual disk that cannot be read because of the error, in bytes, if known.
     pub fn lost(&self) -> Option<Range<u64>> {
         match self {
             Self::Corrupt(corrupt) => corrupt.lost(),
@@ -194,7 +194,7 @@ impl Error {
         }
     }
 
-    /// Which of the two files it is about.
+    /// Which of the two files the error is about.
     pub fn side(&self) -> Side {
         match self {
             Self::Io { side, .. } => *side,

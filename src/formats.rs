@@ -1,5 +1,5 @@
-//! The formats of disk images, and the disks that they hold: hostile input, of which nothing is believed before it was
-//! checked.
+//! The formats of disk images, and the disks that they hold. Images are hostile input: every value is checked before it
+//! is used.
 //!
 //! An [`Image`](qcow2::Image) is one file of qcow2: header, tables, snapshots, checksums; a
 //! [`LegacyImage`](legacy::LegacyImage) is one of a format that is older and simpler. A [`Chain`] is an image with all the

@@ -29,7 +29,7 @@ pub struct Info {
     pub checksums: ChecksumTable,
     /// What it records of its source.
     pub record: RecordState,
-    /// How many clusters of the active state are what; none if its tables are damaged.
+    /// The clusters of the active state, by kind; none if its tables are damaged.
     pub allocation: Option<Allocation>,
     /// What sharing saves in the active state; none if its tables are damaged.
     pub sharing: Option<Sharing>,
@@ -46,18 +46,18 @@ pub enum RecordState {
     Holds(Record),
     /// It is whole, but of an earlier state: what is free is not known any more.
     Stale(Record),
-    /// It is not, which is no wonder once others have written to the image.
+    /// It is damaged, because another program has written to the image.
     Lost,
-    /// It is not, although nobody has written to the image: one of the faults.
+    /// It is damaged, although no program has written to the image: one of the faults.
     Damaged,
 }
 
-/// How many bytes of a disk are what.
+/// The bytes of a disk, by state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskUsage {
     /// In the image.
     pub data: u64,
-    /// In use, or nothing tells, and not in the image.
+    /// In use or not known to be free, and not in the image.
     pub zeros: u64,
     /// Free.
     pub free: u64,
@@ -70,9 +70,9 @@ pub enum ChecksumTable {
     None,
     /// It is whole, and lists so many clusters.
     Whole(u64),
-    /// It is not, which is no wonder once others have written to the image.
+    /// It is damaged, because another program has written to the image.
     Lost(Error),
-    /// It is not, although nobody has written to the image: one of the faults.
+    /// It is damaged, although no program has written to the image: one of the faults.
     Damaged,
 }
 
@@ -129,7 +129,7 @@ impl Info {
         &self.image
     }
 
-    /// How many bytes of the disk are what; none unless the image records what is free.
+    /// The bytes of the disk, by state; none unless the image records its free clusters.
     pub fn content(&self) -> Option<DiskUsage> {
         let (RecordState::Holds(record), Some(allocation)) = (&self.record, self.allocation) else {
             return None;
@@ -144,7 +144,7 @@ impl Info {
         })
     }
 
-    /// What the image records of its source, even if what is free is not known any more.
+    /// The record of the source, even if its list of free clusters is out of date.
     pub fn recorded(&self) -> Option<&Record> {
         match &self.record {
             RecordState::Holds(record) | RecordState::Stale(record) => Some(record),

@@ -7,14 +7,14 @@
 //!   |        |           |          |          equal clusters may share a compressed stream
 //!   |        |           |          batches in order through the workers: read, zero test, CRC-32, compression
 //!   |        |           the map cut into batches of clusters, ascending
-//!   |        which byte ranges are in use, and why: holes, and what partition tables and filesystems tell; what is
-//!   |        in doubt is in use
+//!   |        which byte ranges are in use, and why: from holes, partition tables and the maps of filesystems;
+//!   |        a range in doubt counts as in use
 //!   block device, raw file, or the disk in an image: refused if in use
 //! ```
 //!
-//! [`create()`] is all of that in one call, [`Imaging`] the same in two steps with a look at the plan in between. An
+//! [`create()`] does all of that in one call. [`Imaging`] does it in two steps, and shows the plan in between. An
 //! image goes to a path, or to standard output: [`Place`](output::Place).
-//! [`restore()`] and [`Restoring`] are the way back, to a file, a block device or standard output:
+//! [`restore()`] and [`Restoring`] write the disk back to a file, a block device or standard output:
 //!
 //! ```text
 //! image -> restore (walk along its tables) -> pipeline -> output
@@ -23,16 +23,16 @@
 //!
 //! The modules are declared in the order in which they need each other: none takes anything from one below it.
 //!
-//! What can be read by offset is a [`Disk`](disk::Disk): a [`FileDisk`](disk::FileDisk) byte by byte, a [`Chain`], which
-//! is an image with all the files that it takes to read it, and a [`Part`](disk::Part) of another one. It tells where it
-//! is data, zeros or free, what it [stands on](disk::Disk::stands_on), who may write to that, and whether it changed.
-//! There is one way to [`open()`] one, whatever holds it. An [`Image`] is an image file that is looked into by itself.
-//! [`compare()`] tells whether two disks hold the same bytes.
+//! A [`Disk`](disk::Disk) can be read at any offset. There are three kinds: a [`FileDisk`](disk::FileDisk) is a file or
+//! device, a [`Chain`] is an image with all the files needed to read it, and a [`Part`](disk::Part) is a range of another
+//! disk. A disk reports which ranges are data, zeros or free, which files it [reads](disk::Disk::stands_on), which
+//! programs may write to them, and whether they changed. [`open()`] opens a disk of any kind. An [`Image`] is one image
+//! file without the other files of its chain. [`compare()`] compares two disks byte by byte.
 //!
-//! [`volumes::scan`] tells what of a source is in use and what was recognised in it, [`Map`](map::Map) the same
-//! range by range, of an image too.
+//! [`volumes::scan`] finds the ranges of a source that are in use, and recognises its partitions and filesystems.
+//! [`Map`](map::Map) lists these ranges, and those of an image.
 //!
-//! [`check()`] counts how often each cluster of an image is used, and holds its tables to the specification.
+//! [`check()`] counts how often each cluster of an image is used, and checks its tables against the specification.
 //!
 //! ```no_run
 //! # fn main() -> mkqcow2::Result<()> {

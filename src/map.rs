@@ -1,4 +1,4 @@
-//! What of a disk is where: which ranges an image has, or which of a raw file or device are in use, and why.
+//! The ranges of a disk: where an image stores them, or which ranges of a raw file or device are in use, and why.
 
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -16,19 +16,19 @@ use crate::units::{Exact, GuestOffset, HostOffset, SECTOR, length};
 use crate::volumes::{self, Allocation, MapBuilder, Piece, Reason, Scan, State};
 use preallocated::is_preallocated;
 
-/// What is asked for.
+/// How to read the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// What the file is; if not given, it is an image if it begins like one.
+    /// The format of the file; if not given, it is an image if it begins like one.
     pub format: Option<Format>,
-    /// Which state of an image, and with which files.
+    /// Which state of an image to show, and which other files to open.
     pub access: Access,
 }
 
 /// The map of a disk.
 #[derive(Debug)]
 pub enum Map {
-    /// Of an image: read while it is walked.
+    /// Of an image: its tables are read as the map is walked.
     Image(ImageMap),
     /// Of a raw file or device.
     Raw(RawMap),
@@ -53,17 +53,17 @@ pub struct RawMap {
     pub in_use: Option<InUse>,
 }
 
-/// A range of the disk that is the same all over.
+/// A uniform range of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
     /// Bytes of the disk.
     pub range: Range<u64>,
-    /// Which file says so: 0 for the first one, 1 for its backing file, and so on.
+    /// Which file holds it: 0 for the first one, 1 for its backing file, and so on.
     pub depth: usize,
     /// What it is.
     pub content: Stored,
-    /// Whether it is free, if that is known: of what is not allocated in an image that records it, and of a raw file or
-    /// device.
+    /// Whether it is free, if known: for unallocated ranges of an image that records its free clusters, and for a raw file
+    /// or device.
     pub is_free: Option<bool>,
     /// Of a raw file or device: which of the [regions](Allocation::regions) is the innermost that holds it.
     pub within: Option<usize>,
@@ -72,11 +72,11 @@ pub struct Region {
 /// What a range of a disk is. Host offsets are those of its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// It is nowhere, and reads as zeros. There may be room for it, because its cluster is there in part.
+    /// No file holds it, and it reads as zeros. It may have space, because other parts of its cluster are allocated.
     Unallocated(Option<HostOffset>),
-    /// An image says that it is zeros, perhaps with room kept for data.
+    /// An image marks it as zeros, and may keep space for data.
     Zeros(Option<HostOffset>),
-    /// It is there, as it is.
+    /// It is stored uncompressed.
     Data(HostOffset),
     /// It is a hole of a file that was preallocated, where data will be.
     Preallocated(HostOffset),
@@ -84,7 +84,7 @@ pub enum Stored {
     Compressed(HostOffset),
     /// Of a raw file or device: in use.
     Used(Reason),
-    /// Of a raw file: in use, or nothing tells, and a hole.
+    /// Of a raw file: a hole that is in use, or not known to be free.
     Hole(Reason),
     /// Of a raw file or device: free.
     Free,

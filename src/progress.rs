@@ -1,4 +1,4 @@
-//! How far the work is: the library counts, the program shows.
+//! Progress of the work: the library counts, the program shows.
 
 mod retries;
 
@@ -13,7 +13,7 @@ pub enum Phase {
     Measuring,
     /// Reading the source and writing the target.
     Copying,
-    /// Bringing the target to stable storage.
+    /// Syncing the target to stable storage.
     Syncing,
     /// Reading back what was written.
     Verifying,

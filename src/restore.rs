@@ -60,7 +60,7 @@ struct Origin {
 }
 
 impl Restoring {
-    /// Opens the image with all it needs, and makes sure that the disk can be put where it should. Changes
+    /// Opens the image with the files it needs, and makes sure that the disk can be written to its place. Changes
     /// nothing.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl Restoring {
         })
     }
 
-    /// What will be done. Looks at all tables of the image, and at no data but the partition table.
+    /// The plan: what a run would do. Reads all tables of the image, and no data but the partition table.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl Restoring {
         })
     }
 
-    /// Does it. A file has no name until the last moment, or the name still belongs to the old one. A device or a
+    /// Writes the disk. A file has no name until the last moment, or the name still belongs to the old one. A device or a
     /// stream that was begun and not completed is [incomplete](crate::output::Left::Part), which the cleanup of the
     /// options knows.
     ///

@@ -1,4 +1,4 @@
-//! Whether an image still is what was written: every cluster of it is read, decompressed and compared with its
+//! Verifies that an image is still as it was written: reads and decompresses every cluster, and compares it with its
 //! checksum.
 
 #![warn(clippy::arithmetic_side_effects)]
@@ -30,9 +30,8 @@ use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress};
 use verifier::{BATCH, Verifier, in_flight};
 
-/// Verifies an image: its checksums, all compressed streams of the disk and of its snapshots, all tables. No
-/// other file is opened: what lies in a backing or data file is none of this image. QCOW version 1 and QED have
-/// no checksums.
+/// Verifies an image: its checksums, all compressed streams of the disk and of its snapshots, all tables. It opens
+/// no other file, so it does not verify a backing file or data file. QCOW version 1 and QED have no checksums.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@
 pub enum Severity {
     /// Data is lost already, or may be with the next write.
     Error,
-    /// Room is wasted, nothing else.
+    /// Space is wasted, nothing else.
     Leak,
     /// Worth knowing; the image is right.
     Remark,
@@ -81,7 +81,7 @@ impl Code {
         self.row().map_or(Error, |row| row.severity)
     }
 
-    /// What it means to whoever owns the image.
+    /// Its meaning for the owner of the image.
     pub fn meaning(self) -> &'static str {
         self.row().map_or("", |row| row.meaning)
     }
@@ -97,7 +97,7 @@ pub(super) struct Row {
     pub(super) code: Code,
     pub(super) name: &'static str,
     pub(super) severity: Severity,
-    /// What it means to whoever owns the image.
+    /// Its meaning for the owner of the image.
     pub(super) meaning: &'static str,
 }
 
@@ -114,43 +114,43 @@ use Severity::{Error, Leak, Remark};
 
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
-    row(Code::Header, "header", Error, "a field of the header that a reader does not need, but QEMU does"),
-    row(Code::L1Entry, "l1-entry", Error, "an L1 entry that cannot be: reserved bits, or no multiple of the cluster size"),
-    row(Code::L1Outside, "l1-outside", Error, "an L2 table that is not, or not all of it, in the file"),
-    row(Code::L1Overlap, "l1-overlap", Error, "an L2 table where another table is"),
-    row(Code::L1Copied, "l1-copied", Error, "COPIED does not fit the refcount: a write may change a snapshot"),
-    row(Code::L2Entry, "l2-entry", Error, "an L2 entry that cannot be: reserved bits, or no multiple of the cluster size"),
-    row(Code::L2Bitmap, "l2-bitmap", Error, "subclusters that cannot be: data and zeros, or data without room"),
-    row(Code::L2Outside, "l2-outside", Error, "data that is not, or not all of it, in the file"),
-    row(Code::L2Overlap, "l2-overlap", Error, "data where a table is"),
-    row(Code::L2Copied, "l2-copied", Error, "COPIED does not fit the refcount: a write may change a snapshot"),
-    row(Code::CompressedCopied, "compressed-copied", Error, "COPIED is set for a compressed cluster"),
-    row(Code::DataFileOffset, "data-file-offset", Error, "data is not in the same place of the data file as of the disk"),
+    row(Code::Header, "header", Error, "an invalid header field: reading works without it, QEMU does not"),
+    row(Code::L1Entry, "l1-entry", Error, "an invalid L1 entry: reserved bits are set, or the offset is not a multiple of the cluster size"),
+    row(Code::L1Outside, "l1-outside", Error, "an L2 table that lies at least partly past the end of the file"),
+    row(Code::L1Overlap, "l1-overlap", Error, "an L2 table that overlaps another table"),
+    row(Code::L1Copied, "l1-copied", Error, "the COPIED flag contradicts the refcount: a write may change a snapshot"),
+    row(Code::L2Entry, "l2-entry", Error, "an invalid L2 entry: reserved bits are set, or the offset is not a multiple of the cluster size"),
+    row(Code::L2Bitmap, "l2-bitmap", Error, "an invalid subcluster bitmap: data and zeros at once, or data without a cluster"),
+    row(Code::L2Outside, "l2-outside", Error, "data that lies at least partly past the end of the file"),
+    row(Code::L2Overlap, "l2-overlap", Error, "data that overlaps a table"),
+    row(Code::L2Copied, "l2-copied", Error, "the COPIED flag contradicts the refcount: a write may change a snapshot"),
+    row(Code::CompressedCopied, "compressed-copied", Error, "the COPIED flag is set for a compressed cluster"),
+    row(Code::DataFileOffset, "data-file-offset", Error, "data has another offset in the data file than on the disk"),
     row(Code::Stream, "stream", Error, "a compressed cluster that cannot be decompressed"),
-    row(Code::RefcountEntry, "refcount-entry", Error, "an entry of the refcount table that cannot be"),
-    row(Code::RefcountBlock, "refcount-block", Error, "a refcount block that is not, or not all of it, in the file"),
-    row(Code::RefcountShared, "refcount-shared", Error, "a refcount block that counts two ranges of clusters at once"),
-    row(Code::RefcountLow, "refcount-low", Error, "clusters that are used more often than they are counted: a write may destroy them"),
-    row(Code::RefcountOverflow, "refcount-overflow", Error, "clusters that are used more often than can be counted"),
+    row(Code::RefcountEntry, "refcount-entry", Error, "an invalid entry of the refcount table"),
+    row(Code::RefcountBlock, "refcount-block", Error, "a refcount block that lies at least partly past the end of the file"),
+    row(Code::RefcountShared, "refcount-shared", Error, "one refcount block that counts two ranges of clusters"),
+    row(Code::RefcountLow, "refcount-low", Error, "clusters that are used more often than their refcount says: a write may destroy them"),
+    row(Code::RefcountOverflow, "refcount-overflow", Error, "clusters that are used more often than a refcount can count"),
     row(Code::Overlap, "overlap", Error, "two structures in the same place"),
-    row(Code::DataOverlap, "data-overlap", Error, "data where other data is: a write to the one destroys the other"),
+    row(Code::DataOverlap, "data-overlap", Error, "data that overlaps other data: a write to one destroys the other"),
     row(Code::SnapshotTable, "snapshot-table", Error, "the snapshot table cannot be read to its end"),
-    row(Code::SnapshotL1, "snapshot-l1", Error, "the L1 table of a snapshot is where it cannot be, or too large"),
-    row(Code::SnapshotIncomplete, "snapshot-incomplete", Error, "a snapshot without the size of its disk, which version 3 must tell"),
-    row(Code::SnapshotDataFile, "snapshot-data-file", Error, "snapshots, which an image with a data file cannot have"),
-    row(Code::BitmapExtension, "bitmap-extension", Error, "bitmaps are said to be up to date, but there are none"),
-    row(Code::BitmapDirectory, "bitmap-directory", Error, "the bitmap directory cannot be read to its end, or tells what cannot be"),
-    row(Code::BitmapTable, "bitmap-table", Error, "the table of a bitmap is not, or not all of it, in the file, or not for all of the disk"),
-    row(Code::BitmapEntry, "bitmap-entry", Error, "an entry of the table of a bitmap that cannot be"),
-    row(Code::Encryption, "encryption", Error, "the header of the encryption is where it cannot be, is missing, or should be"),
-    row(Code::ChecksumsHidden, "checksums-hidden", Error, "the header does not tell where the checksum table is, or not as the footer does"),
-    row(Code::RefcountHigh, "refcount-high", Leak, "clusters that are counted more often than they are used: room is wasted"),
-    row(Code::Unused, "unused", Leak, "clusters of a QED image that nothing uses: room is wasted"),
-    row(Code::SnapshotShort, "snapshot-short", Remark, "the L1 table of a snapshot is smaller than its disk: the rest of it is empty"),
-    row(Code::BitmapsStale, "bitmaps-stale", Remark, "bitmaps that a program which does not know them has made worthless"),
-    row(Code::ChecksumsLost, "checksums-lost", Remark, "the checksum table is not in the file, or was overwritten"),
+    row(Code::SnapshotL1, "snapshot-l1", Error, "the L1 table of a snapshot has an invalid offset, or is too large"),
+    row(Code::SnapshotIncomplete, "snapshot-incomplete", Error, "a snapshot that does not record the size of its disk, as version 3 requires"),
+    row(Code::SnapshotDataFile, "snapshot-data-file", Error, "snapshots in an image with a data file, which cannot have any"),
+    row(Code::BitmapExtension, "bitmap-extension", Error, "the header says that bitmaps are up to date, but there are none"),
+    row(Code::BitmapDirectory, "bitmap-directory", Error, "the bitmap directory cannot be read to its end, or has an invalid field"),
+    row(Code::BitmapTable, "bitmap-table", Error, "the table of a bitmap lies at least partly past the end of the file, or does not match the size of the disk"),
+    row(Code::BitmapEntry, "bitmap-entry", Error, "an invalid entry in the table of a bitmap"),
+    row(Code::Encryption, "encryption", Error, "the encryption header has an invalid offset, is missing, or is there although the encryption method has none"),
+    row(Code::ChecksumsHidden, "checksums-hidden", Error, "the header does not say where the checksum table is, or contradicts the footer"),
+    row(Code::RefcountHigh, "refcount-high", Leak, "clusters that are used less often than their refcount says: space is wasted"),
+    row(Code::Unused, "unused", Leak, "clusters of a QED image that nothing uses: space is wasted"),
+    row(Code::SnapshotShort, "snapshot-short", Remark, "the L1 table of a snapshot is too short for its disk: the rest of the disk is empty"),
+    row(Code::BitmapsStale, "bitmaps-stale", Remark, "bitmaps made invalid by a program that does not know them"),
+    row(Code::ChecksumsLost, "checksums-lost", Remark, "the checksum table was cut off or overwritten"),
     row(Code::Dirty, "dirty", Remark, "the image was not closed properly, or is in use"),
-    row(Code::MarkedCorrupt, "marked-corrupt", Remark, "a program has found the image to be corrupt"),
+    row(Code::MarkedCorrupt, "marked-corrupt", Remark, "a program has marked the image as corrupt"),
 ];
 
 #[cfg(test)]

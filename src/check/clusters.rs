@@ -290,7 +290,7 @@ impl<'a> Reader<'a> {
         let is_far = end.saturating_sub(file.length()) >= self.geometry.cluster_size();
         if self.window.is_first {
             if mapping::is_copied(place.entry) {
-                let expected = Expected::That("COPIED to be clear, as the cluster is compressed");
+                let expected = Expected::That("COPIED to be clear, because the cluster is compressed");
                 self.found
                     .add(self.corrupt(Code::CompressedCopied, place, expected));
             }

@@ -20,8 +20,8 @@ pub(super) fn read(image: &Image, all: &mut Structures, log: &mut Log<'_>) -> Re
     let is_luks = image.header().encryption() == Some(Encryption::Luks);
     let text = match extension {
         Some(extension) if is_luks => return find(image, extension, all, log),
-        Some(_) => "there is an encryption header extension, but no encryption that has one",
-        None if is_luks => "there is no encryption header extension, but encryption that needs one",
+        Some(_) => "there is an encryption header extension, but the encryption method has none",
+        None if is_luks => "there is no encryption header extension, but the encryption method needs one",
         None => return Ok(()),
     };
     log.add(Finding::new(Code::Encryption, Fault::That(text)));

@@ -57,7 +57,7 @@ pub enum Fault {
         cluster_size: u64,
     },
     /// More references than a refcount can be large.
-    #[error("cluster at {:#x}: is used more often than the {largest} times that its refcount can count", at.0)]
+    #[error("cluster at {:#x}: is used more than {largest} times, the most that its refcount can count", at.0)]
     Overflow {
         /// The cluster.
         at: HostOffset,
@@ -86,7 +86,7 @@ pub enum Fault {
         lost: Lost,
     },
     /// Two structures in one place.
-    #[error("{what} at {:#x} lies where {other} is", at.0)]
+    #[error("{what} at {:#x} overlaps {other}", at.0)]
     Overlap {
         /// The one of them.
         what: What,

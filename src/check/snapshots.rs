@@ -62,7 +62,7 @@ impl One<'_> {
         let (geometry, snapshot) = (header.geometry(), self.snapshot);
         // The size of the disk is the last of what version 3 must tell.
         if header.compat() == Compat::V1_1 && snapshot.disk_size.is_none() {
-            let expected = Expected::That("the 16 bytes that version 3 wants, or more");
+            let expected = Expected::That("at least the 16 bytes that version 3 requires");
             self.tell(Code::SnapshotIncomplete, "extra_data_size", 0, expected, log);
         }
         let (at, entries) = (snapshot.l1_at, snapshot.l1_entries);

@@ -7,12 +7,12 @@ use crate::disk::Change;
 use crate::error::InUse;
 use crate::formats::Remark;
 
-/// Something that whoever compared should know.
+/// A warning about a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
     /// It was compared although it was in use.
-    #[error("is {in_use}: compared all the same, what is not on the disk yet differs")]
+    #[error("is {in_use}: comparing anyway; data not yet flushed will differ")]
     InUse {
         /// The file or device.
         path: PathBuf,
@@ -20,7 +20,7 @@ pub enum Warning {
         in_use: InUse,
     },
     /// What others wrote to it earlier could not be brought to the disk.
-    #[error("what was written to it earlier is not on the disk ({unwritten}): the comparison proves nothing")]
+    #[error("earlier writes to it could not be flushed ({unwritten}): the comparison proves nothing")]
     Unwritten {
         /// The file or device.
         path: PathBuf,

@@ -14,32 +14,32 @@ use crate::output::{Memory, Remains};
 use crate::units::length;
 use crate::volumes::{Allocation, Doubt, Flaw, Missing, Part, Region};
 
-/// Something that whoever made the image should know.
+/// A warning about an image that was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
     /// The source was imaged although it was in use.
     #[error(
-        "the source is {0}: imaged all the same, with what is free in it; \
-         the image is not of one moment, and files may not be consistent"
+        "the source is {0}: imaging it anyway, free blocks included; the image may mix old and new data, and files in it may be inconsistent"
     )]
     SourceInUse(InUse),
     /// What others wrote to the source earlier could not be brought to the disk.
-    #[error("what was written to the source earlier is not on the disk, and may not be in the image: {0}")]
+    #[error("earlier writes to the source could not be flushed, and may be missing in the image: {0}")]
     SourceUnwritten(Unwritten),
     /// It could not be found out whether the image is in use, or lies on the source.
-    #[error("it was {0}: it may lie on the source, or what uses the old image goes on with that")]
+    #[error("it was {0}: it may lie on the source, or a program may go on using the old image")]
     TargetPerhapsInUse(InUse),
     /// The source is an image that was read although it is in use.
     #[error(
-        "the source is {0}: what its tables do not tell yet reads as zeros; image it again when it is not"
+        "the source is {0}: data that its tables do not list yet reads as zeros; image it again when it is no \
+         longer in use"
     )]
     ImageInUse(InUse),
     /// The source holds a disk in an encoding that is not read here.
     #[error("begins like {0}: its bytes are imaged as they are, not the disk in it")]
     Encoded(&'static str),
     /// The source was decrypted, and looks like nothing that is known.
-    #[error("nothing is recognised in what was decrypted: is the password right?")]
+    #[error("nothing is recognised in the decrypted data: is the password right?")]
     PerhapsNoise,
     /// The source is an image, or needs one, that says something about itself.
     #[error("{}{remark}", backing(path.as_ref()))]
@@ -63,7 +63,7 @@ pub enum Warning {
     #[error("{0}")]
     Table(Flaw),
     /// The map of a filesystem is wrong. Nothing is lost by it: what files have is copied.
-    #[error("{}{missing}: copied all the same (let its checker repair it)", place(volume.as_ref(), *name))]
+    #[error("{}{missing}: copied anyway (run its checker to repair it)", place(volume.as_ref(), *name))]
     MapCorrected {
         /// The volume; none for all of the source.
         volume: Option<Part>,
@@ -73,7 +73,7 @@ pub enum Warning {
         missing: Missing,
     },
     /// The source changed while it was read.
-    #[error("the source changed while it was read ({0}): the image is not of one moment")]
+    #[error("the source changed while it was read ({0}): the image may mix old and new data")]
     SourceChanged(Change),
     /// Parts of the disk could not be read when the image was made that is the source.
     #[error("{bytes} bytes of the disk could not be read when the source was made, and are zeros in it")]
@@ -105,7 +105,7 @@ pub enum Warning {
     #[error("the image is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
     /// The image is not where it was asked for.
-    #[error("its directory was renamed meanwhile: the image is in that directory, wherever it is now")]
+    #[error("its directory was renamed during the run: the image is in that directory, at its new path")]
     Elsewhere,
 }
 
@@ -180,11 +180,10 @@ impl Warning {
     pub fn planned(&self) -> String {
         match self {
             Self::SourceInUse(in_use) => format!(
-                "the source is {in_use}: would be imaged with what is free in it; \
-                 the image would not be of one moment, and files might not be consistent"
+                "the source is {in_use}: would be imaged with its free blocks; the image might mix old and new data, and files in it might be inconsistent"
             ),
             Self::ImageInUse(in_use) => {
-                format!("the source is {in_use}: what its tables do not tell yet would read as zeros")
+                format!("the source is {in_use}: data that its tables do not list yet would read as zeros")
             }
             Self::TargetPerhapsInUse(in_use) => format!("it is {in_use}"),
             Self::CopiedWhole { volume, name, why } => {
@@ -195,7 +194,7 @@ impl Warning {
                 name,
                 missing,
             } => format!(
-                "{}{missing}: would be copied all the same (let its checker repair it)",
+                "{}{missing}: would be copied anyway (run its checker to repair it)",
                 place(volume.as_ref(), *name)
             ),
             Self::SourceUnwritten(_)
@@ -267,7 +266,7 @@ pub struct Plan<'a> {
     pub image_size: u64,
     /// Whether that is the size of the image in any case.
     pub is_exact: bool,
-    /// The room that is needed while it is made, in bytes; of a stream that of whoever keeps it.
+    /// The space that is needed while it is made, in bytes; for a stream, at its receiver.
     pub room_needed: u64,
     /// How much room there is, in bytes, if that can be told.
     pub free_space: Option<u64>,
@@ -290,7 +289,7 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// What is known before anything is done that whoever makes the image should know.
+    /// The warnings that are known before the copy begins.
     pub fn warnings(&self) -> Vec<Warning> {
         let in_use = self.in_use.cloned().map(match self.kind {
             Kind::Image => Warning::ImageInUse,

@@ -1,4 +1,4 @@
-//! What changes when somebody writes to a source.
+//! The state of a source, which changes when a program writes to it.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -94,11 +94,11 @@ pub enum Change {
     #[error("the file behind the device was written to")]
     BehindModified,
     /// The kernel could not be asked.
-    #[error("or may have: what the kernel counts cannot be read")]
+    #[error("or may have: the kernel's count of writes cannot be read")]
     Untold,
     /// A process can write to it without a trace.
     #[error(
-        "or may have: process {process}, {name:?}, has it mapped, and its filesystem does not tell of such writes"
+        "or may have: process {process}, {name:?}, has it mapped, and its filesystem does not record such writes"
     )]
     Mapped {
         /// Its number.
@@ -108,7 +108,7 @@ pub enum Change {
     },
     /// A process could write to it without a trace, and is done.
     #[error(
-        "or may have: a process that could write to it closed it, and its filesystem does not tell of all writes"
+        "or may have: a process that could write to it closed it, and its filesystem does not record all writes"
     )]
     Closed,
     /// What was written meanwhile did not reach the disk.

@@ -17,8 +17,8 @@ pub enum Corrupt {
         /// Its size when it was opened, in bytes.
         expected: u64,
     },
-    /// The source is not what it was when it was read before.
-    #[error("the source changed during the two passes, which have to come out the same")]
+    /// The source changed between two readings of it.
+    #[error("the source changed during the two passes, which must read the same data")]
     Changed,
     /// A device stopped existing.
     #[error("the device disappeared while it was read, at {at:#x}")]
@@ -46,7 +46,7 @@ pub enum Corrupt {
         /// Bytes there should be.
         expected: u64,
     },
-    /// A field holds what it cannot.
+    /// A field has an invalid value.
     #[error("{structure} at {at:#x}: {field} is {found:#x}, expected {expected}", at = at.0)]
     Field {
         /// The structure that holds the field.
@@ -60,7 +60,7 @@ pub enum Corrupt {
         /// What would have been right.
         expected: Expected,
     },
-    /// An entry of a table holds what it cannot.
+    /// An entry of a table has an invalid value.
     #[error("{table} at {at:#x}: entry {index} is {found:#x}, expected {expected}{lost}", at = at.0)]
     Entry {
         /// The table that holds the entry.
@@ -73,19 +73,19 @@ pub enum Corrupt {
         found: u64,
         /// What would have been right.
         expected: Expected,
-        /// What of the disk cannot be read because of it.
+        /// The range of the disk that cannot be read because of it.
         lost: Lost,
     },
-    /// A table or cluster lies, at least in part, behind the end of the file.
+    /// A table or cluster lies at least partly past the end of the file.
     #[error("{what} at {at:#x} is cut off by the end of the file, {end:#x}{lost}", at = at.0)]
     CutOff {
-        /// What it is.
+        /// Its name.
         what: &'static str,
         /// Where it begins.
         at: HostOffset,
         /// Length of the file in bytes.
         end: u64,
-        /// What of the disk cannot be read because of it.
+        /// The range of the disk that cannot be read because of it.
         lost: Lost,
     },
     /// A compressed cluster cannot be decompressed.
@@ -95,24 +95,24 @@ pub enum Corrupt {
         at: HostOffset,
         /// What is wrong with it.
         fault: StreamFault,
-        /// What of the disk cannot be read because of it.
+        /// The range of the disk that cannot be read because of it.
         lost: Lost,
     },
     /// Two tables or clusters lie in one place.
-    #[error("{what} at {at:#x}{lost} lies where the {other} at {other_at:#x}{other_lost} is",
+    #[error("{what} at {at:#x}{lost} overlaps the {other} at {other_at:#x}{other_lost}",
         at = at.0, other_at = other_at.0)]
     Overlap {
-        /// What the one is.
+        /// The name of the first.
         what: &'static str,
         /// Where it begins.
         at: HostOffset,
-        /// What of the disk is in it.
+        /// The range of the disk in it.
         lost: Lost,
-        /// What the other is.
+        /// The name of the second.
         other: &'static str,
         /// Where that begins.
         other_at: HostOffset,
-        /// What of the disk is in that.
+        /// The range of the disk in that.
         other_lost: Lost,
     },
     /// The tables of an image that was not closed properly are damaged.
@@ -131,7 +131,7 @@ pub enum Corrupt {
 }
 
 impl Corrupt {
-    /// Where in the file it is; none if that is no place in an image.
+    /// The place in the file; none if the error is not about a place in an image.
     pub fn at(&self) -> Option<HostOffset> {
         match self {
             Self::Truncated { at, .. }
@@ -149,7 +149,7 @@ impl Corrupt {
         }
     }
 
-    /// The range of the virtual disk that it makes unreadable, in bytes, if that can be told.
+    /// The range of the virtual disk that becomes unreadable, in bytes, if known.
     pub fn lost(&self) -> Option<Range<u64>> {
         match self {
             Self::Entry { lost, .. }
@@ -168,7 +168,7 @@ impl Corrupt {
     }
 }
 
-/// The range of the virtual disk that an error makes unreadable, in bytes; none if nothing can be told.
+/// The range of the virtual disk that an error makes unreadable, in bytes; none if unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lost(pub Option<Range<u64>>);
 
@@ -190,7 +190,7 @@ impl fmt::Display for Lost {
 /// What is wrong with a compressed cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamFault {
-    /// It is no stream, or one that was damaged.
+    /// The bytes are not a stream, or the stream is damaged.
     #[error("the stream is damaged")]
     Damaged,
     /// It ends too soon.
@@ -237,7 +237,7 @@ pub enum Expected {
     #[error("a multiple of {0:#x}")]
     MultipleOf(u64),
     /// Bits that have no meaning.
-    #[error("{0:#x} to be clear, as all reserved bits")]
+    #[error("reserved bits {0:#x} to be clear")]
     Clear(u64),
     /// A place in the file that exists.
     #[error("an offset within the file, which has {0:#x} bytes")]
@@ -245,10 +245,10 @@ pub enum Expected {
     /// A place that belongs to nothing else.
     #[error("an offset outside the {0}")]
     Outside(&'static str),
-    /// What the footer of the image has.
-    #[error("{0:#x}, as the footer of the image has it")]
+    /// The value in the footer of the image.
+    #[error("{0:#x}, as in the footer of the image")]
     AsFooter(u64),
-    /// What is right in other words.
+    /// A value that needs words.
     #[error("{0}")]
     That(&'static str),
 }

@@ -1,4 +1,4 @@
-//! What cannot be asked for.
+//! Requests that make no sense, or would not be safe.
 
 use std::path::PathBuf;
 
@@ -7,17 +7,17 @@ use indicatif::BinaryBytes;
 use super::Side;
 use super::in_use::InUse;
 
-/// What cannot be asked for.
+/// A request that makes no sense, or would not be safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
-    /// Which clusters of an image are free is not known.
-    #[error("does not tell what is free, which --used-only would leave as it is: {0}")]
+    /// The image has no trustworthy list of free clusters.
+    #[error("has no list of free clusters that --used-only can trust: {0}")]
     Unrecorded(Unrecorded),
-    /// The source is not something that holds a disk.
+    /// The source is neither a regular file nor a block device.
     #[error("is a {0}, expected a regular file or a block device")]
     SourceKind(FileKind),
-    /// The source holds nothing.
+    /// The source is empty.
     #[error("is empty, there is nothing to image")]
     SourceEmpty,
     /// The source is in use.
@@ -52,13 +52,13 @@ pub enum Invalid {
         /// Of the source, in bytes, padded to a whole sector.
         size: u64,
     },
-    /// The part asked for is nothing.
+    /// The part asked for is empty.
     #[error("length is 0, there is nothing to image")]
     LengthZero,
     /// The image is something that cannot be replaced by a file.
     #[error("is a {0}, expected a regular file or a new name")]
     TargetKind(FileKind),
-    /// The target is a pipe, or what is standard output is one.
+    /// The target is a pipe, perhaps by way of standard output.
     #[error("is a pipe{}", if *is_stdout { ": give - instead" } else { "" })]
     TargetIsPipe {
         /// Whether it is standard output, by another name.
@@ -79,26 +79,27 @@ pub enum Invalid {
     /// The image exists.
     #[error("exists already, expected a new name")]
     TargetExists,
-    /// The file holds something else than what would replace it, and may have been meant for something else.
+    /// The file holds other content than the run would write, so its name may be mistyped.
     #[error("{0}, which would be replaced")]
     TargetHolds(Holding),
     /// A link on the way to the image may have been planted.
-    #[error("leads through {}, a link of user {uid} where others may write, expected one of your own or of root", link.display())]
+    #[error("leads through {}, a symbolic link of user {uid} in a directory that others may write to, expected \
+        a link of your own or of root", link.display())]
     TargetLink {
         /// The link.
         link: PathBuf,
         /// Its owner.
         uid: u32,
     },
-    /// The image belongs to a user who would own the new one, or decide who may read it.
-    #[error("belongs to user {uid}, who could read the new one, expected your own or one of root")]
+    /// The image belongs to another user, who would own the new one, or decide who may read it.
+    #[error("belongs to user {uid}, who could read the new file, expected a file of your own or of root")]
     TargetOfOther {
         /// Its owner.
         uid: u32,
     },
     /// The name was given to something else while the image was made.
     #[error(
-        "is not what it was when the run began, and left alone: the new one is complete{}, as {}",
+        "was replaced by something else during the run, and is left as it is: the new file is complete{}, as {}",
         if *is_synced { "" } else { ", but could not be synced" },
         kept.display()
     )]
@@ -132,12 +133,12 @@ pub enum Invalid {
     #[error("is a {0}, expected a regular file, a block device or a new name")]
     DiskTargetKind(FileKind),
     /// The target would be a file among the device nodes: most likely the name of a device was mistyped.
-    #[error("no such device, and a file among the devices would be in memory, gone at the next boot")]
+    #[error("no such device, and a file of this name would be in memory, gone at the next boot")]
     FileAmongDevices,
     /// The directory of the target takes new names and lets none go, so that nothing in it can be replaced.
-    #[error("cannot be replaced in its directory, which is append-only")]
+    #[error("cannot be replaced, because its directory is append-only")]
     DirectoryAppendOnly,
-    /// The target is a device that nobody may write to.
+    /// The target is a read-only device.
     #[error("is a read-only device")]
     TargetReadOnly,
     /// The target is a device that cannot take all of the disk.
@@ -172,56 +173,54 @@ pub enum Invalid {
         read: PathBuf,
     },
     /// A loop device has the target open.
-    #[error("is behind the loop device {name}, which would go on with the old file")]
+    #[error("is behind the loop device {name}, which would keep using the old file")]
     TargetBehindLoop {
         /// The name of the loop device.
         name: String,
     },
-    /// Standard output is the screen of somebody.
+    /// Standard output is a terminal.
     #[error("is a terminal, expected a file or a pipe")]
     StdoutIsTerminal,
-    /// Standard output is a device, of which nothing was checked.
-    #[error("is a block device, which can only be checked by its name: give that as the target")]
+    /// Standard output is a block device, which cannot be checked without its name.
+    #[error("is a block device: give its name as the target, so that it can be checked")]
     StdoutIsDevice,
     /// Standard output is a file that would hold something in front of the image.
-    #[error(
-        "would have {before} bytes of something else in front of the image, which begins where its file does"
-    )]
+    #[error("has {before} bytes in front of the image, which must begin at offset 0")]
     StdoutInMiddle {
         /// How many bytes.
         before: u64,
     },
     /// There is no standard output.
-    #[error("is closed, or the null device opened for reading too, which looks the same")]
+    #[error("is closed, or is /dev/null opened for reading and writing, which looks the same")]
     StdoutClosed,
     /// Version 2 of the format has no field for the compression type.
-    #[error("of version 2 cannot be compressed with zstd")]
+    #[error("cannot be compressed with zstd in version 2")]
     ZstdInVersion2,
     /// Only compressed clusters can be shared.
     #[error("cannot share clusters that are not compressed")]
     SharedUncompressed,
     /// The image is to be compressed, and to go to standard output.
     #[error(
-        "cannot take a compressed image in one pass: tables come first there, and are not known before the data"
+        "cannot take a compressed image in one pass: the tables come first, and depend on the compressed data"
     )]
     StdoutCompressed,
     /// Equal clusters are to be found, and standard output cannot be read back for that.
-    #[error("cannot be read back, which it takes to find equal clusters")]
+    #[error("cannot be read back, as finding equal clusters requires")]
     StdoutShared,
     /// What was written to standard output cannot be read back.
     #[error("cannot be read back")]
     StdoutUnverifiable,
-    /// An image does not hold all of its disk, and nobody said that another file may be opened for the rest.
-    #[error("needs its {role}, {name:?}, which is opened only if asked for")]
+    /// The image needs another file, which the caller did not allow to be opened.
+    #[error("needs its {role}, {name:?}, which is opened only on request")]
     NeedsFile {
         /// What it is to the image.
         role: Role,
         /// As the image has it.
         name: String,
     },
-    /// A backing file of which nobody said that it is an image needs another file.
+    /// A backing file whose format is only guessed needs another file.
     #[error(
-        "begins like a {format} image, which nobody says it is, and its {role}, {name:?}, is not opened for that"
+        "begins like a {format} image, but its format is not recorded: its {role}, {name:?}, is not opened on a guess"
     )]
     Guessed {
         /// What it begins like.
@@ -232,7 +231,7 @@ pub enum Invalid {
         name: String,
     },
     /// There is no such file, although an image needs it.
-    #[error("no such file, which {} names as its {role}", of.display())]
+    #[error("no such file, but {} names it as its {role}", of.display())]
     NoNeededFile {
         /// What it is to the image.
         role: Role,
@@ -241,34 +240,34 @@ pub enum Invalid {
         /// Whether that is the image that was asked for, so that another file can be given.
         is_first: bool,
     },
-    /// The image has no such file, yet one was given.
+    /// The caller gave a file that the image does not need.
     #[error("has no {0}, but one was given")]
     NeedsNoFile(Role),
     /// The image does not say which file it needs.
     #[error("does not say which {0} it needs: its path must be given")]
     NamelessFile(Role),
     /// A file is its own backing file, if only by way of others.
-    #[error("would stand on itself: it is part of the chain already")]
+    #[error("is its own backing file: it is already part of the chain")]
     ChainLoop,
     /// There are too many backing files.
-    #[error("has more than {limit} backing files, one behind the other")]
+    #[error("has a chain of more than {limit} backing files")]
     ChainTooLong {
         /// How many are followed.
         limit: usize,
     },
-    /// It is encrypted, and nobody said with what.
+    /// The image is encrypted, and no password was given.
     #[error("is encrypted with AES, and needs a password")]
     NeedsPassword,
-    /// It begins like an image, and nobody said what is wanted of it.
+    /// The source begins like an image, and the caller gave no format.
     #[error("begins like a {0} image")]
     LooksLikeImage(&'static str),
-    /// It must be an image, and begins like none.
+    /// The file must be an image, and does not begin like one.
     #[error("not a qcow2 image")]
     NotAnImage,
-    /// It must be an image, and begins like one in a format that is not read here.
-    #[error("not a qcow2 image: it begins like {0}, which cannot be read here")]
+    /// The file must be an image, and begins like one in a format that this program cannot read.
+    #[error("not a qcow2 image: it begins like {0}, which mkqcow2 cannot read")]
     ForeignImage(&'static str),
-    /// It holds a disk byte by byte.
+    /// The file must be an image, and the caller says that it is raw.
     #[error("is raw, expected an image")]
     NoImage,
     /// There is no snapshot by that name or ID.
@@ -279,7 +278,7 @@ pub enum Invalid {
     },
 }
 
-/// Why it is not known which clusters of a disk are free.
+/// Why the list of free clusters is missing, or cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unrecorded {
     /// There is no record.
@@ -289,20 +288,20 @@ pub enum Unrecorded {
     #[error("another program wrote to it since it was made")]
     Changed,
     /// The record is of the active state.
-    #[error("what it records is of the active disk, not of a snapshot")]
+    #[error("its list is of the active disk, not of a snapshot")]
     Snapshot,
-    /// Version 2, and checksums need not be right.
+    /// Version 2, and the caller tolerates wrong checksums.
     #[error(
-        "it has version 2, where only right checksums show that nobody wrote to it since; --keep-going goes on without them"
+        "in version 2 only matching checksums prove that it is unchanged, and --keep-going tolerates others"
     )]
     Unproven,
-    /// What is not allocated may be in another file.
+    /// Unallocated clusters may be in another file.
     #[error("it has a backing file")]
     Backing,
 }
 
 impl Invalid {
-    /// Which of the two files it is about.
+    /// Which of the two files the error is about.
     pub(super) fn side(&self) -> Side {
         match self {
             Self::TargetKind(_)
@@ -364,20 +363,20 @@ impl Invalid {
     }
 }
 
-/// What a file holds that would be replaced.
+/// The content of a file that would be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Holding {
     /// An image, in a format of this name, as far as its first bytes tell.
     #[error("is a {0} image")]
     Image(&'static str),
     /// Text.
-    #[error("is no qcow2 image but {size} bytes of text")]
+    #[error("is not a qcow2 image but {size} bytes of text")]
     Text {
         /// Its size in bytes.
         size: u64,
     },
     /// Bytes that are neither text nor an image.
-    #[error("is no qcow2 image but a file of {size} bytes")]
+    #[error("is not a qcow2 image but a file of {size} bytes")]
     Other {
         /// Its size in bytes.
         size: u64,
@@ -387,7 +386,7 @@ pub enum Holding {
 /// What another file is to an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Role {
-    /// What is not allocated in the image is read there.
+    /// Unallocated clusters of the image are read from it.
     #[error("backing file")]
     Backing,
     /// All clusters of the image are there.

@@ -1,15 +1,15 @@
-//! What this program, or QEMU, does not do.
+//! Requests and data that this program, or QEMU, does not support.
 
 use std::fmt;
 
-/// What this program, or QEMU, does not do.
+/// A request or data that this program, or QEMU, does not support.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsupported {
     /// The image would pass a limit of QEMU.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// An image this reader does not know.
+    /// An image with a header field that this reader does not support.
     #[error("{field} is {found}, which is not supported")]
     Header {
         /// The field that says so.
@@ -21,13 +21,13 @@ pub enum Unsupported {
     #[error("is encrypted with {0}, which is not supported yet")]
     Encrypted(&'static str),
     /// Features without which the image must not be read.
-    #[error("needs features that are not known here: {0}")]
+    #[error("needs features that this version of mkqcow2 does not know: {0}")]
     Features(Features),
     /// A backing file in another format.
     #[error("has a backing file in the format {0:?}, which is not supported")]
     BackingFormat(String),
     /// A backing file or data file that is not in the filesystem.
-    #[error("needs {0:?}, which is no plain file name")]
+    #[error("needs {0:?}, which is not a plain file name")]
     Protocol(String),
 }
 
@@ -57,13 +57,13 @@ impl fmt::Display for Features {
 pub struct TooLarge {
     /// Of the virtual disk, in bytes.
     pub size: u64,
-    /// What was asked for, in bytes.
+    /// The cluster size asked for, in bytes.
     pub cluster_size: u64,
-    /// What would grow too large.
+    /// The structure that would grow too large.
     pub what: &'static str,
     /// How large, in bytes.
     pub found: u64,
-    /// What QEMU allows, in bytes.
+    /// The limit of QEMU, in bytes.
     pub limit: u64,
     /// The smallest cluster size in bytes with which it fits, if there is one.
     pub smallest: Option<u64>,
@@ -71,7 +71,7 @@ pub struct TooLarge {
 
 fn smallest_that_serves(smallest: Option<u64>) -> String {
     smallest.map_or_else(
-        || " (no cluster size serves)".to_owned(),
-        |bytes| format!(" (the smallest cluster size that serves is {bytes})"),
+        || " (no cluster size is large enough)".to_owned(),
+        |bytes| format!(" (the smallest cluster size that works is {bytes})"),
     )
 }

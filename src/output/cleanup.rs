@@ -39,7 +39,7 @@ pub enum Left {
 
 /// A file with a temporary name that could not be removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is left over, for it could not be removed: {}", text(*.error))]
+#[error("is left over, because it could not be removed: {}", text(*.error))]
 pub struct Remains {
     path: PathBuf,
     error: Errno,

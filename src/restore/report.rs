@@ -11,7 +11,7 @@ use crate::formats::Remark;
 use crate::output::{Memory, Remains};
 use crate::volumes::Flaw;
 
-/// Something that whoever restored a disk should know.
+/// A warning about a disk that was restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
@@ -30,16 +30,16 @@ pub enum Warning {
     #[error("{0}")]
     TargetPerhapsInUse(InUse),
     /// The image was decrypted, and looks like nothing that is known.
-    #[error("nothing is recognised in what was decrypted: is the password right?")]
+    #[error("nothing is recognised in the decrypted data: is the password right?")]
     PerhapsNoise,
     /// The checksum table describes an earlier state.
-    #[error("was changed since it was written: its checksums, which are of that time, were not compared")]
+    #[error("was changed since it was made: its checksums are out of date and were not compared")]
     Changed,
     /// The checksum table cannot be used.
-    #[error("no checksums were compared, for their table is damaged: {0}")]
+    #[error("checksums were not compared, because their table is damaged: {0}")]
     NoChecksums(Error),
     /// The record of the source cannot be used.
-    #[error("what it records of its source is damaged, such as which sectors could not be read: {0}")]
+    #[error("its record of the source is damaged, including the list of unreadable sectors: {0}")]
     NoRecord(Error),
     /// Parts of the disk could not be read when the image was made.
     #[error("{bytes} bytes of the disk could not be read when the image was made, and are zeros")]
@@ -70,14 +70,14 @@ pub enum Warning {
         /// That of the table.
         expected: u64,
     },
-    /// Somebody wrote to a file that was read.
-    #[error("{} was written to while it was read: the disk is not of one moment", path.display())]
+    /// Another program wrote to a file that was read.
+    #[error("{} was written to while it was read: the restored disk may mix old and new data", path.display())]
     ChangedMeanwhile {
         /// The file.
         path: PathBuf,
     },
     /// What others wrote to the image earlier could not be brought to the disk.
-    #[error("what was written to it earlier is not on the disk, and may not have been read: {0}")]
+    #[error("earlier writes to it could not be flushed, and may not have been read: {0}")]
     Unwritten(Unwritten),
     /// The target does not belong to the owner of the file it replaced.
     #[error("could not be given the owner of the file it replaced")]
@@ -97,7 +97,7 @@ pub enum Warning {
     #[error("is in place, but its directory could not be synced: {0}")]
     NotDurable(io::Error),
     /// The target is not where it was asked for.
-    #[error("its directory was renamed meanwhile: the disk is in that directory, wherever it is now")]
+    #[error("its directory was renamed during the run: the disk is in that directory, at its new path")]
     Elsewhere,
 }
 
@@ -178,7 +178,7 @@ pub enum Why {
     #[error("unreadable, zeros in the target")]
     Unreadable,
     /// It was restored as it is.
-    #[error("not what its checksum was made of, in the target as it is")]
+    #[error("does not match its checksum, restored as it is")]
     Checksum,
 }
 

@@ -36,7 +36,7 @@ pub enum Fault {
     TableLost(Option<HostOffset>),
     /// Tables do not fit each other.
     Metadata(check::Finding),
-    /// The image says that it may be wrong, although nobody has written to it since it was made.
+    /// The image says that it may be wrong, although no program has written to it since it was made.
     Remark(Remark),
     /// The system cannot read it.
     Unreadable(Error),

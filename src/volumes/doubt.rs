@@ -78,7 +78,7 @@ pub enum Doubt {
         fault: &'static str,
     },
     /// A count that is kept is not what there is.
-    #[error("{what}: {recorded} are recorded, {counted} are there")]
+    #[error("{what}: {recorded} recorded, {counted} found")]
     Count {
         /// What was counted.
         what: &'static str,

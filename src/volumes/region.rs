@@ -84,7 +84,7 @@ impl Region {
                 _,
             ) => None,
             (Treatment::Unknown, None) => Some("nothing recognised".to_owned()),
-            (Treatment::Unknown, Some(_)) => Some("nothing tells what is free".to_owned()),
+            (Treatment::Unknown, Some(_)) => Some("free space not known".to_owned()),
             (Treatment::Whole(why), _) => Some(why.clone()),
             (Treatment::Doubted(doubt), _) => Some(doubt.to_string()),
         }
@@ -177,7 +177,7 @@ pub enum Treatment {
 
 /// What files of a filesystem have although its map calls it free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("files have {bytes} bytes that it calls free, the first of them at {at:#x}, of inode {inode}")]
+#[error("files use {bytes} bytes that its bitmaps call free, the first at {at:#x} in inode {inode}")]
 pub struct Missing {
     /// How many bytes.
     pub bytes: u64,

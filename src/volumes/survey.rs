@@ -298,16 +298,16 @@ fn between(volumes: &[Volume], free: &[Range<u64>], size: u64) -> (Vec<Range<u64
 }
 
 /// Why a map says nothing about what dm-verity protects.
-const PROTECTED: &str = "dm-verity may protect it: each block counts then, in use or not";
+const PROTECTED: &str = "dm-verity may protect it, and then free blocks count too";
 
 /// The same of a partition that may be anything.
-const UNCLEAR: &str =
-    "a partition of this disk cannot be read where a hibernated system or a hash tree would be told";
+const UNCLEAR: &str = "a partition of this disk cannot be read where the signature of a hibernated system or a \
+    hash tree would be";
 
 /// Why a volume lets no map of its neighbours be trusted, if it does.
 fn holds_disk(view: View<'_>) -> Option<&'static str> {
     match (swap::is_sleeping(view), opaque::is_hash_tree(view)) {
-        (Ok(true), _) => Some("a hibernated system, which may know more of it, sleeps on this disk"),
+        (Ok(true), _) => Some("a hibernated system on this disk may hold unwritten changes to it"),
         (_, Ok(true)) => Some(PROTECTED),
         (Err(_), _) | (_, Err(_)) => Some(UNCLEAR),
         (Ok(false), Ok(false)) => None,

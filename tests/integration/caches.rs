@@ -185,7 +185,7 @@ fn what_was_written_to_a_mounted_filesystem_before_is_in_the_image_as_root() {
 
         dir.run(&format!("-f {} image.qcow2", source.display()))
             .exits(3)
-            .says("the image is not of one moment");
+            .says("the image may mix old and new data");
         drop(mount);
 
         dir.run("restore image.qcow2 restored.raw").exits(0);
@@ -264,7 +264,7 @@ fn what_cannot_be_brought_to_the_disk_is_told_as_root() {
 
     waits();
     dir.run(&format!("{path} image.qcow2")).exits(3).says(&format!(
-        "mkqcow2: {path}: warning: what was written to the source earlier is not on the disk, and may not be in the \
+        "mkqcow2: {path}: warning: earlier writes to the source could not be flushed, and may be missing in the \
          image: cannot sync {path}: Input/output error"
     ));
     // It was said once. Nothing waits any more.
@@ -273,7 +273,7 @@ fn what_cannot_be_brought_to_the_disk_is_told_as_root() {
     waits();
     dir.run(&format!("compare {path} {path}"))
         .exits(2)
-        .says("what was written to it earlier is not on the disk");
+        .says("earlier writes to it could not be flushed");
 
     let run = Held::start(&dir, &format!("{path} image.qcow2"));
     waits();
@@ -287,7 +287,7 @@ fn what_cannot_be_brought_to_the_disk_is_told_as_root() {
     waits();
     dir.run(&format!("restore image.qcow2 {path}"))
         .exits(1)
-        .says("cannot bring to the disk what was written to it earlier");
+        .says("cannot flush earlier writes to it");
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_file_that_cannot_be_synced_is_told() {
     for (number, says) in [
         (
             1,
-            "what was written to the source earlier is not on the disk, and may not be in the image: \
+            "earlier writes to the source could not be flushed, and may be missing in the image: \
              cannot sync disk.raw: Input/output error",
         ),
         (
@@ -339,7 +339,7 @@ fn an_image_that_cannot_be_synced_is_told() {
         command.args(arguments.split(' ')).current_dir(dir.path());
         let run = Running::of(command).ends().exits(status);
         if status > 0 {
-            run.says("earlier is not on the disk")
+            run.says("could not be flushed")
                 .says("image.qcow2: Input/output error");
         }
     }

@@ -207,7 +207,7 @@ fn a_longer_tail_counts_only_if_it_is_not_zeros_or_sizes_do() {
         }
     }
     dir.run("compare short.raw hole.qcow2").exits(0).prints(
-        "short.raw and hole.qcow2 are equal: 3.00 MiB, the last 1049088 bytes only in hole.qcow2, zeros;",
+        "short.raw and hole.qcow2 are equal: 3.00 MiB, the last 1049088 bytes are only in hole.qcow2, and zeros;",
     );
     dir.run("compare --strict short.raw hole.qcow2")
         .exits(1)

@@ -356,7 +356,7 @@ fn a_plan_says_that_it_does_not_know_what_compression_saves() {
     Disk::hole(MIB).bytes(0, text(1, MIB)).file(&dir, "disk.raw");
     dir.run("-n -c zstd disk.raw disk.qcow2")
         .exits(0)
-        .prints(", less what compression saves\n");
+        .prints(", less after compression\n");
     dir.run("-v --no-sync -c zlib:2 disk.raw disk.qcow2")
         .exits(0)
         .prints("compressed by zlib, level 2: 16 clusters into ");
@@ -400,7 +400,7 @@ fn what_cannot_be_compressed_like_that_is_refused() {
             "1048575 bytes, expected 1M to 64G",
         ),
         ("-c zstd --dedupe --dedupe-memory 65G", "expected 1M to 64G"),
-        ("-c zstd --dedupe --dedupe-memory 1X", "'X' is no unit"),
+        ("-c zstd --dedupe --dedupe-memory 1X", "'X' is not a unit"),
         ("-c zstd --dedupe --dedupe-memory", "--dedupe-memory <SIZE>"),
     ] {
         misused(&dir, &format!("{options} disk.raw disk.qcow2"), says);

@@ -77,8 +77,11 @@ fn a_cluster_that_is_not_what_it_was_stops_the_run_or_is_listed() {
         .run("restore --json --keep-going --verify image.qcow2 copy.raw")
         .exits(3);
     let json = run.json();
-    run.says("mkqcow2: image.qcow2: 64.00 KiB damaged at 0x110000 of the disk: not what its checksum was made of, in the target as it is\n")
-        .says("warning: 65536 bytes of the disk are damaged, and are zeros or damaged in the target\n");
+    run.says(
+        "mkqcow2: image.qcow2: 64.00 KiB damaged at 0x110000 of the disk: does not match its checksum, \
+        restored as it is\n",
+    )
+    .says("warning: 65536 bytes of the disk are damaged, and are zeros or damaged in the target\n");
     let damaged =
         serde_json::json!([{"start": 0x11_0000, "length": 65536, "why": "checksum", "region": null}]);
     assert_eq!((&json["status"], &json["damaged"]), (&3.into(), &damaged));
@@ -110,7 +113,7 @@ fn a_cluster_that_the_tables_have_lost_is_missed() {
         dir.run("restore --keep-going image.qcow2 copy.raw")
             .exits(3)
             .says(&format!(
-                "64.00 KiB damaged at {:#x} of the disk: not what",
+                "64.00 KiB damaged at {:#x} of the disk: does not match its checksum",
                 cluster * CLUSTER
             ));
         is_the_disk_but(&dir, &[(cluster * CLUSTER, vec![0; 65_536])]);
@@ -232,6 +235,6 @@ fn a_checksum_table_that_is_damaged_is_not_believed() {
 
     dir.run("restore --keep-going image.qcow2 copy.raw")
         .exits(3)
-        .says("warning: no checksums were compared, for their table is damaged: ");
+        .says("warning: checksums were not compared, because their table is damaged: ");
     same(&dir.join("disk.raw"), &dir.join("copy.raw"));
 }

@@ -296,7 +296,7 @@ fn a_device_that_somebody_holds_exclusively_is_refused_unless_forced_as_root() {
 
     dir.run(&format!("--force {}", of(disk.path())))
         .exits(3)
-        .says("imaged all the same");
+        .says("imaging it anyway");
     assert_equals(&file, &dir.join("image.qcow2"));
     drop(holder);
 }

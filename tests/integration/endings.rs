@@ -35,7 +35,7 @@ fn redirected(dir: &Dir, arguments: &str, to: &str, status: i32) -> String {
 #[test]
 fn an_answer_that_nobody_can_read_is_a_failure() {
     let dir = imaged("endings-answers");
-    let closed = "is closed, or the null device opened for reading too, which looks the same";
+    let closed = "is closed, or is /dev/null opened for reading and writing, which looks the same";
     for (arguments, status) in [
         ("--json disk.raw new.qcow2", 3),
         ("-n --json disk.raw new.qcow2", 1),
@@ -173,10 +173,10 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
     // The loader of programs does not bear it, and closes as often as a program that does nothing, or less.
     let fault = &format!("close:error=ENOSPC:when={}+", closes(&dir, "--version").len() + 1);
     let full = "cannot close: No space left on device";
-    let kept = format!("mkqcow2: old.qcow2: {full} (nothing was changed; mkqcow2 -n tells how much");
+    let kept = format!("mkqcow2: old.qcow2: {full} (nothing was changed; mkqcow2 -n shows how much");
     fails(&dir, fault, "--no-sync disk.raw old.qcow2", "", (1, &kept));
     fails(&dir, fault, "disk.raw old.qcow2", "", (1, &kept));
-    let kept = format!("mkqcow2: old.qcow2: {full} (nothing was changed; mkqcow2 restore -n tells how much");
+    let kept = format!("mkqcow2: old.qcow2: {full} (nothing was changed; mkqcow2 restore -n shows how much");
     fails(
         &dir,
         fault,
@@ -184,7 +184,7 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
         "",
         (1, &kept),
     );
-    let part = format!("{full} (mkqcow2 restore -n tells how much room is needed)\nmkqcow2: /dev/");
+    let part = format!("{full} (mkqcow2 restore -n shows how much space is needed)\nmkqcow2: /dev/");
     // What was written to is closed once by a duplicate, and then for good.
     let closed = closes(&dir, &to_device);
     let of_device = (1..).zip(&closed).filter(|(_, line)| line.contains(&path));
@@ -264,7 +264,7 @@ fn a_temporary_file_that_stays_is_told_and_nothing_else_is_claimed_as_root() {
         let new: Vec<_> = left.iter().filter(|name| !known.contains(*name)).collect();
         assert_eq!(new.len(), 1, "{said}");
         let line = format!(
-            "mkqcow2: {view}/{}: is left over, for it could not be removed: Operation not permitted\n",
+            "mkqcow2: {view}/{}: is left over, because it could not be removed: Operation not permitted\n",
             new[0]
         );
         assert!(said.contains(&line), "expected {line}{said}");
@@ -301,7 +301,7 @@ fn a_second_name_of_the_image_that_stays_is_a_warning_as_root() {
     let left = left_in(&real);
     assert_eq!(left.len(), 1, "{left:?}");
     let warning = format!(
-        "{}/{} is left over, for it could not be removed: Operation not permitted",
+        "{}/{} is left over, because it could not be removed: Operation not permitted",
         job.dir.join("view").display(),
         left[0]
     );

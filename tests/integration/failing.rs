@@ -22,7 +22,8 @@ fn a_device_is_said_to_be_incomplete_once_it_was_written_to_as_root() {
     let device = Loop::over(&file);
     let target = device.path().display().to_string();
     let restore = format!("restore --json image.qcow2 {target}");
-    let incomplete = format!("mkqcow2: {target}: is incomplete, neither what it was nor the disk\n");
+    let incomplete =
+        format!("mkqcow2: {target}: is incomplete: it holds neither its old content nor the whole disk\n");
     damage(&image, 16);
 
     let run = dir.run(&restore).exits(1);
@@ -56,7 +57,7 @@ fn a_device_that_forgets_what_was_written_is_found_out_as_root() {
     dir.run(&format!("restore --verify image.qcow2 {target}"))
         .exits(1)
         .says(&format!(
-            "mkqcow2: {target}: what is read back is not what was written (guest 0x0 to 0x100000)\n"
+            "mkqcow2: {target}: does not read back as it was written (guest 0x0 to 0x100000)\n"
         ))
         .says(&format!("mkqcow2: {target}: is incomplete"));
 }
@@ -132,7 +133,7 @@ fn a_full_filesystem_keeps_the_old_file_as_root() {
     dir.run("restore image.qcow2 full/copy.raw")
         .exits(1)
         .says("mkqcow2: full/copy.raw: cannot write at 0x")
-        .says("No space left on device (nothing was changed; mkqcow2 restore -n tells how much room is needed)\n");
+        .says("No space left on device (nothing was changed; mkqcow2 restore -n shows how much space is needed)\n");
 
     assert_eq!(fs::read(full.join("copy.raw")).unwrap(), b"old");
     dir.run("restore -n image.qcow2 full/copy.raw")
@@ -190,7 +191,7 @@ fn an_image_that_is_written_to_meanwhile_is_told_as_root() {
     assert!(fs::metadata(&image).unwrap().len() > end);
 
     run.ends().exits(3).says(
-        "mkqcow2: image.qcow2: warning: image.qcow2 was written to while it was read: the disk is not of one moment\n",
+        "mkqcow2: image.qcow2: warning: image.qcow2 was written to while it was read: the restored disk may mix old and new data\n",
     );
 }
 
@@ -265,7 +266,7 @@ fn a_device_that_holds_the_image_and_is_written_to_meanwhile_is_told_as_root() {
     drop(disk);
 
     run.ends().exits(3).says(&format!(
-        "mkqcow2: {source}: warning: {source} was written to while it was read: the disk is not of one moment\n"
+        "mkqcow2: {source}: warning: {source} was written to while it was read: the restored disk may mix old and new data\n"
     ));
 }
 
@@ -293,7 +294,7 @@ fn what_cannot_be_meant_is_told_from_what_cannot_be_done() {
     misused(
         &dir,
         "restore --json image.qcow2 -",
-        "--json prints on standard output",
+        "both write to standard output",
     );
     misused(
         &dir,
@@ -402,7 +403,8 @@ fn a_device_that_is_no_place_for_it_is_refused_as_root() {
         &dir,
         "restore image.qcow2 fs.raw",
         &format!(
-            "mkqcow2: fs.raw: is behind the loop device {}, which would go on with the old file (detach that with losetup -d first, or restore to it)\n",
+            "mkqcow2: fs.raw: is behind the loop device {}, which would keep using the old file (detach it with \
+             losetup -d first, or restore to the loop device)\n",
             device.name()
         ),
     );

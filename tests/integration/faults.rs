@@ -353,7 +353,7 @@ fn a_full_filesystem_keeps_the_old_image_as_root() {
             .exits(1)
             .says("mkqcow2: full/image.qcow2: cannot write at 0x")
             .says("No space left on device")
-            .says("(nothing was changed; mkqcow2 -n tells how much room is needed)\n");
+            .says("(nothing was changed; mkqcow2 -n shows how much space is needed)\n");
 
         assert_eq!(
             (names_in(full.point()), free()),

@@ -123,7 +123,8 @@ fn in_a_container_dev_is_a_tmpfs_and_no_place_for_a_file_either_as_root() {
         .env("MKQCOW2", MKQCOW2)
         .output()
         .unwrap();
-    let refused = "mkqcow2: /dev/sdzz1: no such device, and a file among the devices would be in memory, gone at the next boot\n";
+    let refused = "mkqcow2: /dev/sdzz1: no such device, and a file of this name would be in memory, gone at the \
+        next boot\n";
     let told = "mkqcow2: /dev/shm/image.qcow2: warning: is in memory (tmpfs), and gone at the next boot\n";
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
@@ -258,8 +259,8 @@ fn a_file_that_its_directory_keeps_for_ever_is_refused_before_anything_is_read_a
 
     for command in ["disk.raw", "-n disk.raw", "restore image.qcow2"] {
         dir.run(&format!("{command} append-only/old")).exits(1).says(
-            "mkqcow2: append-only/old: cannot be replaced in its directory, which is append-only \
-             (give it a new name, or lift that with chattr -a)\n",
+            "mkqcow2: append-only/old: cannot be replaced, because its directory is append-only \
+             (choose a new name, or remove the attribute with chattr -a)\n",
         );
     }
     assert_eq!(names(), 1);

@@ -101,7 +101,7 @@ fn an_image_replaces_only_images_and_empty_files_unless_told_to() {
         "notes.txt",
         "disk.raw notes.txt",
         &[
-            "mkqcow2: notes.txt: is no qcow2 image but 11 bytes of text, which would be replaced\n\
+            "mkqcow2: notes.txt: is not a qcow2 image but 11 bytes of text, which would be replaced\n\
            mkqcow2: To keep it: mkqcow2 disk.raw notes.txt.qcow2, or any other new name; to replace it: --overwrite\n",
         ],
     );
@@ -110,7 +110,7 @@ fn an_image_replaces_only_images_and_empty_files_unless_told_to() {
         &dir,
         "other.raw",
         "disk.raw other.raw",
-        &["is no qcow2 image but a file of 5000 bytes"],
+        &["is not a qcow2 image but a file of 5000 bytes"],
     );
     spares(&dir, "other.vdi", "disk.raw other.vdi", &["is a vdi image"]);
 
@@ -204,7 +204,7 @@ fn a_script_is_told_of_every_failure_in_one_object() {
         (text("code"), text("error"), text("advice"), object)
     };
     let (code, error, advice, object) = told("--json disk.raw notes.txt", 1);
-    let says = "is no qcow2 image but 11 bytes of text, which would be replaced";
+    let says = "is not a qcow2 image but 11 bytes of text, which would be replaced";
     assert_eq!((code.as_str(), error.as_str()), ("refused", says));
     assert_eq!(object["path"], "notes.txt");
     assert!(advice.starts_with("To keep it: mkqcow2 disk.raw "), "{advice}");

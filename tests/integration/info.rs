@@ -236,7 +236,7 @@ fn images_of_ours_tell_of_their_checksums() {
         dir.image(format);
         let (state, says) = match format.compat {
             "1.1" => ("unchanged", "of 4 clusters, not written to since"),
-            _ => ("unknown", "of 4 clusters, version 2 cannot tell"),
+            _ => ("unknown", "of 4 clusters, perhaps written to since"),
         };
         dir.run("info disk.qcow2").exits(0).prints(says);
         let info = dir.run("info --json disk.qcow2").exits(0).json();

@@ -316,7 +316,7 @@ fn a_disk_too_large_for_its_clusters_is_refused_with_the_size_that_serves() {
     dir.run("--cluster-size 512 disk.raw disk.qcow2")
         .exits(1)
         .says("disk.raw: 138512695296 bytes are too many for clusters of 512 bytes")
-        .says("the smallest cluster size that serves is 1024");
+        .says("the smallest cluster size that works is 1024");
 
     assert_eq!(dir.names(), ["disk.raw"]);
 }

@@ -253,7 +253,7 @@ fn a_device_is_in_use_all_over_as_root() {
     assert_eq!(
         run.stdout(),
         "0x000000000000          1048576  source: nothing recognised, copied whole\n\n\
-         0x000000000000          1048576  used: nothing tells what is free\n"
+         0x000000000000          1048576  used: free space not known\n"
     );
 }
 

@@ -57,7 +57,7 @@ fn a_file_that_is_no_image_is_called_so() {
         refused(&dir, &format!("restore -n {file} disk.qcow2"), &words);
     }
     fs::write(dir.join("disk.vmdk"), b"KDMV and more").unwrap();
-    let words = "disk.vmdk: not a qcow2 image: it begins like vmdk, which cannot be read here";
+    let words = "disk.vmdk: not a qcow2 image: it begins like vmdk, which mkqcow2 cannot read";
     refused(&dir, "verify disk.vmdk", words);
 }
 
@@ -97,7 +97,7 @@ fn a_mistyped_device_is_no_such_device_for_any_user_as_root() {
         Running::of(job.under(&as_other, arguments))
             .ends()
             .exits(1)
-            .says("mkqcow2: /dev/sdzz9: no such device, and a file among the devices would be in memory");
+            .says("mkqcow2: /dev/sdzz9: no such device, and a file of this name would be in memory");
     }
 }
 
@@ -198,7 +198,7 @@ fn an_image_that_was_resized_is_no_damaged_one() {
     tool("qemu-img", ["resize", "-q", image.to_str().unwrap(), "+1M"]);
     dir.run("verify disk.qcow2")
         .exits(0)
-        .says("warning: changed by another program since: its checksums no longer count\n")
+        .says("warning: resized by another program since it was made: its checksums no longer count\n")
         .prints("no checksums to compare with, the rest is all right");
     let report = dir.run("verify --json disk.qcow2").exits(0).json();
     assert_eq!(report["findings"], json!([]));
@@ -228,12 +228,12 @@ fn files_behind_a_source_are_named_by_what_they_are_to_which_image() {
     );
 
     fs::rename(dir.join("disk.qcow2"), dir.join("other.qcow2")).unwrap();
-    let words = "disk.qcow2: no such file, which mid.qcow2 names as its backing file";
+    let words = "disk.qcow2: no such file, but mid.qcow2 names it as its backing file";
     refused(&dir, &format!("{source} new.qcow2"), words);
     refused(
         &dir,
         "restore --follow mid.qcow2 new.raw",
-        &format!("{words} (--backing PATH)"),
+        &format!("{words} (pass --backing PATH)"),
     );
     dir.run("restore --backing other.qcow2 mid.qcow2 new.raw")
         .exits(0);
@@ -248,7 +248,7 @@ fn what_qemu_reaches_by_a_protocol_is_no_file_name() {
     for name in ["nbd:localhost:10809", "json:{}", "fat:/tmp", "nbd://host/name"] {
         qemu::img(&dir, "create -q -f qcow2 top.qcow2 1M");
         qemu::img(&dir, &format!("rebase -u -f qcow2 -F raw -b {name} top.qcow2"));
-        let words = format!("top.qcow2: needs {name:?}, which is no plain file name");
+        let words = format!("top.qcow2: needs {name:?}, which is not a plain file name");
         refused(&dir, "restore --follow top.qcow2 new.raw", &words);
     }
     fs::create_dir(dir.join("a")).unwrap();
@@ -283,7 +283,7 @@ fn a_stream_that_broke_off_is_incomplete() {
     drop(pipe);
     assert_eq!(run.wait().unwrap().code(), Some(1));
     let said = fs::read_to_string(dir.join("said")).unwrap();
-    let words = "mkqcow2: standard output: is incomplete: what was written is not all of the disk\n";
+    let words = "mkqcow2: standard output: is incomplete: only a part of the disk was written\n";
     assert!(said.ends_with(words), "{said}");
 }
 

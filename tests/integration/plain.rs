@@ -95,13 +95,39 @@ fn an_image_that_was_not_closed_is_refused_if_its_tables_are_damaged() {
     let (entry, good) = (image.l2(0, 1), image.get(image.l2(0, 1)));
     let table = image.get(image.l1(0));
     for (value, what) in [
-        (0x3001, format!("L2 table at {table:#x}: entry 1 is 0x3001, expected a multiple of 0x1000 (guest 0x1000 to 0x2000)")),
-        (1 << 40, format!("L2 table at {table:#x}: entry 1 is 0x10000000000, expected an offset within the file, which has {:#x} bytes (guest 0x1000 to 0x2000)", image.length())),
-        (table, format!("data cluster at {table:#x} (guest 0x1000 to 0x2000) lies where the L2 table at {table:#x} (guest 0x0 to 0x400000) is")),
-        (image.get(image.l2(0, 0)), "data cluster at 0x3000 (guest 0x1000 to 0x2000) lies where the data cluster at 0x3000 (guest 0x0 to 0x1000) is".to_owned()),
+        (
+            0x3001,
+            format!(
+                "L2 table at {table:#x}: entry 1 is 0x3001, expected a multiple of 0x1000 (guest 0x1000 to 0x2000)"
+            ),
+        ),
+        (
+            1 << 40,
+            format!(
+                "L2 table at {table:#x}: entry 1 is 0x10000000000, expected an offset within the file, which has {:#x} bytes (guest 0x1000 to 0x2000)",
+                image.length()
+            ),
+        ),
+        (
+            table,
+            format!(
+                "data cluster at {table:#x} (guest 0x1000 to 0x2000) overlaps the L2 table at \
+            {table:#x} (guest 0x0 to 0x400000)"
+            ),
+        ),
+        (
+            image.get(image.l2(0, 0)),
+            "data cluster at 0x3000 (guest 0x1000 to 0x2000) overlaps the data cluster \
+            at 0x3000 (guest 0x0 to 0x1000)"
+                .to_owned(),
+        ),
     ] {
         image.put(entry, value);
-        for verb in ["restore disk.qed copy.raw", "restore --keep-going disk.qed copy.raw", "map disk.qed"] {
+        for verb in [
+            "restore disk.qed copy.raw",
+            "restore --keep-going disk.qed copy.raw",
+            "map disk.qed",
+        ] {
             dir.run(verb).exits(1).says(&format!(
                 "mkqcow2: disk.qed: was not closed properly, and its tables are damaged: {what} \
                  (mkqcow2 check lists all of it; qemu-img check -r all repairs a copy)\n"

@@ -289,7 +289,7 @@ fn a_provenance_that_is_none_is_a_damaged_record() {
         dir.run("info disk.qcow2").exits(1).says(says);
         dir.run("restore -q disk.qcow2 copy.raw")
             .exits(3)
-            .says("warning: what it records of its source is damaged");
+            .says("warning: its record of the source is damaged");
         let (copy, raw) = (dir.join("copy.raw"), dir.join("disk.raw"));
         assert!(fs::read(copy).unwrap() == fs::read(raw).unwrap());
     }

@@ -185,7 +185,7 @@ fn a_source_too_large_for_its_clusters() {
     refused(&dir, "--cluster-size 512 huge.raw old.qcow2", says);
     dir.run("--cluster-size 512 huge.raw old.qcow2")
         .exits(1)
-        .says("(the smallest cluster size that serves is 1024)");
+        .says("(the smallest cluster size that works is 1024)");
 }
 
 #[test]
@@ -377,11 +377,11 @@ fn options_that_mean_nothing() {
         ),
         (
             "--cluster-size 64X",
-            "'X' is no unit, expected K, M, G, T, P or E",
+            "'X' is not a unit, expected K, M, G, T, P or E",
         ),
         (
             "--cluster-size big",
-            "'big' is no unit, expected K, M, G, T, P or E",
+            "'big' is not a unit, expected K, M, G, T, P or E",
         ),
         (
             "--cluster-size K",
@@ -393,10 +393,10 @@ fn options_that_mean_nothing() {
             "--on-read-error never",
             "invalid value 'never' for '--on-read-error",
         ),
-        ("--offset=-512", "'-512' is no unit"),
+        ("--offset=-512", "'-512' is not a unit"),
         (
             "--offset 0x10K",
-            "'0x10K' is no hexadecimal number of bytes, such as 0x4100000, which takes no unit",
+            "'0x10K' is not a hexadecimal number of bytes, such as 0x4100000 (without a unit)",
         ),
         ("--length 0x10000000000000000", "is 16 EiB or more"),
         ("--length 16E", "is 16 EiB or more"),
@@ -417,8 +417,8 @@ fn names_that_are_missing_or_too_many() {
     misused(&dir, "disk.raw", "<IMAGE>");
     misused(&dir, "disk.raw old.qcow2 more", "unexpected argument 'more'");
     misused(&dir, "- old.qcow2", "SOURCE cannot be standard input");
-    misused(&dir, "--json disk.raw -", "--json prints on standard output");
-    misused(&dir, "-n --json disk.raw -", "--json prints on standard output");
+    misused(&dir, "--json disk.raw -", "both write to standard output");
+    misused(&dir, "-n --json disk.raw -", "both write to standard output");
     misused(
         &dir,
         "-c zstd disk.raw -",

@@ -158,12 +158,11 @@ fn a_device_has_no_holes_where_something_is_unused_as_root() {
 fn what_cannot_be_trusted_is_copied_whole_with_a_warning_and_nothing_is_lost() {
     let dir = Dir::new("regions-doubt");
     let source = sleeping(&dir, "swap.raw");
-    let warning = "swap: a hibernated system sleeps in it: copied whole";
+    let warning = "swap: it holds a hibernated system: copied whole";
     let planned = warning.replace("copied", "would be copied");
     let said = |warning: &str| format!("mkqcow2: swap.raw: warning: {warning}\n");
     let (says, plans) = (said(warning), said(&planned));
-    let line =
-        "0x000000000000          1048576  source: swap, copied whole: a hibernated system sleeps in it\n";
+    let line = "0x000000000000          1048576  source: swap, copied whole: it holds a hibernated system\n";
 
     for options in ["-n", "-q", "-v", "--json", "-n --json"] {
         let run = dir.run(&format!("{options} swap.raw image.qcow2")).exits(0);
@@ -192,7 +191,7 @@ fn what_cannot_be_trusted_is_copied_whole_with_a_warning_and_nothing_is_lost() {
             (
                 &json!("swap"),
                 &json!("whole"),
-                &json!("a hibernated system sleeps in it"),
+                &json!("it holds a hibernated system"),
                 &json!(MIB)
             )
         );
@@ -251,14 +250,14 @@ fn a_source_that_may_be_written_to_is_not_looked_into_as_root() {
         (&json!([]), &json!(8 * MIB))
     );
     plan.says(&format!(
-        "{source}: warning: the source is mounted read-write on {on}: would be imaged with what is free in it; "
+        "{source}: warning: the source is mounted read-write on {on}: would be imaged with its free blocks; "
     ));
     let run = dir.run(&format!("map {source}")).exits(0).says(&format!(
-        "{source}: warning: mounted read-write on {on}: not looked into, what is free in it counts as used\n"
+        "{source}: warning: mounted read-write on {on}: not examined, so free blocks count as used\n"
     ));
     assert_eq!(
         run.stdout(),
-        "0x000000000000          8388608  used: nothing tells what is free\n"
+        "0x000000000000          8388608  used: free space not known\n"
     );
     let run = dir.run(&format!("map --regions --json {source}")).exits(0);
     assert_eq!(run.json(), json!([]));
@@ -313,15 +312,17 @@ fn partitions_are_told_one_by_one_with_number_and_label() {
     write_at(&disk, b"SWAPSPACE2", 2 * MIB + 65536 - 10);
 
     let run = dir.run("map disk.raw").exits(0);
-    run.says("disk.raw: warning: partition 2, swap: it is signed for pages of two sizes: copied whole\n")
-        .prints("source: GPT, 3.00 MiB in use, 1020.00 KiB free\n")
-        .prints("  partition 1 \"pages\\u{9b}2J\": swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n")
-        .prints("  partition 2: swap, copied whole: it is signed for pages of two sizes\n")
-        .prints("0x000000000000          1048576  used: outside of all partitions\n")
-        .prints("0x000000100000             4096  used: metadata of swap\n")
-        .prints("0x000000101000          1044480  free: unused by swap\n")
-        .prints("0x000000200000          1048576  used: data\n")
-        .prints("0x000000300000          1048576  used: outside of all partitions\n");
+    run.says(
+        "disk.raw: warning: partition 2, swap: it has swap signatures for two page sizes: copied whole\n",
+    )
+    .prints("source: GPT, 3.00 MiB in use, 1020.00 KiB free\n")
+    .prints("  partition 1 \"pages\\u{9b}2J\": swap \"pages\", 4.00 KiB in use, 1020.00 KiB free\n")
+    .prints("  partition 2: swap, copied whole: it has swap signatures for two page sizes\n")
+    .prints("0x000000000000          1048576  used: outside of all partitions\n")
+    .prints("0x000000100000             4096  used: metadata of swap\n")
+    .prints("0x000000101000          1044480  free: unused by swap\n")
+    .prints("0x000000200000          1048576  used: data\n")
+    .prints("0x000000300000          1048576  used: outside of all partitions\n");
 
     let map = dir.run("map --json disk.raw").exits(0).json();
     let regions: Vec<_> = map

@@ -153,8 +153,7 @@ fn a_script_is_told_of_warnings_as_root() {
     let run = dir.run(&format!("--json --force {} image.qcow2", disk.path().display()));
 
     let warning = format!(
-        "the source is mounted read-write on {}: imaged all the same, with what is free in it; \
-         the image is not of one moment, and files may not be consistent",
+        "the source is mounted read-write on {}: imaging it anyway, free blocks included; the image may mix old and new data, and files in it may be inconsistent",
         mount.point().display()
     );
     let report = run.exits(3).json();

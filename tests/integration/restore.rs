@@ -146,7 +146,8 @@ fn an_image_without_its_files_is_refused_and_with_them_restored() {
     qemu::io(&dir, "qcow2", "top.qcow2", &["write -P 7 1500K 100K"]);
 
     dir.run("restore top.qcow2 copy.raw").exits(1).says(
-        "mkqcow2: top.qcow2: needs its backing file, \"base.raw\", which is opened only if asked for (pass --follow if you trust the image, or --backing PATH)\n",
+        "mkqcow2: top.qcow2: needs its backing file, \"base.raw\", which is opened only on request (pass \
+         --follow if you trust the image, or --backing PATH)\n",
     );
     assert!(!dir.join("copy.raw").exists());
 
@@ -172,7 +173,8 @@ fn an_internal_snapshot_comes_back_and_has_no_checksums() {
     same(&dir.join("disk.raw"), &dir.join("copy.raw"));
     let changed = dir.run("restore image.qcow2 copy.raw").exits(0);
     changed.says(
-        "mkqcow2: image.qcow2: warning: was changed since it was written: its checksums, which are of that time, were not compared\n",
+        "mkqcow2: image.qcow2: warning: was changed since it was made: its checksums are out of date and were \
+         not compared\n",
     );
     same(&by_qemu(&dir, "image.qcow2"), &dir.join("copy.raw"));
 }

@@ -61,7 +61,8 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-const TAKEN: &str = "is not what it was when the run began, and left alone: the new one is complete, as ";
+const TAKEN: &str =
+    "was replaced by something else during the run, and is left as it is: the new file is complete, as ";
 
 /// Lets a run find another file by the name of its image, in a directory, and holds it to leaving that alone.
 #[track_caller]
@@ -82,7 +83,7 @@ fn leaves_alone(job: &Job, arguments: &str, shared: &Path, plant: impl FnOnce(&P
         .filter(|name| name.starts_with("image.kept-"))
         .collect();
     assert_eq!((kept.len(), names.len()), (1, 2), "{names:?}");
-    run.says(&format!("{} (look at both, and rename it)\n", kept[0]));
+    run.says(&format!("{} (compare both, and rename the new one)\n", kept[0]));
     let kept = shared.join(kept[0]);
     assert_eq!(rights(&kept), (0, 0o600));
     assert_equals(&job.disk, &kept);
@@ -206,8 +207,8 @@ fn a_link_that_others_may_have_planted_is_not_followed_as_root() {
     link("shared/image", &job.dir.join("way"), 0);
     let says = |name: &str| {
         format!(
-            "leads through {name}, a link of user {OTHER} where others may write, \
-             expected one of your own or of root (name the file that it points to)\n"
+            "leads through {name}, a symbolic link of user {OTHER} in a directory that others may write to, \
+             expected a link of your own or of root (name the file that it points to)\n"
         )
     };
     let written = device.sectors_written();
@@ -257,7 +258,9 @@ fn a_directory_is_the_one_that_its_name_named_at_the_start_as_root() {
     fs::remove_file(&backup).unwrap();
     link("../second", &backup, 0);
 
-    run.let_go().exits(3).says("its directory was renamed meanwhile");
+    run.let_go()
+        .exits(3)
+        .says("its directory was renamed during the run");
 
     assert_equals(&job.disk, &job.dir.join("first/image"));
     assert_eq!(names(&job.dir.join("second")), [""; 0]);
@@ -268,7 +271,8 @@ fn an_image_of_another_user_is_replaced_only_where_nobody_else_can_have_put_it_a
     let (job, shared) = job("shared-owner", 0, 0o755);
     job.dir.run("disk.raw source.qcow2").exits(0);
     let image = shared.join("image");
-    let says = "shared/image: belongs to user 65534, who could read the new one, expected your own or one of root \
+    let says = "shared/image: belongs to user 65534, who could read the new file, expected a file of your own \
+        or of root \
                 (remove it, chown it, or write to a directory that only you may write to)\n";
     for (owner, mode) in [(0, 0o1777), (0, 0o775), (0, 0o757), (1000, 0o755), (OTHER, 0o775)] {
         file(&image, OLD, OTHER, 0o644);
@@ -314,7 +318,7 @@ fn a_user_other_than_root_replaces_no_image_of_others_as_root() {
     file(&image, OLD, 1000, 0o666);
     run()
         .exits(1)
-        .says("belongs to user 1000, who could read the new one");
+        .says("belongs to user 1000, who could read the new file");
     assert_eq!(fs::read(&image).unwrap(), OLD);
 
     file(&image, OLD, 0, 0o666);

@@ -312,7 +312,7 @@ fn a_file_behind_a_loop_device_is_refused_as_root() {
     assert_eq!(
         refusal(&file, &[&image]),
         format!(
-            "is behind the loop device {}, which would go on with the old file",
+            "is behind the loop device {}, which would keep using the old file",
             disk.name()
         )
     );
@@ -348,7 +348,7 @@ fn a_name_among_the_devices_that_is_none_is_refused_as_root() {
 
     assert_eq!(
         refusal(Path::new("/dev/mkqcow2-no-such-disk"), &[&image]),
-        "no such device, and a file among the devices would be in memory, gone at the next boot"
+        "no such device, and a file of this name would be in memory, gone at the next boot"
     );
     assert!(!Path::new("/dev/mkqcow2-no-such-disk").exists());
 }

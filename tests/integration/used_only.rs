@@ -246,7 +246,7 @@ fn images_that_do_not_record_what_is_free_are_refused_as_root() {
     let before = vec![0xff; 24 << 20];
     fs::write(dir.join("target.raw"), &before).unwrap();
     let device = Loop::over(&dir.join("target.raw"));
-    let advice = "(restore without --used-only: what is not in the image becomes zeros then)";
+    let advice = "(restore without --used-only: then everything that is not in the image becomes zeros)";
     for (image, why) in [
         (
             "theirs.qcow2",
@@ -326,7 +326,7 @@ fn an_image_that_lost_what_tells_of_changes_is_not_believed_as_root() {
         .says("another program wrote to it since it was made");
     dir.run(&format!("restore --used-only --keep-going old.qcow2 {target}"))
         .exits(1)
-        .says("--keep-going goes on without them");
+        .says("--keep-going tolerates others");
     drop(device);
     assert!(fs::read(dir.join("target.raw")).unwrap() == before);
     // Version 3 tells of changes by a bit.
@@ -366,7 +366,7 @@ fn a_damaged_record_is_told_and_never_believed_as_root() {
             // Nothing else is lost with it.
             dir.run("restore -q image.qcow2 copy.raw")
                 .exits(3)
-                .says("warning: what it records of its source is damaged");
+                .says("warning: its record of the source is damaged");
             dir.run("info image.qcow2").exits(1).says("record at 0x");
         }
     }

@@ -31,7 +31,7 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
         Error::Unsupported(Unsupported::Header {
             field: "version",
             found: 1,
-        }) => Some("it is of QCOW version 1: --format=qcow, or for SOURCE --source-format=qcow"),
+        }) => Some("it is of QCOW version 1: pass --format=qcow, or for SOURCE --source-format=qcow"),
         Error::Corrupt(Corrupt::NotClosed(_)) => {
             Some("mkqcow2 check lists all of it; qemu-img check -r all repairs a copy")
         }
@@ -51,11 +51,11 @@ fn of_usage(invalid: &Invalid) -> Option<&'static str> {
     } else if let Invalid::TargetOfOther { .. } = invalid {
         Some("remove it, chown it, or write to a directory that only you may write to")
     } else if let Invalid::TargetTaken { .. } = invalid {
-        Some("look at both, and rename it")
+        Some("compare both, and rename the new one")
     } else if *invalid == Invalid::TargetOnSource {
         Some("write it to another filesystem")
     } else if *invalid == Invalid::DirectoryAppendOnly {
-        Some("give it a new name, or lift that with chattr -a")
+        Some("choose a new name, or remove the attribute with chattr -a")
     } else if let Invalid::NeedsFile { role, .. } = invalid {
         Some(match role {
             Role::Backing => "pass --follow if you trust the image, or --backing PATH",
@@ -66,11 +66,11 @@ fn of_usage(invalid: &Invalid) -> Option<&'static str> {
     } = invalid
     {
         Some(match role {
-            Role::Backing => "--backing PATH",
-            Role::Data => "--data-file PATH",
+            Role::Backing => "pass --backing PATH",
+            Role::Data => "pass --data-file PATH",
         })
     } else if let Invalid::Guessed { .. } = invalid {
-        Some("pass --backing-format with its format if that is so")
+        Some("pass --backing-format with its format")
     } else if *invalid == Invalid::NeedsPassword {
         Some("pass --password-file FILE")
     } else if let Invalid::NamelessFile(role) = invalid {
@@ -90,7 +90,7 @@ pub(crate) fn of_new_file(
     how_much: &'static str,
 ) -> Option<&'static str> {
     if action == Action::Create && source.kind() == ErrorKind::StorageFull {
-        Some("df -i tells whether there are inodes left")
+        Some("df -i shows whether any inodes are left")
     } else {
         of_room(source, how_much)
     }

@@ -46,9 +46,9 @@ pub struct Image {
 /// Whether a checksum table still describes the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// Nobody has opened the image for writing since it was made.
+    /// No program has opened the image for writing since it was made.
     Unchanged,
-    /// Somebody has, so that clusters may differ without being damaged.
+    /// Another program has, so that clusters may differ without being damaged.
     Changed,
     /// Version 2 has no autoclear bits to tell.
     Unknown,

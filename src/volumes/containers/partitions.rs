@@ -43,7 +43,7 @@ pub(in crate::volumes) fn proven(view: View<'_>) -> Option<Range<u64>> {
 }
 
 fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
-    let mbr = RawMbr::read(view, "MBR", 0)?.ok_or(Doubt::State("its signature is gone"))?;
+    let mbr = RawMbr::read(view, "MBR", 0)?.ok_or(Doubt::State("its MBR signature is missing"))?;
     // Volumes may be striped: one that begins in a partition need not go on there.
     let volumes_of = |name| Found::named(name, Usage::Opaque);
     if mbr.is_dynamic() {
@@ -64,7 +64,9 @@ fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
         table.join(hybrid);
         (name, table)
     } else if mbr.has_protective_type() {
-        return Err(Doubt::State("its protective MBR does not begin where a GPT does"));
+        return Err(Doubt::State(
+            "the GPT partition of its protective MBR does not begin at sector 1",
+        ));
     } else {
         ("MBR", mbr_alone(view, &mbr, recognise)?)
     };
@@ -90,7 +92,7 @@ fn mbr_alone(view: View<'_>, mbr: &RawMbr, recognise: Recognise) -> Result<Table
         };
         if holds_anything(view, &parts, recognise)? {
             return Err(Doubt::State(
-                "with sectors of another size its MBR has partitions that hold something, too",
+                "its MBR has partitions with content in two sector sizes",
             ));
         }
     }
@@ -118,7 +120,7 @@ fn gpt(view: View<'_>) -> Result<(u64, gpt::Gpt), Doubt> {
     for size in SIZES {
         match gpt::read(view, size) {
             Ok(_) if found.is_some() => {
-                return Err(Doubt::State("it has a GPT for each of two sizes of sectors"));
+                return Err(Doubt::State("it has two GPTs, for two sector sizes"));
             }
             Ok(gpt) => found = Some((size, gpt)),
             Err(gpt::Refused::Odd(error)) => return Err(error),

@@ -87,7 +87,7 @@ fn is(view: View<'_>) -> Answer {
 /// the area.
 fn read(view: View<'_>) -> Result<Found, Doubt> {
     if is_sleeping(view)? {
-        return Err(Doubt::State("a hibernated system sleeps in it"));
+        return Err(Doubt::State("it holds a hibernated system"));
     }
     let mut sizes = Vec::new();
     for size in PAGE_SIZES {
@@ -97,7 +97,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     }
     let page_size = match *sizes {
         [size] => size,
-        [_, _, ..] => return Err(Doubt::State("it is signed for pages of two sizes")),
+        [_, _, ..] => return Err(Doubt::State("it has swap signatures for two page sizes")),
         [] => {
             return Ok(Found::named("swap (version 0)", Usage::Opaque));
         }
@@ -148,7 +148,7 @@ fn check(view: View<'_>, header: &RawHeader, page_size: u64) -> Result<(), Doubt
     }
     let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     if !is_blank(&header.padding) || !is_blank(&view.bytes("boot code", 0, HEADER)?) {
-        return Err(Doubt::State("something lies around its header"));
+        return Err(Doubt::State("there is other data around its header"));
     }
     Ok(())
 }

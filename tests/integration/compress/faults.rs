@@ -114,7 +114,7 @@ fn a_filesystem_that_fills_up_with_streams_keeps_the_old_image_as_root() {
                 .exits(1)
                 .says("mkqcow2: full/image.qcow2: cannot write at 0x")
                 .says("No space left on device")
-                .says("(nothing was changed; mkqcow2 -n tells how much room is needed)\n");
+                .says("(nothing was changed; mkqcow2 -n shows how much space is needed)\n");
 
             assert_eq!(free(), before, "{size}");
             assert!(fs::read(full.join("image.qcow2")).unwrap() == OLD);

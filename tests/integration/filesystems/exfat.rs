@@ -224,10 +224,7 @@ fn a_second_bitmap_must_be_there_as_root() {
     assert_eq!(volume.bytes[other..other + 2], [0x81, 1]);
     volume.bytes[other] = 0x03;
     volume.write();
-    assert_doubted(
-        &path,
-        "allocation bitmaps of one FAT: 1 are recorded, 0 are there",
-    );
+    assert_doubted(&path, "allocation bitmaps of one FAT: 1 recorded, 0 found");
 }
 
 /// Frees everything but the files of the system. Returns the bits as they were.

@@ -126,7 +126,7 @@ fn what_has_a_signature_and_looks_like_nothing_else_is_told_by_name() {
     let source = disk::open(&path, Open::default()).unwrap();
     let regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
     assert_eq!(regions[0].name, Some("XFS"));
-    assert_eq!(regions[0].why_whole().unwrap(), "nothing tells what is free");
+    assert_eq!(regions[0].why_whole().unwrap(), "free space not known");
     let run = dir.run("disk.raw image.qcow2").exits(0);
     assert!(!run.stderr().contains("warning"), "{}", run.stderr());
 }

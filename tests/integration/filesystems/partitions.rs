@@ -136,7 +136,7 @@ fn a_partition_that_covers_the_table_of_another_is_not_believed_as_root() {
     disk.edit(|edit| edit.mbr_entry(first, 0, 0x83, 2048, next as u32 - 2048));
     assert!(disk.parts().len() > 3);
     disk.edit(|edit| edit.mbr_entry(first, 0, 0x83, 2048, next as u32 - 2047));
-    disk.assert_whole("a partition covers a partition table");
+    disk.assert_whole("a partition overlaps a partition table");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_hybrid_mbr_adds_its_partitions_as_root() {
     let overlap = regions.iter().find(|region| region.start() == 8 * MIB).unwrap();
     assert_eq!(overlap.why_whole().unwrap(), "it overlaps with another partition");
     disk.edit(|edit| edit.mbr_entry(0, 3, 0x82, 33, 128));
-    disk.assert_whole("a partition covers a partition table");
+    disk.assert_whole("a partition overlaps a partition table");
 }
 
 const THREE: &str = "label: gpt\nstart=1M,size=2M\nstart=4M,size=2M\nstart=7M,size=2M\n";
@@ -317,7 +317,7 @@ fn a_gpt_that_covers_itself_is_not_believed_as_root() {
             let header = Header::at(512).u64(40, usable).u64(48, 32767);
             header.write(edit);
         });
-        disk.assert_whole("a partition covers a partition table");
+        disk.assert_whole("a partition overlaps a partition table");
     }
     let disk = Disk::new("gpt-turned", 16 * MIB, 512, THREE);
     disk.edit(|edit| {
@@ -358,7 +358,7 @@ fn a_partition_that_begins_with_the_table_is_not_all_that_the_table_says_as_root
     let disk = Disk::new("mbr-zero-extended", 16 * MIB, 512, MBR_16);
     disk.swap_in(1);
     disk.edit(|edit| edit.mbr_entry(0, 3, 5, 0, 2048));
-    disk.assert_whole("one of its partitions begins with the MBR itself");
+    disk.assert_whole("one of its partitions begins at sector 0, where the MBR is");
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_protective_mbr_that_is_not_as_it_should_be_is_not_believed_as_root() {
     let disk = Disk::new("gpt-protective", 16 * MIB, 512, THREE);
     disk.swap_in(1);
     disk.edit(|edit| edit.mbr_entry(0, 0, 0xee, 2, 32766));
-    disk.assert_whole("its protective MBR does not begin where a GPT does");
+    disk.assert_whole("the GPT partition of its protective MBR does not begin at sector 1");
     // Linux would find the partitions of the MBR then.
     let disk = Disk::new("gpt-unprotected", 16 * MIB, 512, THREE);
     disk.edit(|edit| edit.mbr_entry(0, 0, 0x83, 1, 32766));
@@ -393,7 +393,7 @@ fn a_disk_that_shares_volumes_with_others_is_known_and_copied_whole_as_root() {
     ] {
         let regions = disk.regions();
         assert_eq!((regions[0].name, regions.len()), (Some(name), 1));
-        assert_eq!(regions[0].why_whole().unwrap(), "nothing tells what is free");
+        assert_eq!(regions[0].why_whole().unwrap(), "free space not known");
         assert_eq!(regions[0].used, 16 * MIB);
     }
 }

@@ -110,7 +110,7 @@ fn an_area_that_a_hibernated_system_sleeps_in_is_copied_whole_as_root() {
     for page in [4096, 8192, 16384, 32768, 65536] {
         for word in words {
             let region = changed(&dir, page, &[(page - 10, word)]);
-            assert_whole(&region, "a hibernated system sleeps in it");
+            assert_whole(&region, "it holds a hibernated system");
             assert_eq!(region.name, Some("swap"));
             let told = tool(
                 "blkid",
@@ -121,11 +121,11 @@ fn an_area_that_a_hibernated_system_sleeps_in_is_copied_whole_as_root() {
     }
     let tux_on_ice = b"\xed\xc3\x02\xe9\x98\x56\xe5\x0c";
     let region = changed(&dir, 4096, &[(0, tux_on_ice)]);
-    assert_whole(&region, "a hibernated system sleeps in it");
+    assert_whole(&region, "it holds a hibernated system");
 
     dir.run("area.raw image.qcow2")
         .exits(0)
-        .says("a hibernated system sleeps in it");
+        .says("it holds a hibernated system");
     let device = Loop::read_only(&dir.join("area.raw"));
     dir.run(&format!("--no-sync {} image.qcow2", device.path().display()))
         .exits(0);
@@ -151,7 +151,7 @@ fn a_header_that_linux_would_not_take_is_not_believed() {
             "swap area at 0x0 would end at 0x201000",
         ),
         (&u32::MAX.to_le_bytes(), 1028, "past the end at 0x200000"),
-        (b"SWAPSPACE2", 65526, "it is signed for pages of two sizes"),
+        (b"SWAPSPACE2", 65526, "it has swap signatures for two page sizes"),
     ];
     for (bytes, at, words) in rows {
         assert_whole(&changed(&dir, 4096, &[(at, bytes)]), words);
@@ -159,7 +159,7 @@ fn a_header_that_linux_would_not_take_is_not_believed() {
     // The beginning of something else that left the header in place.
     for at in [0, 1023, 1068, 1535] {
         let region = changed(&dir, 4096, &[(at, b"x")]);
-        assert_whole(&region, "something lies around its header");
+        assert_whole(&region, "there is other data around its header");
     }
 }
 

@@ -153,7 +153,7 @@ fn a_neighbour_that_may_be_asleep_makes_all_of_the_disk_doubtful() {
         damaged.fail(at..at + 512);
         let found = damaged.scan();
         let why = found.regions[1].why_whole().unwrap();
-        let expected = "a partition of this disk cannot be read where a hibernated system";
+        let expected = "a partition of this disk cannot be read where the signature of a hibernated system";
         assert!(why.starts_with(expected), "{at:#x}: {why}");
         assert_eq!(found.map.used(), 8 * MIB);
     }

@@ -122,7 +122,7 @@ fn a_wrong_password_can_only_be_suspected() {
         for file in ["wrong", "two-lines", "sixteen"] {
             let run = format!("-q --password-file {file} --source-format {format} disk.image new.qcow2");
             let says =
-                "disk.image: warning: nothing is recognised in what was decrypted: is the password right?";
+                "disk.image: warning: nothing is recognised in the decrypted data: is the password right?";
             dir.run(&run).exits(0).says(says);
             dir.run("compare -q new.qcow2 expected.raw").exits(1);
             dir.run(&format!("restore -q --password-file {file} disk.image copy.raw"))

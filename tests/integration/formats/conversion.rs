@@ -197,7 +197,10 @@ fn a_raw_backing_file_of_qed_is_not_probed() {
     qemu::img(&dir, "create -q -f qcow -b base.raw -F qcow2 top.qcow 1M");
     dir.run("--source-format qcow --follow top.qcow new.qcow2")
         .exits(1)
-        .says("mkqcow2: base.raw: begins like a qcow2 image, which nobody says it is, and its backing file, \"secret\", is not opened for that (pass --backing-format with its format if that is so)");
+        .says(
+            "mkqcow2: base.raw: begins like a qcow2 image, but its format is not recorded: its backing file, \
+            \"secret\", is not opened on a guess (pass --backing-format with its format)",
+        );
     assert_converts(&dir, "qcow", "top.qcow", "--backing-format qcow2,raw --follow");
     assert_converts(&dir, "qed", "top.qed", "--backing-format raw --follow");
 }
@@ -223,11 +226,12 @@ fn a_chain_that_does_not_tell_its_formats_is_read_if_they_are_told() {
             "--backing middle --source-format {format} top new.qcow2"
         ))
         .exits(1)
-        .says("mkqcow2: middle: needs its backing file, \"base.raw\", which is opened only if asked for");
+        .says("mkqcow2: middle: needs its backing file, \"base.raw\", which is opened only on request");
         for options in ["--follow", "--follow --backing middle"] {
             dir.run(&format!("{options} --source-format {format} top new.qcow2"))
                 .exits(1)
-                .says(&format!("mkqcow2: middle: begins like a {format} image, which nobody says it is, and its backing file, \"base.raw\", is not opened for that (pass --backing-format with its format if that is so)"));
+                .says(&format!("mkqcow2: middle: begins like a {format} image, but its format is not recorded: \
+                    its backing file, \"base.raw\", is not opened on a guess (pass --backing-format with its format)"));
         }
         for told in [format.to_owned(), format!("{format},raw")] {
             assert_converts(&dir, format, "top", &format!("--follow --backing-format {told}"));

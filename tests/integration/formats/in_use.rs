@@ -43,8 +43,8 @@ impl Drop for Guest {
 const REFUSED: &str =
     "open for writing by QEMU (shut the virtual machine down, image a snapshot, or pass --force)\n";
 const WARNED_OF_IMAGE: &str =
-    "warning: the source is open for writing by QEMU: what its tables do not tell yet reads as zeros";
-const WARNED: &str = "warning: the source is open for writing by QEMU: imaged all the same";
+    "warning: the source is open for writing by QEMU: data that its tables do not list yet reads as zeros";
+const WARNED: &str = "warning: the source is open for writing by QEMU: imaging it anyway";
 
 fn images(name: &str) -> Dir {
     let dir = Dir::new(name);
@@ -193,8 +193,7 @@ fn a_guest_is_noticed_in_a_subvolume_of_btrfs_too_as_root() {
     }
 }
 
-const NOT_LOOKED_INTO: &str =
-    "open for writing by QEMU: not looked into, what is free in it counts as used\n";
+const NOT_LOOKED_INTO: &str = "open for writing by QEMU: not examined, so free blocks count as used\n";
 
 #[test]
 fn an_image_that_a_guest_writes_to_is_looked_into_no_more_than_a_raw_source() {

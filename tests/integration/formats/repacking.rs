@@ -117,13 +117,11 @@ fn a_chain_of_three() {
     dir.run("--source-format qcow2 top.qcow2 new.qcow2")
         .exits(1)
         .says(
-            "mkqcow2: top.qcow2: needs its backing file, \"middle.qcow2\", which is opened only if asked for",
+            "mkqcow2: top.qcow2: needs its backing file, \"middle.qcow2\", which is opened only on request",
         );
     dir.run("--source-format qcow2 --backing middle.qcow2 top.qcow2 new.qcow2")
         .exits(1)
-        .says(
-            "mkqcow2: middle.qcow2: needs its backing file, \"base.raw\", which is opened only if asked for",
-        );
+        .says("mkqcow2: middle.qcow2: needs its backing file, \"base.raw\", which is opened only on request");
 }
 
 #[test]
@@ -170,10 +168,10 @@ fn an_external_data_file() {
     run("--data-file moved.data").exits(0);
     assert_equals(&dir.join("expected.raw"), &dir.join("new.qcow2"));
     run("").exits(1).says(
-        "mkqcow2: worn.qcow2: needs its external data file, \"other.data\", which is opened only if asked for",
+        "mkqcow2: worn.qcow2: needs its external data file, \"other.data\", which is opened only on request",
     );
     run("--follow").exits(1).says(
-        "other.data: no such file, which worn.qcow2 names as its external data file (--data-file PATH)",
+        "other.data: no such file, but worn.qcow2 names it as its external data file (pass --data-file PATH)",
     );
 }
 

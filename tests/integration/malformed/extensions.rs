@@ -43,12 +43,12 @@ pub(super) const ROWS: &[Line] = &[
         Refused("backing_file_size is 0xffffffff, expected at most 0x3ff")),
     ("backing file of no name", Backed, |p| p.put(p.get64(field::BACKING_OFFSET), b"\0"), Elsewhere("")),
     ("backing file of another name", Backed, |p| p.put(p.get64(field::BACKING_OFFSET), b"x"),
-        Elsewhere("no such file, which ")),
+        Elsewhere("no such file, but ")),
     ("backing file that is the image", Backed, |p| {
         p.put(p.get64(field::BACKING_OFFSET), b"./bad.qcow2");
         p.put32(field::BACKING_SIZE, 11);
         p.put(p.extension(BACKING_FORMAT), b"\xe2\x79\x2a\xca\0\0\0\x05qcow2");
-    }, Elsewhere("would stand on itself")),
+    }, Elsewhere("is its own backing file")),
     ("backing file of control characters", Backed, |p| p.put(p.get64(field::BACKING_OFFSET), b"\x1b[2J\x07"),
         Elsewhere("")),
     ("backing file that is no UTF-8", Backed, |p| p.put(p.get64(field::BACKING_OFFSET), b"\xff\xfe"),
@@ -59,7 +59,7 @@ pub(super) const ROWS: &[Line] = &[
         |p| p.put(p.extension(BACKING_FORMAT) + 4, b"\0\0\0\x05qcow2"), Elsewhere("magic is")),
 
     ("data file of another name", DataFile, |p| p.put(p.extension(DATA_FILE) + 8, b"x"),
-        Elsewhere("no such file, which ")),
+        Elsewhere("no such file, but ")),
     ("data file of no name", DataFile, |p| p.put32(p.extension(DATA_FILE), 0x1234_5678),
         Elsewhere("does not say which")),
     ("data file that is the image", DataFile,

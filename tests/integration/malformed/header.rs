@@ -7,7 +7,8 @@ use super::{Elsewhere, Line, Reads, Refused};
 #[rustfmt::skip]
 pub(super) const ROWS: &[Line] = &[
     ("magic QFJ", V3, |p| p.put8(2, b'J'), Refused("magic is 0x51464afb, expected 0x514649fb")),
-    ("magic of vmdk", V3, |p| p.put(0, b"KDMV"), Refused("not a qcow2 image: it begins like vmdk, which cannot be read here")),
+    ("magic of vmdk", V3, |p| p.put(0, b"KDMV"), Refused("not a qcow2 image: it begins like vmdk, which mkqcow2 \
+        cannot read")),
     ("version 0", V3, |p| p.put32(field::VERSION, 0), Refused("version is 0, which is not supported")),
     ("version 1", V2, |p| p.put32(field::VERSION, 1), Refused("cluster_bits is 0x0, expected 0x9 to 0x10")),
     ("version 4", V3, |p| p.put32(field::VERSION, 4), Refused("version is 4, which is not supported")),
@@ -118,7 +119,7 @@ pub(super) const ROWS: &[Line] = &[
         Refused("the stream is damaged")),
 
     ("an unknown incompatible feature", V3, |p| p.set(field::INCOMPATIBLE, 1 << 5),
-        Refused("needs features that are not known here: bit 5")),
+        Refused("needs features that this version of mkqcow2 does not know: bit 5")),
     ("all incompatible features", V3, |p| p.put64(field::INCOMPATIBLE, u64::MAX), Refused("")),
     ("an unknown feature with a name", Ours, |p| {
         p.set(field::INCOMPATIBLE, 1 << 63);

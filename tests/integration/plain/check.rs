@@ -23,99 +23,99 @@ const QED: &[Row] = &[
     ]),
     ("a cluster lost", |p| p.put(p.l2(0, 0), 0), 3, &[
         "disk.qed: leak: cluster at 0x3000: nothing uses it [unused]",
-        "unused: 1: clusters of a QED image that nothing uses: room is wasted",
+        "unused: 1: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 0, leaked clusters: 1",
     ]),
     ("a table lost", |p| p.put(p.l1(1), 0), 3, &[
         "disk.qed: leak: 3 clusters at 0x8000 to 0xb000: nothing uses them [unused]",
-        "unused: 3: clusters of a QED image that nothing uses: room is wasted",
+        "unused: 3: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 0, leaked clusters: 3",
     ]),
     ("room behind the last cluster, and a part of a cluster",
         |p| p.resize(p.length() + 2 * CLUSTER + 5), 3, &[
         "disk.qed: leak: 2 clusters at 0xb000 to 0xd000: nothing uses them [unused]",
-        "unused: 2: clusters of a QED image that nothing uses: room is wasted",
+        "unused: 2: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 0, leaked clusters: 2",
     ]),
     ("a cluster used twice", |p| p.put(p.l2(0, 1), p.get(p.l2(0, 0))), 2, &[
-        "disk.qed: error: data cluster at 0x3000 (guest 0x1000 to 0x2000) lies where the data cluster at 0x3000 \
-         (guest 0x0 to 0x1000) is [data-overlap]",
+        "disk.qed: error: data cluster at 0x3000 (guest 0x1000 to 0x2000) overlaps the data cluster at 0x3000 \
+         (guest 0x0 to 0x1000) [data-overlap]",
         "disk.qed: leak: cluster at 0x4000: nothing uses it [unused]",
-        "data-overlap: 1: data where other data is: a write to the one destroys the other",
-        "unused: 1: clusters of a QED image that nothing uses: room is wasted",
+        "data-overlap: 1: data that overlaps other data: a write to one destroys the other",
+        "unused: 1: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 1, leaked clusters: 1",
     ]),
     ("a cluster in a table", |p| p.put(p.l2(1, 9), p.get(p.l1(0)) + CLUSTER), 2, &[
-        "disk.qed: error: data cluster at 0x7000 (guest 0x409000 to 0x40a000) lies where the L2 table at 0x6000 \
-         (guest 0x0 to 0x400000) is [l2-overlap]",
-        "l2-overlap: 1: data where a table is",
+        "disk.qed: error: data cluster at 0x7000 (guest 0x409000 to 0x40a000) overlaps the L2 table at 0x6000 \
+         (guest 0x0 to 0x400000) [l2-overlap]",
+        "l2-overlap: 1: data that overlaps a table",
         "disk.qed: errors: 1, leaked clusters: 0",
     ]),
     ("a cluster in the header", |p| p.put(p.l2(0, 7), 0x1000), 2, &[
         "disk.qed: error: L2 table at 0x6000: entry 7 is 0x1000, expected an offset outside the L1 table \
          (guest 0x7000 to 0x8000) [l2-overlap]",
-        "l2-overlap: 1: data where a table is",
+        "l2-overlap: 1: data that overlaps a table",
         "disk.qed: errors: 1, leaked clusters: 0",
     ]),
     ("a cluster that is not aligned", |p| p.put(p.l2(0, 1), 0x4001), 2, &[
         "disk.qed: error: L2 table at 0x6000: entry 1 is 0x4001, expected a multiple of 0x1000 \
          (guest 0x1000 to 0x2000) [l2-entry]",
         "disk.qed: leak: cluster at 0x4000: nothing uses it [unused]",
-        "l2-entry: 1: an L2 entry that cannot be: reserved bits, or no multiple of the cluster size",
-        "unused: 1: clusters of a QED image that nothing uses: room is wasted",
+        "l2-entry: 1: an invalid L2 entry: reserved bits are set, or the offset is not a multiple of the cluster size",
+        "unused: 1: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 1, leaked clusters: 1",
     ]),
     ("a cluster behind the end", |p| p.put(p.l2(0, 1), 0xb000), 2, &[
         "disk.qed: error: L2 table at 0x6000: entry 1 is 0xb000, expected an offset within the file, \
          which has 0xb000 bytes (guest 0x1000 to 0x2000) [l2-outside]",
         "disk.qed: leak: cluster at 0x4000: nothing uses it [unused]",
-        "l2-outside: 1: data that is not, or not all of it, in the file",
-        "unused: 1: clusters of a QED image that nothing uses: room is wasted",
+        "l2-outside: 1: data that lies at least partly past the end of the file",
+        "unused: 1: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 1, leaked clusters: 1",
     ]),
     ("an entry behind the disk", |p| p.put(p.l1(2), 0x6001), 2, &[
         "disk.qed: error: L1 table at 0x1000: entry 2 is 0x6001, expected a multiple of 0x1000 [l1-entry]",
-        "l1-entry: 1: an L1 entry that cannot be: reserved bits, or no multiple of the cluster size",
+        "l1-entry: 1: an invalid L1 entry: reserved bits are set, or the offset is not a multiple of the cluster size",
         "disk.qed: errors: 1, leaked clusters: 0",
     ]),
     ("a table that is not aligned", |p| p.put(p.l1(1), 0x9001), 2, &[
         "disk.qed: error: L1 table at 0x1000: entry 1 is 0x9001, expected a multiple of 0x1000 \
          (guest 0x400000 to 0x800000) [l1-entry]",
         "disk.qed: leak: 3 clusters at 0x8000 to 0xb000: nothing uses them [unused]",
-        "l1-entry: 1: an L1 entry that cannot be: reserved bits, or no multiple of the cluster size",
-        "unused: 3: clusters of a QED image that nothing uses: room is wasted",
+        "l1-entry: 1: an invalid L1 entry: reserved bits are set, or the offset is not a multiple of the cluster size",
+        "unused: 3: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 1, leaked clusters: 3",
     ]),
     ("a table cut off", |p| p.put(p.l1(1), 0xa000), 2, &[
         "disk.qed: error: L2 table at 0xa000 is cut off by the end of the file, 0xb000 \
          (guest 0x400000 to 0x800000) [l1-outside]",
         "disk.qed: leak: 3 clusters at 0x8000 to 0xb000: nothing uses them [unused]",
-        "l1-outside: 1: an L2 table that is not, or not all of it, in the file",
-        "unused: 3: clusters of a QED image that nothing uses: room is wasted",
+        "l1-outside: 1: an L2 table that lies at least partly past the end of the file",
+        "unused: 3: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 1, leaked clusters: 3",
     ]),
     ("a table in the header", |p| p.put(p.l1(1), 0x2000), 2, &[
         "disk.qed: error: L1 table at 0x1000: entry 1 is 0x2000, expected an offset outside the L1 table \
          (guest 0x400000 to 0x800000) [l1-overlap]",
         "disk.qed: leak: 3 clusters at 0x8000 to 0xb000: nothing uses them [unused]",
-        "l1-overlap: 1: an L2 table where another table is",
-        "unused: 3: clusters of a QED image that nothing uses: room is wasted",
+        "l1-overlap: 1: an L2 table that overlaps another table",
+        "unused: 3: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 1, leaked clusters: 3",
     ]),
     ("a table used twice", |p| p.put(p.l1(1), p.get(p.l1(0))), 2, &[
-        "disk.qed: error: L2 table at 0x6000 (guest 0x400000 to 0x800000) lies where the L2 table at 0x6000 \
-         (guest 0x0 to 0x400000) is [l1-overlap]",
+        "disk.qed: error: L2 table at 0x6000 (guest 0x400000 to 0x800000) overlaps the L2 table at 0x6000 \
+         (guest 0x0 to 0x400000) [l1-overlap]",
         "disk.qed: leak: 3 clusters at 0x8000 to 0xb000: nothing uses them [unused]",
-        "l1-overlap: 1: an L2 table where another table is",
-        "unused: 3: clusters of a QED image that nothing uses: room is wasted",
+        "l1-overlap: 1: an L2 table that overlaps another table",
+        "unused: 3: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 1, leaked clusters: 3",
     ]),
     ("a table in the middle of another", |p| p.put(p.l1(1), p.get(p.l1(0)) + CLUSTER), 2, &[
-        "disk.qed: error: L2 table at 0x7000 (guest 0x400000 to 0x800000) lies where the L2 table at 0x6000 \
-         (guest 0x0 to 0x400000) is [l1-overlap]",
+        "disk.qed: error: L2 table at 0x7000 (guest 0x400000 to 0x800000) overlaps the L2 table at 0x6000 \
+         (guest 0x0 to 0x400000) [l1-overlap]",
         "disk.qed: leak: 2 clusters at 0x9000 to 0xb000: nothing uses them [unused]",
-        "l1-overlap: 1: an L2 table where another table is",
-        "unused: 2: clusters of a QED image that nothing uses: room is wasted",
+        "l1-overlap: 1: an L2 table that overlaps another table",
+        "unused: 2: clusters of a QED image that nothing uses: space is wasted",
         "disk.qed: errors: 1, leaked clusters: 2",
     ]),
 ];
@@ -134,69 +134,69 @@ const QCOW: &[Row] = &[
         "disk.qcow: no errors, no leaks",
     ]),
     ("a cluster used twice", |p| p.put(p.l2(0, 1), p.get(p.l2(0, 0))), 2, &[
-        "disk.qcow: error: data cluster at 0x2000 (guest 0x1000 to 0x2000) lies where the data cluster at 0x2000 \
-         (guest 0x0 to 0x1000) is [data-overlap]",
-        "data-overlap: 1: data where other data is: a write to the one destroys the other",
+        "disk.qcow: error: data cluster at 0x2000 (guest 0x1000 to 0x2000) overlaps the data cluster at 0x2000 \
+         (guest 0x0 to 0x1000) [data-overlap]",
+        "data-overlap: 1: data that overlaps other data: a write to one destroys the other",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a cluster that begins in another", |p| p.put(p.l2(0, 1), p.get(p.l2(0, 0)) + 512), 2, &[
-        "disk.qcow: error: data cluster at 0x2200 (guest 0x1000 to 0x2000) lies where the data cluster at 0x2000 \
-         (guest 0x0 to 0x1000) is [data-overlap]",
-        "data-overlap: 1: data where other data is: a write to the one destroys the other",
+        "disk.qcow: error: data cluster at 0x2200 (guest 0x1000 to 0x2000) overlaps the data cluster at 0x2000 \
+         (guest 0x0 to 0x1000) [data-overlap]",
+        "data-overlap: 1: data that overlaps other data: a write to one destroys the other",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a cluster that ends in a table", |p| p.put(p.l2(0, 1), p.get(p.l1(2)) - 512), 2, &[
-        "disk.qcow: error: data cluster at 0x4e00 (guest 0x1000 to 0x2000) lies where the data cluster at 0x4000 \
-         (guest 0x2000 to 0x3000) is [data-overlap]",
-        "disk.qcow: error: data cluster at 0x4e00 (guest 0x1000 to 0x2000) lies where the L2 table at 0x5000 \
-         (guest 0x400000 to 0x600000) is [l2-overlap]",
-        "l2-overlap: 1: data where a table is",
-        "data-overlap: 1: data where other data is: a write to the one destroys the other",
+        "disk.qcow: error: data cluster at 0x4e00 (guest 0x1000 to 0x2000) overlaps the data cluster at 0x4000 \
+         (guest 0x2000 to 0x3000) [data-overlap]",
+        "disk.qcow: error: data cluster at 0x4e00 (guest 0x1000 to 0x2000) overlaps the L2 table at 0x5000 \
+         (guest 0x400000 to 0x600000) [l2-overlap]",
+        "l2-overlap: 1: data that overlaps a table",
+        "data-overlap: 1: data that overlaps other data: a write to one destroys the other",
         "disk.qcow: errors: 2, leaked clusters: 0",
     ]),
     ("a stream that begins in another", |p| p.put(p.l2(0, 17), p.get(p.l2(0, 16)) + 1), 2, &[
-        "disk.qcow: error: compressed cluster at 0x7001 (guest 0x11000 to 0x12000) lies where the compressed cluster \
-         at 0x7000 (guest 0x10000 to 0x11000) is [data-overlap]",
-        "data-overlap: 1: data where other data is: a write to the one destroys the other",
+        "disk.qcow: error: compressed cluster at 0x7001 (guest 0x11000 to 0x12000) overlaps the compressed cluster \
+         at 0x7000 (guest 0x10000 to 0x11000) [data-overlap]",
+        "data-overlap: 1: data that overlaps other data: a write to one destroys the other",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a stream in a table", |p| p.put(p.l2(0, 17), stream(p.get(p.l1(0)) + 80, 20)), 2, &[
-        "disk.qcow: error: compressed cluster at 0x1050 (guest 0x11000 to 0x12000) lies where the L2 table at 0x1000 \
-         (guest 0x0 to 0x200000) is [l2-overlap]",
-        "l2-overlap: 1: data where a table is",
+        "disk.qcow: error: compressed cluster at 0x1050 (guest 0x11000 to 0x12000) overlaps the L2 table at 0x1000 \
+         (guest 0x0 to 0x200000) [l2-overlap]",
+        "l2-overlap: 1: data that overlaps a table",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a stream of no bytes", |p| p.put(p.l2(0, 17), stream(0x7000, 0)), 2, &[
         "disk.qcow: error: L2 table at 0x1000: entry 17 is 0x8000000000007000, \
          expected the length of a compressed cluster in its upper bits (guest 0x11000 to 0x12000) [l2-entry]",
-        "l2-entry: 1: an L2 entry that cannot be: reserved bits, or no multiple of the cluster size",
+        "l2-entry: 1: an invalid L2 entry: reserved bits are set, or the offset is not a multiple of the cluster size",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a stream that goes on behind the end", |p| p.put(p.l2(0, 17), stream(0x7200, 4095)), 2, &[
         "disk.qcow: error: compressed cluster at 0x7200 is cut off by the end of the file, {end} \
          (guest 0x11000 to 0x12000) [l2-outside]",
-        "l2-outside: 1: data that is not, or not all of it, in the file",
+        "l2-outside: 1: data that lies at least partly past the end of the file",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a cluster in the header", |p| p.put(p.l2(0, 1), 40), 2, &[
         "disk.qcow: error: L2 table at 0x1000: entry 1 is 0x28, expected a multiple of 0x200 \
          (guest 0x1000 to 0x2000) [l2-entry]",
-        "l2-entry: 1: an L2 entry that cannot be: reserved bits, or no multiple of the cluster size",
+        "l2-entry: 1: an invalid L2 entry: reserved bits are set, or the offset is not a multiple of the cluster size",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a table behind the end", |p| p.put(p.l1(1), 1 << 62), 2, &[
         "disk.qcow: error: L1 table at 0x30: entry 1 is 0x4000000000000000, expected an offset within the file, \
          which has {end} bytes (guest 0x200000 to 0x400000) [l1-outside]",
-        "l1-outside: 1: an L2 table that is not, or not all of it, in the file",
+        "l1-outside: 1: an L2 table that lies at least partly past the end of the file",
         "disk.qcow: errors: 1, leaked clusters: 0",
     ]),
     ("a table in another", |p| p.put(p.l1(1), p.get(p.l1(0)) + 1), 2, &[
-        "disk.qcow: error: L2 table at 0x1001 (guest 0x200000 to 0x400000) lies where the L2 table at 0x1000 \
-         (guest 0x0 to 0x200000) is [l1-overlap]",
-        "disk.qcow: error: data cluster at 0x2000 (guest 0x0 to 0x1000) lies where the L2 table at 0x1001 \
-         (guest 0x200000 to 0x400000) is [l2-overlap]",
-        "l1-overlap: 1: an L2 table where another table is",
-        "l2-overlap: 1: data where a table is",
+        "disk.qcow: error: L2 table at 0x1001 (guest 0x200000 to 0x400000) overlaps the L2 table at 0x1000 \
+         (guest 0x0 to 0x200000) [l1-overlap]",
+        "disk.qcow: error: data cluster at 0x2000 (guest 0x0 to 0x1000) overlaps the L2 table at 0x1001 \
+         (guest 0x200000 to 0x400000) [l2-overlap]",
+        "l1-overlap: 1: an L2 table that overlaps another table",
+        "l2-overlap: 1: data that overlaps a table",
         "disk.qcow: errors: 2, leaked clusters: 0",
     ]),
 ];

@@ -60,8 +60,7 @@ fn damage_is_told_by_ranges_of_the_disk() {
             image.length()
         ),
         "disk.qcow: 4.00 KiB concerned at 0x2000 of the disk: \
-         data cluster at 0x2000 (guest 0x2000 to 0x3000) lies where the data cluster at 0x2000 (guest 0x0 to 0x1000) \
-         is [data-overlap]",
+         data cluster at 0x2000 (guest 0x2000 to 0x3000) overlaps the data cluster at 0x2000 (guest 0x0 to 0x1000) [data-overlap]",
     ];
     assert_eq!(run.stdout().lines().collect::<Vec<_>>(), expected);
     let json = dir.run("verify --json disk.qcow").exits(2).json();

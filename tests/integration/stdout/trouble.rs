@@ -13,7 +13,7 @@ use crate::faults::Job;
 use crate::support::loops::{Fuse, Held, Loop, Mount, Running, make_ext4};
 use crate::support::{Dir, Run, assert_equals, noise};
 
-const INCOMPLETE: &str = "mkqcow2: standard output: is incomplete: what was written is no image\n";
+const INCOMPLETE: &str = "mkqcow2: standard output: is incomplete: what was written is not a usable image\n";
 
 /// Holds what came out to what every receiver can see.
 #[track_caller]
@@ -61,7 +61,7 @@ fn a_full_device_is_a_failure_as_root() {
     let output = shell(&dir, "$MKQCOW2 disk.raw - > /dev/full");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    let advice = "(nothing was written; mkqcow2 -n tells how much room is needed)";
+    let advice = "(nothing was written; mkqcow2 -n shows how much space is needed)";
     let expected =
         format!("mkqcow2: standard output: cannot write at 0x0: No space left on device {advice}\n");
     assert_eq!(said, expected);
@@ -102,7 +102,7 @@ fn refused(dir: &Dir, redirected: &str, says: &str) {
 fn nothing_is_written_where_it_would_be_lost_or_do_harm_as_root() {
     let dir = Dir::new("stdout-refused");
     some_disk(&dir);
-    let closed = "is closed, or the null device opened for reading too, which looks the same";
+    let closed = "is closed, or is /dev/null opened for reading and writing, which looks the same";
     refused(&dir, ">&-", closed);
     refused(&dir, "1<>/dev/null", closed);
     refused(&dir, ">>disk.raw", "is the source itself (the same file)");
@@ -111,7 +111,7 @@ fn nothing_is_written_where_it_would_be_lost_or_do_harm_as_root() {
     assert!(output.status.success(), "{output:?}");
 
     let device = Loop::over(&dir.sparse("device.raw", 16 * MIB, &[]));
-    let says = "is a block device, which can only be checked by its name: give that as the target";
+    let says = "is a block device: give its name as the target, so that it can be checked";
     refused(&dir, &format!(">{}", device.path().display()), says);
 }
 
@@ -178,7 +178,7 @@ fn a_file_that_would_have_something_in_front_of_the_image_is_refused() {
     let dir = Dir::new("stdout-middle");
     some_disk(&dir);
     fs::write(dir.join("old.qcow2"), "old").unwrap();
-    let says = "would have 3 bytes of something else in front of the image, which begins where its file does \
+    let says = "has 3 bytes in front of the image, which must begin at offset 0 \
                 (redirect it to a file of its own, with > and not >>)";
     refused(&dir, ">> old.qcow2", says);
     let output = shell(&dir, "(printf old; $MKQCOW2 disk.raw -) > new.qcow2");
@@ -296,7 +296,7 @@ fn a_device_in_use_is_streamed_if_forced_as_root() {
     let run = dir.run(&format!("--force {path} -")).exits(3);
 
     fs::write(dir.join("image.qcow2"), run.bytes()).unwrap();
-    run.says("imaged all the same");
+    run.says("imaging it anyway");
     dir.run("verify -q image.qcow2").exits(0);
 }
 
@@ -335,7 +335,7 @@ fn the_scratch_file_is_made_before_anything_is_written_as_root() {
         String::from_utf8(output.stderr).unwrap()
     };
     let says = "cannot write tables to a scratch file: ";
-    let advice = " (TMPDIR names the directory for it)\n";
+    let advice = " (set TMPDIR to another directory)\n";
     assert_eq!(
         run("/nowhere"),
         format!("mkqcow2: /nowhere: {says}No such file or directory{advice}")

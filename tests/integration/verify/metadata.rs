@@ -272,7 +272,7 @@ fn an_image_that_nobody_wrote_to_is_neither_dirty_nor_corrupt() {
     flip(&path, 79, 2);
     dir.run("verify disk.qcow2")
         .exits(2)
-        .prints("is marked as corrupt: what is read may be wrong, although nobody");
+        .prints("is marked as corrupt: what is read may be wrong, although no program");
     qemu::img(&dir, "create -q -f qcow2 disk.qcow2 1M");
     let path = dir.join("disk.qcow2");
     flip(&path, 79, 1);

@@ -8,7 +8,7 @@ use super::values::parse_threads;
 use mkqcow2::Access;
 use mkqcow2::check::Options;
 
-/// Check the tables of an image and how they fit each other
+/// Check the tables of an image for consistency
 #[derive(Debug, clap::Parser)]
 #[command(name = "check", override_usage = "mkqcow2 check [OPTIONS] IMAGE")]
 pub(crate) struct Check {
@@ -23,15 +23,15 @@ pub(crate) struct Check {
     #[arg(long)]
     data: bool,
 
-    /// Look whether clusters are in the external data file PATH
+    /// Check that clusters lie within the external data file PATH
     #[arg(long, value_name = "PATH")]
     data_file: Option<PathBuf>,
 
-    /// Look whether clusters are in the external data file that the image names
+    /// Check that clusters lie within the external data file that the image names
     #[arg(long)]
     follow: bool,
 
-    /// Use N worker threads, 1 to 256 [default: processors, at most 8]
+    /// Use N worker threads, 1 to 256 [default: number of processors, at most 8]
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
     threads: Option<NonZeroUsize>,
 

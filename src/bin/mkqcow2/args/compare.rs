@@ -12,11 +12,11 @@ use mkqcow2::compare::{Options, Said};
 
 /// The end of the help.
 const AFTER_HELP: &str = "\
-Of A only: --backing, --backing-format, --data-file, --snapshot, --password-file.
-Of both: --follow, --force.
-Exit status: 0 equal, 1 different, 2 could not tell, 64 usage.";
+For A only: --backing, --backing-format, --data-file, --snapshot, --password-file.
+For both: --follow, --force.
+Exit status: 0 equal, 1 different, 2 could not compare, 64 usage.";
 
-/// Tell whether two disks hold the same bytes, each an image, a raw file or a device
+/// Compare two disks byte by byte, each an image, a raw file or a device
 #[derive(Debug, Parser)]
 #[command(
     name = "compare",
@@ -32,30 +32,30 @@ pub(crate) struct Compare {
     #[arg(value_name = "A")]
     pub(crate) a: PathBuf,
 
-    /// Another one
+    /// Image, raw file or block device to compare with A
     #[arg(value_name = "B")]
     pub(crate) b: PathBuf,
 
-    /// What A is: raw, qcow2, qcow or qed [default: as it begins, or else raw]
+    /// Format of A: raw, qcow2, qcow or qed [default: recognised by its first bytes, else raw]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format_a: Option<FormatArg>,
 
-    /// What B is, in the same way
+    /// Format of B, likewise
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format_b: Option<FormatArg>,
 
     #[command(flatten)]
     access: Access,
 
-    /// List all ranges in which they differ, not only where the first difference is
+    /// List all ranges that differ, not only the first
     #[arg(short, long)]
     pub(crate) all: bool,
 
-    /// Different sizes are a difference even if the rest of the larger disk is zeros
+    /// Count different sizes as a difference even if the rest of the larger disk is zeros
     #[arg(short, long)]
     strict: bool,
 
-    /// Of a raw file or device, take for zeros what is free in its filesystems, as its image does
+    /// Count free blocks in the filesystems of a raw file or device as zeros, as its image does
     #[arg(short, long)]
     used: bool,
 
@@ -63,7 +63,7 @@ pub(crate) struct Compare {
     #[arg(short, long)]
     force: bool,
 
-    /// Use N worker threads, 1 to 256 [default: as many as processors, at most 8]
+    /// Use N worker threads, 1 to 256 [default: number of processors, at most 8]
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
     threads: Option<NonZeroUsize>,
 

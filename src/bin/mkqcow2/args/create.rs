@@ -22,9 +22,9 @@ use mkqcow2::volumes::Scan;
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
 SIZE is in bytes, or with K, M, G, T, P or E (powers of 1024), or hexadecimal (0x4100000).
-Exit status: 0 done, 1 failed and IMAGE unchanged (or, of -, incomplete), 3 done with a warning that
-matters, 64 usage.
-The whole story: man 8 mkqcow2";
+Exit status: 0 done; 1 failed, IMAGE unchanged (standard output: incomplete);
+3 done, with a warning that matters; 64 usage.
+Manual: man 8 mkqcow2";
 
 /// Copy a block device, a filesystem or a raw file into a packed qcow2 image
 #[derive(Debug, Parser)]
@@ -46,7 +46,7 @@ pub(crate) struct Create {
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = parse_cluster_size)]
     cluster_size: ClusterSize,
 
-    /// Version of the format: 0.10 (version 2) or 1.1 (version 3)
+    /// Version of the qcow2 format: 0.10 (version 2) or 1.1 (version 3)
     #[arg(
         long,
         value_name = "VERSION",
@@ -55,7 +55,7 @@ pub(crate) struct Create {
     )]
     compat: CompatArg,
 
-    /// Compress clusters: none, zstd[:1 to 19] or zlib[:1 to 9]; to standard output with --two-pass
+    /// Compress clusters: none, zstd[:1 to 19] or zlib[:1 to 9]; for standard output only with --two-pass
     #[arg(short, long, value_name = "METHOD", default_value = "none", value_parser = parse_compress)]
     compress: Compress,
 
@@ -67,15 +67,15 @@ pub(crate) struct Create {
     #[arg(long, value_name = "SIZE", default_value = "256M", requires = "dedupe", value_parser = parse_dedupe_memory)]
     dedupe_memory: u64,
 
-    /// To standard output: do all twice, so that the image is the same as a file would be
+    /// For standard output: read SOURCE twice, so that the image is the same as in a file
     #[arg(long)]
     two_pass: bool,
 
-    /// How to find what is in use: auto (maps of filesystems, and holes) or sparse (holes only)
+    /// How to find free space: auto (maps of filesystems, and holes) or sparse (holes only)
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = true)]
     scan: ScanArg,
 
-    /// What SOURCE is: raw, qcow2, qcow or qed [default: raw; a file that begins like an image is refused]
+    /// Format of SOURCE: raw, qcow2, qcow or qed [default: raw; a file that begins like an image is refused]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     source_format: Option<FormatArg>,
 
@@ -99,11 +99,11 @@ pub(crate) struct Create {
     )]
     on_read_error: OnReadErrorArg,
 
-    /// Leave out the checksum table, and the record of what is free
+    /// Write neither the checksum table nor the record of free clusters
     #[arg(long)]
     no_checksums: bool,
 
-    /// Do not record when, on what host and of what IMAGE is made
+    /// Do not record when, on which host and from which source IMAGE is made
     #[arg(long)]
     no_provenance: bool,
 
@@ -111,7 +111,7 @@ pub(crate) struct Create {
     #[arg(long, conflicts_with = "overwrite")]
     no_clobber: bool,
 
-    /// Replace IMAGE even if it is a file that is no qcow2 image
+    /// Replace IMAGE even if it is not a qcow2 image
     #[arg(long)]
     overwrite: bool,
 
@@ -127,14 +127,14 @@ pub(crate) struct Create {
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
 
-    /// Use N worker threads, 1 to 256 [default: by the number of processors, at most 8, or 32 with -c]
+    /// Use N worker threads, 1 to 256 [default: processors less one, at most 8; with -c processors, at most 32]
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
     threads: Option<NonZeroUsize>,
 
     #[command(flatten)]
     pub(crate) shown: Shown,
 
-    /// Show what is planned and what came out in more detail
+    /// Show the plan and the result in more detail
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 
@@ -173,7 +173,7 @@ impl Create {
             return Err("SOURCE cannot be standard input; write ./- for a file of that name".to_owned());
         }
         if self.is_stream() && self.json.json {
-            return Err("--json prints on standard output, where IMAGE - goes".to_owned());
+            return Err("--json and IMAGE - both write to standard output".to_owned());
         }
         if self.is_raw() && self.access.is_for_images() {
             return Err(
@@ -191,12 +191,13 @@ impl Create {
         }
         if self.is_stream() && compression.is_some() && !self.two_pass {
             return Err(
-                "--compress to standard output needs --two-pass: tables come first there; or pipe IMAGE through zstd"
+                "--compress to standard output needs --two-pass, because the tables come first there; or pipe \
+                 the image through zstd"
                     .to_owned(),
             );
         }
         if self.two_pass && !self.is_stream() {
-            return Err("--two-pass is for standard output only: a file takes one pass".to_owned());
+            return Err("--two-pass is for standard output only: a file needs one pass".to_owned());
         }
         if compression == Some(Compression::Zstd) && matches!(self.compat, CompatArg::V0_10) {
             return Err("--compress zstd needs --compat 1.1; version 2 knows zlib only".to_owned());

@@ -8,7 +8,7 @@ use super::shared::{ImageFormat, Json};
 #[derive(Debug, clap::Parser)]
 #[command(name = "info", override_usage = "mkqcow2 info [OPTIONS] IMAGE")]
 pub(crate) struct Info {
-    /// Image to look into
+    /// Image to describe
     #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
 

@@ -13,14 +13,14 @@ pub(crate) struct Map {
     #[arg(value_name = "IMAGE-OR-SOURCE")]
     pub(crate) path: PathBuf,
 
-    /// What it is: raw, qcow2, qcow or qed [default: as it begins, or else raw]
+    /// Format: raw, qcow2, qcow or qed [default: recognised by its first bytes, else raw]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format: Option<FormatArg>,
 
     #[command(flatten)]
     access: Access,
 
-    /// Show what is recognised in the disk (partitions, filesystems) instead of ranges
+    /// Show the partitions and filesystems on the disk instead of ranges
     #[arg(long)]
     pub(crate) regions: bool,
 

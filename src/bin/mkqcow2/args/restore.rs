@@ -10,8 +10,8 @@ use mkqcow2::restore::Options;
 
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
-Exit status: 0 done, 1 failed, 3 done with a warning that matters, 64 usage.
-The whole story: man 8 mkqcow2-restore";
+Exit status: 0 done; 1 failed; 3 done, with a warning that matters; 64 usage.
+Manual: man 8 mkqcow2-restore";
 
 /// Write the disk in an image to a file, a block device or standard output
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ pub(crate) struct Restore {
     #[arg(value_name = "TARGET")]
     pub(crate) target: PathBuf,
 
-    /// Leave what IMAGE records as free as it is on a block device, instead of making it zeros
+    /// On a block device, leave the clusters that IMAGE records as free as they are, instead of zeroing them
     #[arg(long)]
     used_only: bool,
 
@@ -40,11 +40,11 @@ pub(crate) struct Restore {
     #[arg(long, conflicts_with = "no_sync")]
     verify: bool,
 
-    /// Where IMAGE is damaged: list it, write zeros for what cannot be read, and exit with 3
+    /// Go on where IMAGE is damaged: list the ranges, write zeros for what cannot be read, and exit with 3
     #[arg(long)]
     pub(crate) keep_going: bool,
 
-    /// Go on if it is not known who uses TARGET, or if its sectors are not those that the partition table counts in
+    /// Go on if mkqcow2 cannot find out who uses TARGET, or if its sector size is not that of the partition table
     #[arg(short, long)]
     force: bool,
 
@@ -88,15 +88,15 @@ impl Restore {
     /// Refuses what is well-formed but cannot be meant.
     pub(crate) fn validate(&self) -> Result<(), String> {
         if is_dash(&self.image) {
-            let message = "IMAGE cannot be standard input, of which only the next byte can be read; \
-                           write ./- for a file of that name";
+            let message =
+                "IMAGE cannot be standard input, which cannot seek; write ./- for a file of that name";
             return Err(message.to_owned());
         }
         if self.is_stream() && self.verify {
             return Err("--verify cannot read standard output back; name a file or a device".to_owned());
         }
         if self.is_stream() && self.json.json {
-            return Err("--json prints on standard output, where TARGET - has the disk".to_owned());
+            return Err("--json and TARGET - both write to standard output".to_owned());
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub(crate) fn shown_place(path: &Path) -> &Path {
 /// How many workers there are.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Workers {
-    /// Use N worker threads, 1 to 256 [default: by the number of processors, at most 8]
+    /// Use N worker threads, 1 to 256 [default: number of processors, at most 8]
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 }
@@ -77,7 +77,7 @@ pub(crate) struct Access {
     #[arg(long, value_name = "PATH")]
     pub(crate) backing: Option<PathBuf>,
 
-    /// What backing files are, from the first on, separated by commas, whatever the images say
+    /// Formats of the backing files, from the first on, separated by commas; override those in the images
     #[arg(
         long,
         value_name = "FORMAT",
@@ -98,7 +98,7 @@ pub(crate) struct Access {
     #[arg(long, value_name = "NAME-OR-ID")]
     pub(crate) snapshot: Option<String>,
 
-    /// Decrypt an image that is encrypted with AES with the password in FILE
+    /// Decrypt an AES-encrypted image with the password in FILE
     #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(read_password))]
     password_file: Option<Password>,
 }
@@ -126,7 +126,7 @@ impl Access {
 /// What an image is, if that is not to be seen by itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ImageFormat {
-    /// What IMAGE is: qcow2, qcow, qed or raw [default: as it begins]
+    /// Format of IMAGE: qcow2, qcow or qed [default: recognised by its first bytes]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format: Option<FormatArg>,
 }

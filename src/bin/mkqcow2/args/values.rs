@@ -32,7 +32,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         "E" | "e" => 60,
         _ => {
             return Err(format!(
-                "'{suffix}' is no unit, expected K, M, G, T, P or E (powers of 1024)"
+                "'{suffix}' is not a unit, expected K, M, G, T, P or E (powers of 1024)"
             ));
         }
     };
@@ -50,7 +50,7 @@ fn parse_hexadecimal(text: &str, digits: &str) -> Result<u64, String> {
     let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     if !is_number {
         return Err(format!(
-            "'{text}' is no hexadecimal number of bytes, such as 0x4100000, which takes no unit"
+            "'{text}' is not a hexadecimal number of bytes, such as 0x4100000 (without a unit)"
         ));
     }
     u64::from_str_radix(digits, 16).map_err(|_| too_large())

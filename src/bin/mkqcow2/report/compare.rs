@@ -185,7 +185,7 @@ fn closing_line(out: &mut dyn Write, args: &Compare, report: &Report) -> io::Res
         if size_a != size_b {
             let longer = if size_a > size_b { a } else { b };
             let more = size_a.abs_diff(size_b);
-            write!(out, ", the last {more} bytes only in {longer}, zeros")?;
+            write!(out, ", the last {more} bytes are only in {longer}, and zeros")?;
         }
     } else {
         write!(out, "{a} and {b} differ")?;
@@ -216,14 +216,12 @@ pub(crate) fn advice(error: &Error) -> Option<&'static str> {
         return general(error);
     };
     Some(match in_use {
-        InUse::Mounted { .. } => "unmount it, or compare a snapshot; --force compares A or B all the same",
-        InUse::Swap { .. } => "swapoff it; --force compares A or B all the same",
-        InUse::Held { .. } => "deactivate that, or compare a snapshot; --force compares A or B all the same",
-        InUse::Guest { .. } => "shut the virtual machine down; --force compares A or B all the same",
+        InUse::Mounted { .. } => "unmount it, compare a snapshot, or pass --force",
+        InUse::Swap { .. } => "swapoff it, or pass --force",
+        InUse::Held { .. } => "deactivate that device, compare a snapshot, or pass --force",
+        InUse::Guest { .. } => "shut the virtual machine down, or pass --force",
         InUse::OtherRun { .. } => "wait until it is done",
-        InUse::Busy { .. } => "lsblk may tell by whom; --force compares A or B all the same",
-        InUse::Unknown { .. } => {
-            "/proc and /sys must be mounted and readable; --force compares A or B all the same"
-        }
+        InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
+        InUse::Unknown { .. } => "/proc and /sys must be mounted and readable; or pass --force",
     })
 }

@@ -21,11 +21,11 @@ use mkqcow2::progress::{Phase, Retrying};
 use mkqcow2::{Error, Plan, Progress, Report, Warning};
 
 /// What an image is called that was begun and not completed.
-pub(crate) const INCOMPLETE: &str = "is incomplete: what was written is no image";
+pub(crate) const INCOMPLETE: &str = "is incomplete: what was written is not a usable image";
 
 /// What can be done if it cannot be found out whether something is in use.
 const UNKNOWN: &str = "/proc and /sys must be mounted and readable; or pass --force";
-const HOW_MUCH: &str = "mkqcow2 -n tells how much room is needed";
+const HOW_MUCH: &str = "mkqcow2 -n shows how much space is needed";
 
 /// Of a dry run.
 pub(crate) fn plan(args: &Create, plan: &Plan<'_>) -> ExitCode {
@@ -148,7 +148,7 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
         Error::Invalid(Invalid::SourceInUse(in_use)) => Some(match in_use {
             InUse::Mounted { .. } => "unmount it, image a snapshot, or pass --force",
             InUse::Swap { .. } => "swapoff it, or pass --force",
-            InUse::Held { .. } => "deactivate that, image a snapshot, or pass --force",
+            InUse::Held { .. } => "deactivate that device, image a snapshot, or pass --force",
             InUse::Guest { .. } => "shut the virtual machine down, image a snapshot, or pass --force",
             InUse::OtherRun { .. } => "wait until it is done",
             InUse::Busy { .. } => "lsblk may tell by whom; or pass --force",
@@ -216,7 +216,7 @@ fn of_image(format: &str) -> &'static str {
 
 fn of_stream(action: Action, source: &io::Error) -> Option<&'static str> {
     if action == Action::Scratch {
-        Some("TMPDIR names the directory for it")
+        Some("set TMPDIR to another directory")
     } else {
         advice::of_room(source, HOW_MUCH)
     }

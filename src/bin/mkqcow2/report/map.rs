@@ -13,7 +13,7 @@ use mkqcow2::volumes::{self, Flaw, Reason, State};
 use mkqcow2::{Result, Warning};
 
 /// Why no regions are told of a disk to which another program may write.
-const NOT_LOOKED_INTO: &str = "not looked into, what is free in it counts as used";
+const NOT_LOOKED_INTO: &str = "not examined, so free blocks count as used";
 
 /// All ranges, one by one: there may be millions.
 pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
@@ -78,7 +78,7 @@ fn warn(args: &Args, map: &Map) {
                 let what = if args.regions {
                     NOT_LOOKED_INTO
                 } else {
-                    "what its tables do not tell yet is missing"
+                    "data that its tables do not list yet is missing"
                 };
                 say_of(path, &format!("warning: {in_use}: {what}"));
             }

@@ -168,7 +168,7 @@ impl Display for Because<'_> {
         }
         match (self.reason, name) {
             (Some(Reason::Data), _) => f.write_str("data"),
-            (Some(Reason::Unknown), _) => f.write_str("nothing tells what is free"),
+            (Some(Reason::Unknown), _) => f.write_str("free space not known"),
             (Some(Reason::Unpartitioned), _) => f.write_str(if is_grouped {
                 "outside of all volumes"
             } else {
@@ -178,8 +178,8 @@ impl Display for Because<'_> {
             (Some(Reason::Metadata), None) => f.write_str("metadata"),
             (Some(Reason::Mapped), Some(name)) => write!(f, "in use by {name}"),
             (Some(Reason::Mapped), None) => f.write_str("in use"),
-            (Some(Reason::Behind), Some(name)) => write!(f, "behind the end of {name}"),
-            (Some(Reason::Behind), None) => f.write_str("behind the end of the filesystem"),
+            (Some(Reason::Behind), Some(name)) => write!(f, "past the end of {name}"),
+            (Some(Reason::Behind), None) => f.write_str("past the end of the filesystem"),
             (None, Some(name)) => write!(f, "unused by {name}"),
             (None, None) => f.write_str("unused"),
         }

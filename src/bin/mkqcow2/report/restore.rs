@@ -21,10 +21,10 @@ use mkqcow2::restore::{Plan, Report, Warning};
 use mkqcow2::volumes::Places;
 
 /// What a target is called that was begun and not completed.
-pub(crate) const INCOMPLETE: &str = "is incomplete, neither what it was nor the disk";
+pub(crate) const INCOMPLETE: &str = "is incomplete: it holds neither its old content nor the whole disk";
 
 /// The same of a stream, which was nothing before.
-pub(crate) const INCOMPLETE_STREAM: &str = "is incomplete: what was written is not all of the disk";
+pub(crate) const INCOMPLETE_STREAM: &str = "is incomplete: only a part of the disk was written";
 
 const KEEP_GOING: &str = "--keep-going restores what can be read";
 
@@ -137,7 +137,11 @@ fn of_target(action: Action, source: &io::Error) -> Option<&'static str> {
     if action == Action::Open && source.kind() == ErrorKind::PermissionDenied {
         Some("root can write to it")
     } else {
-        advice::of_new_file(action, source, "mkqcow2 restore -n tells how much room is needed")
+        advice::of_new_file(
+            action,
+            source,
+            "mkqcow2 restore -n shows how much space is needed",
+        )
     }
 }
 
@@ -160,12 +164,12 @@ const UNKNOWN: &str = "/proc and /sys must be mounted and readable; or pass --fo
 
 fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
     if let Invalid::Unrecorded(_) = invalid {
-        Some("restore without --used-only: what is not in the image becomes zeros then")
+        Some("restore without --used-only: then everything that is not in the image becomes zeros")
     } else if let Invalid::TargetInUse(in_use) = invalid {
         Some(match in_use {
             InUse::Mounted { .. } => "unmount it first",
             InUse::Swap { .. } => "swapoff it first",
-            InUse::Held { .. } => "deactivate that first",
+            InUse::Held { .. } => "deactivate that device first",
             InUse::Guest { .. } => "shut the virtual machine down",
             InUse::OtherRun { .. } => "wait until it is done",
             InUse::Busy { .. } => "lsblk may tell by whom",
@@ -174,11 +178,11 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
     } else if let Invalid::SourceInUse(InUse::Unknown { .. }) = invalid {
         Some(UNKNOWN)
     } else if let Invalid::TargetBehindLoop { .. } = invalid {
-        Some("detach that with losetup -d first, or restore to it")
+        Some("detach it with losetup -d first, or restore to the loop device")
     } else if let Invalid::TargetSectorSize { .. } = invalid {
         Some(
-            "restore to a device with sectors of that size, or to a file, which losetup --sector-size makes one; or \
-             pass --force, and write the table anew",
+            "restore to a device with sectors of that size, or to a file and attach that with losetup \
+             --sector-size; or pass --force, and then write a new partition table",
         )
     } else if (*invalid == Invalid::TargetIsPipe { is_stdout: false }) {
         Some("give - and redirect standard output to it")

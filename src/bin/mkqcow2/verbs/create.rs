@@ -24,7 +24,7 @@ impl Verb for Create {
             ("backing", "Read the backing file of SOURCE from PATH"),
             (
                 "backing_format",
-                "What the backing files of SOURCE are, from the first on, separated by commas",
+                "Formats of the backing files of SOURCE, from the first on, separated by commas",
             ),
             ("data_file", "Read the external data file of SOURCE from PATH"),
             ("follow", "Open the backing and data files that SOURCE names"),
@@ -34,7 +34,7 @@ impl Verb for Create {
             ),
             (
                 "password_file",
-                "Decrypt SOURCE, if it is encrypted with AES, with the password in FILE",
+                "Decrypt an AES-encrypted SOURCE with the password in FILE",
             ),
         ]
         .into_iter()

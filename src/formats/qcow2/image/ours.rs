@@ -68,7 +68,7 @@ impl Image {
             }
             (None, None) if self.header.has_autoclear(AUTOCLEAR_CHECKSUMS) => {
                 let expected =
-                    Expected::That("bit 63 clear, for no extension tells where the checksum table is");
+                    Expected::That("bit 63 clear, because no extension tells where the checksum table is");
                 wrong("autoclear_features", self.header.features().autoclear, expected)
             }
             (None, None) => Ok(None),

@@ -132,7 +132,7 @@ impl Record {
         while let Some(section) = pieces.section()? {
             let kind = section.kind.get();
             if seen.contains(&kind) {
-                let expected = Expected::That("a kind that was not there before");
+                let expected = Expected::That("each kind only once");
                 return Err(wrong(at, "kind of a section", kind.into(), expected));
             }
             record.read_section(geometry, &section, &mut pieces)?;
@@ -354,7 +354,7 @@ impl<'a> Pieces<'a> {
         let provenance = Provenance::from_bytes(self.peek(to_usize(length))?);
         self.take(to_usize(length));
         provenance.ok_or_else(|| {
-            let expected = Expected::That("that of a JSON object with a number and texts");
+            let expected = Expected::That("that of a JSON object of strings and a number");
             wrong(record, "first byte of the provenance", at, expected)
         })
     }

@@ -212,7 +212,7 @@ impl<'a> Cursor<'a> {
             return self.image.outside_metadata(host.0..end.0).map_err(wrong);
         }
         if host.0 != at.0 {
-            let expected = "the offset that the cluster has in the disk, as always in an external data file";
+            let expected = "the same offset as in the disk, as an external data file requires";
             return Err(wrong(Expected::That(expected)));
         }
         Ok(())

@@ -151,7 +151,7 @@ pub(super) enum Refused {
 impl From<Refused> for Doubt {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Missing => Self::State("its MBR promises a GPT that is not there"),
+            Refused::Missing => Self::State("its MBR announces a GPT, but there is none"),
             Refused::Damaged(doubt) | Refused::Unreadable(doubt) | Refused::Odd(doubt) => doubt,
         }
     }

@@ -132,7 +132,9 @@ impl RawMbr {
     /// one of several that have been striped, or not whole.
     pub(super) fn table(&self, view: View<'_>, sector_size: u64) -> Result<Table, Doubt> {
         if self.used().any(|entry| entry.first.get() == 0) {
-            return Err(Doubt::State("one of its partitions begins with the MBR itself"));
+            return Err(Doubt::State(
+                "one of its partitions begins at sector 0, where the MBR is",
+            ));
         }
         let mut table = Table::default();
         table.own.push(0..sector_size);

@@ -28,7 +28,7 @@ impl Table {
             self.own.iter().any(overlaps)
         };
         if self.parts.iter().any(is_within) {
-            return Err(Doubt::State("a partition covers a partition table"));
+            return Err(Doubt::State("a partition overlaps a partition table"));
         }
         self.parts.sort_by_key(|part| (part.range.start, part.range.end));
         self.parts.dedup_by(|next, kept| next.range == kept.range);

@@ -90,7 +90,7 @@ impl Volume {
             ..other
         };
         if other != main {
-            return Err(Doubt::State("its boot region and the backup of that disagree"));
+            return Err(Doubt::State("its boot region and its backup differ"));
         }
         Ok(main)
     }
@@ -129,7 +129,7 @@ impl Volume {
         }
         let flags = boot.volume_flags.get();
         if fats == 1 && flags & 1 != 0 {
-            let expected = Expected::That("bit 0 to be clear, for there is one FAT");
+            let expected = Expected::That("bit 0 to be clear, because there is one FAT");
             return Err(wrong("VolumeFlags", flags.into(), expected));
         }
         // All but the size are numbers of 32 bits, and sectors have 4 KiB at most.

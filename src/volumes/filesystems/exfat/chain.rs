@@ -83,7 +83,7 @@ impl<'a> Table<'a> {
         }
         // One that goes on may go in circles.
         if next.is_some() || to_u64(chain.len()) != count {
-            return Err(Doubt::State("a file of the system is not as long as its chain"));
+            return Err(Doubt::State("a system file is not as long as its cluster chain"));
         }
         Ok(chain)
     }

@@ -93,7 +93,7 @@ impl Mapper<'_> {
             for group in run {
                 match (group.bitmap, bitmaps.next()) {
                     (Some(block), Some(bits)) => self.written(number, group, block, bits)?,
-                    (Some(_), None) => return Err(Doubt::State("a bitmap of it is missing")),
+                    (Some(_), None) => return Err(Doubt::State("one of its bitmaps is missing")),
                     (None, _) => self.unwritten(number, group)?,
                 }
                 number.increase(1);
@@ -115,12 +115,14 @@ impl Mapper<'_> {
         same("free clusters of a group", group.free_clusters.into(), free)?;
         let padding = count..superblock.clusters_per_group;
         if !masks(&padding).all(|(byte, mask)| is_set(bits, byte, mask)) {
-            return Err(Doubt::State("a bitmap calls free what is behind its end"));
+            return Err(Doubt::State(
+                "a bitmap marks blocks past the end of the filesystem as free",
+            ));
         }
         for fixed in self.fixed.within(superblock.blocks_of(number)) {
             self.map.metadata(bytes(superblock, &fixed));
             if !masks(&clusters(superblock, &fixed)).all(|(byte, mask)| is_set(bits, byte, mask)) {
-                return Err(Doubt::State("a bitmap calls free what holds tables or bitmaps"));
+                return Err(Doubt::State("a bitmap marks blocks of tables or bitmaps as free"));
             }
         }
         self.join_with_disk(number, block, bits)?;

@@ -40,7 +40,7 @@ pub(super) fn check(superblock: &Superblock, blocks: &Blocks<'_>) -> Result<(), 
     };
     place.exactly("mmp_magic", raw.mmp_magic.get().into(), MAGIC.into())?;
     if raw.mmp_seq.get() == IN_CHECK {
-        return Err(Doubt::State("e2fsck is at work on it, or was stopped"));
+        return Err(Doubt::State("e2fsck is checking it, or was interrupted"));
     }
     Ok(())
 }

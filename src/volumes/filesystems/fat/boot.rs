@@ -219,7 +219,7 @@ pub(super) fn check_backup(view: View<'_>) -> Result<(), Doubt> {
     let backup: [u8; 512] = view.structure("FAT backup boot sector", at)?;
     let is_other = |range: &Range<usize>| backup.get(range.clone()) != sector.get(range.clone());
     if backup.ends_with(&[0x55, 0xaa]) && MATTERS.iter().any(is_other) {
-        return Err(Doubt::State("its boot sector and the backup of that disagree"));
+        return Err(Doubt::State("its boot sector and its backup differ"));
     }
     Ok(())
 }

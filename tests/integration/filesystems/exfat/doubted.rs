@@ -42,7 +42,7 @@ const DAMAGES: &[Damage] = &[
     ),
     (
         |v| v.bytes[12 * 512 + 96] ^= 1,
-        "boot region and the backup of that disagree",
+        "boot region and its backup differ",
     ),
     (
         |v| v.set_entry(0, 0, 0xffff_fff0),
@@ -60,14 +60,14 @@ const DAMAGES: &[Damage] = &[
             let first = v.bitmap()[1];
             v.set_entry(0, first, u32::MAX);
         },
-        "not as long as its chain",
+        "not as long as its cluster chain",
     ),
     (
         |v| {
             let bitmap = v.bitmap();
             v.set_entry(0, *bitmap.last().unwrap(), bitmap[0] as u32);
         },
-        "not as long as its chain",
+        "not as long as its cluster chain",
     ),
     (
         |v| {
@@ -88,14 +88,14 @@ const DAMAGES: &[Damage] = &[
             let (entry, label) = (v.system_entry(0x81), v.system_entry(0x83));
             v.bytes.copy_within(entry..entry + 32, label);
         },
-        "allocation bitmaps of one FAT: 1 are recorded, 2 are there",
+        "allocation bitmaps of one FAT: 1 recorded, 2 found",
     ),
     (
         |v| {
             let entry = v.system_entry(0x81);
             v.bytes[entry] = 0x01;
         },
-        "allocation bitmaps of one FAT: 1 are recorded, 0 are there",
+        "allocation bitmaps of one FAT: 1 recorded, 0 found",
     ),
     (
         |v| {

@@ -148,12 +148,12 @@ fn without_checksums_counts_and_places_tell_as_root() {
                     flip(disk, bitmap(disk, 1), 1);
                     flip(disk, bitmap(disk, 1) + 1000, 1);
                 },
-                "calls free what holds tables",
+                "marks blocks of tables or bitmaps as free",
             ),
             (
                 "padding",
                 &|disk| flip(disk, bitmap(disk, 2) + 1023, 0x80),
-                "behind its end",
+                "past the end of the filesystem as free",
             ),
             (
                 "another group's",
@@ -308,7 +308,7 @@ fn a_check_that_was_cut_off_is_no_map_as_root() {
         .unwrap();
     let block: u64 = block.trim().parse().unwrap();
     poke(&disk, block * 1024 + 4, &0xe24d_4d50_u32.to_le_bytes());
-    assert!(doubt(&disk).contains("e2fsck is at work"));
+    assert!(doubt(&disk).contains("e2fsck is checking it"));
     poke(&disk, block * 1024, &[0]);
     assert!(doubt(&disk).contains("mmp_magic"));
 }

@@ -80,7 +80,7 @@ fn assert_comes_back(given: &Given) {
         .dir
         .run("--no-sync --cluster-size 4K disk.raw image.qcow2")
         .exits(0)
-        .says("bytes that it calls free");
+        .says("bytes that its bitmaps call free");
     let target = place.dir.join("restored.raw");
     fs::write(&target, vec![0xff; given.disk.metadata().unwrap().len() as usize]).unwrap();
     let device = Loop::over(&target);

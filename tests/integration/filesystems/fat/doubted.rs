@@ -63,9 +63,9 @@ const FAT32: &[Damage] = &[
     ),
     (40, &[0x82, 0], "BPB_ExtFlags is 0x82"),
     // In the backup: clusters of another size, fewer sectors, another root directory.
-    (6 * 512 + 13, &[2], "boot sector and the backup of that disagree"),
-    (6 * 512 + 33, &[1], "boot sector and the backup of that disagree"),
-    (6 * 512 + 44, &[3], "boot sector and the backup of that disagree"),
+    (6 * 512 + 13, &[2], "boot sector and its backup differ"),
+    (6 * 512 + 33, &[1], "boot sector and its backup differ"),
+    (6 * 512 + 44, &[3], "boot sector and its backup differ"),
     (36, &[9, 0, 0, 0], "number of entries in a FAT is"),
 ];
 

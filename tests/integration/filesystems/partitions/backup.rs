@@ -32,7 +32,7 @@ fn a_disk_whose_tables_are_both_damaged_is_copied_whole_as_root() {
     disk.wreck(&[512]);
     disk.assert_whole("GPT header at 0xfffe00: checksum is");
     disk.wreck(&[16 * MIB - 512]);
-    disk.assert_whole("its MBR promises a GPT that is not there");
+    disk.assert_whole("its MBR announces a GPT, but there is none");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::filesystems::proof::MIB;
 
 const KIB: u64 = 1 << 10;
 
-const ELSEWHERE: &str = "with sectors of another size its MBR has partitions that hold something, too";
+const ELSEWHERE: &str = "its MBR has partitions with content in two sector sizes";
 
 #[test]
 fn a_gpt_for_sectors_of_4096_bytes_is_found_on_a_device_and_in_a_file_as_root() {
@@ -22,7 +22,7 @@ fn a_gpt_for_sectors_of_4096_bytes_is_found_on_a_device_and_in_a_file_as_root() 
     // As the device tells.
     disk.assert_device_agreed("GPT");
     // A device with sectors of 512 bytes has no partitions by it.
-    disk.assert_device_with(512, "its MBR promises a GPT that is not there");
+    disk.assert_device_with(512, "its MBR announces a GPT, but there is none");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn a_file_with_tables_for_two_sizes_of_sectors_is_copied_whole_as_root() {
     let other = Disk::new("gpt-two-512", 16 * MIB, 512, THREE);
     disk.swap_in(1);
     disk.edit(|edit| edit.splice(&other.bytes(), 16 * MIB - 33 * 512..16 * MIB));
-    disk.assert_whole("it has a GPT for each of two sizes of sectors");
+    disk.assert_whole("it has two GPTs, for two sector sizes");
 }
 
 #[test]

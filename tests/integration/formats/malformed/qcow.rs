@@ -163,7 +163,7 @@ pub(super) const ROWS: &[Line] = &[
             short(image, 16, 4);
             image.put(0x40, b"base");
         },
-        "needs its backing file, \"base\", which is opened only if asked for",
+        "needs its backing file, \"base\", which is opened only on request",
     ),
     (
         "L1 table at 0",

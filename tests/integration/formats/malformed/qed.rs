@@ -93,17 +93,17 @@ pub(super) const ROWS: &[Line] = &[
     (
         "feature bit 3",
         |image| number(image, 16, 8),
-        "needs features that are not known here: bit 3\n",
+        "needs features that this version of mkqcow2 does not know: bit 3\n",
     ),
     (
         "feature bit 63",
         |image| number(image, 16, 1 << 63),
-        "needs features that are not known here: bit 63\n",
+        "needs features that this version of mkqcow2 does not know: bit 63\n",
     ),
     (
         "all feature bits",
         |image| number(image, 16, u64::MAX),
-        "needs features that are not known here: bit 3, bit 4, bit 5, ",
+        "needs features that this version of mkqcow2 does not know: bit 3, bit 4, bit 5, ",
     ),
     (
         "L1 table at 0",
@@ -209,7 +209,7 @@ pub(super) const ROWS: &[Line] = &[
             name(image, 64, 4);
             image.put(64, b"base");
         },
-        "needs its backing file, \"base\", which is opened only if asked for",
+        "needs its backing file, \"base\", which is opened only on request",
     ),
     (
         "L1 entry of 1",

@@ -118,7 +118,7 @@ fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()
     }
     let less = match args.codec() {
         None => "less if some of the data is zeros",
-        Some(_) => "less what compression saves",
+        Some(_) => "less after compression",
     };
     writeln!(out, "{image}: {image_size} bytes ({}), {less}", human(image_size))?;
     if let Some(free) = plan.free_space.filter(|free| *free < plan.room_needed) {

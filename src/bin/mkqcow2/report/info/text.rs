@@ -111,7 +111,7 @@ fn files(image: &Image, line: &mut Line<'_>) -> io::Result<()> {
 pub(super) fn backing_file(name: Option<&str>, format: Option<&str>) -> String {
     match (name, format) {
         (None, _) => "none".to_owned(),
-        (Some(name), None) => format!("\"{}\", of a format that is not told", escaped(name)),
+        (Some(name), None) => format!("\"{}\", format not recorded", escaped(name)),
         (Some(name), Some(format)) => format!("\"{}\", {}", escaped(name), escaped(format)),
     }
 }
@@ -196,7 +196,7 @@ fn checksums(info: &Info) -> String {
             let state = match info.image().freshness() {
                 Freshness::Unchanged => "not written to since",
                 Freshness::Changed => "written to since",
-                Freshness::Unknown => "version 2 cannot tell whether written to since",
+                Freshness::Unknown => "perhaps written to since: version 2 does not record that",
             };
             let plural = if *clusters == 1 { "" } else { "s" };
             format!("of {clusters} cluster{plural}, {state}")

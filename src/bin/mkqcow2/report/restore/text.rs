@@ -101,7 +101,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         ),
         TargetKind::File | TargetKind::Stdout => writeln!(
             out,
-            "{target}: {} bytes or less on the disk, {room} ({}) are free",
+            "{target}: at most {} bytes on the disk, {room} ({}) are free",
             plan.data,
             human(room)
         ),

@@ -160,7 +160,7 @@ fn details(finding: &Finding, freshness: Freshness) -> String {
         }
         Fault::Metadata(finding) => format!("{} [{}]", finding.fault, finding.code.name()),
         Fault::Remark(remark) => {
-            format!("the image {remark}, although nobody has written to it since it was made")
+            format!("the image {remark}, although no program has written to it since it was made")
         }
         Fault::Damage(error) | Fault::Unreadable(error) => {
             let more = match (finding.places, &finding.range) {

@@ -15,7 +15,7 @@ pub(super) fn warnings(report: &Report) -> impl Iterator<Item = String> {
     let elsewhere = report.elsewhere.iter();
     let elsewhere =
         elsewhere.map(|role| format!("the rest of the disk is in its {role}, which was not read"));
-    let resized = "changed by another program since: its checksums no longer count";
+    let resized = "resized by another program since it was made: its checksums no longer count";
     remarks
         .chain(report.is_resized.then(|| resized.to_owned()))
         .chain(elsewhere)

@@ -118,7 +118,7 @@ impl Tree<'_, '_> {
         if block > 0 && end.is_some_and(|end| end <= self.place.blocks) {
             return Ok(());
         }
-        Err(Doubt::State("its journal lies outside of it"))
+        Err(Doubt::State("its journal lies outside the filesystem"))
     }
 
     /// Adds blocks behind those that were found so far.

@@ -95,7 +95,7 @@ impl<'a> Log<'a> {
     pub(super) fn block(&self, number: u64) -> Result<Vec<u8>, Doubt> {
         let at = self
             .place(number)
-            .ok_or(Doubt::State("its journal speaks of blocks that it does not have"))?;
+            .ok_or(Doubt::State("its journal refers to blocks past its own end"))?;
         let mut block = vec![0; to_usize(self.block_size)];
         self.view.read("journal block", &mut block, at)?;
         Ok(block)

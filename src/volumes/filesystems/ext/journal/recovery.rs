@@ -124,12 +124,12 @@ impl Walk<'_, '_> {
     /// The next block and its number; behind the last one the log goes on with the first.
     fn next(&mut self) -> Result<(u64, Vec<u8>), Doubt> {
         let left = self.left.checked_sub(1);
-        self.left = left.ok_or(Doubt::State("its journal has no end"))?;
+        self.left = left.ok_or(Doubt::State("its journal does not end"))?;
         if self.wraps && self.superblock.fast_commit {
             // Linux goes on at the beginning; e2fsck up to 1.47 and older kernels go on in the room for fast commits,
             // and so end sooner, with another map.
             return Err(Doubt::State(
-                "its journal, with room for fast commits, goes on at its beginning",
+                "its journal has space for fast commits, and wraps around to its beginning",
             ));
         }
         let number = self.at;
@@ -173,7 +173,9 @@ impl Walk<'_, '_> {
     /// Makes sure that a copy is what its tag says, and is of a block that the log may change.
     fn is_right(&self, tag: &Tag, at: u64, copied: &[u8]) -> Result<(), Doubt> {
         if !self.log.can_hold(tag.home) {
-            return Err(Doubt::State("its journal changes blocks that it should not"));
+            return Err(Doubt::State(
+                "its journal changes blocks that no journal may change",
+            ));
         }
         let Some(seed) = self.superblock.checksums.seed() else {
             return Ok(());

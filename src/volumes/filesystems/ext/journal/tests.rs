@@ -249,7 +249,7 @@ fn a_log_that_never_ends_is_refused() {
     for _ in 1..disk.last {
         disk.revoke(&[]);
     }
-    assert!(doubt(&disk).contains("has no end"));
+    assert!(doubt(&disk).contains("does not end"));
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn blocks_that_are_the_journals_own_or_nobodys_are_not_changed() {
         disk.descriptor(&[(home, filled(1))]);
         disk.commit();
         assert!(
-            doubt(&disk).contains("changes blocks that it should not"),
+            doubt(&disk).contains("changes blocks that no journal may change"),
             "{home}"
         );
     }
@@ -284,7 +284,7 @@ fn numbers_of_64_bits_count_only_where_there_are_such() {
     disk.superblock(1, 7);
     disk.descriptor(&[((1 << 32) + 3000, filled(1))]);
     disk.commit();
-    assert!(doubt(&disk).contains("changes blocks that it should not"));
+    assert!(doubt(&disk).contains("changes blocks that no journal may change"));
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn a_log_that_goes_on_with_its_first_block_is_doubted_if_readers_look_elsewhere(
         disk.descriptor(&[(3000, filled(1))]);
         disk.commit();
         if goes_on {
-            assert!(doubt(&disk).contains("goes on at its beginning"), "{back}");
+            assert!(doubt(&disk).contains("wraps around to its beginning"), "{back}");
         } else {
             assert_eq!(replayed(&disk, 3000).unwrap(), Some(filled(1)));
         }

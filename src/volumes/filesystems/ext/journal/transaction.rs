@@ -128,7 +128,7 @@ pub(super) fn revocations<'b>(
     block: &'b [u8],
 ) -> Result<impl Iterator<Item = u64> + use<'b>, Doubt> {
     let wide = superblock.wide;
-    let refuse = || Doubt::State("its journal has a block of revocations that is longer than a block");
+    let refuse = || Doubt::State("its journal has a revocation block whose size exceeds a block");
     let (_, rest) = RawHeader::read_from_prefix(block).map_err(|_| refuse())?;
     // How many bytes are used, of all of the block.
     let (used, _) = U32::<BE>::read_from_prefix(rest).map_err(|_| refuse())?;
