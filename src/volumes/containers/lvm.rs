@@ -112,7 +112,7 @@ fn claimed(
         let mut special = volume.segments.iter().flat_map(|segment| &segment.names);
         if special.any(|name| *name == physical.name) {
             return Err(fault(
-                "it is being moved, or lies on a physical volume in a way that is not known here",
+                "it is being moved, or uses the physical volume in an unknown way",
             ));
         }
         let here = volume.stripes().filter(|stripe| stripe.on == physical.name);
@@ -213,10 +213,10 @@ fn why_whole(physical: &Physical, volume: &Logical<'_>, needed_by: Option<&Logic
         });
     }
     if let Some(kind) = volume.special() {
-        return Some(format!("it has a segment of type {kind}"));
+        return Some(format!("a segment of it is of type {kind}"));
     }
     if !volume.is_visible || !volume.is_plain {
-        return Some("it is hidden, locked or otherwise not as a volume is that can be used".to_owned());
+        return Some("it is hidden or locked, or has an unknown status".to_owned());
     }
     let is_elsewhere = volume.stripes().any(|stripe| stripe.on != physical.name);
     is_elsewhere.then(|| "a part of it lies elsewhere".to_owned())

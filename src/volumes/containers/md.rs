@@ -102,8 +102,8 @@ fn content(superblock: Superblock) -> Usage {
     if superblock.level != MIRROR {
         let level = superblock.level_name();
         return Usage::Whole(format!(
-            "a member of {level} holds a part of the array only (image the array, such as /dev/md0, to leave out \
-                 what is free in it)"
+            "a member of {level} holds only a part of the array (to leave out what is free, image the array, such as \
+             /dev/md0)"
         ));
     }
     match superblock.content {

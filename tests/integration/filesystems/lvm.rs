@@ -175,7 +175,7 @@ fn stripes_on_one_disk_are_followed() {
     let uneven = segment.replace("64 type", "63 type");
     assert_distrusted(
         &Made::new(&text(&[volume("root", &[uneven])])),
-        "not what they should be",
+        "malformed stripes",
     );
 }
 
@@ -281,7 +281,7 @@ fn a_volume_that_is_not_as_others_are_is_copied_whole() {
         let root =
             lv("root", status, &[linear("pv0", 0, 64)]).replace("flags = []", &format!("flags = {flags}"));
         let allocation = Made::new(&text(&[root])).filesystem(0..64).scan();
-        assert_whole(&allocation, "root", "hidden, locked");
+        assert_whole(&allocation, "root", "hidden or locked");
         assert_free(&allocation, 64..EXTENTS);
     }
     for (kind, inside) in [("error", ""), ("zero", "")] {
@@ -289,7 +289,7 @@ fn a_volume_that_is_not_as_others_are_is_copied_whole() {
         let allocation = Made::new(&text(&[volume("root", &segments)]))
             .filesystem(0..64)
             .scan();
-        assert_whole(&allocation, "root", &format!("a segment of type {kind}"));
+        assert_whole(&allocation, "root", &format!("a segment of it is of type {kind}"));
     }
     let plain = lv(
         "root",
@@ -328,7 +328,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "seqno = 7\nlock_type = \"sanlock\"",
         "machines share it",
     ),
-    ("\"lvm2\"", "\"lvm3\"", "its format is not known"),
+    ("\"lvm2\"", "\"lvm3\"", "its format is unknown"),
     (
         "[\"ALLOCATABLE\"]\nflags = []\ndev",
         "[\"ALLOCATABLE\"]\nflags = [\"MISSING\"]\ndev",
@@ -339,12 +339,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
         "[\"ALLOCATABLE\"]\nflags = [\"MISSING\"]\npe",
         "it is missing",
     ),
-    (
-        "\"striped\"",
-        "\"striped+new\"",
-        "of a type that is not known here",
-    ),
-    ("\"striped\"", "\"novel\"", "of a type that is not known here"),
+    ("\"striped\"", "\"striped+new\"", "has an unknown type"),
+    ("\"striped\"", "\"novel\"", "has an unknown type"),
     (
         "\"striped\"\n",
         "\"mirror\"\nmirrors = [\n\"pv0\", 3\n]\n",
@@ -352,12 +348,12 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     ("\"pv0\", 0", "\"pv9\", 0", "on a volume that is not in its group"),
     ("\"pv0\", 0", "\"pv0\", 200", "past the last extent"),
-    ("\"pv0\", 0", "\"pv0\", -1", "not what they should be"),
-    ("stripe_count = 1", "stripe_count = 2", "not what they should be"),
+    ("\"pv0\", 0", "\"pv0\", -1", "malformed stripes"),
+    ("stripe_count = 1", "stripe_count = 2", "malformed stripes"),
     (
         "segment_count = 1",
         "segment_count = 2",
-        "more segments than it counts",
+        "counts more or fewer segments",
     ),
     ("start_extent = 0", "start_extent = 1", "do not follow each other"),
     ("extent_count = 64", "extent_count = 0", "no extents"),
@@ -385,23 +381,23 @@ const CHANGES: &[(&str, &str, &str)] = &[
     (
         "pe_count = 238\n}\n\npv1",
         "pe_count = 9000000000000000000\n}\n\npv1",
-        "no size, or too much",
+        "no size, or are too large",
     ),
-    ("extent_size = 128", "extent_size = 0", "no size, or too much"),
     (
-        "logical_volumes",
-        "novel_volumes",
-        "a section that is not known here",
+        "extent_size = 128",
+        "extent_size = 0",
+        "no size, or are too large",
     ),
-    ("Text Format", "Other Format", "of a kind that is not known"),
-    ("version = 1", "version = 2", "of a kind that is not known"),
+    ("logical_volumes", "novel_volumes", "an unknown section"),
+    ("Text Format", "Other Format", "is unknown"),
+    ("version = 1", "version = 2", "is unknown"),
     ("contents", "more {\n}\ncontents", "not about one volume group"),
     (
         "seqno = 7",
         "seqno = 7\nseqno = 8",
         "line 4: a name has two values",
     ),
-    ("seqno = 7", "seqno = 7 }", "closes what is not open"),
+    ("seqno = 7", "seqno = 7 }", "closes nothing"),
 ];
 
 #[test]
@@ -450,7 +446,7 @@ fn all_copies_of_the_metadata_must_agree_and_be_the_last_word() {
     assert_distrusted(&ignored, "in no volume group");
     assert_distrusted(&Made::with(&[]), "in no volume group");
     // Each field of the header.
-    assert_distrusted(&header(4, b"x", 0), "does not begin as one does");
+    assert_distrusted(&header(4, b"x", 0), "has no signature");
     assert_distrusted(&header(20, &[2], 1), "version is 0x2");
     assert_distrusted(&header(24, &[1], 0), "start is 0x1001");
     assert_distrusted(&header(32, &[1], 0), "size is 0xff001");
@@ -470,8 +466,8 @@ fn a_label_that_cannot_be_right_is_not_trusted() {
     };
     assert_distrusted(&with(520, &[2]), "sector is 0x2");
     assert_distrusted(&with(532, &[33]), "offset is 0x21");
-    assert_distrusted(&with(536, b"LVM3"), "of a kind that is not known");
-    assert_distrusted(&with(544, b"\0"), "its UUID is none");
+    assert_distrusted(&with(536, b"LVM3"), "is unknown");
+    assert_distrusted(&with(544, b"\0"), "its UUID is malformed");
     assert_distrusted(&with(664, &[9]), "the version of its label");
     assert_distrusted(&with(584, &[1; 440]), "do not end");
     assert_distrusted(&with(1024, b"LABELONE"), "two labels");

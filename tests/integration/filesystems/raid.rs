@@ -260,7 +260,7 @@ fn a_list_of_bad_blocks_must_be_empty() {
 fn a_member_of_another_level_is_copied_whole_and_named() {
     for (level, name) in [(0, "raid0"), (5, "raid5"), (10, "raid10"), (u32::MAX, "linear")] {
         let member = Member::new(4096, MIB).with(&[(72, level)]);
-        assert_whole(&member, &format!("a member of {name} holds a part"));
+        assert_whole(&member, &format!("a member of {name} holds only a part"));
     }
     // Where the content begins there is something that looks like the whole, and is not.
     for member in [

@@ -115,7 +115,7 @@ fn check(view: View<'_>, raw: &RawHeader, area: &Range<u64>) -> Result<(), Doubt
         });
     }
     if &raw.magic != MAGIC {
-        return Err(Doubt::State("its metadata area does not begin as one does"));
+        return Err(Doubt::State("its metadata area has no signature"));
     }
     let (version, start, size) = (raw.version.get(), raw.start.get(), raw.size.get());
     if version != 1 {

@@ -60,7 +60,7 @@ impl<'a> VolumeGroup<'a> {
         let is_known =
             text.text("contents") == Some("Text Format Volume Group") && text.number("version") == Some(1);
         if !is_known {
-            return Err(Doubt::State("its metadata is of a kind that is not known here"));
+            return Err(Doubt::State("the type of its metadata is unknown"));
         }
         let mut groups = text.sections();
         let (Some((name, section)), None) = (groups.next(), groups.next()) else {
@@ -73,15 +73,15 @@ impl<'a> VolumeGroup<'a> {
             fault,
         };
         if section.get("format").is_some() && section.text("format") != Some("lvm2") {
-            return Err(fault("its format is not known here"));
+            return Err(fault("its format is unknown"));
         }
         let is_odd = |(name, _): (&str, &Section)| !GROUP_SECTIONS.contains(&name);
         if section.sections().any(is_odd) {
-            return Err(fault("it has a section that is not known here"));
+            return Err(fault("it has an unknown section"));
         }
         if !section.has_only("status", GROUP_STATUS) || !section.has_only("flags", &[]) {
             return Err(fault(
-                "it is exported, shared, incomplete or otherwise not as it should be",
+                "it is exported, shared or incomplete, or has an unknown status",
             ));
         }
         if section.text("lock_type").is_some_and(|kind| kind != "none") {
@@ -102,7 +102,7 @@ impl<'a> VolumeGroup<'a> {
                 fault,
             };
             if !volume.has_only("status", PHYSICAL_STATUS) || !volume.has_only("flags", &[]) {
-                return Err(fault("it is missing, or otherwise not as it should be"));
+                return Err(fault("it is missing, or has an unknown status"));
             }
             if volume.text("id") == Some(&*uuid) && found.replace((name, volume)).is_some() {
                 return Err(fault("another one has its UUID"));
@@ -117,7 +117,7 @@ impl<'a> VolumeGroup<'a> {
         let extents = number(volume, "pe_count")?;
         let end = claimed_end(start, claimed_size(extents, extent_size));
         if extent_size == 0 || end == u64::MAX {
-            return Err(Doubt::State("its extents have no size, or too much"));
+            return Err(Doubt::State("its extents have no size, or are too large"));
         }
         Ok(Physical {
             name: name.to_owned(),

@@ -110,7 +110,7 @@ impl Label {
             });
         }
         if &raw.kind != b"LVM2 001" {
-            return Err(Doubt::State("its label is of a kind that is not known here"));
+            return Err(Doubt::State("the type of its label is unknown"));
         }
         if raw.sector.get() != sector {
             return Err(field("sector", raw.sector.get(), Expected::Exactly(sector)));
@@ -119,7 +119,7 @@ impl Label {
             return Err(field("offset", raw.offset.get().into(), Expected::Exactly(32)));
         }
         if !raw.pv_uuid.iter().all(u8::is_ascii_graphic) {
-            return Err(Doubt::State("its UUID is none"));
+            return Err(Doubt::State("its UUID is malformed"));
         }
         let mut lists = Lists(bytes.get(to_usize(LISTS)..).unwrap_or_default());
         let data = lists.areas()?;
@@ -175,7 +175,7 @@ impl Lists<'_> {
                 let _flags = self.take::<U32<LE>>()?;
                 self.areas()
             }
-            _ => Err(Doubt::State("the version of its label is not known here")),
+            _ => Err(Doubt::State("the version of its label is unknown")),
         }
     }
 }

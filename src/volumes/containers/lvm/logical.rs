@@ -103,7 +103,7 @@ impl<'a> Logical<'a> {
         let is_plain = section.has_only("status", PLAIN_STATUS) && section.has_only("flags", PLAIN_FLAGS);
         let count = section.number("segment_count").ok_or_else(incomplete)?;
         if count != to_u64(section.sections().count()) {
-            return Err(fault("it has more segments than it counts, or less"));
+            return Err(fault("it counts more or fewer segments than it has"));
         }
         let (mut segments, mut next) = (Vec::new(), 0);
         for number in 1..=count {
@@ -149,7 +149,7 @@ impl<'a> Segment<'a> {
     fn of(section: &'a Section) -> Result<Self, &'static str> {
         let kind = section.text("type").ok_or("a segment has no type")?;
         if !KINDS.contains(&kind) {
-            return Err("a segment is of a type that is not known here");
+            return Err("a segment has an unknown type");
         }
         let extents = section.number("extent_count").filter(|count| *count > 0);
         let extents = extents.ok_or("a segment has no extents")?;
@@ -185,7 +185,7 @@ fn names(section: &Section) -> Vec<&str> {
 
 /// The stripes of a segment: pairs of a name and the first extent there.
 fn stripes(section: &Section, extents: u64) -> Result<Vec<Stripe<'_>>, &'static str> {
-    const FAULT: &str = "the stripes of a segment are not what they should be";
+    const FAULT: &str = "a segment has malformed stripes";
     let list = section.list("stripes").ok_or(FAULT)?;
     let count = section
         .number("stripe_count")

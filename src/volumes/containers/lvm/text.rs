@@ -46,7 +46,7 @@ impl Section {
         let section = reader.section(0)?;
         match reader.peek() {
             None => Ok(section),
-            Some(_) => Err(reader.fault("a bracket closes what is not open")),
+            Some(_) => Err(reader.fault("a bracket closes nothing")),
         }
     }
 
@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
             .and_then(|digits| digits.parse().ok());
         number
             .map(Value::Number)
-            .ok_or_else(|| self.fault("a number is none"))
+            .ok_or_else(|| self.fault("a number is expected"))
     }
 
     /// Text between quotes, in which a backslash stands before quotes and backslashes.
@@ -275,7 +275,7 @@ impl<'a> Reader<'a> {
                 Some(b'"') => break,
                 Some(b'\\') => match self.take() {
                     Some(byte @ (b'"' | b'\\')) => text.push(byte),
-                    _ => return Err(self.fault("a backslash stands before nothing that needs one")),
+                    _ => return Err(self.fault("a backslash escapes neither a quote nor a backslash")),
                 },
                 Some(byte) => text.push(byte),
                 None => return Err(self.fault("a string is not closed")),
@@ -321,19 +321,19 @@ mod tests {
         for (text, line, what) in [
             ("a = 1\na = 2", 2, "a name has two values"),
             ("a {\nb = 1", 2, "a section is not closed"),
-            ("a = 1 }", 1, "a bracket closes what is not open"),
+            ("a = 1 }", 1, "a bracket closes nothing"),
             ("a\nb = 1", 2, "a name has no value"),
             ("a = \"b", 1, "a string is not closed"),
             (
                 "a = \"\\n\"",
                 1,
-                "a backslash stands before nothing that needs one",
+                "a backslash escapes neither a quote nor a backslash",
             ),
             ("a = [1, 2", 1, "a list is not closed"),
             ("a = [1 2]", 1, "a list is not closed"),
             ("a = [[1]]", 1, "a value is expected"),
-            ("a = 1.5", 1, "a number is none"),
-            ("a = 99999999999999999999", 1, "a number is none"),
+            ("a = 1.5", 1, "a number is expected"),
+            ("a = 99999999999999999999", 1, "a number is expected"),
             ("= 1", 1, "a name is expected"),
             ("\n\na = ", 3, "a value is expected"),
         ] {
