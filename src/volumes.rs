@@ -14,6 +14,7 @@
 mod answer;
 mod builder;
 mod containers;
+mod crc32c;
 mod doubt;
 mod edges;
 mod filesystems;

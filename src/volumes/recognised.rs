@@ -114,31 +114,21 @@ impl Recognised {
     }
 
     fn opaque(name: Option<&'static str>) -> Self {
+        Self::told(name, Ok(Usage::Opaque))
+    }
+
+    /// As what holds it tells.
+    pub(super) fn told(name: Option<&'static str>, content: Result<Usage, Doubt>) -> Self {
         Self {
             name,
             label: None,
             details: Vec::new(),
-            content: Ok(Usage::Opaque),
-        }
-    }
-
-    /// Of something that is copied whole for a reason that its volume has.
-    pub(super) fn whole(why: String) -> Self {
-        Self {
-            name: None,
-            label: None,
-            details: Vec::new(),
-            content: Ok(Usage::Whole(why)),
+            content,
         }
     }
 
     pub(super) fn doubted(name: Option<&'static str>, doubt: Doubt) -> Self {
-        Self {
-            name,
-            label: None,
-            details: Vec::new(),
-            content: Err(doubt),
-        }
+        Self::told(name, Err(doubt))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use super::doubt::Doubt;
 use super::segments::Segments;
+use super::view::View;
 use crate::disk::{Disk, Kind, Underlying};
 use crate::error::Result;
 use crate::units::{Exact, length, to_u64, to_usize};
@@ -87,4 +89,25 @@ impl Disk for Scattered<'_> {
         }
         Ok(None)
     }
+}
+
+/// Looks into a volume of a stretch.
+///
+/// # Errors
+///
+/// A [`Doubt`] if not all of it lies inside.
+pub(super) fn with_volume<T>(
+    view: View<'_>,
+    segments: &Segments,
+    look: impl FnOnce(View<'_>) -> T,
+) -> Result<T, Doubt> {
+    let mut ranges = segments.ranges();
+    if let (Some(range), None) = (ranges.next(), ranges.next()) {
+        return Ok(look(view.part("partition", range)?));
+    }
+    for range in segments.ranges() {
+        view.holds("volume", range.start, length(range))?;
+    }
+    let segments = Segments::one(view.range()).within(segments);
+    Ok(look(View::of(&Scattered::new(view.disk(), segments))))
 }

@@ -93,8 +93,19 @@ pub(super) struct Group {
     pub(super) free: Vec<Range<u64>>,
 }
 
+/// What of a volume is in use.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// That is to be found out.
+    Unknown,
+    /// All of it, for this reason, whatever it holds.
+    Whole(String),
+    /// What a map says that belongs to what holds it; and what that calls the content.
+    Mapped(&'static str, Result<AllocationMap, Doubt>),
+}
+
 /// A partition, or another part of what holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Volume {
     /// Its bytes, as those of what holds it.
     pub(super) segments: Segments,
@@ -102,6 +113,6 @@ pub(super) struct Volume {
     pub(super) part: Part,
     /// What else tells it apart.
     pub(super) details: Vec<Detail>,
-    /// Why it is copied whole, whatever it holds.
-    pub(super) whole: Option<String>,
+    /// What of it is in use.
+    pub(super) content: Content,
 }

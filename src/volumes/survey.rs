@@ -9,9 +9,9 @@ use super::filesystems::swap;
 use super::map::{AllocationMap, Reason};
 use super::opaque;
 use super::recognised::Recognised;
-use super::region::{Part, Region, Treatment};
-use super::scattered::Scattered;
-use super::scheme::{Group, Usage, Volume};
+use super::region::{Detail, Part, Region, Treatment};
+use super::scattered::with_volume;
+use super::scheme::{Content, Group, Usage, Volume};
 use super::segments::Segments;
 use super::view::View;
 use crate::units::{Exact, length, to_u64};
@@ -93,20 +93,20 @@ impl Surveyor {
         &mut self,
         view: View<'_>,
         segments: &Segments,
-        volume: Option<(usize, &Volume)>,
+        volume: Option<(usize, Part, Vec<Detail>)>,
         recognised: Recognised,
     ) {
         let region = self.regions.len();
-        let parent = volume.map(|(parent, _)| parent);
+        let parent = volume.as_ref().map(|(parent, ..)| *parent);
         let above = parent.and_then(|parent| self.regions.get(parent));
         let depth = above.map_or(0, |above| above.depth.plus(1));
-        let of_part = volume.iter().flat_map(|(_, volume)| &volume.details).cloned();
-        let details = of_part.chain(recognised.details);
+        let (part, of_part) = volume.map(|(_, part, details)| (part, details)).unzip();
+        let details = of_part.into_iter().flatten().chain(recognised.details);
         self.regions.push(Region {
             segments: segments.clone(),
             parent,
             depth,
-            part: volume.map(|(_, volume)| volume.part.clone()),
+            part,
             name: recognised.name,
             label: recognised.label,
             details: details.collect(),
@@ -221,14 +221,14 @@ impl Surveyor {
             self.used(placed, gap, Reason::Unpartitioned);
         }
         self.free(placed, &free);
-        for (number, volume) in volumes.iter().enumerate() {
+        for (number, volume) in volumes.into_iter().enumerate() {
             self.volume(placed, volume, overlapping.contains(&number));
         }
         Ok(())
     }
 
     /// Adds a volume: what there is of it.
-    fn volume(&mut self, placed: Placed<'_>, volume: &Volume, overlaps: bool) {
+    fn volume(&mut self, placed: Placed<'_>, volume: Volume, overlaps: bool) {
         let view = placed.view;
         let mut ranges = volume.segments.ranges();
         let what = match volume.part {
@@ -242,32 +242,17 @@ impl Surveyor {
         let segments = placed.segments.within(&there);
         // What there is lies inside.
         let _ = with_volume(view, &there, |view| {
-            let recognised = match (doubt, &volume.whole, &volume.part) {
+            let recognised = match (doubt, volume.content, &volume.part) {
                 (Some(doubt), ..) => Recognised::doubted(None, doubt),
-                (None, Some(why), _) => Recognised::whole(why.clone()),
-                (None, None, Part::ArrayData) => Recognised::of_disk(view),
-                (None, None, _) => Recognised::of_volume(view),
+                (None, Content::Whole(why), _) => Recognised::told(None, Ok(Usage::Whole(why))),
+                (None, Content::Mapped(name, map), _) => Recognised::told(Some(name), map.map(Usage::Mapped)),
+                (None, Content::Unknown, Part::ArrayData) => Recognised::of_disk(view),
+                (None, Content::Unknown, _) => Recognised::of_volume(view),
             };
-            self.add(view, &segments, Some((placed.region, volume)), recognised);
+            let part = (placed.region, volume.part, volume.details);
+            self.add(view, &segments, Some(part), recognised);
         });
     }
-}
-
-/// Looks into a volume of a stretch.
-///
-/// # Errors
-///
-/// A [`Doubt`] if not all of it lies inside.
-fn with_volume<T>(view: View<'_>, segments: &Segments, look: impl FnOnce(View<'_>) -> T) -> Result<T, Doubt> {
-    let mut ranges = segments.ranges();
-    if let (Some(range), None) = (ranges.next(), ranges.next()) {
-        return Ok(look(view.part("partition", range)?));
-    }
-    for range in segments.ranges() {
-        view.holds("volume", range.start, length(range))?;
-    }
-    let segments = Segments::one(view.range()).within(segments);
-    Ok(look(View::of(&Scattered::new(view.disk(), segments))))
 }
 
 /// What of the first `size` bytes lies in none of some volumes and is not free for others, and the numbers of those
@@ -375,7 +360,7 @@ mod tests {
                 label: None,
             },
             details: Vec::new(),
-            whole: None,
+            content: Content::Unknown,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::edges::Edges;
 use crate::volumes::region::Part;
-use crate::volumes::scheme::{Found, Group, Reader, Usage, Volume};
+use crate::volumes::scheme::{Content, Found, Group, Reader, Usage, Volume};
 use crate::volumes::segments::Segments;
 use crate::volumes::view::View;
 use superblock::{MIRROR, Seen, Superblock};
@@ -112,7 +112,7 @@ fn content(superblock: Superblock) -> Usage {
                 segments: Segments::one(range),
                 part: Part::ArrayData,
                 details: Vec::new(),
-                whole: None,
+                content: Content::Unknown,
             }],
             free: Vec::new(),
         }),

@@ -3,6 +3,7 @@
 
 mod made;
 mod real;
+mod thin;
 
 use std::fs;
 use std::ops::Range;
@@ -209,11 +210,6 @@ fn what_a_snapshot_may_still_read_is_copied_whole() {
 fn what_other_volumes_are_made_of_is_copied_whole() {
     let on = |name: &str, first| hidden(name, &[linear("pv0", first, 10)]);
     for (kind, inside, parts) in [
-        (
-            "thin-pool",
-            "metadata = \"a\"\npool = \"b\"\ntransaction_id = 1\nchunk_size = 128",
-            "thin-pool",
-        ),
         (
             "raid1",
             "device_count = 2\nregion_size = 1024\nraids = [\n\"a\", \"b\"\n]",

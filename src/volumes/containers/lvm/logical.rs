@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::text::{Section, Value};
+use super::thin;
 use crate::units::{claimed_end, to_u64};
 use crate::volumes::doubt::Doubt;
 
@@ -30,8 +31,20 @@ pub(super) struct Segment<'a> {
     pub(super) stripes: Vec<Stripe<'a>>,
     /// How much of each stripe follows on that of another, in sectors; none if there is one stripe only.
     pub(super) stripe_size: Option<u64>,
+    /// Of one that is a thin pool: what it is made of.
+    pub(super) pool: Option<Pool<'a>>,
     /// All else that it names: other volumes, and perhaps something that only looks like one.
     pub(super) names: Vec<&'a str>,
+}
+
+/// What a thin pool is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pool<'a> {
+    /// The volume that tells which block is whose.
+    pub(super) metadata: &'a str,
+    /// The volume with the blocks.
+    pub(super) data: &'a str,
+    pub(super) format: thin::Pool,
 }
 
 /// A stripe of a segment, or all of it.
@@ -159,6 +172,7 @@ impl<'a> Segment<'a> {
                 extents,
                 stripes: Vec::new(),
                 stripe_size: None,
+                pool: (kind == "thin-pool").then(|| pool(section)).flatten(),
                 names: names(section),
             });
         }
@@ -172,9 +186,22 @@ impl<'a> Segment<'a> {
             extents,
             stripe_size: stripe_size.filter(|_| stripes.len() > 1),
             stripes,
+            pool: None,
             names: Vec::new(),
         })
     }
+}
+
+/// What a thin pool is made of, if that is told.
+fn pool(section: &Section) -> Option<Pool<'_>> {
+    Some(Pool {
+        metadata: section.text("metadata")?,
+        data: section.text("pool")?,
+        format: thin::Pool {
+            chunk_size: section.number("chunk_size")?,
+            transaction_id: section.number("transaction_id")?,
+        },
+    })
 }
 
 /// All text in a segment but its type, which may be the name of a volume as well.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::volumes::region::Part;
-use crate::volumes::scheme::Volume;
+use crate::volumes::scheme::{Content, Volume};
 use crate::volumes::segments::Segments;
 
 /// A partition.
@@ -26,7 +26,7 @@ impl From<Partition> for Volume {
                 label: partition.label,
             },
             details: Vec::new(),
-            whole: None,
+            content: Content::Unknown,
         }
     }
 }

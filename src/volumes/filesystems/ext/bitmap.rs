@@ -4,7 +4,6 @@
 use std::ops::Range;
 
 use super::blocks::Blocks;
-use super::checksum::crc32c;
 use super::faults::Structure;
 use super::features::ro_compat;
 use super::fixed::{Collector, Fixed};
@@ -12,6 +11,7 @@ use super::groups::{self, Group};
 use super::superblock::Superblock;
 use crate::units::{Exact, length, to_u64, to_usize};
 use crate::volumes::builder::MapBuilder;
+use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::filesystems::bits;
 use crate::volumes::map::{AllocationMap, Reason};

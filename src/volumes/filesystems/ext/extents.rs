@@ -2,9 +2,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, Unaligned};
 
-use super::checksum::crc32c;
 use super::faults::Structure;
 use crate::units::{Exact, to_u64};
+use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
 
 /// The deepest tree of extents that Linux makes.

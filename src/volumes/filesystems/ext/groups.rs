@@ -5,12 +5,13 @@ use std::ops::Range;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, LE, U16, U32};
 
 use super::blocks::Blocks;
-use super::checksum::{crc16, crc32c};
+use super::checksum::crc16;
 use super::faults::Structure;
 use super::features::{incompat, ro_compat};
 use super::superblock::Superblock;
 use crate::error::Expected;
 use crate::units::{Exact, claimed_end, to_u64, to_usize, within};
+use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
 
 /// How much of the descriptors is read in one go, in bytes: a multiple of every block size.

@@ -3,9 +3,9 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, Unaligned};
 
-use super::checksum::crc32c;
 use super::faults::Structure;
 use super::features::{Features, incompat};
+use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
 
 /// The blocks that an inode names itself, if it does not have extents.

@@ -3,12 +3,12 @@
 use zerocopy::{IntoBytes, LE, U32};
 
 use super::blocks::Blocks;
-use super::checksum::crc32c;
 use super::faults::Structure;
 use super::features::{Features, compat, incompat, ro_compat};
 use super::raw_superblock::{OFFSET, RawSuperblock};
 use crate::error::Expected;
 use crate::units::{Exact, claimed_size};
+use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;
 

@@ -2,8 +2,8 @@
 
 use crc::{CRC_32_MPEG_2, Crc, Table};
 
+use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
-use crate::volumes::filesystems::ext::checksum::crc32c;
 use crate::volumes::filesystems::ext::faults::Structure;
 
 static CRC_32: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_MPEG_2);

@@ -12,8 +12,8 @@ use super::log::Log;
 use super::superblock::Superblock;
 use super::transaction::{COMMIT_CHECKSUM, Copy, RawCommit, Tag, revocations, tags};
 use crate::units::{Exact, to_u64};
+use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
-use crate::volumes::filesystems::ext::checksum::crc32c;
 use crate::volumes::filesystems::ext::faults::Structure;
 
 /// How many copies, and how many revocations, are kept in mind: as many as a journal of 4 GiB has at blocks of

@@ -7,8 +7,8 @@ use super::header::{MAGIC, RawHeader};
 use super::log::Log;
 use crate::error::Expected;
 use crate::units::Exact;
+use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
-use crate::volumes::filesystems::ext::checksum::crc32c;
 use crate::volumes::filesystems::ext::faults::Structure;
 
 /// The only type of checksum that blocks have: CRC-32C.
