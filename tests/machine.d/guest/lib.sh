@@ -49,6 +49,12 @@ disk() {
     undo "losetup -d $disk"
 }
 
+# lose DEVICE: all that was on it is the marker.
+lose() {
+    yes /run/marker | head -n $(($(sectors "$1") / 2048)) | xargs cat >"$1"
+    blockdev --flushbufs "$1"
+}
+
 # mapped NAME TABLE...: makes /dev/mapper/NAME.
 mapped() {
     mapped=$1
@@ -90,6 +96,11 @@ fill() {
     truncate -s 200000 "$1/$2/file5000"
 }
 
+# secret NAME SIZE: a file of that many kilobytes, each of its lines with NAME and `do-not-keep`.
+secret() {
+    yes "do-not-keep $(basename "$1") $(date +%N)" | head -c "${2}k" >"$1"
+}
+
 # The hash of every file, and what else there is.
 hashes() {
     (
@@ -103,6 +114,17 @@ hashes() {
 same_files() {
     [ "$(wc -l <"$1")" -gt 3 ] || fail "$1 records nothing"
     hashes "$2" | diff "$1" - || fail "the files in $2 are not those of $1"
+}
+
+# same_volumes HASHES...: HASHES/NAME are those of the files in /dev/vg/NAME, which is as its checker wants it.
+same_volumes() {
+    for recorded in "$@"; do
+        volume=/dev/vg/$(basename "$recorded")
+        mount_at point "$volume"
+        same_files "$recorded" point
+        umount point
+        expect 0 e2fsck -fn "$volume"
+    done
 }
 
 # Makes a volume group of devices: group NAME DEVICE...
