@@ -82,15 +82,19 @@ mount_at() {
     shift
     mkdir -p "$point"
     mount "$@" "$point"
-    undo "! mountpoint -q $point || umount $point"
+    case $undone_by in
+        *"umount -q $point
+"*) ;;
+        *) undo "umount -q $point" ;;
+    esac
 }
 
 # fill DIRECTORY NAME MIB: files of many sizes in a directory of its own.
 fill() {
     mkdir "$1/$2"
     head -c "$3M" /dev/urandom >"$1/$2/large"
-    for size in 0 1 511 4096 5000 70000 300000; do
-        head -c "$size" /dev/urandom >"$1/$2/file$size"
+    for bytes in 0 1 511 4096 5000 70000 300000; do
+        head -c "$bytes" /dev/urandom >"$1/$2/file$bytes"
     done
     # Made without gaps, and then with some.
     truncate -s 200000 "$1/$2/file5000"
