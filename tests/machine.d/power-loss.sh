@@ -5,15 +5,15 @@
 set -eu
 . "$(dirname "$0")/guest/lib.sh"
 
-fill . files 2
+fill . files 1
 cp files/large source0
 for night in 1 2; do
-    { cat "source$((night - 1))"; head -c 300000 /dev/urandom; } | tail -c 2M >"source$night"
+    { cat "source$((night - 1))"; head -c 300000 /dev/urandom; } | tail -c 1M >"source$night"
 done
 
 # The old image lies there, on stable storage. The kernel's own cure for programs that do not sync before they
 # rename would hide a bug, so it is off.
-disk 16
+disk 8
 target=disk1
 written=$disk
 options=noatime,noinit_itable,noauto_da_alloc

@@ -13,7 +13,6 @@ The record: Documentation/admin-guide/device-mapper/log-writes.rst, drivers/md/d
 
 import ctypes
 import fcntl
-import hashlib
 import os
 import random
 import struct
@@ -50,16 +49,29 @@ def apply(disk, entry):
     disk[at : at + length] = bytes(length) if flags & DISCARD else content
 
 
-def at_cut(recorded, cut, draw, disk):
-    """The disk when the power fails behind so many entries; `disk` is as it was at the beginning."""
-    flushes = [number for number in range(cut) if recorded[number][0] & FLUSH]
-    certain = flushes[-1] if flushes else 0
-    chance = draw.choice((0, 0.5, 0.9, 1))
-    for number, entry in enumerate(recorded[:cut]):
-        if number <= certain or entry[0] & FUA:
-            apply(disk, entry)
-        else:
-            tear(disk, entry, lambda: draw.random() < chance)
+class Disk:
+    """What is on the disk when the power fails behind more and more of the entries."""
+
+    def __init__(self, beginning, recorded):
+        self.certain = bytearray(beginning)
+        self.recorded = recorded
+        # How many of the entries are certain to be there.
+        self.flushed = 0
+
+    def at_cut(self, cut, draw):
+        flushes = [number for number in range(self.flushed, cut) if self.recorded[number][0] & FLUSH]
+        upto = flushes[-1] + 1 if flushes else self.flushed
+        for entry in self.recorded[self.flushed : upto]:
+            apply(self.certain, entry)
+        self.flushed = upto
+        disk = bytearray(self.certain)
+        chance = draw.choice((0, 0.5, 0.9, 1))
+        for entry in self.recorded[upto:cut]:
+            if entry[0] & FUA:
+                apply(disk, entry)
+            else:
+                tear(disk, entry, lambda: draw.random() < chance)
+        return disk
 
 
 def tear(disk, entry, keeps):
@@ -89,10 +101,10 @@ class Mounted:
         check(libc.umount2(self.point, 0), "umount")
 
 
-def digest(path):
+def content(path):
     try:
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).digest()
+            return file.read()
     except FileNotFoundError:
         return None
 
@@ -113,23 +125,20 @@ def main():
     recorded = list(entries(log))
     if recorded[-1][3] == b"dm-log-writes-end":
         recorded.pop()
-    with open(base, "rb") as before:
-        beginning = before.read()
-    expected = [digest(version) for version in versions]
+    disk = Disk(content(base), recorded)
+    expected = [content(version) for version in versions]
     loop = loop_of(target)
     draw = random.Random(1)
     counts = [0] * len(versions)
     for turn in range(int(cuts)):
         cut = len(recorded) * turn // (int(cuts) - 1)
         marks = [int(entry[3]) for entry in recorded[:cut] if entry[0] & MARK]
-        disk = bytearray(beginning)
-        at_cut(recorded, cut, draw, disk)
         with open(target, "r+b") as written:
-            written.write(disk)
+            written.write(disk.at_cut(cut, draw))
         with open(loop, "rb") as device:
             fcntl.ioctl(device, BLKFLSBUF)
         with Mounted(loop, point):
-            found = digest(os.path.join(point, file))
+            found = content(os.path.join(point, file))
             where = f"cut {cut} of {len(recorded)}, marks {marks}"
             if found not in expected:
                 raise SystemExit(f"WRONG: {where}: {file} is {'missing' if found is None else 'none of those'}")
