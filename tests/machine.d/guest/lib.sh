@@ -82,11 +82,7 @@ mount_at() {
     shift
     mkdir -p "$point"
     mount "$@" "$point"
-    case $undone_by in
-        *"umount -q $point
-"*) ;;
-        *) undo "umount -q $point" ;;
-    esac
+    undo "umount -q $point"
 }
 
 # fill DIRECTORY NAME MIB: files of many sizes in a directory of its own.
