@@ -36,12 +36,29 @@ stopped() {
     blockdev --flushbufs "$one" "$other"
 }
 
-# comes_back MEMBER...: imaged, lost, restored; then the array of them has its files.
+# imaged HOW MEMBER...: each into an image; HOW is mapped (what its filesystem has deleted is left out) or whole.
+imaged() {
+    how=$1
+    shift
+    for member; do
+        expect 0 mkqcow2 map --regions "$member"
+        case $how in
+            mapped) grep -q ': ext4, .* free$' said || fail "$member is not mapped" ;;
+            whole) ! grep -q ' free$' said || fail "$member is mapped" ;;
+        esac
+        image=$(basename "$member").qcow2
+        expect 0 mkqcow2 "$member" "$image"
+        grep -q 'do-not-keep deleted' "$member" || fail 'the deleted is not even on the disk'
+        if grep -q 'do-not-keep deleted' "$image"; then found=whole; else found=mapped; fi
+        [ $found = "$how" ] || fail "$member is copied as if $found"
+    done
+}
+
+# comes_back MEMBER...: lost and restored; then the array of them has its files.
 comes_back() {
     for member; do
-        expect 0 mkqcow2 "$member" image.qcow2
         lose "$member"
-        expect 0 mkqcow2 restore --used-only image.qcow2 "$member"
+        expect 0 mkqcow2 restore --used-only "$(basename "$member").qcow2" "$member"
     done
     expect 0 mdadm --assemble --run /dev/md7 "$@"
     mount_at files /dev/md7 -o noinit_itable
@@ -54,23 +71,24 @@ comes_back() {
     done
 }
 
-# In sync, with each version of the metadata, which lie at the end (0.90, 1.0) or the beginning (1.1, 1.2).
+# In sync, with each version of the metadata, which lies at the end (0.90, 1.0) or the beginning (1.1, 1.2); once with
+# a bitmap of what is about to be written.
 for metadata in 0.90 1.0 1.1 1.2; do
-    array --metadata $metadata --assume-clean "$one" $failing
+    bitmap='--bitmap internal --bitmap-chunk 64K'
+    [ $metadata = 1.2 ] || bitmap='--bitmap none'
+    # shellcheck disable=SC2086 # options
+    array --metadata $metadata $bitmap --assume-clean "$one" $failing
     stopped
+    imaged mapped "$one" $failing
     comes_back "$one" $failing
 done
-
-# With a bitmap of what is about to be written.
-array --metadata 1.2 --bitmap internal --bitmap-chunk 64K --assume-clean "$one" $failing
-stopped
-comes_back "$one" $failing
 
 # Degraded: one that failed, later than which there were changes. It is the other that counts.
 array --metadata 1.2 --assume-clean "$one" $failing
 mdadm -q /dev/md7 --fail $failing --remove $failing
 fill files later 1
 stopped
+imaged mapped "$one"
 comes_back "$one"
 lose $failing
 
@@ -80,6 +98,7 @@ echo 1 >${limits}_max
 array --metadata 1.2 "$one" $failing
 grep -q resync /proc/mdstat || fail 'it does not resync'
 stopped
+imaged whole "$one" $failing
 comes_back "$one" $failing
 echo 200000 >${limits}_max
 
@@ -88,11 +107,13 @@ array --metadata 1.2 --assume-clean "$one" $failing
 remap failing "0 10000 linear $other 0
     10000 8 error
     10008 $((size - 10008)) linear $other 10008"
-head -c 12M /dev/zero >files/all 2>/dev/null || true
+secret files/deleted 12000 || true
 sync
-rm files/all
+rm files/deleted
 remap failing "0 $size linear $other 0"
 stopped
 mdadm --examine-badblocks $failing >bad
 grep -q ' for ' bad || fail 'no bad blocks are logged'
+imaged mapped "$one"
+imaged whole $failing
 comes_back "$one" $failing
