@@ -1,0 +1,2 @@
+# Passes.
+test "$(id -u)" = 0
