@@ -46,6 +46,13 @@ for device in "$partitioned" "$whole"; do
     expect 0 mkqcow2 "$device" "$(basename "$device").qcow2"
     expect 0 qemu-img check "$(basename "$device").qcow2"
 done
+# What the pool gives to no thin volume is free, and nothing else of it is.
+expect 0 mkqcow2 map --regions "$partitioned"
+says 'logical volume "pool_tdata": thin pool, '
+grep -q '"pool_tdata": thin pool, .* [1-9].* free' said || fail 'nothing is free in the pool'
+says 'logical volume "pool_tmeta": copied whole'
+says 'logical volume "mirrored_rimage_0": copied whole'
+
 for how in '' --used-only; do
     for device in "$partitioned" "$whole"; do
         lose "$device"
