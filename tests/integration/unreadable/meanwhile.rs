@@ -61,7 +61,7 @@ fn lines_go_on_while_unreadable_sectors_are_retried_as_root() {
 #[test]
 fn a_bar_tells_that_sectors_are_retried_and_what_is_lost_stands_above_it_as_root() {
     let job = Job::new("retrying-bar", 2 * MIB);
-    let _slow = slow(&job, &BAD, 4);
+    let _slow = slow(&job, &BAD, 15);
     let arguments = ["-j", "1", "--on-read-error=zero", "damaged.raw", "image.qcow2"];
 
     let shown = Terminal::start(80, job.dir.command(arguments), true)

@@ -155,7 +155,8 @@ impl<'a> Layout<'a> {
             let rows = each
                 .checked_div(step)
                 .filter(|rows| rows.checked_mul(step) == Some(each))?;
-            if rows.checked_mul(to_u64(stripes.len()))? > most {
+            let pieces = rows.checked_mul(to_u64(stripes.len()))?;
+            if to_u64(ranges.len()).checked_add(pieces)? > most {
                 return None;
             }
             for row in 0..rows {
