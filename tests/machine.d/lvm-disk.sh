@@ -1,7 +1,7 @@
 #!/bin/sh
 # A whole disk as a physical volume: linear volumes in several pieces, striped ones, and a snapshot that needs what
 # its origin has freed. Lost and restored, the kernel and LVM find every volume, and in it every file.
-# Limit: 120 s
+# Limit: 240 s
 set -eu
 . "$(dirname "$0")/guest/lib.sh"
 

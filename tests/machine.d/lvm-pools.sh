@@ -1,7 +1,7 @@
 #!/bin/sh
 # Volumes whose place on the disk LVM's metadata does not tell, or tells of more than one: a thin pool, RAID 1, a
 # cache. On two disks, of which one has a partition table. Lost and restored, every file is there.
-# Limit: 120 s
+# Limit: 240 s
 set -eu
 . "$(dirname "$0")/guest/lib.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # RAID 1 by the kernel's md, in each version of its metadata and each state in which it can be found: each member is
 # imaged, lost and restored; the array is assembled of what came back, and has every file.
-# Limit: 150 s
+# Limit: 300 s
 set -eu
 . "$(dirname "$0")/guest/lib.sh"
 

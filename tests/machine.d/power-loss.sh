@@ -1,7 +1,7 @@
 #!/bin/sh
 # The power fails while the image of the night before is replaced, twice. Whatever the disk has of what was written:
 # IMAGE is the old one or the new one, whole, and the new one once mkqcow2 has ended with 0.
-# Limit: 100 s
+# Limit: 200 s
 set -eu
 . "$(dirname "$0")/guest/lib.sh"
 
