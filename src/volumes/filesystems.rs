@@ -7,3 +7,4 @@ pub(super) mod ext;
 pub(super) mod fat;
 mod heap;
 pub(super) mod swap;
+pub(super) mod xfs;

@@ -13,6 +13,7 @@ pub(super) const FILESYSTEMS: &[Scheme] = &[
     filesystems::exfat::SCHEME,
     filesystems::ext::SCHEME,
     filesystems::fat::SCHEME,
+    filesystems::xfs::SCHEME,
     filesystems::swap::SCHEME,
 ];
 

@@ -17,3 +17,4 @@ mod raid;
 mod swap;
 mod unclear;
 mod unknown;
+mod xfs;

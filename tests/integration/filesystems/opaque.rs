@@ -122,10 +122,10 @@ fn a_signature_that_is_not_where_it_belongs_is_none() {
 #[test]
 fn what_has_a_signature_and_looks_like_nothing_else_is_told_by_name() {
     let dir = Dir::new("opaque-alone");
-    let path = dir.sparse("disk.raw", MIB, &[(0, b"XFSB")]);
+    let path = dir.sparse("disk.raw", MIB, &[(0x1_0040, b"_BHRfS_M")]);
     let source = disk::open(&path, Open::default()).unwrap();
     let regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
-    assert_eq!(regions[0].name, Some("XFS"));
+    assert_eq!(regions[0].name, Some("btrfs"));
     assert_eq!(regions[0].why_whole().unwrap(), "free space not known");
     let run = dir.run("disk.raw image.qcow2").exits(0);
     assert!(!run.stderr().contains("warning"), "{}", run.stderr());

@@ -20,6 +20,7 @@ pub mod ext;
 pub mod fat;
 mod files;
 mod marker;
+pub mod xfs;
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -50,6 +51,11 @@ pub trait Filesystem {
     /// How many bytes are in use, as its own tools count them.
     fn used(&self, _at: &Path) -> Option<u64> {
         None
+    }
+
+    /// Whether the program tells which of its blocks are metadata.
+    fn tells_metadata(&self) -> bool {
+        true
     }
 
     /// Whether files have modes, links, holes and extended attributes.
@@ -437,7 +443,12 @@ impl Given {
     /// that.
     #[track_caller]
     fn assert_metadata(&self, source: &[u8]) {
-        if self.whole_because.is_some() {
+        if self.whole_because.is_some()
+            || !self
+                .volumes
+                .iter()
+                .all(|volume| volume.filesystem.tells_metadata())
+        {
             return;
         }
         let disk = disk::open(&self.disk, Open::default()).unwrap();

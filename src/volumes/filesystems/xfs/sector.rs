@@ -1,0 +1,52 @@
+//! Checksums of sectors and blocks: CRC-32C, with 0 in the place of the checksum. Source: `fs/xfs/libxfs/xfs_cksum.h`.
+
+use crate::units::to_usize;
+use crate::volumes::crc32c::crc32c;
+use crate::volumes::doubt::Doubt;
+use crate::volumes::view::View;
+
+/// The checksum that bytes should have, which stands among them at an offset.
+pub(super) fn sum(bytes: &[u8], at: usize) -> u32 {
+    let (before, rest) = bytes.split_at_checked(at).unwrap_or((bytes, &[]));
+    let after = rest.get(4..).unwrap_or_default();
+    !crc32c(crc32c(crc32c(u32::MAX, before), &[0; 4]), after)
+}
+
+/// Makes sure that a structure has its checksum, which stands in it at an offset; returns it.
+pub(super) fn check(
+    view: View<'_>,
+    structure: &'static str,
+    at: u64,
+    length: u64,
+    sum_at: u64,
+) -> Result<Vec<u8>, Doubt> {
+    let bytes = view.bytes(structure, at, length)?;
+    let sum_at = to_usize(sum_at);
+    let (found, expected) = (u32_le(&bytes, sum_at), sum(&bytes, sum_at));
+    if found != expected {
+        return Err(Doubt::Checksum {
+            structure,
+            at: view.position(at),
+            found,
+            expected,
+        });
+    }
+    Ok(bytes)
+}
+
+/// A number at a place; 0 behind the end.
+pub(super) fn u32_le(bytes: &[u8], at: usize) -> u32 {
+    let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// The same, big-endian.
+pub(super) fn u32_be(bytes: &[u8], at: usize) -> u32 {
+    u32_le(bytes, at).swap_bytes()
+}
+
+/// The same of 64 bits.
+pub(super) fn u64_be(bytes: &[u8], at: usize) -> u64 {
+    let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
