@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 pub use options::Options;
-pub use report::{Plan, Report, Warning};
+pub use report::{Plan, Report, Unchecked, Warning};
 
 use crate::clusters;
 use crate::disk::rescue::Rescue;
@@ -50,6 +50,10 @@ pub struct Imaging {
     unknown: Option<InUse>,
     memory: Option<Memory>,
     allocation: Allocation,
+    /// Why the checksums of an image that is the source are not compared.
+    unchecked: Option<Unchecked>,
+    /// What the tables of an image that is the source have lost, in bytes of the whole disk.
+    lost: Vec<Range<u64>>,
     /// What an image that is the source records as unreadable, in bytes of the disk.
     lost_before: Vec<Range<u64>>,
     sector_size: Option<u32>,
@@ -73,7 +77,11 @@ impl Imaging {
         let begun = Instant::now();
         let image = image.into();
         options.refuse_contradictions(&image)?;
-        let source = origin::open(source, &options)?;
+        let origin::Origin {
+            source,
+            warning: unchecked,
+            lost,
+        } = origin::open(source, &options)?;
         let caution = Caution {
             no_clobber: options.no_clobber,
             overwrite: options.overwrite,
@@ -99,6 +107,8 @@ impl Imaging {
             unknown,
             memory,
             allocation,
+            unchecked,
+            lost,
             lost_before,
             sector_size,
             design,
@@ -121,6 +131,7 @@ impl Imaging {
             target_in_use: self.unknown.as_ref(),
             needs_force: !self.options.force,
             is_encrypted: self.source.whole().is_encrypted(),
+            unchecked: self.unchecked.as_ref(),
             unreadable_before: &self.lost_before,
             remarks: origin::remarks(self.source.whole()),
             encoded: self.encoded,
@@ -146,6 +157,7 @@ impl Imaging {
         let copying = Copying {
             source,
             map: &self.allocation.map,
+            lost: &self.lost,
             lost_before: &self.lost_before,
             sector_size: self.sector_size,
             design: self.design,
@@ -243,6 +255,7 @@ pub fn create(
 struct Copying<'a> {
     source: &'a Part<AnyDisk>,
     map: &'a AllocationMap,
+    lost: &'a [Range<u64>],
     lost_before: &'a [Range<u64>],
     sector_size: Option<u32>,
     design: Design,
@@ -340,6 +353,9 @@ impl Copying<'_> {
         } else {
             self.progress
         };
+        for lost in self.lost {
+            told.unreadable(lost);
+        }
         let (mut read, mut unreadable) = (0_u64, Unreadable::new(told));
         let take = |encoded: Encoded| {
             place(&encoded)?;
@@ -356,6 +372,7 @@ impl Copying<'_> {
         // In front of an error there may be some, too.
         let unreadable = unreadable.finish();
         copied?;
+        let unreadable = unreadable::union(&unreadable, self.lost)?;
         // A source that shrank may have been cut where a hole was seen: then the image must not get its end.
         self.source.change()?;
         Ok(Copied { read, unreadable })

@@ -19,7 +19,7 @@ pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
 use crate::disk::{Content, Disk, Force, Open};
 use crate::error::{Corrupt, InUse, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
-use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
+use crate::formats::{self, AnyDisk, Chain, Format, Opening, Sums, TakenFor};
 use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Settled, Target};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
@@ -271,23 +271,18 @@ impl Origin {
 
     /// The checksums of the disk, if there are any that can be compared.
     fn checksums(&self, warnings: &mut Vec<Warning>) -> Result<Option<Checksums<'_>>> {
-        let Some(image) = self.disk.image() else {
-            return Ok(None);
-        };
-        // They are of the active state.
-        if !self.disk.is_active() {
-            return Ok(None);
-        }
-        if image.extensions().ours.is_some() && image.freshness() == Freshness::Changed {
-            warnings.push(Warning::Changed);
-            return Ok(None);
-        }
-        match image.checksums() {
+        match self.disk.sums() {
+            Ok(Sums::None) => Ok(None),
+            Ok(Sums::Changed) => {
+                warnings.push(Warning::Changed);
+                Ok(None)
+            }
+            Ok(Sums::Count(checksums)) => Ok(Some(checksums)),
             Err(error) if self.options.keep_going => {
                 warnings.push(Warning::NoChecksums(error));
                 Ok(None)
             }
-            result => result,
+            Err(error) => Err(error),
         }
     }
 

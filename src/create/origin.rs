@@ -1,15 +1,27 @@
 //! Where the bytes of the disk come from: a raw file, a device, or an image of any format.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::Options;
+use super::report::Unchecked;
+use super::{Options, unreadable};
 use crate::devices::Subject;
+use crate::disk::rescue::OnReadError;
 use crate::disk::{Disk, Force, Open, Part, Underlying};
 use crate::error::{Error, Invalid, Result};
 use crate::formats::{self, AnyDisk, Chain, Opening, Remark, TakenFor};
 use crate::output::Place;
 use crate::signatures;
-use crate::units::{SECTOR, to_usize};
+use crate::units::{Exact, SECTOR, to_usize};
+
+/// A source that was opened.
+pub(super) struct Origin {
+    pub(super) source: Part<AnyDisk>,
+    /// Why its checksums are not compared, if it has some.
+    pub(super) warning: Option<Unchecked>,
+    /// What has checksums in an image, but was lost by its tables, in bytes of the disk.
+    pub(super) lost: Vec<Range<u64>>,
+}
 
 /// Opens the source, and takes the part of it that is wanted.
 ///
@@ -17,7 +29,9 @@ use crate::units::{SECTOR, to_usize};
 ///
 /// - Those of [`formats::open`].
 /// - [`Error::Invalid`](crate::Error::Invalid) if the part lies outside.
-pub(super) fn open(path: &Path, options: &Options) -> Result<Part<AnyDisk>> {
+/// - [`Error::Corrupt`](crate::Error::Corrupt) if an image has lost clusters or its checksum table is damaged, unless
+///   zeros are good enough.
+pub(super) fn open(path: &Path, options: &Options) -> Result<Origin> {
     let is_for_a_look = options.plan_only;
     let opening = Opening {
         format: options.format,
@@ -29,11 +43,51 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Part<AnyDisk>> {
             ..Open::default()
         },
     };
-    let disk = formats::open(path, &opening)?;
+    let mut disk = formats::open(path, &opening)?;
     if !is_for_a_look {
         disk.settle()?;
     }
-    Ok(Part::new(disk, options.part)?)
+    let warning = hold_to_checksums(&mut disk, options)?;
+    let source = Part::new(disk, options.part)?;
+    let lost = lost(&source, options)?;
+    Ok(Origin {
+        source,
+        warning,
+        lost,
+    })
+}
+
+/// Sees to it that what is read of an image is compared with its checksums. Returns why that is not done, if there are
+/// some.
+fn hold_to_checksums(disk: &mut AnyDisk, options: &Options) -> Result<Option<Unchecked>> {
+    let AnyDisk::Image(chain) = disk else {
+        return Ok(None);
+    };
+    match chain.hold_to_checksums() {
+        Ok(is_outdated) => Ok(is_outdated.then_some(Unchecked::Changed)),
+        Err(error) if options.on_read_error == OnReadError::Zero => {
+            Ok(Some(Unchecked::Damaged(error.to_string())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the tables of an image have lost of the part, in bytes of the disk; an error, unless zeros are good enough.
+fn lost(source: &Part<AnyDisk>, options: &Options) -> Result<Vec<Range<u64>>> {
+    let mut lost = Vec::new();
+    let Some(chain) = source.whole().image() else {
+        return Ok(lost);
+    };
+    let start = source.position(0);
+    let part = start..start.plus(source.len());
+    chain.each_lost(&part, |error| match error.lost() {
+        Some(range) if options.on_read_error == OnReadError::Zero => {
+            let range = range.start.max(part.start)..range.end.min(part.end);
+            Ok(unreadable::add(&mut lost, range)?)
+        }
+        Some(_) | None => Err(error),
+    })?;
+    Ok(lost)
 }
 
 /// All files and devices that are read.

@@ -14,6 +14,17 @@ use crate::output::{Memory, Remains};
 use crate::units::length;
 use crate::volumes::{Allocation, Doubt, Flaw, Missing, Part, Region};
 
+/// Why the checksums of an image that is the source are not compared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unchecked {
+    /// They describe an earlier state.
+    #[error("was changed since it was made: its checksums are out of date and were not compared")]
+    Changed,
+    /// Their table cannot be used, for that reason.
+    #[error("checksums were not compared, because their table is damaged: {0}")]
+    Damaged(String),
+}
+
 /// A warning about an image that was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -81,6 +92,9 @@ pub enum Warning {
         /// How many.
         bytes: u64,
     },
+    /// The checksums of an image that is the source were not compared.
+    #[error("{0}")]
+    Unchecked(Unchecked),
     /// Parts of the source could not be read.
     #[error("{bytes} bytes of the source could not be read and are zeros in the image")]
     Unreadable {
@@ -124,6 +138,7 @@ impl Warning {
             | Self::MapCorrected { .. }
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
+            | Self::Unchecked(_)
             | Self::Unreadable { .. } => Side::Source,
             Self::TargetPerhapsInUse(_)
             | Self::OwnerNotKept
@@ -147,6 +162,7 @@ impl Warning {
             | Self::TargetPerhapsInUse(_)
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
+            | Self::Unchecked(Unchecked::Damaged(_))
             | Self::Unreadable { .. }
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
@@ -154,6 +170,7 @@ impl Warning {
                 remark: Remark::Dirty | Remark::NeedsCheck,
                 ..
             }
+            | Self::Unchecked(Unchecked::Changed)
             | Self::PerhapsNoise
             | Self::Encoded(_)
             | Self::CopiedWhole { .. }
@@ -203,6 +220,7 @@ impl Warning {
             | Self::Table(_)
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
+            | Self::Unchecked(_)
             | Self::Unreadable { .. }
             | Self::OwnerNotKept
             | Self::RightsNotKept
@@ -280,6 +298,8 @@ pub struct Plan<'a> {
     pub needs_force: bool,
     /// Whether the source was decrypted.
     pub is_encrypted: bool,
+    /// Why the checksums of an image that is the source are not compared.
+    pub unchecked: Option<&'a Unchecked>,
     /// What an image that is the source records as unreadable when it was made, in bytes of the disk.
     pub unreadable_before: &'a [Range<u64>],
     /// What the images that are read say of themselves; those behind the first with their paths.
@@ -310,6 +330,7 @@ impl Plan<'_> {
             .chain(target)
             .chain(noise)
             .chain(self.encoded.map(Warning::Encoded))
+            .chain(self.unchecked.cloned().map(Warning::Unchecked))
             .chain(before)
             .chain(remarks)
             .chain(flaws)

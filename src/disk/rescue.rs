@@ -39,7 +39,8 @@ impl<'a> Rescue<'a> {
     ///
     /// # Errors
     ///
-    /// - [`Error::Io`] if the source cannot be read, unless zeros were asked for and it is the medium that failed.
+    /// - [`Error::Io`] if the source cannot be read, unless zeros were asked for and it is the medium that failed, or a cluster
+    ///   of an image that is damaged.
     /// - [`Error::Corrupt`] if the source shrank or disappeared.
     pub fn read(&self, source: &dyn Disk, buf: &mut [u8], at: u64) -> Result<Vec<Range<u64>>> {
         match source.read_at(buf, at) {
@@ -112,6 +113,8 @@ pub fn is_of_medium(error: &io::Error) -> bool {
 fn is_of_the_medium(error: &Error) -> bool {
     match error.innermost().0 {
         Error::Io { source, .. } => is_of_medium(source),
+        // One cluster of an image is damaged.
+        Error::Corrupt(Corrupt::Checksum { .. } | Corrupt::Stream { .. }) => true,
         Error::Corrupt(_)
         | Error::Unsupported(_)
         | Error::Invalid(_)

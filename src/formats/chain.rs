@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decompress::Decoders;
 use super::gaps::Gaps;
+use super::guard::Guard;
 use super::layer::Layer;
 use super::qcow2::{Image, Record};
 use super::{HostFile, HostRun, Remark};
@@ -38,6 +39,8 @@ pub struct Chain {
     /// What the image records as free, if that is believed.
     free: Option<Record>,
     gaps: Gaps,
+    /// What holds clusters to their checksums, if that was asked for.
+    pub(super) guard: Option<Guard>,
     decoders: Decoders,
     /// The compressed cluster of which a part was read last.
     last: Mutex<Option<Decoded>>,
@@ -97,6 +100,7 @@ impl Chain {
             links,
             base,
             free: None,
+            guard: None,
             decoders: Decoders::default(),
             last: Mutex::default(),
         }
@@ -235,6 +239,23 @@ impl Chain {
         }
     }
 
+    /// Fills `buf` with the bytes from `at` on, whatever their checksums are.
+    pub(super) fn read_plain(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        let (mut at, mut rest) = (at, buf);
+        while !rest.is_empty() {
+            let run = self.place_at(GuestOffset(at), to_u64(rest.len()))?;
+            if run.length == 0 {
+                let (end, expected) = (self.size, claimed_end(at, to_u64(rest.len())));
+                return Err(Corrupt::Shrank { end, expected }.into());
+            }
+            let (now, later) = rest.split_at_mut(to_usize(run.length));
+            self.read_run(run, GuestOffset(at), now)?;
+            at.increase(run.length);
+            rest = later;
+        }
+        Ok(())
+    }
+
     /// Fills `buf`, which is not longer than the run, with the bytes of a run that begins at `at`.
     ///
     /// # Errors
@@ -322,19 +343,10 @@ impl Disk for Chain {
 
     /// Unallocated clusters read as zeros, unless there is a backing file. Spec: qcow2.txt, "Cluster mapping".
     fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        let (mut at, mut rest) = (at, buf);
-        while !rest.is_empty() {
-            let run = self.place_at(GuestOffset(at), to_u64(rest.len()))?;
-            if run.length == 0 {
-                let (end, expected) = (self.size, claimed_end(at, to_u64(rest.len())));
-                return Err(Corrupt::Shrank { end, expected }.into());
-            }
-            let (now, later) = rest.split_at_mut(to_usize(run.length));
-            self.read_run(run, GuestOffset(at), now)?;
-            at.increase(run.length);
-            rest = later;
+        match &self.guard {
+            Some(guard) => self.read_guarded(guard, buf, at),
+            None => self.read_plain(buf, at),
         }
-        Ok(())
     }
 
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {

@@ -5,6 +5,7 @@ mod layer;
 pub mod structures;
 
 pub use image::checksums::{Checksums, ChecksumsInOrder};
+pub(crate) use image::lookup::Lookup;
 pub use image::record::Record;
 pub(crate) use image::runs::Cursor;
 pub use image::view::View;

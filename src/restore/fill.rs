@@ -7,7 +7,7 @@ use super::walk::{Job, Span, Task, Whereabouts, Window, behind};
 use crate::disk::Disk;
 use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::{Chain, ChainRun};
+use crate::formats::{Chain, ChainRun, mismatch};
 use crate::pipeline::buffers::Buffers;
 use crate::progress::Retries;
 use crate::units::{Exact, GuestOffset, length, to_u64, to_usize};
@@ -279,16 +279,11 @@ impl Comparison<'_> {
         let size = to_u64(cluster.len());
         let start = self.start.plus(to_u64(self.compared).times(size));
         let guest = start..start.plus(size).min(self.filler.disk.len());
-        let (found, expected) = match expected {
-            Some(expected) => (crc32fast::hash(cluster), expected),
-            // It may have come out of a backing file, of whose clusters the table knows nothing.
-            None if self.filler.disk.is_alone() && !is_zero(cluster) => {
-                (crc32fast::hash(cluster), crc32fast::hash(&vec![0; cluster.len()]))
-            }
-            None => return Ok(()),
+        let Some((found, expected)) = mismatch(cluster, size, expected, self.filler.disk.is_alone()) else {
+            return Ok(());
         };
         let is_known = |bad: &Bad| bad.range.start < guest.end && guest.start < bad.range.end;
-        if found == expected || self.bad.iter().any(is_known) {
+        if self.bad.iter().any(is_known) {
             return Ok(());
         }
         if !self.filler.keep_going {

@@ -48,7 +48,9 @@ pub enum Warning {
         bytes: u64,
     },
     /// Parts of the disk are not what they were.
-    #[error("{bytes} bytes of the disk are damaged, and are zeros or damaged in the target")]
+    #[error(
+        "{bytes} bytes of the disk are damaged: in the target they are zeros if they could not be read, and wrong if they did not match their checksum"
+    )]
     Bad {
         /// How many.
         bytes: u64,

@@ -81,7 +81,7 @@ fn a_cluster_that_is_not_what_it_was_stops_the_run_or_is_listed() {
         "mkqcow2: image.qcow2: 64.00 KiB damaged at 0x110000 of the disk: does not match its checksum, \
         restored as it is\n",
     )
-    .says("warning: 65536 bytes of the disk are damaged, and are zeros or damaged in the target\n");
+    .says("warning: 65536 bytes of the disk are damaged: in the target they are zeros if they could not be read, and wrong if they did not match their checksum\n");
     let damaged =
         serde_json::json!([{"start": 0x11_0000, "length": 65536, "why": "checksum", "region": null}]);
     assert_eq!((&json["status"], &json["damaged"]), (&3.into(), &damaged));

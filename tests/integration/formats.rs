@@ -2,6 +2,7 @@
 
 mod aes;
 mod by_hand;
+mod checksums;
 mod conversion;
 mod in_use;
 mod malformed;

@@ -2,6 +2,7 @@
 
 pub(super) mod checksums;
 mod listed;
+pub(in crate::formats) mod lookup;
 mod ours;
 pub(super) mod record;
 pub(super) mod runs;

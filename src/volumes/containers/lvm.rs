@@ -69,7 +69,7 @@ fn metadata(view: View<'_>, label: &Label) -> Result<Section, Doubt> {
         }
     }
     found.ok_or(Doubt::State(
-        "it is in no volume group, or no metadata of that lies here",
+        "it belongs to no volume group, or has no copy of the metadata of its group",
     ))
 }
 

@@ -433,14 +433,23 @@ fn all_copies_of_the_metadata_must_agree_and_be_the_last_word() {
         &header(64, &[0, 8], 0),
         "a change of its metadata was not finished",
     );
-    assert_distrusted(&header(40, &[0; 8], 1), "in no volume group");
+    assert_distrusted(
+        &header(40, &[0; 8], 1),
+        "it belongs to no volume group, or has no copy of the metadata of its group",
+    );
     let ignored = header(60, &[1], 1);
     assert!(ignored.scan().bytes(State::Free) > 0);
     let mut ignored = Made::with(&[&one]);
     ignored.put(AREAS[0].0 + 60, &[1]);
     ignored.headed(AREAS[0].0);
-    assert_distrusted(&ignored, "in no volume group");
-    assert_distrusted(&Made::with(&[]), "in no volume group");
+    assert_distrusted(
+        &ignored,
+        "it belongs to no volume group, or has no copy of the metadata of its group",
+    );
+    assert_distrusted(
+        &Made::with(&[]),
+        "it belongs to no volume group, or has no copy of the metadata of its group",
+    );
     // Each field of the header.
     assert_distrusted(&header(4, b"x", 0), "has no signature");
     assert_distrusted(&header(20, &[2], 1), "version is 0x2");

@@ -24,7 +24,7 @@ pub(crate) struct Map {
     #[arg(long)]
     pub(crate) regions: bool,
 
-    /// Print a JSON array on standard output instead of text; of ranges as qemu-img map does
+    /// Print JSON on standard output instead of text: for ranges an array like that of qemu-img map
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -8,7 +8,9 @@ use serde_json::{Map, Value, json};
 use super::{places, verdict};
 use crate::args::check::Check;
 use crate::console::{self, escaped, shown};
+use mkqcow2::Image;
 use mkqcow2::check::{Finding, Report, Severity};
+use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{Exact, length};
 use mkqcow2::volumes::Places;
 
@@ -75,8 +77,18 @@ fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()>
     let image = shown(&args.image);
     let (errors, leaks) = (report.count(Severity::Error), report.count(Severity::Leak));
     match (errors, leaks) {
-        (0, 0) => writeln!(out, "{image}: no errors, no leaks")?,
+        (0, 0) if report.decompressed.is_some() => writeln!(out, "{image}: no errors, no leaks")?,
+        (0, 0) => writeln!(
+            out,
+            "{image}: no errors, no leaks in the tables; data was not read (see mkqcow2 verify)"
+        )?,
         (errors, leaks) => writeln!(out, "{image}: errors: {errors}, leaked clusters: {leaks}")?,
+    }
+    if leaks > 0 && is_ours(args) {
+        writeln!(
+            out,
+            "{image}: mkqcow2 made it, so that a leak is damage: run mkqcow2 verify, and repair nothing"
+        )?;
     }
     let (total, allocated) = (report.total_clusters, report.allocated_clusters);
     writeln!(
@@ -91,6 +103,12 @@ fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()>
         },
         report.image_end.0,
     )
+}
+
+/// Whether it is an image of ours that nobody is known to have changed. Nothing that we write leaks.
+fn is_ours(args: &Check) -> bool {
+    Image::open(&args.image)
+        .is_ok_and(|image| image.extensions().ours.is_some() && image.freshness() != Freshness::Changed)
 }
 
 /// A part of something, which may be nothing of nothing; to two places.

@@ -13,10 +13,11 @@ use crate::advice;
 use crate::args::create::Create;
 use crate::bar::Bar;
 use crate::console::{self, print, quoted, say, say_of, tell};
+use crate::report::places;
 use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::disk::rescue::is_of_medium;
-use mkqcow2::error::{Action, InUse, Invalid, Side};
+use mkqcow2::error::{Action, Corrupt, InUse, Invalid, Side};
 use mkqcow2::progress::{Phase, Retrying};
 use mkqcow2::{Error, Plan, Progress, Report, Warning};
 
@@ -123,6 +124,31 @@ fn closing(args: &Create, report: &Report) {
     }
 }
 
+/// Where on the disk damage of an image is that is the source.
+pub(crate) fn place(args: &Create, error: &Error) -> Option<String> {
+    let lost = match error {
+        Error::Corrupt(corrupt) if is_of_cluster(corrupt) => corrupt.lost()?,
+        Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) | _ => return None,
+    };
+    let options = args.options();
+    let places = places::of_image(&args.source, options.format, options.access);
+    Some(places::words("damaged", &lost, places.as_ref()))
+}
+
+/// Whether no more than one cluster is damaged.
+fn is_of_cluster(corrupt: &Corrupt) -> bool {
+    matches!(corrupt, Corrupt::Checksum { .. } | Corrupt::Stream { .. })
+}
+
+/// Whether it is about the checksums of an image, without which the disk can be read.
+fn is_of_checksums(corrupt: &Corrupt) -> bool {
+    matches!(
+        corrupt,
+        Corrupt::Field { structure, .. } | Corrupt::Truncated { structure, .. }
+            if structure.ends_with("checksum table")
+    )
+}
+
 /// What can be done about an error.
 pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
     match error {
@@ -132,6 +158,12 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             source,
         } if !args.is_reading_on() && is_of_medium(source) => {
             Some("pass --on-read-error=zero to go on, with zeros for what cannot be read")
+        }
+        Error::Corrupt(corrupt) if !args.is_reading_on() && is_of_cluster(corrupt) => {
+            Some("use another copy, or pass --on-read-error=zero to go on, with zeros for damaged clusters")
+        }
+        Error::Corrupt(corrupt) if !args.is_reading_on() && is_of_checksums(corrupt) => {
+            Some("use another copy, or pass --on-read-error=zero to go on, without a comparison")
         }
         Error::Io {
             side: Side::Target,

@@ -69,6 +69,10 @@ impl Verb for Create {
         report::create::advice(self, error)
     }
 
+    fn place(&self, error: &Error) -> Option<String> {
+        report::create::place(self, error)
+    }
+
     fn suggestion(&self, error: &Error) -> Option<String> {
         match nearest(self.source.as_os_str()) {
             Some(word) if report::create::is_missing(error) => {

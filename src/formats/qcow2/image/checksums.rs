@@ -18,16 +18,16 @@ const STRUCTURE: &str = checksum::TABLE;
 /// disk, and they list as many clusters as its head says.
 #[derive(Debug)]
 pub struct Checksums<'a> {
-    image: &'a Image,
-    at: ChecksumsAt,
-    clusters: u64,
+    pub(super) image: &'a Image,
+    pub(super) at: ChecksumsAt,
+    pub(super) clusters: u64,
 }
 
 /// A run, read from the file and validated.
 #[derive(Debug, Default)]
-struct SumRun {
-    first: u64,
-    checksums: Vec<[u8; 4]>,
+pub(super) struct SumRun {
+    pub(super) first: u64,
+    pub(super) checksums: Vec<[u8; 4]>,
 }
 
 impl Image {
@@ -140,11 +140,11 @@ impl<'a> Checksums<'a> {
     }
 
     // The table lies in the file, and is long enough for its head and its trailer: `load` has seen to it.
-    fn runs_at(&self) -> HostOffset {
+    pub(super) fn runs_at(&self) -> HostOffset {
         self.at.offset + to_u64(size_of::<RawTable>())
     }
 
-    fn trailer_at(&self) -> HostOffset {
+    pub(super) fn trailer_at(&self) -> HostOffset {
         self.at.offset + self.at.length.minus(TRAILER)
     }
 
@@ -179,7 +179,12 @@ impl<'a> Checksums<'a> {
     }
 
     /// Reads the run at `at`, which must not begin before cluster `next`, and steps behind it.
-    fn read_run(&self, at: &mut HostOffset, next: &mut u64, hasher: &mut Hasher) -> Result<SumRun> {
+    pub(super) fn read_run(
+        &self,
+        at: &mut HostOffset,
+        next: &mut u64,
+        hasher: &mut Hasher,
+    ) -> Result<SumRun> {
         let start = *at;
         let wrong = |field, found, expected| -> Error {
             Error::field("run of the checksum table", start, field, found, expected)

@@ -78,7 +78,7 @@ pub(super) fn read(view: View<'_>, area: &Range<u64>) -> Result<Option<Section>,
     }
     if committed.offset.get() == 0 {
         return Err(Doubt::State(
-            "it is in no volume group, or no metadata of that lies here",
+            "it belongs to no volume group, or has no copy of the metadata of its group",
         ));
     }
     let bytes = text(view, area, &committed)?;

@@ -8,6 +8,7 @@ use indicatif::BinaryBytes;
 use crate::args::verify::Verify as Args;
 use crate::console::{escaped, per_second, shown};
 use crate::report::{places, with_causes};
+use mkqcow2::error::Role;
 use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{Exact, HostOffset, length};
 use mkqcow2::verify::{Fault, Finding, Report};
@@ -44,6 +45,10 @@ pub(super) fn report(
     let verdict = if report.findings.is_empty() {
         match report.compared {
             Some(compared) => format!("all right, {} compared with checksums", clusters(compared)),
+            None if report.elsewhere.contains(&Role::Backing) => {
+                "no checksums to compare with; the tables of this file are right; its backing file was not read"
+                    .to_owned()
+            }
             None => "no checksums to compare with, the rest is all right".to_owned(),
         }
     } else {
