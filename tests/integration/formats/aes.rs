@@ -26,7 +26,7 @@ fn make(dir: &Dir, format: &str, image: &str, options: &str, password: &str) {
     create.extend(options.split_whitespace());
     create.extend([image, &size]);
     qemu::run(dir.path(), "qemu-img", create);
-    fs::write(dir.join("begin"), b"XFSB".repeat(128)).unwrap();
+    fs::write(dir.join("begin"), b"hsqs".repeat(128)).unwrap();
     let opened = opened(format, image);
     let mut write = vec!["--object", &secret, "--image-opts", &opened];
     for command in [
