@@ -220,6 +220,11 @@ fn what_other_volumes_are_made_of_is_copied_whole() {
             "mirror_count = 2\nmirrors = [\n\"a\", 0,\n\"b\", 0\n]",
             "mirror",
         ),
+        (
+            "cache+METADATA_FORMAT",
+            "cache_pool = \"a\"\norigin = \"b\"",
+            "cache",
+        ),
         ("cache", "cache_pool = \"a\"\norigin = \"b\"", "cache"),
         ("writecache", "origin = \"a\"\nwritecache = \"b\"", "writecache"),
         ("integrity", "origin = \"a\"\nmeta_dev = \"b\"", "integrity"),

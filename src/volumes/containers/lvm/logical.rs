@@ -97,6 +97,10 @@ const KINDS: &[&str] = &[
     "vdo-pool",
 ];
 
+/// What may follow the type of a segment that is not striped, each behind a plus sign: the format of a cache's metadata,
+/// a cache in one volume, and metadata of a thin pool that is not used to its end.
+const FLAGS: &[&str] = &["METADATA_FORMAT", "CACHE_USES_CACHEVOL", "CROP_METADATA"];
+
 /// What a logical volume may be said to be without being more than its segments.
 const PLAIN_STATUS: &[&str] = &["READ", "WRITE", "VISIBLE", "FIXED_MINOR"];
 const PLAIN_FLAGS: &[&str] = &["ACTIVATION_SKIP"];
@@ -161,7 +165,11 @@ impl<'a> Logical<'a> {
 impl<'a> Segment<'a> {
     fn of(section: &'a Section) -> Result<Self, &'static str> {
         let kind = section.text("type").ok_or("a segment has no type")?;
-        if !KINDS.contains(&kind) {
+        let mut words = kind.split('+');
+        let kind = words.next().unwrap_or_default();
+        let is_plain = words.clone().next().is_none();
+        let is_known = KINDS.contains(&kind) && words.all(|flag| FLAGS.contains(&flag));
+        if !is_known || (kind == STRIPED && !is_plain) {
             return Err("a segment has an unknown type");
         }
         let extents = section.number("extent_count").filter(|count| *count > 0);
