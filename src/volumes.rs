@@ -17,6 +17,7 @@ mod containers;
 mod crc32c;
 mod doubt;
 mod edges;
+mod fields;
 mod filesystems;
 mod holes;
 mod map;

@@ -4,6 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U64, Unali
 
 use super::luks::OPEN_IT;
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields;
 use crate::volumes::region::Detail;
 use crate::volumes::scheme::{Found, Reader, Usage};
 use crate::volumes::view::View;
@@ -85,9 +86,5 @@ fn details(view: View<'_>) -> Option<Vec<Detail>> {
 /// A GUID as Microsoft writes it: the first three numbers are little-endian.
 fn written(guid: [u8; 16]) -> String {
     let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-    let bytes = order.iter().filter_map(|place| guid.get(*place));
-    bytes.enumerate().fold(String::new(), |text, (number, byte)| {
-        let hyphen = if [4, 6, 8, 10].contains(&number) { "-" } else { "" };
-        format!("{text}{hyphen}{byte:02x}")
-    })
+    fields::uuid(order.map(|place: usize| guid.get(place).copied().unwrap_or(0)))
 }

@@ -68,9 +68,7 @@ fn metadata(view: View<'_>, label: &Label) -> Result<Section, Doubt> {
             None => found = Some(text),
         }
     }
-    found.ok_or(Doubt::State(
-        "it belongs to no volume group, or has no copy of the metadata of its group",
-    ))
+    found.ok_or(area::NO_GROUP)
 }
 
 /// Makes sure that all extents lie inside, and in nothing that LVM keeps for itself.

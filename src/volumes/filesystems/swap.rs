@@ -8,6 +8,7 @@ use crate::units::{Exact, to_u64};
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields;
 use crate::volumes::map::Reason;
 use crate::volumes::scheme::{Found, Read, Scheme, Usage};
 use crate::volumes::view::View;
@@ -109,11 +110,9 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     view.holds("swap area", 0, size)?;
     let mut map = MapBuilder::all_free(size);
     map.used(0..page_size, Reason::Metadata);
-    let label = String::from_utf8_lossy(&header.volume_name);
-    let label = label.trim_end_matches('\0');
     Ok(Found {
         name: "swap",
-        label: (!label.is_empty()).then(|| label.to_owned()),
+        label: fields::label(&header.volume_name),
         details: Vec::new(),
         content: Usage::Mapped(map.build()),
     })

@@ -13,6 +13,7 @@ mod superblock;
 use crate::volumes::answer::Answer;
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields;
 use crate::volumes::region::Detail;
 use crate::volumes::scheme::{Found, Read, Scheme, Usage};
 use crate::volumes::view::View;
@@ -46,17 +47,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     Ok(Found {
         name: SCHEME.name,
         label: superblock.label(),
-        details: vec![Detail::new("uuid", written(superblock.uuid))],
+        details: vec![Detail::new("uuid", fields::uuid(superblock.uuid))],
         content: Usage::Mapped(map.build()),
     })
-}
-
-/// A UUID as everything writes it.
-fn written(uuid: [u8; 16]) -> String {
-    uuid.iter()
-        .enumerate()
-        .fold(String::new(), |text, (number, byte)| {
-            let hyphen = if [4, 6, 8, 10].contains(&number) { "-" } else { "" };
-            format!("{text}{hyphen}{byte:02x}")
-        })
 }

@@ -16,7 +16,7 @@ const HEADER: &str = "LVM metadata header";
 const TEXT: &str = "LVM metadata";
 
 /// The length of the header in bytes, behind which the ring begins.
-const HEADER_SIZE: u64 = 512;
+const HEADER_SIZE: u64 = to_u64(size_of::<RawHeader>());
 
 /// The header, as far as it tells anything.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -60,6 +60,10 @@ const _: () = assert!(size_of::<RawLocation>() == 24);
 
 const MAGIC: &[u8; 16] = b" LVM2 x[5A%r0N*>";
 
+/// Why nothing is known of extents where no area has metadata.
+pub(super) const NO_GROUP: Doubt =
+    Doubt::State("it belongs to no volume group, or has no copy of the metadata of its group");
+
 /// A flag of the first location: there is no metadata in this area.
 const IGNORED: u32 = 1;
 
@@ -77,9 +81,7 @@ pub(super) fn read(view: View<'_>, area: &Range<u64>) -> Result<Option<Section>,
         return Err(Doubt::State("a change of its metadata was not finished"));
     }
     if committed.offset.get() == 0 {
-        return Err(Doubt::State(
-            "it belongs to no volume group, or has no copy of the metadata of its group",
-        ));
+        return Err(NO_GROUP);
     }
     let bytes = text(view, area, &committed)?;
     let section = Section::parse(&bytes).map_err(|fault| Doubt::Text {
@@ -161,6 +163,3 @@ fn text(view: View<'_>, area: &Range<u64>, location: &RawLocation) -> Result<Vec
     }
     Ok(bytes)
 }
-
-/// The header is read as a whole.
-const _: () = assert!(to_u64(size_of::<RawHeader>()) == HEADER_SIZE);

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, U64, Unali
 
 use super::checksum::crc;
 use crate::error::Expected;
-use crate::units::{Exact, claimed_end, to_u64, to_usize};
+use crate::units::{Exact, claimed_end, to_usize};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::view::View;
 
@@ -45,7 +45,7 @@ struct RawLabel {
 const _: () = assert!(size_of::<RawLabel>() == 72);
 
 /// Where the lists of areas begin in the sector.
-const LISTS: u64 = 72;
+const LISTS: usize = size_of::<RawLabel>();
 
 /// An area of a list; all zeros behind the last one.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -121,7 +121,7 @@ impl Label {
         if !raw.pv_uuid.iter().all(u8::is_ascii_graphic) {
             return Err(Doubt::State("its UUID is malformed"));
         }
-        let mut lists = Lists(bytes.get(to_usize(LISTS)..).unwrap_or_default());
+        let mut lists = Lists(bytes.get(LISTS..).unwrap_or_default());
         let data = lists.areas()?;
         let metadata = lists.areas()?;
         let own = std::iter::once(at..at.plus(SECTOR));
@@ -192,6 +192,3 @@ pub(super) fn hyphenated(uuid: &str) -> String {
         text
     })
 }
-
-/// How many bytes a label has at least.
-const _: () = assert!(to_u64(size_of::<RawLabel>()) == LISTS);

@@ -12,7 +12,7 @@ mod superblock;
 
 use std::ops::Range;
 
-use crate::units::{self, Exact, claimed_size, to_u64};
+use crate::units::{self, Exact, claimed_size, to_usize};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::{AllocationMap, Reason};
@@ -55,7 +55,7 @@ pub(super) fn map(metadata: View<'_>, pool: Pool, size: u64) -> Result<Allocatio
         }
         let count = PER_BITMAP.min(blocks.minus(next));
         let bitmap = block::read(metadata, entry.block, Kind::Bitmap)?;
-        let bits = bitmap.get(HEADER_LENGTH..).unwrap_or_default();
+        let bits = bitmap.get(to_usize(HEADER)..).unwrap_or_default();
         let mut free = 0_u64;
         for (range, is_free) in runs(bits, count) {
             let place = |block: u64| next.plus(block).times(length);
@@ -91,8 +91,6 @@ pub(super) fn map(metadata: View<'_>, pool: Pool, size: u64) -> Result<Allocatio
     Ok(map.build())
 }
 
-const HEADER_LENGTH: usize = 16;
-
 /// The ranges of the first `count` entries of a bitmap that are all 0, or all not.
 fn runs(bits: &[u8], count: u64) -> Vec<(Range<u64>, bool)> {
     let entries = bits
@@ -108,5 +106,3 @@ fn runs(bits: &[u8], count: u64) -> Vec<(Range<u64>, bool)> {
     }
     runs
 }
-
-const _: () = assert!(to_u64(HEADER_LENGTH) == HEADER);

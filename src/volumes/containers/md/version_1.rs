@@ -9,6 +9,7 @@ use crate::error::Expected;
 use crate::units::{Exact, claimed_end, claimed_size, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::edges::Edges;
+use crate::volumes::fields;
 use crate::volumes::view::View;
 
 const STRUCTURE: &str = "RAID superblock";
@@ -109,8 +110,6 @@ pub(super) fn read(view: View<'_>, at: u64) -> Result<Superblock, Doubt> {
     let roles = roles(view, &raw, at)?;
     let words = raw.set_uuid.chunks_exact(4);
     let mut words = words.map(|word| <[u8; 4]>::try_from(word).map_or(0, u32::from_be_bytes));
-    let label = String::from_utf8_lossy(&raw.set_name);
-    let label = label.trim_end_matches('\0');
     Ok(Superblock {
         version: match (at, raw.data_offset.get() == 0) {
             (_, true) => "1.0",
@@ -119,7 +118,7 @@ pub(super) fn read(view: View<'_>, at: u64) -> Result<Superblock, Doubt> {
         },
         level: raw.level.get(),
         uuid: uuid(std::array::from_fn(|_| words.next().unwrap_or(0))),
-        label: (!label.is_empty()).then(|| label.to_owned()),
+        label: fields::label(&raw.set_name),
         content: content(view, &raw, &roles, at),
     })
 }

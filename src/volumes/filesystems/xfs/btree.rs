@@ -1,10 +1,11 @@
 //! The B-trees of free space. Source: `fs/xfs/libxfs/xfs_format.h`, `struct xfs_btree_block`, short form.
 
-use super::sector::{self, u32_be, u64_be};
+use super::sector;
 use super::superblock::Superblock;
 use crate::error::Expected;
-use crate::units::{Exact, to_usize};
+use crate::units::{Exact, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields::{u32_be, u64_be};
 use crate::volumes::view::View;
 
 /// How high a tree may be: the kernel's limit for a group of 2^32 blocks is lower.
@@ -93,7 +94,7 @@ pub(super) fn walk(
             path.pop();
             continue;
         }
-        let level = tree.levels.minus(crate::units::to_u64(path.len()));
+        let level = tree.levels.minus(to_u64(path.len()));
         let Some(block) = path.last() else { break };
         if level == 0 {
             let at = block.first.plus(number.times(RECORD));
@@ -159,7 +160,7 @@ fn read(
     let room = to_usize(size.minus(header)).checked_div(each).unwrap_or(0);
     let is_empty_tree = tree.levels == 1;
     if to_usize(count) > room || (count == 0 && !is_empty_tree) {
-        return field("numrecs", count, Expected::Between(1, crate::units::to_u64(room)));
+        return field("numrecs", count, Expected::Between(1, to_u64(room)));
     }
     if superblock.has_crcs {
         let (blkno, owner) = (u64_be(&bytes, BLKNO), u64::from(u32_be(&bytes, OWNER)));

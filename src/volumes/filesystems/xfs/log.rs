@@ -5,11 +5,11 @@
 //! is looked at: the head is where the cycle falls by one, or to 0 in a log that was never full. After an unmount, the
 //! last record in front of the head says so. Whatever does not look like that may need recovery.
 
-use super::sector::{u32_be, u32_le};
 use super::superblock::Superblock;
 use crate::units::{Exact, length, to_u64, to_usize};
 use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields::{u32_be, u32_le};
 use crate::volumes::view::View;
 
 /// What the log counts in, in bytes.

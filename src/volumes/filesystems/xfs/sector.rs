@@ -3,6 +3,7 @@
 use crate::units::to_usize;
 use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields::u32_le;
 use crate::volumes::view::View;
 
 /// The checksum that bytes should have, which stands among them at an offset.
@@ -32,21 +33,4 @@ pub(super) fn check(
         });
     }
     Ok(bytes)
-}
-
-/// A number at a place; 0 behind the end.
-pub(super) fn u32_le(bytes: &[u8], at: usize) -> u32 {
-    let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-/// The same, big-endian.
-pub(super) fn u32_be(bytes: &[u8], at: usize) -> u32 {
-    u32_le(bytes, at).swap_bytes()
-}
-
-/// The same of 64 bits.
-pub(super) fn u64_be(bytes: &[u8], at: usize) -> u64 {
-    let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }

@@ -7,6 +7,7 @@ use super::sector;
 use crate::error::Expected;
 use crate::units::{Exact, claimed_end, claimed_size};
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields;
 use crate::volumes::view::View;
 
 /// What stands at the beginning of the first sector, and of each allocation group.
@@ -214,9 +215,7 @@ impl Superblock {
 
     /// The name that its owner gave it.
     pub(super) fn label(&self) -> Option<String> {
-        let label = String::from_utf8_lossy(&self.label);
-        let label = label.trim_end_matches('\0');
-        (!label.is_empty()).then(|| label.to_owned())
+        fields::label(&self.label)
     }
 }
 

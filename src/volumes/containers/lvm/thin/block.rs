@@ -4,6 +4,7 @@ use crate::error::Expected;
 use crate::units::claimed_size;
 use crate::volumes::crc32c::crc32c;
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields::{u32_le, u64_le};
 use crate::volumes::view::View;
 
 /// The length of a block, in bytes.
@@ -44,7 +45,7 @@ pub(super) fn read(view: View<'_>, number: u64, kind: Kind) -> Result<Vec<u8>, D
     let (structure, at) = (kind.structure(), claimed_size(number, BLOCK));
     let block = view.bytes(structure, at, BLOCK)?;
     let summed = block.get(4..).unwrap_or_default();
-    let (found, expected) = (u32_at(&block, 0), crc32c(u32::MAX, summed) ^ kind.salt());
+    let (found, expected) = (u32_le(&block, 0), crc32c(u32::MAX, summed) ^ kind.salt());
     let at = view.position(at);
     if found != expected {
         return Err(Doubt::Checksum {
@@ -54,7 +55,7 @@ pub(super) fn read(view: View<'_>, number: u64, kind: Kind) -> Result<Vec<u8>, D
             expected,
         });
     }
-    let own = u64_at(&block, NUMBER);
+    let own = u64_le(&block, NUMBER);
     if own != number {
         return Err(Doubt::Field {
             structure,
@@ -65,16 +66,4 @@ pub(super) fn read(view: View<'_>, number: u64, kind: Kind) -> Result<Vec<u8>, D
         });
     }
     Ok(block)
-}
-
-/// A number at a place in a block; 0 behind its end.
-pub(super) fn u32_at(block: &[u8], at: usize) -> u32 {
-    let bytes = block.get(at..).and_then(|rest| rest.first_chunk());
-    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-/// The same of 64 bits.
-pub(super) fn u64_at(block: &[u8], at: usize) -> u64 {
-    let bytes = block.get(at..).and_then(|rest| rest.first_chunk());
-    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }

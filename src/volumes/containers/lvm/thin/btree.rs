@@ -1,9 +1,10 @@
 //! The B-tree that leads to the bitmaps of a space map. Source: `drivers/md/persistent-data/dm-btree-internal.h`,
 //! `dm-space-map-common.h`.
 
-use super::block::{self, BLOCK, Kind, u32_at, u64_at};
+use super::block::{self, BLOCK, Kind};
 use crate::units::{Exact, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields::{u32_le, u64_le};
 use crate::volumes::view::View;
 
 /// How high a tree may be: with 126 entries in each node, 2^64 bitmaps need less.
@@ -43,8 +44,8 @@ impl Node {
     fn read(view: View<'_>, number: u64) -> Result<Self, Doubt> {
         const FAULT: Doubt = Doubt::State("a B-tree of the thin pool is malformed");
         let bytes = block::read(view, number, Kind::Node)?;
-        let (flags, value_size) = (u32_at(&bytes, FLAGS), u32_at(&bytes, VALUE_SIZE));
-        let [count, max] = [NR_ENTRIES, MAX_ENTRIES].map(|at| to_usize(u32_at(&bytes, at).into()));
+        let (flags, value_size) = (u32_le(&bytes, FLAGS), u32_le(&bytes, VALUE_SIZE));
+        let [count, max] = [NR_ENTRIES, MAX_ENTRIES].map(|at| to_usize(u32_le(&bytes, at).into()));
         let is_leaf = match (flags, value_size) {
             (LEAF, 16) => true,
             (INTERNAL, 8) => false,
@@ -65,7 +66,7 @@ impl Node {
     }
 
     fn key(&self, number: usize) -> u64 {
-        u64_at(&self.bytes, KEYS.plus(number.times(8)))
+        u64_le(&self.bytes, KEYS.plus(number.times(8)))
     }
 
     /// Where a value begins.
@@ -92,13 +93,13 @@ pub(super) fn walk(
         let value = node.value(number);
         if node.is_leaf {
             let entry = Entry {
-                block: u64_at(&node.bytes, value),
-                free: u32_at(&node.bytes, value.plus(8)),
+                block: u64_le(&node.bytes, value),
+                free: u32_le(&node.bytes, value.plus(8)),
             };
             tell(node.key(number), entry)?;
             continue;
         }
-        let child = u64_at(&node.bytes, value);
+        let child = u64_le(&node.bytes, value);
         if path.len() >= MAX_HEIGHT {
             let (what, limit) = ("levels of a B-tree", to_u64(MAX_HEIGHT));
             return Err(Doubt::TooMany { what, limit });

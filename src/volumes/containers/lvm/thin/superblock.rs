@@ -1,9 +1,10 @@
 //! The superblock of a pool's metadata.
 
-use super::block::{self, Kind, u32_at, u64_at};
+use super::block::{self, Kind};
 use crate::error::Expected;
 use crate::units::claimed_size;
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields::{u32_le, u64_le};
 use crate::volumes::view::View;
 
 /// What a volume group says of a thin pool.
@@ -56,33 +57,33 @@ impl Superblock {
                 expected,
             })
         };
-        let magic = u64_at(&block, MAGIC_AT);
+        let magic = u64_le(&block, MAGIC_AT);
         if magic != MAGIC {
             return field("magic", magic, Expected::Exactly(MAGIC));
         }
-        let version = u32_at(&block, VERSION).into();
+        let version = u32_le(&block, VERSION).into();
         if !(1..=2).contains(&version) {
             return field("version", version, Expected::Between(1, 2));
         }
-        if u32_at(&block, FLAGS) != 0 {
+        if u32_le(&block, FLAGS) != 0 {
             return Err(Doubt::State(
                 "the metadata of the thin pool needs a check (thin_check, lvconvert --repair)",
             ));
         }
-        let incompatible = u32_at(&block, INCOMPAT_FLAGS).into();
+        let incompatible = u32_le(&block, INCOMPAT_FLAGS).into();
         if incompatible != 0 {
             return field("incompat_flags", incompatible, Expected::Exactly(0));
         }
-        let metadata_block_size = u32_at(&block, METADATA_BLOCK_SIZE).into();
+        let metadata_block_size = u32_le(&block, METADATA_BLOCK_SIZE).into();
         if metadata_block_size != 8 {
             return field("metadata_block_size", metadata_block_size, Expected::Exactly(8));
         }
         Ok(Self {
-            transaction_id: u64_at(&block, TRANS_ID),
-            blocks: u64_at(&block, DATA_BLOCKS),
-            allocated: u64_at(&block, DATA_ALLOCATED),
-            bitmaps: u64_at(&block, DATA_BITMAPS),
-            block_size: claimed_size(u32_at(&block, DATA_BLOCK_SIZE).into(), 512),
+            transaction_id: u64_le(&block, TRANS_ID),
+            blocks: u64_le(&block, DATA_BLOCKS),
+            allocated: u64_le(&block, DATA_ALLOCATED),
+            bitmaps: u64_le(&block, DATA_BITMAPS),
+            block_size: claimed_size(u32_le(&block, DATA_BLOCK_SIZE).into(), 512),
         })
     }
 
