@@ -282,6 +282,15 @@ impl<'a> Patched<'a> {
         self.put(at + 0x1e, &sum.to_le_bytes()[..2]);
     }
 
+    /// Makes right the checksum of an ext inode of 128 bytes.
+    pub fn sum_up_small_inode(&mut self, at: u64, number: u32) {
+        let mut inode: [u8; 128] = self.get(at);
+        inode[124..126].copy_from_slice(&[0, 0]);
+        let parts = [&number.to_le_bytes(), &inode[100..104], &inode[..]];
+        let sum = parts.into_iter().fold(self.ext_seed(), crc32c);
+        self.put(at + 124, &sum.to_le_bytes()[..2]);
+    }
+
     fn ext_seed(&self) -> u32 {
         if self.u32(1024 + 0x60) & 0x2000 == 0 {
             crc32c(u32::MAX, &self.get::<16>(1024 + 0x68))

@@ -77,7 +77,7 @@ pub(super) struct RawInode {
     owner: [u8; 4],
     /// 124: the lower half of the checksum.
     i_checksum_lo: U16<LE>,
-    /// 126.
+    /// 126: 0.
     i_reserved: U16<LE>,
 }
 
@@ -207,6 +207,14 @@ pub(super) fn has_checksum(
         sum = crc32c(crc32c(sum, extra.as_bytes()), rest);
     }
     structure.has_checksum(found, sum & mask)
+}
+
+/// Whether random bytes hardly ever pass for an inode with its checksum: it has 32 bits, or 16 bits and a field that is
+/// always 0.
+pub(super) fn has_strong_checksum(raw: &RawInode, rest: &[u8]) -> bool {
+    let extra = RawExtra::read_from_prefix(rest);
+    let has_upper_half = extra.is_ok_and(|(extra, _)| extra.i_extra_isize.get() >= 4);
+    has_upper_half || raw.i_reserved == U16::ZERO
 }
 
 /// The numbers of blocks in a block.
