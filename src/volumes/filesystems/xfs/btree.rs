@@ -1,12 +1,10 @@
 //! The B-trees of free space. Source: `fs/xfs/libxfs/xfs_format.h`, `struct xfs_btree_block`, short form.
 
-use super::sector;
-use super::superblock::Superblock;
+use super::blocks::Blocks;
 use crate::error::Expected;
 use crate::units::{Exact, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::fields::{u32_be, u64_be};
-use crate::volumes::view::View;
 
 /// How high a tree may be: the kernel's limit for a group of 2^32 blocks is lower.
 const MAX_LEVELS: u64 = 12;
@@ -75,8 +73,7 @@ struct Block {
 /// Ends with the first that is not welcome. Each leaf but that of an empty tree has one, and one that comes twice is
 /// not welcome in a tree by place, or makes its sums differ from those of the other one.
 pub(super) fn walk(
-    view: View<'_>,
-    superblock: &Superblock,
+    blocks: Blocks<'_>,
     tree: Tree,
     mut tell: impl FnMut(u64, u64) -> Result<(), Doubt>,
 ) -> Result<(), Doubt> {
@@ -85,8 +82,8 @@ pub(super) fn walk(
         return Err(Doubt::TooMany { what, limit });
     }
     // A tree by length whose blocks lead to each other is not noticed by its order.
-    let mut left = superblock.blocks_of(tree.group);
-    let mut path = vec![read(view, superblock, tree, tree.root, tree.levels.minus(1))?];
+    let mut left = blocks.superblock.blocks_of(tree.group);
+    let mut path = vec![read(blocks, tree, tree.root, tree.levels.minus(1))?];
     while let Some(block) = path.last_mut() {
         let number = block.next;
         block.next.increase(1);
@@ -109,30 +106,21 @@ pub(super) fn walk(
         left = left
             .checked_sub(1)
             .ok_or(Doubt::State("a tree of its free space leads in a circle"))?;
-        path.push(read(view, superblock, tree, child, level.minus(1))?);
+        path.push(read(blocks, tree, child, level.minus(1))?);
     }
     Ok(())
 }
 
 /// A block of a tree, if it is what it should be.
-fn read(
-    view: View<'_>,
-    superblock: &Superblock,
-    tree: Tree,
-    number: u64,
-    level: u64,
-) -> Result<Block, Doubt> {
+fn read(blocks: Blocks<'_>, tree: Tree, number: u64, level: u64) -> Result<Block, Doubt> {
+    let (view, superblock) = (blocks.view, blocks.superblock);
     let structure = tree.kind.structure();
     if number >= superblock.blocks_of(tree.group) {
         return Err(Doubt::State("a tree of its free space leads out of its group"));
     }
     let size = superblock.block_size;
     let at = superblock.group_at(tree.group).plus(number.times(size));
-    let bytes = if superblock.has_crcs {
-        sector::check(view, structure, at, size, SUM)?
-    } else {
-        view.bytes(structure, at, size)?
-    };
+    let bytes = blocks.read(structure, at, size, SUM)?;
     let field = |field, found: u64, expected| {
         Err(Doubt::Field {
             structure,

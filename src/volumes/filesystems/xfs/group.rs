@@ -1,18 +1,17 @@
 //! Allocation groups: what each has free. Source: `fs/xfs/libxfs/xfs_format.h`, `struct xfs_agf`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 
 use zerocopy::{BE, FromBytes, Immutable, IntoBytes, KnownLayout, U32, U64, Unaligned};
 
+use super::blocks::Blocks;
 use super::btree::{self, Kind, Tree};
-use super::sector;
-use super::superblock::Superblock;
 use crate::error::Expected;
 use crate::units::Exact;
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::Reason;
-use crate::volumes::view::View;
 
 const STRUCTURE: &str = "AGF";
 
@@ -56,53 +55,24 @@ struct RawAgf {
 const _: () = assert!(size_of::<RawAgf>() == 216);
 
 /// Adds what is free in a group, and what is not. Returns how many blocks the superblock counts as free here.
-pub(super) fn read(
-    view: View<'_>,
-    superblock: &Superblock,
-    group: u64,
-    map: &mut MapBuilder,
-) -> Result<u64, Doubt> {
-    let at = superblock.group_at(group).plus(superblock.sector_size);
-    let agf = agf(view, superblock, group, at)?;
-    let place = |block: u64| {
-        superblock
-            .group_at(group)
-            .plus(block.times(superblock.block_size))
-    };
-    let blocks = superblock.blocks_of(group);
-    let tree = |kind, number: usize| Tree {
-        kind,
-        root: agf.roots.get(number).map_or(0, |root| root.get().into()),
-        levels: agf.levels.get(number).map_or(0, |levels| levels.get().into()),
-        group,
-    };
-    let (mut by_place, mut by_length) = (Sum::default(), Sum::default());
-    // Headers, which nothing lists.
-    let mut end = superblock.sector_size.times(4).div_ceil(superblock.block_size);
-    let mut used_from = 0;
-    btree::walk(view, superblock, tree(Kind::ByPlace, 0), |start, count| {
-        // Ranges that touch are one.
-        let follows = start > end || (used_from == 0 && start == end);
-        if !follows || count == 0 || start.plus(count) > blocks {
-            return Err(Doubt::State(
-                "its free ranges overlap, touch, or lie outside of their group",
-            ));
+pub(super) fn read(blocks: Blocks<'_>, number: u64, map: &mut MapBuilder) -> Result<u64, Doubt> {
+    let group = Group::read(blocks, number)?;
+    let by_place = group.by_place(|range, is_free| {
+        if is_free {
+            map.free(range);
+        } else {
+            map.used(range, Reason::Mapped);
         }
-        map.used(place(used_from)..place(start), Reason::Mapped);
-        map.free(place(start)..place(start.plus(count)));
-        end = start.plus(count);
-        used_from = end;
-        by_place.add(start, count);
-        Ok(())
     })?;
-    map.used(place(used_from)..place(blocks), Reason::Mapped);
-    btree::walk(view, superblock, tree(Kind::ByLength, 1), |start, count| {
+    let mut by_length = Sum::default();
+    btree::walk(blocks, group.tree(Kind::ByLength, 1), |start, count| {
         by_length.add(start, count);
         Ok(())
     })?;
     if by_place != by_length {
         return Err(Doubt::State("its two trees of free space do not agree"));
     }
+    let agf = &group.agf;
     let (free, longest) = (u64::from(agf.freeblks.get()), u64::from(agf.longest.get()));
     if by_place.blocks != free {
         return Err(Doubt::Count {
@@ -122,8 +92,87 @@ pub(super) fn read(
     Ok(free.plus(kept))
 }
 
+/// Adds what of a group is in use on the disk, as far as that can be told: some of it may be older than the rest, and
+/// the log has what is missing.
+pub(super) fn add_used_on_disk(blocks: Blocks<'_>, number: u64, map: &mut MapBuilder) {
+    let on_disk = Blocks {
+        replay: None,
+        ..blocks
+    };
+    let Ok(group) = Group::read(on_disk, number) else {
+        return;
+    };
+    // What is told up to where it does not fit is in use; the rest follows from the log.
+    let _ = group.by_place(|range, is_free| {
+        if !is_free {
+            map.used(range, Reason::Mapped);
+        }
+    });
+}
+
+/// An allocation group whose header makes sense.
+struct Group<'a> {
+    blocks: Blocks<'a>,
+    number: u64,
+    agf: RawAgf,
+}
+
+impl<'a> Group<'a> {
+    fn read(blocks: Blocks<'a>, number: u64) -> Result<Self, Doubt> {
+        let agf = agf(blocks, number)?;
+        Ok(Self { blocks, number, agf })
+    }
+
+    fn tree(&self, kind: Kind, number: usize) -> Tree {
+        Tree {
+            kind,
+            root: self.agf.roots.get(number).map_or(0, |root| root.get().into()),
+            levels: self
+                .agf
+                .levels
+                .get(number)
+                .map_or(0, |levels| levels.get().into()),
+            group: self.number,
+        }
+    }
+
+    /// Tells what is free and what is not, in bytes, in ascending order.
+    fn by_place(&self, mut tell: impl FnMut(Range<u64>, bool)) -> Result<Sum, Doubt> {
+        let superblock = self.blocks.superblock;
+        let place = |block: u64| {
+            superblock
+                .group_at(self.number)
+                .plus(block.times(superblock.block_size))
+        };
+        let blocks = superblock.blocks_of(self.number);
+        let mut sum = Sum::default();
+        // Headers, which nothing lists.
+        let mut end = superblock.sector_size.times(4).div_ceil(superblock.block_size);
+        let mut used_from = 0;
+        btree::walk(self.blocks, self.tree(Kind::ByPlace, 0), |start, count| {
+            // Ranges that touch are one.
+            let follows = start > end || (used_from == 0 && start == end);
+            if !follows || count == 0 || start.plus(count) > blocks {
+                return Err(Doubt::State(
+                    "its free ranges overlap, touch, or lie outside of their group",
+                ));
+            }
+            tell(place(used_from)..place(start), false);
+            tell(place(start)..place(start.plus(count)), true);
+            end = start.plus(count);
+            used_from = end;
+            sum.add(start, count);
+            Ok(())
+        })?;
+        tell(place(used_from)..place(blocks), false);
+        Ok(sum)
+    }
+}
+
 /// The header of a group's free space, if it is what it should be.
-fn agf(view: View<'_>, superblock: &Superblock, group: u64, at: u64) -> Result<RawAgf, Doubt> {
+fn agf(blocks: Blocks<'_>, group: u64) -> Result<RawAgf, Doubt> {
+    let (view, superblock) = (blocks.view, blocks.superblock);
+    let at = superblock.group_at(group).plus(superblock.sector_size);
     let field = |field, found: u64, expected| {
         Err(Doubt::Field {
             structure: STRUCTURE,
@@ -133,10 +182,10 @@ fn agf(view: View<'_>, superblock: &Superblock, group: u64, at: u64) -> Result<R
             expected: Expected::Exactly(expected),
         })
     };
-    if superblock.has_crcs {
-        sector::check(view, STRUCTURE, at, superblock.sector_size, SUM)?;
-    }
-    let agf: RawAgf = view.structure(STRUCTURE, at)?;
+    let bytes = blocks.read(STRUCTURE, at, superblock.sector_size, SUM)?;
+    let Ok((agf, _)) = RawAgf::read_from_prefix(&bytes) else {
+        return Err(Doubt::State("an AGF is longer than a sector"));
+    };
     let magic = u32::from_be_bytes(agf.magicnum);
     if magic != u32::from_be_bytes(*b"XAGF") {
         return field("magicnum", magic.into(), u32::from_be_bytes(*b"XAGF").into());

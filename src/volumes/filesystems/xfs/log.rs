@@ -1,49 +1,24 @@
-//! The log: whether there is anything in it that mounting would do first. Sources: `fs/xfs/libxfs/xfs_log_format.h`,
+//! The log: where it ends, and what of it mounting would do first. Sources: `fs/xfs/libxfs/xfs_log_format.h`,
 //! `fs/xfs/xfs_log_recover.c`.
 //!
-//! Each block of 512 bytes of the log begins with the number of the round in which it was written, its cycle. All of it
-//! is looked at: the head is where the cycle falls by one, or to 0 in a log that was never full. After an unmount, the
-//! last record in front of the head says so. Whatever does not look like that may need recovery.
+//! ```text
+//! cycles of all blocks -> head -> last record -> unmounted, or: its tail -> records -> transactions
+//! ```
+
+mod record;
+mod ring;
+mod transactions;
 
 use super::superblock::Superblock;
-use crate::units::{Exact, length, to_u64, to_usize};
-use crate::volumes::crc32c::crc32c;
+use crate::units::{Exact, to_usize};
 use crate::volumes::doubt::Doubt;
-use crate::volumes::fields::{u32_be, u32_le};
+use crate::volumes::fields::u32_be;
 use crate::volumes::view::View;
+use record::{Header, MAX_BLOCKS, Record};
+use ring::{BLOCK, MAGIC, Position, Ring};
+use transactions::Open;
 
-/// What the log counts in, in bytes.
-const BLOCK: u64 = 512;
-
-/// How much of the log is read at once, in bytes.
-const CHUNK: u64 = 1 << 20;
-
-/// How far in front of the head the last record may begin, in blocks: the longest has 256 KiB, and headers.
-const MAX_RECORD: u64 = 520;
-
-/// What a record begins with, in the place of the cycle, which follows it.
-const MAGIC: u32 = 0xfeed_babe;
-
-// Where fields of `struct xlog_rec_header` are, in bytes.
-const CYCLE: usize = 4;
-const VERSION: usize = 8;
-const LEN: usize = 12;
-const CRC: usize = 32;
-const NUM_LOGOPS: usize = 40;
-const CYCLE_DATA: usize = 44;
-const FMT: usize = 300;
-const UUID: usize = 304;
-const SIZE: usize = 320;
-/// Its length on 64-bit machines, and on i386.
-const HEADERS: [usize; 2] = [328, 324];
-
-/// The length of `struct xlog_rec_ext_header`, of the data that one keeps words of, and how many there may be.
-const EXTENDED: usize = 260;
-const PER_HEADER: u64 = 32 << 10;
-const MAX_HEADERS: u64 = 8;
-
-/// Items in the byte order of little-endian machines.
-const LINUX_LE: u32 = 1;
+pub(super) use transactions::Item;
 
 // Where fields of `struct xlog_op_header` are, in bytes, and what they hold in a record of an unmount.
 const CLIENT: usize = 8;
@@ -51,120 +26,108 @@ const FLAGS: usize = 9;
 const LOG: u8 = 0xaa;
 const UNMOUNT: u8 = 0x20;
 
-/// Why the map on the disk may not be that after mounting.
-const DIRTY: Doubt =
-    Doubt::State("its log is not empty: it was not unmounted (mount and unmount it for a smaller image)");
+/// Why the log cannot be replayed.
+const UNCLEAR: Doubt = Doubt::State(
+    "its log is damaged: its records do not follow each other (mount and unmount it for a smaller image)",
+);
 
-/// Makes sure that nothing in the log changes what is free.
-pub(super) fn check_clean(view: View<'_>, superblock: &Superblock) -> Result<(), Doubt> {
-    let (start, length) = superblock.log;
-    let log = view.part("log", &(start..start.plus(length)))?;
-    let (head, cycle) = head(log)?;
-    let (at, record) = last_record(log, head)?;
-    let is_of_round = u32_be(&record, CYCLE) == cycle;
-    let len = u64::from(u32_be(&record, LEN));
-    let data_at = at.plus(header_blocks(&record));
-    let end = data_at.plus(len.div_ceil(BLOCK));
-    let is_last = end == if head == 0 { log.len() / BLOCK } else { head };
-    let is_readable = matches!(u32_be(&record, VERSION), 1 | 2)
-        && u32_be(&record, FMT) == LINUX_LE
-        && record
-            .get(UUID..)
-            .is_some_and(|rest| rest.starts_with(&superblock.uuid));
-    if !(is_of_round && is_last && is_readable && u32_be(&record, NUM_LOGOPS) == 1) {
-        return Err(DIRTY);
-    }
-    let more = log.bytes(
-        "log record",
-        at.plus(1).times(BLOCK),
-        data_at.minus(at).minus(1).times(BLOCK),
-    )?;
-    let data = log.bytes("log record", data_at.times(BLOCK), len)?;
-    if !has_sum(&record, &more, &data) {
-        return Err(Doubt::State("the last record of its log is damaged"));
-    }
-    let (client, flags) = (data.get(CLIENT), data.get(FLAGS));
-    let is_unmount = client == Some(&LOG) && flags.is_some_and(|flags| flags & UNMOUNT != 0);
-    // The cycle stands in the place of what the record keeps in its header.
-    let is_its_own = u32_be(&data, 0) == cycle && record.get(CYCLE_DATA..).is_some();
-    if is_unmount && is_its_own {
-        Ok(())
-    } else {
-        Err(DIRTY)
-    }
+/// The log of a filesystem, its end known.
+#[derive(Debug)]
+pub(super) struct Log<'a> {
+    ring: Ring<'a>,
+    head: Position,
+    /// Where what must be replayed begins; nothing after an unmount.
+    tail: Option<Position>,
 }
 
-/// Where the next block would be written, counted in blocks, and the cycle of the one in front of it.
-fn head(log: View<'_>) -> Result<(u64, u32), Doubt> {
-    let (mut head, mut first, mut before) = (0, None, None);
-    let mut at = 0;
-    while at < log.len() {
-        let chunk = at..at.plus(CHUNK).min(log.len());
-        let bytes = if log.is_hole(&chunk) {
-            vec![0; to_usize(length(&chunk))]
-        } else {
-            log.bytes("log", chunk.start, length(&chunk))?
-        };
-        for (number, block) in (chunk.start / BLOCK..).zip(bytes.chunks_exact(to_usize(BLOCK))) {
-            let word = u32_be(block, 0);
-            let cycle = if word == MAGIC { u32_be(block, CYCLE) } else { word };
-            let round = *first.get_or_insert(cycle);
-            let is_older = cycle == 0 || Some(cycle) == round.checked_sub(1);
-            match before {
-                Some(last) if last == cycle => {}
-                None => {}
-                Some(last) if last == round && head == 0 && is_older => head = number,
-                Some(_) => return Err(DIRTY),
-            }
-            before = Some(cycle);
+impl<'a> Log<'a> {
+    /// Finds where it ends, and where what must be replayed begins.
+    ///
+    /// The kernel drops a record that is not there as a whole, which is what a loss of power leaves.
+    pub(super) fn find(view: View<'a>, superblock: &Superblock) -> Result<Self, Doubt> {
+        let ring = Ring::of(view, superblock)?;
+        let mut head = ring.head()?;
+        let mut last = last_record(ring, superblock, head)?;
+        if ring.before(head, last.blocks()).is_none_or(|at| at < last.at) {
+            head = last.at;
+            last = last_record(ring, superblock, head)?;
         }
-        at = chunk.end;
+        if ring.before(head, last.blocks()) != Some(last.at) {
+            return Err(UNCLEAR);
+        }
+        let is_clean = is_of_unmount(&last, &last.record(ring)?);
+        Ok(Self {
+            ring,
+            head,
+            tail: (!is_clean).then_some(last.tail),
+        })
     }
-    match first {
-        Some(cycle) if cycle != 0 => Ok((head, cycle)),
-        _ => Err(DIRTY),
+
+    /// Whether there is nothing to replay.
+    pub(super) fn is_clean(&self) -> bool {
+        self.tail.is_none()
+    }
+
+    /// The log sequence number that comes next: nothing on the disk is newer.
+    pub(super) fn head(&self) -> u64 {
+        self.head.lsn()
+    }
+
+    /// Tells the items of each committed transaction, in the order in which they were committed, and the log sequence
+    /// number of the record in which it begins. Of items, only the first region is kept, and the others if `is_kept`
+    /// says so of the first.
+    pub(super) fn transactions(
+        &self,
+        superblock: &Superblock,
+        is_kept: fn(&[u8]) -> bool,
+        mut tell: impl FnMut(u64, Vec<Item>) -> Result<(), Doubt>,
+    ) -> Result<(), Doubt> {
+        let Some(mut at) = self.tail else {
+            return Ok(());
+        };
+        let (mut open, mut headers) = (Open::new(is_kept), None);
+        let is_here = |at: Position| {
+            let begin = self.ring.before(self.head, self.ring.blocks.minus(1));
+            at.block < self.ring.blocks && at < self.head && begin.is_none_or(|begin| begin <= at)
+        };
+        if !is_here(at) {
+            return Err(UNCLEAR);
+        }
+        while at < self.head {
+            let first = self.ring.bytes("log record", at.block, 1)?;
+            let header = Header::read(self.ring, superblock, at, first)?;
+            let record = header.record(self.ring)?;
+            // The kernel takes the number of headers of the first record for that of all.
+            if *headers.get_or_insert(header.headers) != header.headers || !record.has_sum {
+                return Err(UNCLEAR);
+            }
+            open.record(&record, &mut tell)?;
+            at = self.ring.after(at, header.blocks());
+        }
+        if at == self.head { Ok(()) } else { Err(UNCLEAR) }
     }
 }
 
-/// Where the last record in front of the head begins, counted in blocks, and its header. It does not go on from the end
-/// of the log at its beginning.
-fn last_record(log: View<'_>, head: u64) -> Result<(u64, Vec<u8>), Doubt> {
-    let end = if head == 0 { log.len() / BLOCK } else { head };
-    let first = end.saturating_sub(MAX_RECORD);
-    let bytes = log.bytes("log", first.times(BLOCK), end.minus(first).times(BLOCK))?;
-    let blocks = (first..end).zip(bytes.chunks_exact(to_usize(BLOCK)));
+/// The last record that begins in front of a position.
+fn last_record(ring: Ring<'_>, superblock: &Superblock, head: Position) -> Result<Header, Doubt> {
+    let reach = MAX_BLOCKS.min(ring.blocks.minus(1));
+    let first = ring.before(head, reach);
+    let first = first.unwrap_or(Position { block: 0, ..head });
+    let count = if first.cycle == head.cycle {
+        head.block.minus(first.block)
+    } else {
+        reach
+    };
+    let bytes = ring.bytes("log", first.block, count)?;
+    let blocks = (0..count).zip(bytes.chunks_exact(to_usize(BLOCK)));
     let headers = blocks.filter(|(_, block)| u32_be(block, 0) == MAGIC);
-    let last = headers.last();
-    last.map(|(number, block)| (number, block.to_vec())).ok_or(DIRTY)
+    let (number, block) = headers.last().ok_or(UNCLEAR)?;
+    Header::read(ring, superblock, ring.after(first, number), block.to_vec())
 }
 
-/// How many blocks the headers of a record have: each keeps words of 32 KiB, in a log of version 2.
-fn header_blocks(header: &[u8]) -> u64 {
-    match u32_be(header, VERSION) {
-        2 => u64::from(u32_be(header, SIZE))
-            .div_ceil(PER_HEADER)
-            .clamp(1, MAX_HEADERS),
-        _ => 1,
-    }
+/// Whether a record says that all in front of it was written to its place.
+fn is_of_unmount(header: &Header, record: &Record) -> bool {
+    let (client, flags) = (record.data.get(CLIENT), record.data.get(FLAGS));
+    let is_unmount = client == Some(&LOG) && flags.is_some_and(|flags| flags & UNMOUNT != 0);
+    header.operations == 1 && is_unmount
 }
-
-/// Whether a record has its checksum. mkfs.xfs writes none.
-fn has_sum(header: &[u8], more: &[u8], data: &[u8]) -> bool {
-    let found = u32_le(header, CRC);
-    let others = to_u64(data.len()).div_ceil(PER_HEADER).saturating_sub(1);
-    let others = more.chunks(to_usize(BLOCK)).take(to_usize(others));
-    let others: Vec<_> = others
-        .flat_map(|block| block.iter().take(EXTENDED))
-        .copied()
-        .collect();
-    let sums = HEADERS.map(|length| {
-        let header = header.get(..length).unwrap_or_default();
-        let (before, rest) = header.split_at_checked(CRC).unwrap_or_default();
-        let after = rest.get(4..).unwrap_or_default();
-        let pieces = [before, &[0; 4], after, &*others, data];
-        !pieces.iter().fold(u32::MAX, |sum, piece| crc32c(sum, piece))
-    });
-    found == 0 || sums.contains(&found)
-}
-
-const _: () = assert!(to_u64(HEADERS[0]) <= BLOCK);

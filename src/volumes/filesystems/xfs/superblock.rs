@@ -1,9 +1,11 @@
 //! The superblock: where everything lies, and what the filesystem can. Source: Linux, `fs/xfs/libxfs/xfs_format.h`,
 //! `struct xfs_dsb`; `xfs_sb.c` for what makes it valid.
 
+use std::ops::Range;
+
 use zerocopy::{BE, FromBytes, Immutable, IntoBytes, KnownLayout, LE, U16, U32, U64, Unaligned};
 
-use super::sector;
+use super::checksum;
 use crate::error::Expected;
 use crate::units::{Exact, claimed_end, claimed_size};
 use crate::volumes::doubt::Doubt;
@@ -13,7 +15,10 @@ use crate::volumes::view::View;
 /// What stands at the beginning of the first sector, and of each allocation group.
 pub(super) const MAGIC: &[u8; 4] = b"XFSB";
 
-const STRUCTURE: &str = "superblock";
+pub(super) const STRUCTURE: &str = "superblock";
+
+/// Where its checksum is.
+pub(super) const SUM: u64 = 224;
 
 /// Bits of `versionnum`: the version, and what versions up to 4 could; 5 has all of these.
 const VERSION: u16 = 0xf;
@@ -131,7 +136,7 @@ pub(super) struct RawSuperblock {
 const _: () = assert!(size_of::<RawSuperblock>() == 264);
 
 /// A filesystem whose superblock makes sense.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Superblock {
     /// It has CRCs: version 5.
     pub(super) has_crcs: bool,
@@ -151,19 +156,29 @@ pub(super) struct Superblock {
     /// That of the filesystem.
     pub(super) uuid: [u8; 16],
     label: [u8; 12],
+    /// log2 of the blocks of an allocation group, rounded up.
+    ag_log: u8,
     /// Where the log begins, and its length, in bytes.
     pub(super) log: (u64, u64),
 }
 
 impl Superblock {
+    /// The one on the disk, which has its checksum.
     pub(super) fn read(view: View<'_>) -> Result<Self, Doubt> {
         let raw: RawSuperblock = view.structure(STRUCTURE, 0)?;
-        check_sizes(view, &raw)?;
-        let has_crcs = check_features(view, &raw)?;
-        let sector_size = u64::from(raw.sectsize.get());
-        if has_crcs {
-            sector::check(view, STRUCTURE, 0, sector_size, 224)?;
+        let superblock = Self::of(view, &raw)?;
+        if superblock.has_crcs {
+            let bytes = view.bytes(STRUCTURE, 0, superblock.sector_size)?;
+            checksum::check(view, STRUCTURE, 0, &bytes, SUM)?;
         }
+        Ok(superblock)
+    }
+
+    /// What its first bytes say, whatever its checksum.
+    pub(super) fn of(view: View<'_>, raw: &RawSuperblock) -> Result<Self, Doubt> {
+        check_sizes(view, raw)?;
+        let has_crcs = check_features(view, raw)?;
+        let sector_size = u64::from(raw.sectsize.get());
         let uses_meta_uuid = has_crcs && raw.features_incompat.get() & META_UUID != 0;
         let block_size = u64::from(raw.blocksize.get());
         let (ag_blocks, blocks) = (u64::from(raw.agblocks.get()), raw.dblocks.get());
@@ -194,8 +209,22 @@ impl Superblock {
             meta_uuid: if uses_meta_uuid { raw.meta_uuid } else { raw.uuid },
             uuid: raw.uuid,
             label: raw.fname,
+            ag_log: raw.agblklog,
             log,
         })
+    }
+
+    /// Whether everything lies where another one says.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let free = other.free;
+        let label = other.label;
+        Self { free, label, ..*self } == *other
+    }
+
+    /// The group of a block of the filesystem, and its number there. It may be a claim.
+    pub(super) fn split(&self, block: u64) -> (u64, u64) {
+        let mask = (1_u64 << self.ag_log).minus(1);
+        (block >> self.ag_log, block & mask)
     }
 
     /// Its size in bytes: no more than the view has.
@@ -206,6 +235,12 @@ impl Superblock {
     /// Where an allocation group begins, in bytes.
     pub(super) fn group_at(&self, group: u64) -> u64 {
         group.times(self.ag_blocks).times(self.block_size)
+    }
+
+    /// An allocation group, in bytes.
+    pub(super) fn group(&self, group: u64) -> Range<u64> {
+        let start = self.group_at(group);
+        start..start.plus(self.blocks_of(group).times(self.block_size))
     }
 
     /// How many blocks an allocation group has.
