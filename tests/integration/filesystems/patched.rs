@@ -375,7 +375,8 @@ impl<'a> Patched<'a> {
 }
 
 /// The kernel's: not inverted at the end.
-fn crc32c(state: u32, bytes: &[u8]) -> u32 {
+/// CRC-32C without the inversions.
+pub fn crc32c(state: u32, bytes: &[u8]) -> u32 {
     crc(0x82f6_3b78, state, bytes)
 }
 

@@ -1,5 +1,8 @@
 //! XFS: what is free is what its trees list, as they are after recovery from its log.
 
+mod recovery;
+mod written;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;

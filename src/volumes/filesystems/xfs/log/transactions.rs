@@ -133,7 +133,8 @@ impl Open {
         if flags == COMMIT {
             let done = self.transactions.swap_remove(number);
             let is_complete = |item: &Item| item.regions.len() == item.total;
-            return if done.header.len() == HEADER && done.items.iter().all(is_complete) {
+            let has_items = done.header.len() == HEADER && !done.items.is_empty();
+            return if has_items && done.items.iter().all(is_complete) {
                 Ok(Some(done))
             } else {
                 Err(DAMAGED)
