@@ -51,7 +51,13 @@ impl Filesystem for Xfs {
 
     /// What no tree of free space lists: blocks that are kept for trees are in use.
     fn used(&self, at: &Path) -> Option<u64> {
-        let size = number(at, "sb 0", "dblocks") * number(at, "sb 0", "blocksize");
+        // What lies behind it in a file is in use, too.
+        let metadata = at.metadata().unwrap();
+        let size = if metadata.is_file() {
+            metadata.len()
+        } else {
+            number(at, "sb 0", "dblocks") * number(at, "sb 0", "blocksize")
+        };
         let groups = 0..number(at, "sb 0", "agcount");
         let free: u64 = groups
             .map(|group| number(at, &format!("agf {group}"), "freeblks"))

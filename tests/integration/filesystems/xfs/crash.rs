@@ -209,6 +209,25 @@ fn nothing_is_lost_of_a_filesystem_that_was_just_resized_as_root() {
     }
 }
 
+#[test]
+fn nothing_is_lost_of_a_filesystem_of_large_blocks_as_root() {
+    let layouts = [
+        ("-b size=8192 -m rmapbt=1 -d agcount=1", 96),
+        ("-b size=16384 -d agcount=1", 64),
+        ("-b size=32768 -l size=64m", 400),
+    ];
+    for (seed, (options, mib)) in (0..).zip(layouts) {
+        let size = mib * MIB;
+        let outcome = judged(&Crash {
+            layout: Layout { options, size },
+            story: Story::Mixed,
+            moment: Moment::Flushed,
+            seed,
+        });
+        assert!(outcome.is_mapped && outcome.synced >= 100, "{options}");
+    }
+}
+
 /// The proof can fail: with the map that is on the disk, something is missed.
 #[test]
 fn the_map_on_the_disk_alone_loses_what_the_log_has_as_root() {

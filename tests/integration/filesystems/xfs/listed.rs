@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::{free, scan};
+use crate::filesystems::patched::Patched;
 use crate::filesystems::proof::xfs::{Xfs, log_cycle, number};
-use crate::filesystems::proof::{Filesystem as _, MIB, Marker, Place, Proof};
-use crate::support::tool;
+use crate::filesystems::proof::{Filesystem as _, MIB, Marker, Place, Proof, mounted};
+use crate::support::{Dir, tool};
 
 /// What `xfs_db` lists, without blocks that are kept for trees.
 pub fn free_blocks(disk: &Path) -> BTreeSet<u64> {
@@ -166,5 +167,36 @@ fn what_is_free_in_version_4_is_what_xfs_db_says_as_root() {
         let expected = free_by_xfs_db(&disk);
         assert!(!expected.is_empty());
         assert_eq!(free(&allocation), expected, "{options}: {:?}", allocation.regions);
+    }
+}
+
+/// Too large to prove them all: as mkfs.xfs made them.
+#[test]
+fn what_is_free_of_many_groups_and_large_blocks_is_what_xfs_db_says_as_root() {
+    for (number, (options, mib)) in [
+        ("-d agcount=64 -l size=16m", 1040),
+        ("-b size=65536 -d agcount=1", 1024),
+        ("-b size=1024 -d agcount=18 -m rmapbt=1", 300),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let dir = Dir::new(&format!("xfs-many-{number}"));
+        let disk = dir.sparse("disk.raw", mib * MIB, &[]);
+        Xfs::new(options).make(&disk);
+        mounted("rw", &disk, dir.path(), &mut |root| {
+            for number in 0..80_u64 {
+                fs::create_dir(root.join(number.to_string())).unwrap();
+                fs::write(root.join(format!("{number}/file")), [1; 3000]).unwrap();
+            }
+        });
+        let bytes = fs::read(&disk).unwrap();
+        let allocation = Patched::new(&bytes).scan();
+        assert_eq!(
+            free(&allocation),
+            free_by_xfs_db(&disk),
+            "{options}: {:?}",
+            allocation.regions
+        );
     }
 }
