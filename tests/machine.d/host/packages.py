@@ -24,6 +24,7 @@ PACKAGES = {
     "qemu-utils": "the other opinion on images",
     "thin-provisioning-tools": "what thin and cached volumes are checked with when they are activated",
     "util-linux": "loop devices",
+    "xfsprogs": "XFS, made in the machine, and its checker",
 }
 # The directories that are symbolic links to those in /usr.
 MERGED = ("bin", "lib", "lib64", "sbin")

@@ -14,6 +14,9 @@ use crate::support::{Dice, noise};
 /// How large the pieces are that a filesystem is filled up with, in bytes.
 const PIECE: usize = 128 << 10;
 
+/// The kernel's limit for the names of a file's attributes, and for the value of one, in bytes.
+const ATTRIBUTES: usize = 64 << 10;
+
 /// Files of all kinds, of about `budget` bytes together.
 pub fn fill(root: &Path, budget: u64, is_posix: bool) {
     let large = (budget / 4) as usize;
@@ -247,7 +250,7 @@ impl Entry {
 
 /// A hash of the extended attributes.
 fn attributes(path: &Path) -> io::Result<u64> {
-    let (mut names, mut value) = (vec![0_u8; 4096], vec![0_u8; 4096]);
+    let (mut names, mut value) = (vec![0_u8; ATTRIBUTES], vec![0_u8; ATTRIBUTES]);
     let length = rustix::fs::llistxattr(path, &mut names)?;
     let mut hasher = DefaultHasher::new();
     let mut names: Vec<_> = names[..length].split(|byte| *byte == 0).collect();

@@ -1,5 +1,8 @@
 //! XFS, as xfsprogs and the kernel know it.
 
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -48,7 +51,13 @@ impl Filesystem for Xfs {
 
     /// What no tree of free space lists: blocks that are kept for trees are in use.
     fn used(&self, at: &Path) -> Option<u64> {
-        let size = number(at, "sb 0", "dblocks") * number(at, "sb 0", "blocksize");
+        // What lies behind it in a file is in use, too.
+        let metadata = at.metadata().unwrap();
+        let size = if metadata.is_file() {
+            metadata.len()
+        } else {
+            number(at, "sb 0", "dblocks") * number(at, "sb 0", "blocksize")
+        };
         let groups = 0..number(at, "sb 0", "agcount");
         let free: u64 = groups
             .map(|group| number(at, &format!("agf {group}"), "freeblks"))
@@ -72,4 +81,25 @@ pub fn number(at: &Path, structure: &str, field: &str) -> u64 {
         .split_once(" = ")
         .unwrap_or_else(|| panic!("no {field} in\n{told}"));
     value.trim().parse().unwrap()
+}
+
+/// Where its log is, in bytes.
+pub fn log(at: &Path) -> Range<u64> {
+    let mut bytes = [0; 512];
+    File::open(at).unwrap().read_exact_at(&mut bytes, 0).unwrap();
+    let word = |at: usize| u64::from(u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()));
+    let start = word(48) << 32 | word(52);
+    let (group, block) = (start >> bytes[124], start & ((1 << bytes[124]) - 1));
+    let start = (group * word(84) + block) * word(4);
+    start..start + word(96) * word(4)
+}
+
+/// How many times its log was begun to be written.
+pub fn log_cycle(at: &Path) -> u32 {
+    let mut bytes = [0; 8];
+    let file = File::open(at).unwrap();
+    file.read_exact_at(&mut bytes, log(at).start).unwrap();
+    let [word, next] = [0, 4].map(|at| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()));
+    // A record has it behind its magic.
+    if word == 0xfeed_babe { next } else { word }
 }
