@@ -22,8 +22,9 @@ MAGIC = 0x6A736677736872
 FLUSH, FUA, DISCARD, MARK = 1, 2, 4, 8
 BLKFLSBUF = 0x1261
 SECTOR = 512
-# The blocks of the filesystem.
+# The blocks of the filesystem, and its type.
 TORN = 1024
+TYPE = b"ext4"
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -95,7 +96,7 @@ class Mounted:
         self.device, self.point = device.encode(), point.encode()
 
     def __enter__(self):
-        check(libc.mount(self.device, self.point, b"ext4", 0, b""), "mount")
+        check(libc.mount(self.device, self.point, TYPE, 0, b""), "mount")
 
     def __exit__(self, *_):
         check(libc.umount2(self.point, 0), "umount")
