@@ -187,10 +187,9 @@ fn a_disk_that_is_found_full_when_a_file_is_closed_is_a_failure_even_without_a_s
     let part = format!("{full} (mkqcow2 restore -n shows how much space is needed)\nmkqcow2: /dev/");
     // What was written to is closed once by a duplicate, and then for good.
     let closed = closes(&dir, &to_device);
-    let of_device = (1..).zip(&closed).filter(|(_, line)| line.contains(&path));
-    let of_device: Vec<_> = of_device.collect();
-    let (duplicate, _) = of_device[of_device.len() - 2];
-    let while_written = format!("close:error=ENOSPC:when={duplicate}+");
+    let of_device = closed.iter().filter(|line| line.contains(&path)).count();
+    // How many files the kernel shows in front of it depends on what else runs.
+    let while_written = format!("close:error=ENOSPC:when={}+ -P {path}", of_device - 1);
     fails(&dir, &while_written, &to_device, "", (1, &part));
     let part = "standard output: is incomplete";
     fails(&dir, fault, "--no-sync disk.raw -", ">stream", (1, part));
@@ -224,13 +223,8 @@ fn a_directory_that_cannot_be_listed_is_told_and_one_that_cannot_be_closed_is_no
     fails(&dir, fault, &format!("map {source}"), "", (1, says));
     fails(&dir, fault, "check image.qcow2", "", (1, says));
     let says = "mkqcow2: new.qcow2: cannot list its directory: Input/output error\n";
-    // Those in front of it are of the kernel, and count as use of the source if they fail.
-    let listings = calls(&dir, "getdents64", "disk.raw new.qcow2");
-    let own = listings
-        .iter()
-        .position(|call| call.contains(dir.path().to_str().unwrap()));
-    let fault = &format!("getdents64:error=EIO:when={}+", own.unwrap() + 1);
-    fs::remove_file(dir.join("new.qcow2")).unwrap();
+    // Those of the kernel in front of it would count as use of the source.
+    let fault = &format!("getdents64:error=EIO -P {}", dir.path().display());
     fails(&dir, fault, "disk.raw new.qcow2", "", (1, says));
     assert!(!dir.join("new.qcow2").exists());
 }
