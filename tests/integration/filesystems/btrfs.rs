@@ -1,5 +1,9 @@
 //! Btrfs: what is free is what is in no chunk, and in none of the extents of a chunk.
 
+mod crashes;
+mod damage;
+mod told;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -14,6 +14,9 @@ use mkqcow2::volumes::{self, Allocation, Scan, State, Treatment};
 /// In bytes.
 const SECTOR: u64 = 512;
 
+/// Where the superblock of Btrfs is.
+const BTRFS: u64 = 64 << 10;
+
 /// A disk of which some sectors are others.
 #[derive(Debug)]
 pub struct Patched<'a> {
@@ -149,6 +152,9 @@ impl<'a> Patched<'a> {
         if self.get(512) == *b"LABELONE" {
             self.sum_up_lvm();
         }
+        if self.get(BTRFS + 64) == *b"_BHRfS_M" {
+            self.sum_up_btrfs();
+        }
         let raid = 0xa92b_4efc_u32.to_le_bytes();
         for at in [0, 4096, self.len() - (8 << 10)] {
             if self.get(at) == raid {
@@ -183,6 +189,24 @@ impl<'a> Patched<'a> {
         }
         let label: [u8; 512] = self.get(512);
         self.put(512 + 16, &lvm_crc(&label[20..]).to_le_bytes());
+    }
+
+    /// Of the superblock, and of tree blocks that were changed, if they are CRC-32C.
+    fn sum_up_btrfs(&mut self) {
+        if self.u16(BTRFS + 196) != 0 {
+            return;
+        }
+        let node = self.u32(BTRFS + 148).clamp(4096, 65536).next_power_of_two();
+        let identity: [u8; 16] = self.get(BTRFS + 32);
+        let changed: BTreeSet<u64> = self.sectors.keys().map(|at| at / node * node).collect();
+        let is_block = |at: &u64| *at != BTRFS / node * node && self.get(*at + 32) == identity;
+        let blocks: Vec<u64> = changed.into_iter().filter(is_block).collect();
+        let blocks = blocks.into_iter().map(|at| (at, node));
+        for (at, length) in blocks.chain([(BTRFS, 4096)]) {
+            let mut bytes = vec![0; length as usize - 32];
+            self.copy(&mut bytes, at + 32);
+            self.put(at, &(!crc32c(u32::MAX, &bytes)).to_le_bytes());
+        }
     }
 
     /// Of a superblock of md, version 1.
