@@ -178,6 +178,13 @@ fn btrfs_that_was_an_ext4_comes_back_as_root() {
 }
 
 #[test]
+fn btrfs_with_a_tree_of_block_groups_comes_back_as_root() {
+    proof("groups", Btrfs::of_image("btrfs-block-group-tree.qcow2"))
+        .changed_by(|at| changed(at, "nodiscard", with_snapshots))
+        .holds();
+}
+
+#[test]
 fn btrfs_in_a_partition_comes_back_as_root() {
     Proof::disk("btrfs-partition", 130 * MIB)
         .laid_out_by(|disk| sfdisk(disk, "label: gpt\nstart=1M,size=120M\n"))

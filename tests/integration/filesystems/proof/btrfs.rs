@@ -1,13 +1,15 @@
 //! Btrfs, as btrfs-progs and the kernel know it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
 use super::{Filesystem, mounted};
-use crate::support::{noise, tool};
+use crate::support::loops::Loop;
+use crate::support::{MKQCOW2, noise, tool};
 
 /// What no chunk has, and the copies of the superblock.
 const KEPT: [Range<u64>; 3] = [
@@ -23,8 +25,17 @@ pub struct Btrfs {
     options: &'static str,
     /// Options of the mount. Nothing is discarded: what is free is to be stale.
     mount: &'static str,
+    origin: Origin,
+}
+
+/// What makes a filesystem.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    Mkfs,
     /// It is an ext4 with files at first.
-    is_converted: bool,
+    Ext4,
+    /// An image that is here because not every mkfs.btrfs makes such a one.
+    Image(&'static str),
 }
 
 impl Btrfs {
@@ -32,7 +43,7 @@ impl Btrfs {
         Self {
             options,
             mount: "nodiscard",
-            is_converted: false,
+            origin: Origin::Mkfs,
         }
     }
 
@@ -41,10 +52,18 @@ impl Btrfs {
         Self { mount, ..self }
     }
 
+    /// That of an image in `testdata`.
+    pub fn of_image(name: &'static str) -> Self {
+        Self {
+            origin: Origin::Image(name),
+            ..Self::new("")
+        }
+    }
+
     /// Made of an ext4.
     pub fn converted() -> Self {
         Self {
-            is_converted: true,
+            origin: Origin::Ext4,
             ..Self::new("")
         }
     }
@@ -53,26 +72,28 @@ impl Btrfs {
 impl Filesystem for Btrfs {
     fn make(&self, at: &Path) {
         let path = at.to_str().unwrap();
-        if self.is_converted {
-            tool(
-                "mke2fs",
-                ["-q", "-F", "-t", "ext4", "-b", "4096", "-E", "nodiscard", path],
-            );
-            mounted("rw", at, at.parent().unwrap(), &mut |root| {
-                for number in 0..200 {
-                    let name = root.join(format!("converted-{number}"));
-                    fs::write(name, noise(number, 331 * number as usize)).unwrap();
-                }
-                (0..200).step_by(3).for_each(|number| {
-                    fs::remove_file(root.join(format!("converted-{number}"))).unwrap();
-                });
-            });
-            tool("btrfs-convert", ["--no-progress", path]);
-            return;
+        match self.origin {
+            Origin::Mkfs => {
+                let options = ["-q", "-f", "-K"].into_iter();
+                let options = options.chain(self.options.split_whitespace());
+                tool("mkfs.btrfs", options.chain([path]));
+            }
+            Origin::Ext4 => {
+                let options = ["-q", "-F", "-t", "ext4", "-b", "4096", "-E", "nodiscard"];
+                tool("mke2fs", options.into_iter().chain([path]));
+                mounted("rw", at, at.parent().unwrap(), &mut fill_ext4);
+                tool("btrfs-convert", ["--no-progress", path]);
+            }
+            Origin::Image(name) => {
+                let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+                // A device keeps what the image does not have.
+                let device = at.is_file().then(|| Loop::over(at));
+                let target = device.as_ref().map_or(at, Loop::path);
+                let options = ["restore", "-q", "--no-sync", "--used-only"].map(OsStr::new);
+                let places = [image.as_os_str(), target.as_os_str()];
+                tool(MKQCOW2, options.into_iter().chain(places));
+            }
         }
-        let options = ["-q", "-f", "-K"].into_iter();
-        let options = options.chain(self.options.split_whitespace());
-        tool("mkfs.btrfs", options.chain([path]));
     }
 
     fn check(&self, at: &Path) {
@@ -100,6 +121,17 @@ impl Filesystem for Btrfs {
             work(root);
             scrub(root);
         });
+    }
+}
+
+/// Files, some of them deleted again.
+fn fill_ext4(root: &Path) {
+    let path = |number| root.join(format!("converted-{number}"));
+    for number in 0..200 {
+        fs::write(path(number), noise(number, 331 * number as usize)).unwrap();
+    }
+    for number in (0..200).step_by(3) {
+        fs::remove_file(path(number)).unwrap();
     }
 }
 
