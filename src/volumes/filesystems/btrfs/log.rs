@@ -7,7 +7,7 @@ use super::chunks::{DATA, METADATA};
 use super::item::{EXTENT_DATA, ROOT_ITEM, Root};
 use super::tree::{Cursor, Trees};
 use super::tree_id;
-use crate::units::claimed_end;
+use crate::units::{claimed_end, claimed_size, to_u64};
 use crate::volumes::builder::MapBuilder;
 use crate::volumes::doubt::Doubt;
 use crate::volumes::fields::{u8_at, u64_le};
@@ -35,28 +35,30 @@ pub(super) fn read(trees: Trees<'_>, map: &mut MapBuilder) -> Result<(), Doubt> 
     let Some(root) = trees.superblock.log_root else {
         return Ok(());
     };
-    let mut cursor = Cursor::bounded(trees, root, trees.superblock.size)?;
+    // How many bytes of blocks all logs may have together.
+    let mut left = trees.superblock.size;
+    let mut cursor = Cursor::bounded(trees, root, left)?;
     while let Some(key) = cursor.key() {
         let log = Root::of_item(tree_id::LOG, cursor.item());
         match log {
             Some(log) if (key.objectid, key.kind) == (tree_id::LOG, ROOT_ITEM) => {
-                read_log(trees, log, map)?;
+                left = left.saturating_sub(read_log(trees, log, left, map)?);
             }
             _ => return Err(ODD),
         }
         cursor.advance()?;
     }
-    add_blocks(trees, cursor, map)
+    add_blocks(trees, cursor, map)?;
+    Ok(())
 }
 
-/// Adds what a log has in use.
-fn read_log(trees: Trees<'_>, root: Root, map: &mut MapBuilder) -> Result<(), Doubt> {
-    let mut cursor = Cursor::bounded(trees, root, trees.superblock.size)?;
+/// Adds what a log has in use. Returns how many bytes its blocks have, of `left` at most.
+fn read_log(trees: Trees<'_>, root: Root, left: u64, map: &mut MapBuilder) -> Result<u64, Doubt> {
+    let mut cursor = Cursor::bounded(trees, root, left)?;
     while let Some(key) = cursor.key() {
         match key.kind {
             EXTENT_DATA => {
-                let item = cursor.item();
-                if let Some(range) = extent(item)? {
+                if let Some(range) = extent(cursor.item())? {
                     add(trees, &range, DATA, Reason::Mapped, map)?;
                 }
             }
@@ -82,12 +84,19 @@ fn extent(item: &[u8]) -> Result<Option<Range<u64>>, Doubt> {
     }
 }
 
-fn add_blocks(trees: Trees<'_>, cursor: Cursor<'_>, map: &mut MapBuilder) -> Result<(), Doubt> {
-    for at in cursor.into_read() {
-        let range = at..claimed_end(at, trees.superblock.node_size);
-        add(trees, &range, METADATA, Reason::Metadata, map)?;
+/// Adds the blocks of a log. Returns how many bytes they have.
+fn add_blocks(trees: Trees<'_>, cursor: Cursor<'_>, map: &mut MapBuilder) -> Result<u64, Doubt> {
+    let (blocks, size) = (cursor.into_read(), trees.superblock.node_size);
+    for at in &blocks {
+        add(
+            trees,
+            &(*at..claimed_end(*at, size)),
+            METADATA,
+            Reason::Metadata,
+            map,
+        )?;
     }
-    Ok(())
+    Ok(claimed_size(to_u64(blocks.len()), size))
 }
 
 /// Adds a range of logical addresses that is in use, in a chunk that may hold it.

@@ -64,6 +64,38 @@ fn what_is_free_is_what_dump_tree_says_as_root() {
     }
 }
 
+/// Not every kernel mounts these: they are held against dump-tree as mkfs.btrfs made them.
+#[test]
+fn what_is_free_is_what_dump_tree_says_of_large_sectors_and_another_identity_as_root() {
+    for (number, (options, change)) in [
+        ("-s 16384 -n 16384", ""),
+        ("-s 65536 -n 65536 --csum sha256", ""),
+        ("-s 8192 -n 32768 -R ^free-space-tree", ""),
+        ("-O ^skinny-metadata,^extref", ""),
+        ("", "-m"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (place, _) = fresh(&format!("btrfs-fresh-{number}"), options);
+        let disk = place.dir.join("disk.raw");
+        let before = tool(
+            "btrfs",
+            ["inspect-internal", "dump-super", disk.to_str().unwrap()],
+        );
+        if !change.is_empty() {
+            tool("btrfstune", [change, disk.to_str().unwrap()]);
+        }
+        let bytes = fs::read(&disk).unwrap();
+        let allocation = Patched::new(&bytes).scan();
+        let (found, expected) = (free(&allocation), free_by_dump_tree(&disk));
+        assert_eq!(found, expected, "{options}: {:?}", allocation.regions);
+        let uuid = &allocation.regions[0].details[0].value;
+        let is_old = before.contains(&format!("fsid\t\t\t{uuid}"));
+        assert_eq!(is_old, change.is_empty(), "{uuid}: {before}");
+    }
+}
+
 /// A disk with a fresh filesystem.
 fn fresh(name: &str, options: &'static str) -> (Place, Vec<u8>) {
     let place = Place::new(name, SIZE);
