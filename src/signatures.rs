@@ -220,7 +220,6 @@ pub(crate) const CONTENT: &[Signature] = &[
     ),
     format("NTFS", &[NTFS]),
     format("ReFS", &[At(0, b"\0\0\0ReFS\0")]),
-    format("btrfs", &[At(64 * KIB + 64, b"_BHRfS_M")]),
     format("F2FS", &[At(KIB, b"\x10\x20\xf5\xf2")]),
     format("NILFS2", &[At(KIB, b"\x02\0\0\0\0\0\x34\x34")]),
     format("JFS", &[At(32 * KIB, b"JFS1")]),

@@ -1,6 +1,16 @@
 //! Fields that structures of many formats have: numbers at an offset, labels, UUIDs.
 
-/// A little-endian number of 32 bits at an offset; 0 behind the end.
+/// The byte at an offset; 0 behind the end.
+pub(super) fn u8_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+/// A little-endian number of 16 bits at an offset; 0 behind the end.
+pub(super) fn u16_le(bytes: &[u8], at: usize) -> u16 {
+    at_offset(bytes, at).map_or(0, u16::from_le_bytes)
+}
+
+/// The same, of 32 bits.
 pub(super) fn u32_le(bytes: &[u8], at: usize) -> u32 {
     at_offset(bytes, at).map_or(0, u32::from_le_bytes)
 }

@@ -1,6 +1,7 @@
 //! What tells which of its blocks are in use. Filesystems know nothing of each other.
 
 mod bits;
+pub(super) mod btrfs;
 mod directories;
 pub(super) mod exfat;
 pub(super) mod ext;

@@ -10,6 +10,7 @@ pub(super) const TABLES: &[Scheme] = &[containers::partitions::SCHEME];
 
 /// Those that are looked for in a whole disk and in each partition.
 pub(super) const FILESYSTEMS: &[Scheme] = &[
+    filesystems::btrfs::SCHEME,
     filesystems::exfat::SCHEME,
     filesystems::ext::SCHEME,
     filesystems::fat::SCHEME,

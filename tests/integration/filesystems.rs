@@ -1,5 +1,6 @@
 //! Filesystems and partition tables: what their maps call free, nobody misses.
 
+mod btrfs;
 mod damage;
 mod encrypted;
 mod exfat;
@@ -16,5 +17,4 @@ pub mod proof;
 mod raid;
 mod swap;
 mod unclear;
-mod unknown;
 mod xfs;

@@ -257,7 +257,9 @@ fn to_install(program: &str) -> &'static str {
         "mkfs.ext4" | "mke2fs" | "e2fsck" | "dumpe2fs" | "debugfs" => "apt-get install e2fsprogs",
         "setfacl" | "getfacl" => "apt-get install acl",
         "mkfs.xfs" => "apt-get install xfsprogs",
-        "mkfs.btrfs" | "btrfs" => "apt-get install btrfs-progs",
+        "mkfs.btrfs" | "btrfs" | "btrfs-convert" | "btrfs-map-logical" | "btrfstune" => {
+            "apt-get install btrfs-progs"
+        }
         "sfdisk" => "apt-get install fdisk",
         "sgdisk" => "apt-get install gdisk",
         "strace" => "apt-get install strace",

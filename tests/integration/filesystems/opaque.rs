@@ -36,7 +36,7 @@ pub const SIGNATURES: &[(&str, u64, &[u8])] = &[
     ("QNX6", 0x2000, b"\x22\x11\x19\x68"),
     ("NTFS", 3, b"NTFS    "),
     ("XFS", 0, b"XFSB"),
-    ("btrfs", 0x1_0040, b"_BHRfS_M"),
+    ("Btrfs", 0x1_0040, b"_BHRfS_M"),
     ("JFS", 0x8000, b"JFS1"),
     ("ReiserFS", 0x1_0034, b"ReIsEr2Fs"),
     ("ISO 9660", 0x8001, b"CD001"),
@@ -122,10 +122,10 @@ fn a_signature_that_is_not_where_it_belongs_is_none() {
 #[test]
 fn what_has_a_signature_and_looks_like_nothing_else_is_told_by_name() {
     let dir = Dir::new("opaque-alone");
-    let path = dir.sparse("disk.raw", MIB, &[(0x1_0040, b"_BHRfS_M")]);
+    let path = dir.sparse("disk.raw", MIB, &[(0x8000, b"JFS1")]);
     let source = disk::open(&path, Open::default()).unwrap();
     let regions = volumes::scan(&source, Scan::Auto).unwrap().regions;
-    assert_eq!(regions[0].name, Some("btrfs"));
+    assert_eq!(regions[0].name, Some("JFS"));
     assert_eq!(regions[0].why_whole().unwrap(), "free space not known");
     let run = dir.run("disk.raw image.qcow2").exits(0);
     assert!(!run.stderr().contains("warning"), "{}", run.stderr());

@@ -2,6 +2,8 @@
 //! it. Nothing may panic, or read without end; what is told must hold together.
 
 // The fuzz targets have this file in another place.
+#[path = "patched/btrfs.rs"]
+mod btrfs;
 #[path = "patched/containers.rs"]
 mod containers;
 #[path = "patched/xfs.rs"]
@@ -17,6 +19,7 @@ use mkqcow2::disk::{Disk, Kind, Underlying};
 use mkqcow2::error::{Action, Error, Side};
 use mkqcow2::volumes::{self, Allocation, Scan, State, Treatment};
 
+use btrfs::BTRFS;
 pub use containers::lvm_crc;
 pub use xfs::Structure;
 
@@ -160,6 +163,9 @@ impl<'a> Patched<'a> {
         }
         if self.get(0) == *b"XFSB" {
             self.sum_up_xfs();
+        }
+        if self.get(BTRFS + 64) == *b"_BHRfS_M" {
+            self.sum_up_btrfs();
         }
         let raid = 0xa92b_4efc_u32.to_le_bytes();
         for at in [0, 4096, self.len() - (8 << 10)] {

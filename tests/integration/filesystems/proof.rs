@@ -15,6 +15,7 @@
 //!     .holds();
 //! ```
 
+pub mod btrfs;
 pub mod exfat;
 pub mod ext;
 pub mod fat;
@@ -32,7 +33,7 @@ use mkqcow2::volumes::{self, Reason, Region, Scan, State, Treatment};
 
 use crate::support::loops::{Loop, Mount, until};
 use crate::support::{Dir, tool};
-pub use files::Listing;
+pub use files::{Listing, fill_up};
 pub use marker::Marker;
 
 pub const MIB: u64 = 1 << 20;
@@ -224,7 +225,7 @@ impl Proof {
             filesystem.write(at, scratch, &mut |root| {
                 fs::remove_file(root.join("secret")).unwrap();
                 if self.is_full {
-                    files::fill_up(root);
+                    fill_up(root);
                 }
                 listing = Listing::of(root, is_posix);
             });

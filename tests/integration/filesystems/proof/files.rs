@@ -167,6 +167,12 @@ impl Listing {
         }
     }
 
+    /// Expects nothing of some of the files.
+    pub fn without(mut self, is_out: impl Fn(&Path) -> bool) -> Self {
+        self.files.retain(|path, _| !is_out(path));
+        self
+    }
+
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
