@@ -17,6 +17,8 @@ from corpus import (
     build_tar,
     build_text,
     build_vast,
+    build_vast_xfs,
+    build_xfs,
 )
 from proof import (
     prove_bytes,
@@ -27,8 +29,10 @@ from proof import (
     prove_metadata,
     prove_restored,
     prove_scan,
+    prove_scan_of_xfs,
     prove_used_blocks,
     prove_used_of_volume,
+    prove_used_of_xfs,
     prove_verify,
 )
 
@@ -36,7 +40,11 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "e2image": "e2fsprogs",
     "partclone.extfs": "partclone",
+    "partclone.xfs": "partclone",
     "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "xfs_copy": "xfsprogs",
+    "xfs_db": "xfsprogs",
     "dumpe2fs": "e2fsprogs",
     "mount": "mount",
     "umount": "mount",
@@ -54,6 +62,10 @@ QEMU_PARALLEL = tool("qemu-img convert -f raw -O qcow2 -W -m 16 SOURCE IMAGE")
 CP = tool("cp --sparse=always SOURCE IMAGE")
 E2IMAGE = tool("e2image -Qa SOURCE IMAGE")
 PARTCLONE = Tool("partclone.extfs -c", ("partclone.extfs", "-c", "-q", "-F", "-L", "LOG", "-s", "SOURCE", "-o", "IMAGE"))
+PARTCLONE_XFS = Tool("partclone.xfs -c", ("partclone.xfs", "-c", "-q", "-F", "-L", "LOG", "-s", "SOURCE", "-o", "IMAGE"))
+# Its log must be a new file.
+XFS_COPY_SCRIPT = 'xfs_copy -b -d -L "$3.xfs_copy" "$1" "$2" && rm "$3.xfs_copy"'
+XFS_COPY = Tool("xfs_copy -b -d", ("sh", "-c", XFS_COPY_SCRIPT, "sh", "SOURCE", "IMAGE", "LOG"))
 # In clusters as small as those of e2image.
 MKQCOW2_4K = tool("MKQCOW2 --cluster-size 4K --no-sync -q SOURCE IMAGE")
 SCAN = tool("MKQCOW2 -n SOURCE IMAGE")
@@ -108,6 +120,8 @@ IMAGING_ZLIB = Work("", ("SOURCE",), "IMAGE", partial(prove_compressed, "zlib"))
 IMAGING_EMPTY = Work("", ("SOURCE",), "IMAGE", prove_metadata)
 SCANNING = Work("", ("SOURCE",), None, prove_scan)
 IMAGING_EXT4 = Work("", ("SOURCE",), "IMAGE", prove_used_blocks)
+IMAGING_XFS = Work("", ("SOURCE",), "IMAGE", prove_used_of_xfs)
+SCANNING_XFS = Work("", ("SOURCE",), None, prove_scan_of_xfs)
 IMAGING_LVM = Work("", ("SOURCE",), "IMAGE", prove_used_of_volume)
 RESTORING = Work("restore", ("IMAGE",), "TARGET", prove_restored)
 CONVERTING = Work("", ("IMAGE",), "TARGET", prove_converted)
@@ -139,6 +153,9 @@ def restore_case(build: Callable[[Path, float], None], title: str, image: Tool, 
 
 EXT4_TOOLS = ("mkfs.ext4", "dumpe2fs", "mount", "umount")
 LVM_NEEDS = ("qemu-img", *EXT4_TOOLS, "sfdisk", "losetup", "lvcreate")
+XFS_TOOLS = ("mkfs.xfs", "xfs_db", "mount", "umount")
+XFS_NEEDS = ("qemu-img", "partclone.xfs", "xfs_copy", *XFS_TOOLS)
+XFS_RIVALS = (*PLAIN, PARTCLONE_XFS, XFS_COPY)
 EXT4_NEEDS = ("qemu-img", "e2image", "partclone.extfs", *EXT4_TOOLS)
 EXT4_RIVALS = (*PLAIN, E2IMAGE, PARTCLONE)
 EXT4_CONTESTS = {"ext4": EXT4_RIVALS, "ext4, 4K": (MKQCOW2_4K, QEMU, E2IMAGE, PARTCLONE)}
@@ -150,6 +167,8 @@ CASES = {
     "text": Case(build_text, IMAGING, {"text": PLAIN}),
     "ext4": Case(build_ext4, IMAGING_EXT4, EXT4_CONTESTS, needs=EXT4_NEEDS, needs_root=True),
     "scan": Case(build_vast, SCANNING, {"scan": (SCAN,)}, needs=EXT4_TOOLS, needs_root=True),
+    "xfs": Case(build_xfs, IMAGING_XFS, {"xfs": XFS_RIVALS}, needs=XFS_NEEDS, needs_root=True),
+    "scan-xfs": Case(build_vast_xfs, SCANNING_XFS, {"scan, xfs": (SCAN,)}, needs=XFS_TOOLS, needs_root=True),
     "lvm": Case(build_lvm, IMAGING_LVM, {"lvm": PLAIN}, needs=LVM_NEEDS, needs_root=True),
     "sparse": Case(build_sparse, IMAGING, {"sparse": PLAIN}),
     "empty": Case(build_empty, IMAGING_EMPTY, {"empty": PLAIN}),

@@ -1,6 +1,7 @@
 """The sources that the contests of benches/versus are about."""
 
 import contextlib
+import ctypes
 import errno
 import itertools
 import os
@@ -19,6 +20,9 @@ CLUSTER = 64 * KIB
 L2_ENTRIES = CLUSTER // 8
 SEED = 2718281828
 EXTENT = 4 * MIB
+# Of XFS: bytes of a block, groups of the vast one; and modes of fallocate(2).
+BLOCK, XFS_GROUPS = 4 * KIB, 16
+KEEP_SIZE, PUNCH_HOLE = 1, 2
 FILESYSTEM_ID = "6d6b7163-6f77-4232-8000-000000000001"
 
 
@@ -138,6 +142,14 @@ def build_ext4(path: Path, scale: float) -> None:
         fill_and_thin_out(root, size)
 
 
+def build_xfs(path: Path, scale: float) -> None:
+    """The same with XFS, without shared blocks."""
+    size = make_xfs(path, scaled(4 * GIB, scale))
+    # Without blocks in advance, which would count as used until they are given back.
+    with mounted(path, options="loop,nosuid,allocsize=4k") as root:
+        fill_and_thin_out(root, size)
+
+
 def fill_and_thin_out(root: Path, size: int) -> None:
     """Fills 29 of 40 parts of a filesystem of `size` bytes, and deletes 13 of them again."""
     copies = fill(root, size * 29 // 40)
@@ -216,6 +228,34 @@ def make_ext4(path: Path, size: int, lazy: int) -> int:
     return size
 
 
+def build_vast_xfs(path: Path, scale: float) -> None:
+    """Makes an XFS filesystem of 15 TiB with a million free extents of one block: files of as many blocks in every
+    group, of which every other one is given back; nothing is written to them.
+    """
+    pieces = int(65_000 * min(scale, 1))
+    make_xfs(path, 15 * TIB, "-d", f"agcount={XFS_GROUPS}", "-l", "size=128m")
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    with mounted(path) as root:
+        # Each directory is in another group, and its files with it.
+        for number in range(XFS_GROUPS):
+            directory = root / str(number)
+            directory.mkdir()
+            with (directory / "file").open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, 2 * pieces * BLOCK)
+                for piece in range(pieces):
+                    if fallocate(file.fileno(), PUNCH_HOLE | KEEP_SIZE, 2 * piece * BLOCK, BLOCK):
+                        fail(f"{file.name}: fallocate: {os.strerror(ctypes.get_errno())}")
+
+
+def make_xfs(path: Path, size: int, *options: str) -> int:
+    """Makes an XFS filesystem of `size` bytes in a file of holes; returns the size."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    command("mkfs.xfs", "-q", "-f", "-m", f"uuid={FILESYSTEM_ID}", *options, path)
+    return size
+
+
 @contextlib.contextmanager
 def mounted(filesystem: Path, root: Path | None = None, options: str = "loop,nosuid") -> Iterator[Path]:
     """Mounts an image on a new directory, beside it if not told, and unmounts it whatever happens."""
@@ -237,13 +277,20 @@ def fill(root: Path, used: int) -> list[Path]:
     Leaves out files so large that one could overshoot.
     """
     copies = []
+
+    def taken() -> int:
+        space = os.statvfs(root)
+        return (space.f_blocks - space.f_bfree) * space.f_frsize
+
     for turn in itertools.count():
         before = len(copies)
         for directory in ("/usr/share", "/usr/lib"):
             for original in regular_files(directory):
+                if taken() >= used:
+                    os.sync()  # Until blocks are allocated, XFS counts more than files will take.
+                    if taken() >= used:
+                        return copies
                 space = os.statvfs(root)
-                if (space.f_blocks - space.f_bfree) * space.f_frsize >= used:
-                    return copies
                 if original.stat().st_size > space.f_blocks * space.f_frsize / 64:
                     continue
                 copy = root / str(turn) / original.relative_to("/")

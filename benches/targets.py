@@ -5,6 +5,7 @@ from cases import (
     MKQCOW2,
     MKQCOW2_ZSTD,
     PARTCLONE,
+    PARTCLONE_XFS,
     QEMU,
     QEMU_CHECK,
     QEMU_COMPARE,
@@ -14,6 +15,7 @@ from cases import (
     QEMU_PACK_ZSTD,
     QEMU_RESTORE_PARALLEL,
     QEMU_SYNCED,
+    XFS_COPY,
     ZSTD,
 )
 from contest import Contest, Tool
@@ -29,6 +31,9 @@ WALLS = (
     ("ext4, 4K", QEMU, 0.45),
     ("ext4, 4K", E2IMAGE, 0.40),
     ("ext4, 4K", PARTCLONE, 0.10),
+    ("xfs", QEMU, 0.45),
+    ("xfs", PARTCLONE_XFS, 0.15),
+    ("xfs", XFS_COPY, 0.60),
     ("lvm", QEMU, 0.50),
     ("sparse", QEMU, 0.30),
     ("zstd", QEMU_PACK_ZSTD, 0.75),
@@ -96,7 +101,7 @@ class Targets:
             own = self.contests["sparse"].own
             size = None if own.out else own.size / MIB
             self.add("sparse: image to clusters touched + 0.1 %", size, touched * CLUSTER * 1.001 / MIB, " MiB")
-        for title, limit in (("empty", 10), ("scan", 3)):
+        for title, limit in (("empty", 10), ("scan", 3), ("scan, xfs", 5)):
             if title in self.contests:
                 own = self.contests[title].own
                 self.add(f"{title}: wall", None if own.out else own.wall, limit, " s")
