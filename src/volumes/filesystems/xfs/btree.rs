@@ -119,7 +119,7 @@ fn read(blocks: Blocks<'_>, tree: Tree, number: u64, level: u64) -> Result<Block
         return Err(Doubt::State("a tree of its free space leads out of its group"));
     }
     let size = superblock.block_size;
-    let at = superblock.group_at(tree.group).plus(number.times(size));
+    let at = superblock.block_at(tree.group, number);
     let bytes = blocks.read(structure, at, size, SUM)?;
     let field = |field, found: u64, expected| {
         Err(Doubt::Field {

@@ -139,11 +139,7 @@ impl<'a> Group<'a> {
     /// Tells what is free and what is not, in bytes, in ascending order.
     fn by_place(&self, mut tell: impl FnMut(Range<u64>, bool)) -> Result<Sum, Doubt> {
         let superblock = self.blocks.superblock;
-        let place = |block: u64| {
-            superblock
-                .group_at(self.number)
-                .plus(block.times(superblock.block_size))
-        };
+        let place = |block| superblock.block_at(self.number, block);
         let blocks = superblock.blocks_of(self.number);
         let mut sum = Sum::default();
         // Headers, which nothing lists.

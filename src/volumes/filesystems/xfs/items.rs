@@ -165,15 +165,9 @@ pub(super) fn named(item: &Item, superblock: &Superblock) -> Result<Vec<Range<u6
         )?]),
         ICREATE => Ok(vec![created(format, superblock)?]),
         // Those of i386 have no room behind their length.
-        EFI | EFD => {
-            let lengths = [16_usize, 12].map(|each| (each, to_usize(count.into()).checked_mul(each)));
-            let rest = format.get(16..).unwrap_or_default();
-            let each = lengths.iter().find(|(_, length)| *length == Some(rest.len()));
-            let (each, _) = each.ok_or(DAMAGED)?;
-            extents(rest, *each, (0, 8), superblock)
-        }
-        RUI | BUI => listed(format, count, 32, (8, 24), superblock),
-        CUI => listed(format, count, 16, (0, 8), superblock),
+        EFI | EFD => listed(format, count, &[16, 12], (0, 8), superblock),
+        RUI | BUI => listed(format, count, &[32], (8, 24), superblock),
+        CUI => listed(format, count, &[16], (0, 8), superblock),
         QUOTAOFF | RUD | CUD | BUD | ATTRI | ATTRD | XMI | XMD => Ok(Vec::new()),
         _ => Err(Doubt::State("its log has an item of a type that is not known")),
     }
@@ -188,33 +182,23 @@ fn created(format: &[u8], superblock: &Superblock) -> Result<Range<u64>, Doubt> 
     blocks(group, block, length, superblock)
 }
 
-/// The extents of a list whose length is in front of it.
+/// The extents of a list of `count` structures, of a size that they may have, which have a block and a number of blocks
+/// there.
 fn listed(
     format: &[u8],
     count: u32,
-    each: usize,
-    fields: (usize, usize),
-    superblock: &Superblock,
-) -> Result<Vec<Range<u64>>, Doubt> {
-    let rest = format.get(16..).unwrap_or_default();
-    if to_usize(count.into()).checked_mul(each) != Some(rest.len()) {
-        return Err(DAMAGED);
-    }
-    extents(rest, each, fields, superblock)
-}
-
-/// The extents of a list of structures of `each` bytes, which have a block and a number of blocks there.
-fn extents(
-    list: &[u8],
-    each: usize,
+    sizes: &[usize],
     (start, length): (usize, usize),
     superblock: &Superblock,
 ) -> Result<Vec<Range<u64>>, Doubt> {
+    let list = format.get(16..).unwrap_or_default();
+    let is_that = |size: &&usize| to_usize(count.into()).checked_mul(**size) == Some(list.len());
+    let size = sizes.iter().find(is_that).ok_or(DAMAGED)?;
     let extent = |extent: &[u8]| {
         let (group, block) = superblock.split(u64_le(extent, start));
         blocks(group, block, u32_le(extent, length).into(), superblock)
     };
-    list.chunks_exact(each).map(extent).collect()
+    list.chunks_exact(*size).map(extent).collect()
 }
 
 /// So many blocks of a group, in bytes.
@@ -222,12 +206,7 @@ fn blocks(group: u64, block: u64, length: u64, superblock: &Superblock) -> Resul
     if group >= superblock.ag_count || block.saturating_add(length) > superblock.blocks_of(group) {
         return Err(DAMAGED);
     }
-    let place = |block: u64| {
-        superblock
-            .group_at(group)
-            .plus(block.times(superblock.block_size))
-    };
-    Ok(place(block)..place(block.plus(length)))
+    Ok(superblock.block_at(group, block)..superblock.block_at(group, block.plus(length)))
 }
 
 /// So many sectors of 512 bytes, in bytes.

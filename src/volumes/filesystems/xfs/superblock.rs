@@ -237,10 +237,14 @@ impl Superblock {
         group.times(self.ag_blocks).times(self.block_size)
     }
 
+    /// Where a block of an allocation group begins, in bytes; its end, for one more than it has.
+    pub(super) fn block_at(&self, group: u64, block: u64) -> u64 {
+        self.group_at(group).plus(block.times(self.block_size))
+    }
+
     /// An allocation group, in bytes.
     pub(super) fn group(&self, group: u64) -> Range<u64> {
-        let start = self.group_at(group);
-        start..start.plus(self.blocks_of(group).times(self.block_size))
+        self.group_at(group)..self.block_at(group, self.blocks_of(group))
     }
 
     /// How many blocks an allocation group has.
