@@ -7,7 +7,6 @@ record has the mark N. At each cut, what `mkqcow2 map` calls free is overwritten
 must mount, the files must be there, and xfs_repair must find nothing.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -31,13 +30,6 @@ def lose(disk, name):
     return sum(length for _, length in free)
 
 
-def write(target, loop, disk):
-    with open(target, "r+b") as file:
-        file.write(disk)
-    with open(loop, "rb") as device:
-        fcntl.ioctl(device, replay.BLKFLSBUF)
-
-
 def check(point, synced, hashes, where):
     for number in range(1, synced + 1):
         name = f"kept{number}"
@@ -51,9 +43,7 @@ def main():
     with open(hashes, encoding="utf-8") as file:
         lines = [line.split() for line in file]
     hashes = {os.path.basename(name): digest for digest, name in lines}
-    recorded = list(replay.entries(log))
-    if recorded[-1][3] == b"dm-log-writes-end":
-        recorded.pop()
+    recorded = replay.record(log)
     state = replay.Disk(replay.content(base), recorded)
     loop = replay.loop_of(target)
     draw = random.Random(1)
@@ -63,9 +53,9 @@ def main():
         marks = [int(entry[3]) for entry in recorded[:cut] if entry[0] & replay.MARK]
         where = f"cut {cut} of {len(recorded)}, {len(marks)} files synced"
         disk = state.at_cut(cut, draw)
-        write(target, loop, disk)
+        replay.write(target, loop, disk)
         mapped += lose(disk, target) > 0
-        write(target, loop, disk)
+        replay.write(target, loop, disk)
         with replay.Mounted(loop, point):
             check(point, len(marks), hashes, where)
         repair = subprocess.run(["xfs_repair", "-n", loop], capture_output=True, check=False)

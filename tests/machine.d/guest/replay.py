@@ -43,6 +43,22 @@ def entries(path):
                 yield flags, at * sector, sectors * sector, b"" if flags & DISCARD else log.read(sectors * sector)
 
 
+def record(path):
+    """All of that, without the mark at its end."""
+    recorded = list(entries(path))
+    if recorded[-1][3] == b"dm-log-writes-end":
+        recorded.pop()
+    return recorded
+
+
+def write(target, loop, disk):
+    """Puts bytes onto a disk, past the cache of the device that stands for it."""
+    with open(target, "r+b") as file:
+        file.write(disk)
+    with open(loop, "rb") as device:
+        fcntl.ioctl(device, BLKFLSBUF)
+
+
 def apply(disk, entry):
     flags, at, length, content = entry
     if flags & MARK:
@@ -123,9 +139,7 @@ def loop_of(path):
 
 def main():
     log, target, point, base, cuts, file, *versions = sys.argv[1:]
-    recorded = list(entries(log))
-    if recorded[-1][3] == b"dm-log-writes-end":
-        recorded.pop()
+    recorded = record(log)
     disk = Disk(content(base), recorded)
     expected = [content(version) for version in versions]
     loop = loop_of(target)
@@ -134,10 +148,7 @@ def main():
     for turn in range(int(cuts)):
         cut = len(recorded) * turn // (int(cuts) - 1)
         marks = [int(entry[3]) for entry in recorded[:cut] if entry[0] & MARK]
-        with open(target, "r+b") as written:
-            written.write(disk.at_cut(cut, draw))
-        with open(loop, "rb") as device:
-            fcntl.ioctl(device, BLKFLSBUF)
+        write(target, loop, disk.at_cut(cut, draw))
         with Mounted(loop, point):
             found = content(os.path.join(point, file))
             where = f"cut {cut} of {len(recorded)}, marks {marks}"

@@ -1,9 +1,11 @@
 //! Logs that are written here, from the format alone: records, transactions and items.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use super::super::patched::crc32c;
+use super::super::proof;
 
 const BLOCK: usize = 512;
 
@@ -46,10 +48,6 @@ pub fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-pub fn be64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(be32(bytes, at)) << 32 | u64::from(be32(bytes, at + 4))
-}
-
 pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
@@ -57,13 +55,10 @@ pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 impl Log {
     /// A log that went round before and has nothing, up to a block.
     pub fn empty(disk: &Path, cycle: u32, block: u64) -> Self {
-        let disk = fs::read(disk).unwrap();
-        let (start, log) = (be64(&disk, 48), disk[124]);
-        let (group, within) = (start >> log, start & ((1 << log) - 1));
-        let start = (group * u64::from(be32(&disk, 84)) + within) * u64::from(be32(&disk, 4));
-        let blocks = u64::from(be32(&disk, 96)) * u64::from(be32(&disk, 4)) / BLOCK as u64;
+        let Range { start, end } = proof::xfs::log(disk);
+        let blocks = (end - start) / BLOCK as u64;
         let mut log = Self {
-            disk,
+            disk: fs::read(disk).unwrap(),
             start: start as usize,
             blocks,
             head: (cycle, block),
