@@ -44,6 +44,7 @@ mod map;
 mod messages;
 mod mutations;
 mod naive;
+mod parts;
 mod plain;
 mod property;
 mod provenance;
