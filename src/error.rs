@@ -7,6 +7,7 @@ mod corrupt;
 mod in_use;
 mod invalid;
 mod side;
+mod unrecorded;
 mod unsupported;
 
 use std::io;
@@ -16,8 +17,9 @@ use std::path::{Path, PathBuf};
 use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
 pub use in_use::InUse;
-pub use invalid::{FileKind, Holding, Invalid, Role, SameAs, Unrecorded};
+pub use invalid::{FileKind, Holding, Invalid, Role, SameAs};
 pub use side::Side;
+pub use unrecorded::Unrecorded;
 pub use unsupported::{Features, TooLarge, Unsupported};
 
 /// The outcome of everything in this crate that can fail.

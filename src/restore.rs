@@ -6,6 +6,7 @@ mod partitions;
 mod passes;
 mod readback;
 mod report;
+mod smaller;
 mod stretch;
 mod walk;
 
@@ -17,16 +18,17 @@ pub use options::Options;
 pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
 
 use crate::disk::{Content, Disk, Force, Open, Run};
-use crate::error::{InUse, Invalid, Result, Unrecorded};
+use crate::error::{Error, InUse, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
 use crate::formats::{self, AnyDisk, Chain, Format, Opening, Sums, TakenFor};
 use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Target};
 use crate::pipeline;
 use crate::progress::{Phase, Progress};
-use crate::units::{Exact, length};
-use crate::volumes::{self, Scan, Segments, Selection, Wanted};
+use crate::units::{Exact, SECTOR, length};
+use crate::volumes::{self, Fitted, Scan, Segments, Selection, Wanted};
 use partitions::Partitioning;
 use passes::Passes;
+use smaller::LeftOut;
 use walk::Rules;
 
 /// How much a worker does in one go, in bytes, unless a cluster is larger.
@@ -48,6 +50,10 @@ struct Origin {
     disk: Chain,
     selection: Selection,
     partitioning: Partitioning,
+    /// What there is to say of a target that is smaller, if it is.
+    smaller: Option<LeftOut>,
+    /// What is written in the end, so that the GPT fits the target: where, in bytes, and what.
+    patches: Vec<(u64, Vec<u8>)>,
     /// Why the target may be in use, where that could not be found out.
     perhaps_used: Option<InUse>,
 }
@@ -79,15 +85,36 @@ impl Restoring {
             overwrite: options.overwrite,
             force: options.force,
         };
-        let selection = select(&mut disk, &options)?;
+        let mut selection = select(&mut disk, &options)?;
         let size = selection.segments.size();
-        let (target, perhaps_used) = Target::for_disk(&place, caution, size, &read)?;
+        let for_size = |size| Target::for_disk(&place, caution, size, &read);
+        let (target, perhaps_used, mut smaller) = match for_size(size) {
+            Err(Error::Invalid(Invalid::TargetTooSmall { found, .. })) => {
+                let (target, perhaps_used) = for_size(found)?;
+                let sizes = (found, target.sector_size().unwrap_or(SECTOR));
+                let smaller = if options.fit {
+                    None
+                } else {
+                    Some(smaller::check(&disk, &selection, sizes, options.force)?)
+                };
+                selection.segments = selection.segments.up_to(found);
+                (target, perhaps_used, smaller)
+            }
+            result => {
+                let (target, perhaps_used) = result?;
+                (target, perhaps_used, None)
+            }
+        };
         let partitioning = if options.wanted == Wanted::Whole {
             let tables = volumes::tables(&disk);
-            Partitioning::on(&target, size, tables, sector_size_of(&disk), options.force)?
+            Partitioning::on(&target, &disk, tables, sector_size_of(&disk), options.force)?
         } else {
             Partitioning::default()
         };
+        let fitted = options.fit.then(|| fitted(&disk, &target)).transpose()?;
+        if let (Some(fitted), Target::Device(device)) = (&fitted, &target) {
+            smaller = smaller::check_fitted(&disk, fitted, device.size())?;
+        }
         let memory = target.memory()?;
         // A file, and what is standard output, begin with nothing that could be left as it is.
         if let (Some(free), Target::Device(_)) = (free, &target) {
@@ -98,6 +125,8 @@ impl Restoring {
             disk,
             selection,
             partitioning,
+            smaller,
+            patches: fitted.map(|fitted| fitted.patches).unwrap_or_default(),
             perhaps_used,
         };
         Ok(Self {
@@ -139,6 +168,7 @@ impl Restoring {
         Ok(Plan {
             size: segments.size(),
             volume: self.origin.selection.volume.clone(),
+            is_fitted: !self.origin.patches.is_empty(),
             data,
             zeros,
             unallocated,
@@ -191,8 +221,10 @@ impl Restoring {
         let mut writer = DiskWriter::open(target, options.cleanup.clone(), sync)?;
         let copied = run.copy(&mut writer)?;
         progress.begin(Phase::Syncing, 0);
-        let settled = writer.settle(segments.size())?;
+        let mut settled = writer.settle(segments.size())?;
         run.verify(&settled, &copied.ledger)?;
+        // Last of all: until then the disk is as it was made.
+        settled.patch(&origin.patches)?;
         warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
         warnings.extend(origin.changes()?);
         if !copied.bad.is_empty() {
@@ -215,6 +247,7 @@ impl Restoring {
         Ok(Report {
             size: segments.size(),
             volume: origin.selection.volume.clone(),
+            is_fitted: !origin.patches.is_empty(),
             data: copied.data,
             written: copied.written,
             zeros: copied.zeros,
@@ -244,7 +277,8 @@ impl Origin {
             .chain(self.disk.writer().cloned().map(Warning::ImagePerhapsInUse))
             .chain(self.perhaps_used.clone().map(Warning::TargetPerhapsInUse))
             .chain(remarks)
-            .chain(self.partitioning.warnings())
+            .chain(self.partitioning.warnings().filter(|_| self.patches.is_empty()))
+            .chain(self.smaller.iter().map(LeftOut::warning))
             .collect();
         let unreadable = self.unreadable(&mut warnings);
         if !unreadable.is_empty() {
@@ -356,6 +390,14 @@ fn select(disk: &mut Chain, options: &Options) -> Result<Selection> {
         disk.hold_to_checksums()?;
     }
     options.wanted.find(disk)
+}
+
+/// What makes the GPT of a disk fit the target.
+fn fitted(disk: &Chain, target: &Target<DeviceTarget>) -> Result<Fitted, Invalid> {
+    let Target::Device(device) = target else {
+        return Err(Invalid::TargetSizeless);
+    };
+    volumes::fitted(disk, device.size(), target.sector_size().unwrap_or(SECTOR))
 }
 
 /// Calls `each` for every run of some segments of a disk.

@@ -36,9 +36,9 @@ mod view;
 mod wanted;
 
 use crate::disk::Disk;
-use crate::error::Result;
+use crate::error::{Invalid, Result};
 pub use builder::MapBuilder;
-pub use containers::partitions::{Flaw, Tables, Which};
+pub use containers::partitions::{Fitted, Flaw, Tables, Which};
 pub use doubt::Doubt;
 pub use map::{AllocationMap, Extent, Reason, State};
 pub use pieces::Piece;
@@ -137,4 +137,16 @@ pub fn scan(source: &dyn Disk, scan: Scan) -> Result<Allocation> {
 /// What the partition tables of a disk say of themselves. Takes a few reads, however large the disk is.
 pub fn tables(source: &dyn Disk) -> Tables {
     containers::partitions::tables(View::of(source), registry::is_anything)
+}
+
+/// What makes the GPT of a disk fit one of `size` bytes, with sectors of `sector_size` bytes.
+///
+/// # Errors
+///
+/// [`Invalid::TableUnfit`] if there is no good primary GPT, or a partition ends where the new backup has to be.
+pub fn fitted(source: &dyn Disk, size: u64, sector_size: u64) -> Result<Fitted, Invalid> {
+    let fitted = containers::partitions::fitted(View::of(source), size, sector_size);
+    fitted.map_err(|doubt| Invalid::TableUnfit {
+        why: doubt.to_string(),
+    })
 }

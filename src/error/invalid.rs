@@ -6,6 +6,7 @@ use indicatif::BinaryBytes;
 
 use super::Side;
 use super::in_use::InUse;
+use super::unrecorded::Unrecorded;
 
 /// A request that makes no sense, or would not be safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,13 +168,41 @@ pub enum Invalid {
     /// The target is a read-only device.
     #[error("is a read-only device")]
     TargetReadOnly,
+    /// The GPT cannot be made to fit the target.
+    #[error("has no GPT that could be made to fit: {why}")]
+    TableUnfit {
+        /// Why.
+        why: String,
+    },
+    /// Only a device has a size that a GPT can be made to fit.
+    #[error("is no block device, whose size --fit could make the partition table fit")]
+    TargetSizeless,
+    /// The target is a device that cannot take all of the disk, and nothing in use is left out; but what uses the disk
+    /// goes by its size.
+    #[error("too small: {}, and {what} reaches up to {}, if only with free space: no program could use it there",
+        BinaryBytes(*found), BinaryBytes(*end))]
+    TargetCuts {
+        /// Its size in bytes.
+        found: u64,
+        /// What would be cut off.
+        what: String,
+        /// Where it ends, in bytes.
+        end: u64,
+    },
     /// The target is a device that cannot take all of the disk.
-    #[error("too small: {}, the disk has {}, {} bytes more", BinaryBytes(*found), BinaryBytes(*expected), expected.saturating_sub(*found))]
+    #[error("too small: {}, the disk has {}, {} bytes more{}", BinaryBytes(*found), BinaryBytes(*expected),
+        expected.saturating_sub(*found), used.map_or_else(String::new, |(bytes, end)| format!(
+            ", of which {bytes} are in use, the last one in front of {end:#x}")))]
     TargetTooSmall {
         /// Its size in bytes.
         found: u64,
         /// The size of the disk in bytes.
         expected: u64,
+        /// How many bytes in use lie past the end of the target, and where the last of these ends; none if that is not
+        /// known.
+        used: Option<(u64, u64)>,
+        /// Whether it would do if the GPT was made to fit it.
+        can_fit: bool,
     },
     /// The target is a device on which no program would find the partitions of the disk.
     #[error(
@@ -304,28 +333,6 @@ pub enum Invalid {
     },
 }
 
-/// Why the list of free clusters is missing, or cannot be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unrecorded {
-    /// There is no record.
-    #[error("another program made it, or it was made with --no-checksums")]
-    Nothing,
-    /// The record is of an earlier state.
-    #[error("another program wrote to it since it was made")]
-    Changed,
-    /// The record is of the active state.
-    #[error("its list is of the active disk, not of a snapshot")]
-    Snapshot,
-    /// Version 2, and the caller tolerates wrong checksums.
-    #[error(
-        "in version 2 only matching checksums prove that it is unchanged, and --keep-going tolerates others"
-    )]
-    Unproven,
-    /// Unallocated clusters may be in another file.
-    #[error("it has a backing file")]
-    Backing,
-}
-
 impl Invalid {
     /// Which of the two files the error is about.
     pub(super) fn side(&self) -> Side {
@@ -350,6 +357,8 @@ impl Invalid {
             | Self::DirectoryAppendOnly
             | Self::TargetReadOnly
             | Self::TargetTooSmall { .. }
+            | Self::TargetCuts { .. }
+            | Self::TargetSizeless
             | Self::TargetSectorSize { .. }
             | Self::TargetHoldsSource { .. }
             | Self::TargetIsNeeded { .. }
@@ -373,6 +382,7 @@ impl Invalid {
             | Self::LengthPastEnd { .. }
             | Self::LengthZero
             | Self::NoVolume { .. }
+            | Self::TableUnfit { .. }
             | Self::VolumeAmbiguous { .. }
             | Self::VolumeIncomplete { .. }
             | Self::NeedsFile { .. }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
 use super::writeback::Writeback;
@@ -118,6 +118,27 @@ impl Device {
                 .map_err(|error| Error::target_io(Action::Sync, error))?;
         }
         close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
+    }
+
+    /// Writes bytes once more, each in its place, brings them to stable storage if that was asked for, and reads them
+    /// back.
+    pub(super) fn patch(&mut self, patches: &[(u64, Vec<u8>)]) -> Result<()> {
+        for (at, bytes) in patches {
+            self.put(bytes, *at)?;
+        }
+        self.settle()?;
+        // Advice. What is synced can be dropped.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        for (at, bytes) in patches {
+            let mut found = vec![0; bytes.len()];
+            self.file
+                .read_exact_at(&mut found, *at)
+                .map_err(|error| Error::target_io(Action::Read(*at), error))?;
+            if found != *bytes {
+                return Err(Error::ReadBack(*at..at.plus(to_u64(bytes.len()))));
+            }
+        }
+        Ok(())
     }
 
     /// What was written, for reading it back.

@@ -54,6 +54,20 @@ impl Settled {
         }
     }
 
+    /// Writes bytes of a device once more, each in its place, brings them to stable storage if that was asked for, and
+    /// reads them back.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`](crate::Error::Io) if that fails.
+    /// - [`Error::ReadBack`](crate::Error::ReadBack) if anything else is there.
+    pub fn patch(&mut self, patches: &[(u64, Vec<u8>)]) -> Result<()> {
+        match &mut self.0 {
+            What::Device(device) if !patches.is_empty() => device.patch(patches),
+            What::Device(_) | What::File(_) | What::Stdout(_) => Ok(()),
+        }
+    }
+
     /// Makes it what the name of the target names.
     ///
     /// # Errors

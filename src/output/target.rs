@@ -127,7 +127,13 @@ impl Target<DeviceTarget> {
                     let device = device_for_disk(path, number, caution, read, &mut unknown)?;
                     let (found, expected) = (device.size(), size);
                     if found < expected {
-                        return Err(Invalid::TargetTooSmall { found, expected }.into());
+                        return Err(Invalid::TargetTooSmall {
+                            found,
+                            expected,
+                            used: None,
+                            can_fit: false,
+                        }
+                        .into());
                     }
                     Self::Device(device)
                 }

@@ -24,7 +24,9 @@ pub struct Options {
     pub keep_going: bool,
     /// Whether to leave what the image records as free as it is on a block device.
     pub used_only: bool,
-    /// Whether to restore a disk to a device on which no program will find its partitions, because sectors have another
+    /// Whether to make the GPT of the disk fit a device that is larger or smaller.
+    pub fit: bool,
+    /// Whether to restore to a smaller device although a volume would be cut off, or a disk to a device on which no program will find its partitions, because sectors have another
     /// size there.
     pub force: bool,
     /// Whether to leave alone what exists.
@@ -47,6 +49,7 @@ impl Default for Options {
             verify: false,
             keep_going: false,
             used_only: false,
+            fit: false,
             force: false,
             no_clobber: false,
             overwrite: false,

@@ -1,9 +1,10 @@
 //! What becomes of the partition table of a disk where it is put.
 
 use super::report::Warning;
+use crate::disk::Disk;
 use crate::error::Invalid;
 use crate::output::{DeviceTarget, Target};
-use crate::volumes::{Flaw, Tables};
+use crate::volumes::{self, Flaw, Tables};
 
 /// What is known of the partition table of a disk, and of the place it is put to.
 #[derive(Debug, Default)]
@@ -11,6 +12,8 @@ pub(super) struct Partitioning {
     flaws: Vec<Flaw>,
     /// The size of the disk in bytes, if the target goes on behind it.
     ends_inside: Option<u64>,
+    /// Whether it is a GPT, whose backup is then not at the end.
+    is_inside: bool,
     /// The sizes of sectors of the target and of the table, in bytes, if they are not the same.
     mismatch: Option<(u64, u64)>,
 }
@@ -23,14 +26,14 @@ fn expected_sector_size(tables: &Tables, recorded: Option<u32>) -> Option<u64> {
 }
 
 impl Partitioning {
-    /// Of a disk of `size` bytes, whose image records this size of a sector of its source.
+    /// Of a disk whose image records this size of a sector of its source.
     ///
     /// # Errors
     ///
     /// [`Invalid`] if no partitions would be found on the target, unless that is to be done all the same.
     pub(super) fn on(
         target: &Target<DeviceTarget>,
-        size: u64,
+        disk: &dyn Disk,
         tables: Tables,
         recorded: Option<u32>,
         force: bool,
@@ -44,9 +47,15 @@ impl Partitioning {
             Target::Device(device) => Some(device.size()),
             Target::File(_) | Target::Stdout => None,
         };
+        let ends_inside = device.filter(|room| *room > disk.len()).map(|_| disk.len());
+        let is_inside = match (device, target.sector_size(), ends_inside) {
+            (Some(room), Some(sector_size), Some(_)) => volumes::fitted(disk, room, sector_size).is_ok(),
+            _ => false,
+        };
         Ok(Self {
             flaws: tables.flaws,
-            ends_inside: device.filter(|room| *room > size).map(|_| size),
+            ends_inside,
+            is_inside,
             mismatch,
         })
     }
@@ -63,6 +72,7 @@ impl Partitioning {
                 .filter(|there| there != flaw);
             there.map_or_else(|| Warning::Table(flaw.clone()), Warning::TableOutOfReach)
         });
-        mismatch.into_iter().chain(flaws)
+        let inside = self.is_inside.then_some(Warning::TableInside);
+        mismatch.into_iter().chain(flaws).chain(inside)
     }
 }

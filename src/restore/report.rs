@@ -61,6 +61,28 @@ pub enum Warning {
     /// The same, and on the target, which is larger than the disk, no program finds the table.
     #[error("is larger than the disk: {0}")]
     TableOutOfReach(Flaw),
+    /// The target is larger than the disk, so that the backup of the GPT is not at its end.
+    #[error(
+        "is larger than the disk: the backup GPT is not at its end, where programs look for it (--fit puts it there)"
+    )]
+    TableInside,
+    /// The target is smaller than the disk, and the rest is not in use.
+    #[error("is smaller: the last {bytes} bytes are left out, which are not in use")]
+    Smaller {
+        /// How many.
+        bytes: u64,
+    },
+    /// The same, and something goes by its own size.
+    #[error(
+        "is smaller: the last {bytes} bytes are left out, which are free, but {what} reaches into them: no program \
+         can use it there"
+    )]
+    CutOff {
+        /// What reaches there.
+        what: String,
+        /// How many.
+        bytes: u64,
+    },
     /// The partition table of the disk counts in sectors of another size than those of the target.
     #[error(
         "has sectors of {found} bytes, and the partition table of the disk counts in sectors of {expected}: no \
@@ -120,6 +142,9 @@ impl Warning {
             | Self::Unwritten(_) => Side::Source,
             Self::TargetPerhapsInUse(_)
             | Self::TableOutOfReach(_)
+            | Self::TableInside
+            | Self::Smaller { .. }
+            | Self::CutOff { .. }
             | Self::SectorSize { .. }
             | Self::OwnerNotKept
             | Self::RightsNotKept
@@ -145,6 +170,7 @@ impl Warning {
             | Self::Bad { .. }
             | Self::ChangedMeanwhile { .. }
             | Self::TableOutOfReach(_)
+            | Self::CutOff { .. }
             | Self::SectorSize { .. }
             | Self::Unwritten(_)
             | Self::NotDurable(_)
@@ -156,6 +182,8 @@ impl Warning {
             | Self::PerhapsNoise
             | Self::Changed
             | Self::Table(_)
+            | Self::TableInside
+            | Self::Smaller { .. }
             | Self::OwnerNotKept
             | Self::RightsNotKept
             | Self::InMemory(_)
@@ -191,6 +219,8 @@ pub struct Plan {
     pub size: u64,
     /// The volume whose bytes these are, if it was asked for.
     pub volume: Option<Volume>,
+    /// Whether the GPT is made to fit the target.
+    pub is_fitted: bool,
     /// How many of these bytes the image holds.
     pub data: u64,
     /// How many it says are zeros.
@@ -227,6 +257,8 @@ pub struct Report {
     pub size: u64,
     /// The volume whose bytes these are, if it was asked for.
     pub volume: Option<Volume>,
+    /// Whether the GPT is made to fit the target.
+    pub is_fitted: bool,
     /// How many of these bytes were read as data.
     pub data: u64,
     /// How many bytes were written as data.

@@ -49,6 +49,12 @@ impl Segments {
         self.0.last().map_or(0, Segment::end)
     }
 
+    /// Its first bytes, as many as these, if it has as many.
+    #[must_use]
+    pub fn up_to(&self, size: u64) -> Self {
+        Self::new(self.resolve(&(0..size))).unwrap_or_else(|| self.clone())
+    }
+
     /// Where its bytes lie, in the order of the volume.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = &Range<u64>> {
         self.0.iter().map(|segment| &segment.range)

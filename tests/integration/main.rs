@@ -31,6 +31,7 @@ mod endings;
 mod failing;
 mod faults;
 mod filesystems;
+mod fit;
 mod format;
 mod formats;
 mod ground;

@@ -75,7 +75,10 @@ fn a_plan_that_cannot_be_carried_out_fails_and_a_file_grows_as_root() {
     let dir = imaged("messages-plan");
     let small = Loop::over(&dir.sparse("small.raw", MIB / 2, &[]));
     let device = small.path().display();
-    let words = format!("{device}: too small: 512.00 KiB, the disk has 1.00 MiB, 524288 bytes more");
+    let words = format!(
+        "{device}: too small: 512.00 KiB, the disk has 1.00 MiB, 524288 bytes more, of which 524288 are in use, the \
+         last one in front of 0x100000"
+    );
     refused(&dir, &format!("restore -n disk.qcow2 {device}"), &words);
     refused(&dir, &format!("restore disk.qcow2 {device}"), &words);
 

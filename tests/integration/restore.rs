@@ -309,7 +309,7 @@ fn a_dry_run_tells_and_changes_nothing_as_root() {
     let written = device.sectors_written();
     dir.run(&format!("restore -n image.qcow2 {}", device.path().display()))
         .exits(0)
-        .prints("block device of 42991616 bytes (41.00 MiB), would be overwritten\n");
+        .prints("block device of 42991616 bytes (41.00 MiB), would be overwritten but for the last 1048576 (1.00 MiB)\n");
     assert_eq!(device.sectors_written(), written);
 }
 

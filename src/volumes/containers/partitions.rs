@@ -4,6 +4,7 @@
 //! only one of them knows is looked into as well. Tables that lie inside of what they call a partition are not
 //! believed.
 
+mod fitted;
 mod gpt;
 mod mbr;
 mod partition;
@@ -17,6 +18,8 @@ use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::scheme::{Found, Read, Recognise, Scheme, Usage};
 use crate::volumes::view::View;
+pub use fitted::Fitted;
+pub(in crate::volumes) use fitted::fitted;
 use mbr::RawMbr;
 use partition::Partition;
 use parts::Table;

@@ -35,6 +35,10 @@ pub(crate) struct Restore {
     #[command(flatten)]
     pub(crate) bytes: Bytes,
 
+    /// Make the GPT of the disk fit a device that is larger or smaller: its backup goes to the end
+    #[arg(long, conflicts_with_all = ["part", "offset", "length"])]
+    fit: bool,
+
     /// On a block device, leave the clusters that IMAGE records as free as they are, instead of zeroing them
     #[arg(long)]
     used_only: bool,
@@ -47,7 +51,7 @@ pub(crate) struct Restore {
     #[arg(long)]
     pub(crate) keep_going: bool,
 
-    /// Go on if mkqcow2 cannot find out who uses TARGET, or if its sector size is not that of the partition table
+    /// Go on if TARGET has sectors of another size, is too small for free space, or cannot be asked who uses it
     #[arg(short, long)]
     force: bool,
 
@@ -119,6 +123,7 @@ impl Restore {
             verify: self.verify,
             keep_going: self.keep_going,
             used_only: self.used_only,
+            fit: self.fit,
             force: self.force,
             no_clobber: self.no_clobber,
             overwrite: self.overwrite,

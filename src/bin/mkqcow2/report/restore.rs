@@ -179,6 +179,12 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
         Some(UNKNOWN)
     } else if let Invalid::TargetBehindLoop { .. } = invalid {
         Some("detach it with losetup -d first, or restore to the loop device")
+    } else if let Invalid::TargetTooSmall { can_fit: true, .. } = invalid {
+        Some("only the backup GPT lies there: --fit puts it to the end of TARGET")
+    } else if let Invalid::TargetTooSmall { used: None, .. } = invalid {
+        Some("an image that records what is free could do without what is not in use")
+    } else if let Invalid::TargetCuts { .. } = invalid {
+        Some("--force restores what is in use all the same")
     } else if let Invalid::TargetSectorSize { .. } = invalid {
         Some(
             "restore to a device with sectors of that size, or to a file and attach that with losetup \

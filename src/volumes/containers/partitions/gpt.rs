@@ -105,7 +105,7 @@ pub(super) struct Gpt {
     /// What both have in common: the checksum of the entries, and the number of the disk.
     pub(super) identity: (u32, [u8; 16]),
     /// How many bytes its entries have.
-    entries_length: u64,
+    pub(super) entries_length: u64,
 }
 
 /// Both copies, as they are found.

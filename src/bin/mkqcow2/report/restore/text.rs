@@ -16,7 +16,7 @@ use mkqcow2::volumes::{Places, Wanted};
 /// The closing line of a run.
 pub(super) fn line(args: &Restore, report: &Report) -> String {
     format!(
-        "{}: {}, {} data, {} written, {:.2} s, {}/s{}{}",
+        "{}: {}, {} data, {} written, {:.2} s, {}/s{}{}{}",
         shown(args.shown_target()),
         restored(args, report),
         BinaryBytes(report.data),
@@ -29,6 +29,7 @@ pub(super) fn line(args: &Restore, report: &Report) -> String {
             ""
         },
         read_back(report),
+        if report.is_fitted { ", GPT made to fit" } else { "" },
     )
 }
 
@@ -79,6 +80,15 @@ fn planned(args: &Restore, plan: &Plan) -> String {
     }
 }
 
+/// What of a device stays as it is, and whether the partition table is made to fit.
+fn behind(plan: &Plan, room: u64) -> String {
+    match (plan.is_fitted, room.saturating_sub(plan.size)) {
+        (true, _) => ", the GPT made to fit".to_owned(),
+        (false, 0) => String::new(),
+        (false, rest) => format!(" but for the last {rest} ({})", BinaryBytes(rest)),
+    }
+}
+
 /// A plan.
 pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Result<()> {
     let (image, target) = (shown(&args.image), shown(args.shown_target()));
@@ -111,8 +121,9 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
     match plan.target {
         TargetKind::Device => writeln!(
             out,
-            "{target}: block device of {room} bytes ({}), would be overwritten",
-            human(room)
+            "{target}: block device of {room} bytes ({}), would be overwritten{}",
+            human(room),
+            behind(plan, room)
         ),
         TargetKind::File | TargetKind::Stdout if room < plan.data => writeln!(
             out,
