@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod replaced;
 mod told;
 
 use std::fs;
