@@ -7,6 +7,7 @@ from pathlib import Path
 
 from contest import Tool, Work, tool
 from corpus import (
+    build_btrfs,
     build_empty,
     build_ext4,
     build_large,
@@ -17,6 +18,7 @@ from corpus import (
     build_tar,
     build_text,
     build_vast,
+    build_vast_btrfs,
     build_vast_xfs,
     build_xfs,
 )
@@ -29,8 +31,10 @@ from proof import (
     prove_metadata,
     prove_restored,
     prove_scan,
+    prove_scan_of_btrfs,
     prove_scan_of_xfs,
     prove_used_blocks,
+    prove_used_of_btrfs,
     prove_used_of_volume,
     prove_used_of_xfs,
     prove_verify,
@@ -39,8 +43,11 @@ from proof import (
 PACKAGES = {
     "qemu-img": "qemu-utils",
     "e2image": "e2fsprogs",
+    "partclone.btrfs": "partclone",
     "partclone.extfs": "partclone",
     "partclone.xfs": "partclone",
+    "btrfs": "btrfs-progs",
+    "mkfs.btrfs": "btrfs-progs",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "xfs_copy": "xfsprogs",
@@ -63,6 +70,8 @@ CP = tool("cp --sparse=always SOURCE IMAGE")
 E2IMAGE = tool("e2image -Qa SOURCE IMAGE")
 PARTCLONE = Tool("partclone.extfs -c", ("partclone.extfs", "-c", "-q", "-F", "-L", "LOG", "-s", "SOURCE", "-o", "IMAGE"))
 PARTCLONE_XFS = Tool("partclone.xfs -c", ("partclone.xfs", "-c", "-q", "-F", "-L", "LOG", "-s", "SOURCE", "-o", "IMAGE"))
+PARTCLONE_BTRFS_WORDS = ("partclone.btrfs", "-c", "-q", "-F", "-L", "LOG", "-s", "SOURCE", "-o", "IMAGE")
+PARTCLONE_BTRFS = Tool("partclone.btrfs -c", PARTCLONE_BTRFS_WORDS)
 # Its log must be a new file.
 XFS_COPY_SCRIPT = 'xfs_copy -b -d -L "$3.xfs_copy" "$1" "$2" && rm "$3.xfs_copy"'
 XFS_COPY = Tool("xfs_copy -b -d", ("sh", "-c", XFS_COPY_SCRIPT, "sh", "SOURCE", "IMAGE", "LOG"))
@@ -122,6 +131,8 @@ SCANNING = Work("", ("SOURCE",), None, prove_scan)
 IMAGING_EXT4 = Work("", ("SOURCE",), "IMAGE", prove_used_blocks)
 IMAGING_XFS = Work("", ("SOURCE",), "IMAGE", prove_used_of_xfs)
 SCANNING_XFS = Work("", ("SOURCE",), None, prove_scan_of_xfs)
+IMAGING_BTRFS = Work("", ("SOURCE",), "IMAGE", prove_used_of_btrfs)
+SCANNING_BTRFS = Work("", ("SOURCE",), None, prove_scan_of_btrfs)
 IMAGING_LVM = Work("", ("SOURCE",), "IMAGE", prove_used_of_volume)
 RESTORING = Work("restore", ("IMAGE",), "TARGET", prove_restored)
 CONVERTING = Work("", ("IMAGE",), "TARGET", prove_converted)
@@ -156,6 +167,9 @@ LVM_NEEDS = ("qemu-img", *EXT4_TOOLS, "sfdisk", "losetup", "lvcreate")
 XFS_TOOLS = ("mkfs.xfs", "xfs_db", "mount", "umount")
 XFS_NEEDS = ("qemu-img", "partclone.xfs", "xfs_copy", *XFS_TOOLS)
 XFS_RIVALS = (*PLAIN, PARTCLONE_XFS, XFS_COPY)
+BTRFS_TOOLS = ("mkfs.btrfs", "btrfs", "mount", "umount")
+BTRFS_NEEDS = ("qemu-img", "partclone.btrfs", *BTRFS_TOOLS)
+BTRFS_RIVALS = (*PLAIN, PARTCLONE_BTRFS)
 EXT4_NEEDS = ("qemu-img", "e2image", "partclone.extfs", *EXT4_TOOLS)
 EXT4_RIVALS = (*PLAIN, E2IMAGE, PARTCLONE)
 EXT4_CONTESTS = {"ext4": EXT4_RIVALS, "ext4, 4K": (MKQCOW2_4K, QEMU, E2IMAGE, PARTCLONE)}
@@ -169,6 +183,10 @@ CASES = {
     "scan": Case(build_vast, SCANNING, {"scan": (SCAN,)}, needs=EXT4_TOOLS, needs_root=True),
     "xfs": Case(build_xfs, IMAGING_XFS, {"xfs": XFS_RIVALS}, needs=XFS_NEEDS, needs_root=True),
     "scan-xfs": Case(build_vast_xfs, SCANNING_XFS, {"scan, xfs": (SCAN,)}, needs=XFS_TOOLS, needs_root=True),
+    "btrfs": Case(build_btrfs, IMAGING_BTRFS, {"btrfs": BTRFS_RIVALS}, needs=BTRFS_NEEDS, needs_root=True),
+    "scan-btrfs": Case(
+        build_vast_btrfs, SCANNING_BTRFS, {"scan, btrfs": (SCAN,)}, needs=BTRFS_TOOLS, needs_root=True
+    ),
     "lvm": Case(build_lvm, IMAGING_LVM, {"lvm": PLAIN}, needs=LVM_NEEDS, needs_root=True),
     "sparse": Case(build_sparse, IMAGING, {"sparse": PLAIN}),
     "empty": Case(build_empty, IMAGING_EMPTY, {"empty": PLAIN}),

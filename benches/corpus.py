@@ -150,9 +150,27 @@ def build_xfs(path: Path, scale: float) -> None:
         fill_and_thin_out(root, size)
 
 
+def build_btrfs(path: Path, scale: float) -> None:
+    """The same with Btrfs: what is deleted stays in a snapshot, until that is deleted, too."""
+    size = make_btrfs(path, scaled(4 * GIB, scale))
+    # Nothing is discarded, or the file would have holes where it is stale.
+    with mounted(path, options="loop,nosuid,nodiscard") as root:
+        volume, snapshot = root / "volume", root / "snapshot"
+        command("btrfs", "subvolume", "create", volume)
+        copies = fill(volume, size * 29 // 40)
+        command("btrfs", "subvolume", "snapshot", volume, snapshot)
+        thin_out(copies, size)
+        command("btrfs", "subvolume", "delete", "--commit-after", snapshot)
+        command("btrfs", "subvolume", "sync", root)
+
+
 def fill_and_thin_out(root: Path, size: int) -> None:
     """Fills 29 of 40 parts of a filesystem of `size` bytes, and deletes 13 of them again."""
-    copies = fill(root, size * 29 // 40)
+    thin_out(fill(root, size * 29 // 40), size)
+
+
+def thin_out(copies: list[Path], size: int) -> None:
+    """Deletes files that take 13 of 40 parts of `size` bytes."""
     os.sync()  # A file deleted before its blocks are written leaves nothing stale.
     random.Random(SEED).shuffle(copies)
     doomed = size * 13 // 40
@@ -234,8 +252,6 @@ def build_vast_xfs(path: Path, scale: float) -> None:
     """
     pieces = int(65_000 * min(scale, 1))
     make_xfs(path, 15 * TIB, "-d", f"agcount={XFS_GROUPS}", "-l", "size=128m")
-    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     with mounted(path) as root:
         # Each directory is in another group, and its files with it.
         for number in range(XFS_GROUPS):
@@ -243,9 +259,7 @@ def build_vast_xfs(path: Path, scale: float) -> None:
             directory.mkdir()
             with (directory / "file").open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, 2 * pieces * BLOCK)
-                for piece in range(pieces):
-                    if fallocate(file.fileno(), PUNCH_HOLE | KEEP_SIZE, 2 * piece * BLOCK, BLOCK):
-                        fail(f"{file.name}: fallocate: {os.strerror(ctypes.get_errno())}")
+                punch(file, BLOCK, pieces)
 
 
 def make_xfs(path: Path, size: int, *options: str) -> int:
@@ -254,6 +268,37 @@ def make_xfs(path: Path, size: int, *options: str) -> int:
         file.truncate(size)
     command("mkfs.xfs", "-q", "-f", "-m", f"uuid={FILESYSTEM_ID}", *options, path)
     return size
+
+
+def build_vast_btrfs(path: Path, scale: float) -> None:
+    """Makes a Btrfs of 1 TiB with 200,000 extents of 2 MiB, and as many free ones between them: a file of twice as many,
+    of which every other one is given back; nothing is written to it.
+    """
+    pieces = int(200_000 * min(scale, 1))
+    # Without copies, what is in use is what the superblock says.
+    make_btrfs(path, TIB, "-m", "single")
+    with mounted(path, options="loop,nosuid,nodiscard") as root, (root / "file").open("wb") as file:
+        # What is reserved at once is one extent, of which no part is given back.
+        for piece in range(2 * pieces):
+            os.posix_fallocate(file.fileno(), piece * 2 * MIB, 2 * MIB)
+        punch(file, 2 * MIB, pieces)
+
+
+def make_btrfs(path: Path, size: int, *options: str) -> int:
+    """Makes a Btrfs of `size` bytes in a file of holes; returns the size."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    command("mkfs.btrfs", "-q", "-f", "-U", FILESYSTEM_ID, *options, path)
+    return size
+
+
+def punch(file: BinaryIO, length: int, count: int) -> None:
+    """Gives back every other piece of `length` bytes of a file, `count` of them."""
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    for piece in range(count):
+        if fallocate(file.fileno(), PUNCH_HOLE | KEEP_SIZE, 2 * piece * length, length):
+            fail(f"{file.name}: fallocate: {os.strerror(ctypes.get_errno())}")
 
 
 @contextlib.contextmanager

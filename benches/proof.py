@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from contest import Places
-from corpus import BLOCK, MIB, XFS_GROUPS, command, fail, logical_volume, looped
+from corpus import BLOCK, CLUSTER, MIB, XFS_GROUPS, command, fail, logical_volume, looped
 
 
 def prove_metadata(places: Places) -> None:
@@ -79,6 +79,15 @@ def prove_used_of_xfs(places: Places) -> None:
     prove_ranges(places, [*used, (used_from, source.stat().st_size)])
 
 
+def prove_used_of_btrfs(places: Places) -> None:
+    """Stops unless the image is clean, and a Btrfs whose metadata and data are what their checksums say."""
+    prove_metadata(places)
+    restored = places["TARGET"]
+    command("qemu-img", "convert", "-f", "qcow2", "-O", "raw", places["IMAGE"], restored)
+    command("btrfs", "check", "--readonly", "--check-data-csum", restored)
+    restored.unlink()
+
+
 def prove_ranges(places: Places, ranges: Iterable[tuple[int, int]]) -> None:
     """Stops unless the image is clean and equal to the source in these ranges."""
     prove_metadata(places)
@@ -113,6 +122,16 @@ def prove_scan_of_xfs(places: Places) -> None:
     found = regions[0]["used"]
     if found != size - free * BLOCK:
         fail(f"{found} bytes are found to be in use, expected {size - free * BLOCK}")
+
+
+def prove_scan_of_btrfs(places: Places) -> None:
+    """Stops unless as much is in use as Btrfs says, with what lies in front of it and the two other superblocks."""
+    regions = json.loads(command(places["MKQCOW2"], "map", "--regions", "--json", places["SOURCE"]))
+    listing = command("btrfs", "inspect-internal", "dump-super", places["SOURCE"])
+    expected = int(re.search(r"^bytes_used\s+(\d+)$", listing, re.M)[1]) + MIB + 2 * CLUSTER
+    found = regions[0]["used"]
+    if found != expected:
+        fail(f"{found} bytes are found to be in use, expected {expected}")
 
 
 def used_ranges(filesystem: Path, size: int | None = None) -> Iterator[tuple[int, int]]:

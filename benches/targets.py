@@ -5,6 +5,7 @@ from cases import (
     MKQCOW2,
     MKQCOW2_ZSTD,
     PARTCLONE,
+    PARTCLONE_BTRFS,
     PARTCLONE_XFS,
     QEMU,
     QEMU_CHECK,
@@ -34,6 +35,8 @@ WALLS = (
     ("xfs", QEMU, 0.45),
     ("xfs", PARTCLONE_XFS, 0.15),
     ("xfs", XFS_COPY, 0.60),
+    ("btrfs", QEMU, 0.50),
+    ("btrfs", PARTCLONE_BTRFS, 0.12),
     ("lvm", QEMU, 0.50),
     ("sparse", QEMU, 0.30),
     ("zstd", QEMU_PACK_ZSTD, 0.75),
@@ -101,7 +104,7 @@ class Targets:
             own = self.contests["sparse"].own
             size = None if own.out else own.size / MIB
             self.add("sparse: image to clusters touched + 0.1 %", size, touched * CLUSTER * 1.001 / MIB, " MiB")
-        for title, limit in (("empty", 10), ("scan", 3), ("scan, xfs", 5)):
+        for title, limit in (("empty", 10), ("scan", 3), ("scan, xfs", 5), ("scan, btrfs", 3)):
             if title in self.contests:
                 own = self.contests[title].own
                 self.add(f"{title}: wall", None if own.out else own.wall, limit, " s")

@@ -2,11 +2,12 @@
 
 mod crashes;
 mod damage;
+mod replaced;
 mod told;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::partitions::disk::sfdisk;
 use super::proof::btrfs::Btrfs;
@@ -37,6 +38,33 @@ fn balance(root: &str, filters: &[&str]) {
     let mut command = Command::new("btrfs");
     let command = command.args(["balance", "start"]).args(filters).arg(root);
     assert!(matches!(command.output().unwrap().status.code(), Some(0 | 1)));
+}
+
+/// Moves all chunks, and pauses while there are more to move.
+#[track_caller]
+fn pause_balance(root: &str) {
+    for _ in 0..20 {
+        let mut balance = Command::new("btrfs");
+        let balance = balance.args(["balance", "start", "--full-balance", root]);
+        let balance = balance.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut balance = balance.spawn().unwrap();
+        while balance.try_wait().unwrap().is_none() {
+            let mut pause = Command::new("btrfs");
+            let pause = pause.args(["balance", "pause", root]).output().unwrap();
+            if pause.status.success() {
+                balance.wait().unwrap();
+                return;
+            }
+        }
+    }
+    panic!("each balance ended before it was paused");
+}
+
+/// Whether a balance is to go on.
+fn has_balance(disk: &Path) -> bool {
+    let disk = disk.to_str().unwrap();
+    let roots = tool("btrfs", ["inspect-internal", "dump-tree", "-t", "root", disk]);
+    roots.contains("(BALANCE TEMPORARY_ITEM 0)")
 }
 
 /// Files that can be compressed.
@@ -154,6 +182,15 @@ fn btrfs_that_was_balanced_and_resized_comes_back_as_root() {
             });
         })
         .holds();
+}
+
+#[test]
+fn btrfs_whose_balance_is_paused_comes_back_as_root() {
+    let given = proof("paused", Btrfs::new("").mounted_with("nodiscard,skip_balance"))
+        .changed_by(|at| changed(at, "nodiscard", pause_balance))
+        .made();
+    assert!(has_balance(&given.disk));
+    given.holds();
 }
 
 #[test]

@@ -25,9 +25,9 @@ const CHUNK_OFFSET: usize = 16;
 const LENGTH: usize = 24;
 const SIZE: usize = 48;
 
-/// Where the state of a replacement is, in bytes; and the states of one that goes on, or will.
+/// Where the state of a replacement is, in bytes; and the states of one that never began, has ended, or was cancelled.
 const REPLACE_STATE: usize = 32;
-const REPLACING: [u64; 2] = [1, 4];
+const NOT_REPLACING: [u64; 3] = [0, 2, 3];
 
 /// Adds what is in no chunk, and what is in use wherever it is. Returns logical addresses of the blocks that were
 /// read.
@@ -45,7 +45,7 @@ pub(super) fn read(trees: Trees<'_>, root: Root, map: &mut MapBuilder) -> Result
         let item = cursor.item();
         match key.kind {
             PERSISTENT_ITEM => {}
-            DEV_REPLACE if !REPLACING.contains(&u64_le(item, REPLACE_STATE)) => {}
+            DEV_REPLACE if NOT_REPLACING.contains(&u64_le(item, REPLACE_STATE)) => {}
             DEV_REPLACE => return Err(Doubt::State("its device is being replaced")),
             DEV_EXTENT => {
                 let found = (key.offset, u64_le(item, CHUNK_OFFSET), u64_le(item, LENGTH));

@@ -14,6 +14,7 @@ use super::super::patched::Patched;
 use super::super::proof::btrfs::{Btrfs, scrub};
 use super::super::proof::xfs::Xfs;
 use super::super::proof::{Filesystem, Listing, MIB, Place, mounted};
+use super::{has_balance, pause_balance};
 use crate::support::loops::{Loop, Mount};
 use crate::support::{Dice, noise, tool};
 
@@ -262,6 +263,23 @@ fn a_copy_during_a_balance_has_what_was_synced_as_root() {
     }
     let count = machine.copies.len();
     assert_eq!(machine.assert_copies().0, count);
+}
+
+/// In the copies, it goes on.
+#[test]
+fn a_copy_with_a_paused_balance_has_what_was_synced_as_root() {
+    let mut machine = Machine::new("paused", "", "commit=300,nodiscard");
+    pause_balance(machine.path());
+    for _ in 0..3 {
+        for number in 0..20 {
+            machine.write(number % 2 == 0);
+            machine.delete();
+        }
+        let synced = machine.synced();
+        machine.copy(&synced);
+    }
+    assert!(machine.copies.iter().all(|(copy, _)| has_balance(copy)));
+    assert_eq!(machine.assert_copies(), (3, 3));
 }
 
 #[test]

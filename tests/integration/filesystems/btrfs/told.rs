@@ -9,7 +9,7 @@ use mkqcow2::volumes::{Allocation, State};
 use super::super::patched::Patched;
 use super::super::proof::btrfs::{Btrfs, free_by_dump_tree};
 use super::super::proof::{Filesystem, Marker, Place, Proof, mounted};
-use super::{SIZE, btrfs, with_snapshots};
+use super::{SIZE, with_snapshots};
 use crate::support::loops::Loop;
 use crate::support::tool;
 
@@ -21,7 +21,7 @@ const COMPAT: u64 = SUPERBLOCK + 172;
 const COMPAT_RO: u64 = SUPERBLOCK + 180;
 const INCOMPAT: u64 = SUPERBLOCK + 188;
 
-fn free(allocation: &Allocation) -> Vec<Range<u64>> {
+pub(super) fn free(allocation: &Allocation) -> Vec<Range<u64>> {
     let parts = allocation.map.parts();
     let free = parts.filter(|(_, state, _)| *state == State::Free);
     free.map(|(range, ..)| range).collect()
@@ -107,7 +107,7 @@ fn fresh(name: &str, options: &'static str) -> (Place, Vec<u8>) {
 }
 
 #[track_caller]
-fn assert_whole(name: &str, disk: &Patched<'_>, words: &str) {
+pub(super) fn assert_whole(name: &str, disk: &Patched<'_>, words: &str) {
     let allocation = disk.scan();
     let why = allocation.regions[0].why_whole().unwrap_or_default();
     assert!(why.contains(words), "{name}: {why:?}, expected {words:?}");
@@ -227,34 +227,4 @@ fn copy_of(disk: &Path, at: u64) -> u64 {
     let others: Vec<_> = places.filter(|place| *place != at).collect();
     let [other] = *others else { panic!("{told}") };
     other
-}
-
-#[test]
-fn a_device_that_replaced_another_is_mapped_as_root() {
-    let place = Place::new("btrfs-replaced", 2 * SIZE);
-    let disks = ["disk.raw", "other.raw"].map(|name| place.dir.join(name));
-    for disk in &disks {
-        fs::write(disk, Marker::A.times(SIZE)).unwrap();
-    }
-    Btrfs::new("").make(&disks[0]);
-    let other = Loop::over(&disks[1]);
-    mounted("nodiscard", &disks[0], place.dir.path(), &mut |root| {
-        let root = root.to_str().unwrap();
-        fs::write(format!("{root}/file"), vec![7; 8 << 20]).unwrap();
-        tool("sync", ["-f", root]);
-        btrfs([
-            "replace",
-            "start",
-            "-B",
-            "-f",
-            "1",
-            other.path().to_str().unwrap(),
-            root,
-        ]);
-        tool("sync", ["-f", root]);
-    });
-    drop(other);
-    let bytes = fs::read(&disks[1]).unwrap();
-    let replaced = Patched::new(&bytes);
-    assert_eq!(free(&replaced.scan()), free_by_dump_tree(&disks[1]));
 }
