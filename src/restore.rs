@@ -248,6 +248,7 @@ impl Restoring {
             size: segments.size(),
             volume: origin.selection.volume.clone(),
             is_fitted: !origin.patches.is_empty(),
+            has_new_table: origin.partitioning.is_new,
             data: copied.data,
             written: copied.written,
             zeros: copied.zeros,

@@ -9,6 +9,8 @@ use crate::volumes::{self, Flaw, Tables};
 /// What is known of the partition table of a disk, and of the place it is put to.
 #[derive(Debug, Default)]
 pub(super) struct Partitioning {
+    /// Whether a block device has a new table by it, which the kernel may not know of yet.
+    pub(super) is_new: bool,
     flaws: Vec<Flaw>,
     /// The size of the disk in bytes, if the target goes on behind it.
     ends_inside: Option<u64>,
@@ -53,6 +55,7 @@ impl Partitioning {
             _ => false,
         };
         Ok(Self {
+            is_new: device.is_some() && tables.is_partitioned,
             flaws: tables.flaws,
             ends_inside,
             is_inside,

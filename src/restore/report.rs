@@ -252,6 +252,7 @@ pub enum TargetKind {
 
 /// What was restored.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of a run")]
 pub struct Report {
     /// How many bytes were wanted: the size of the disk, or of a part of it.
     pub size: u64,
@@ -259,6 +260,8 @@ pub struct Report {
     pub volume: Option<Volume>,
     /// Whether the GPT is made to fit the target.
     pub is_fitted: bool,
+    /// Whether the target is a block device that has a new partition table, which the kernel may not know of yet.
+    pub has_new_table: bool,
     /// How many of these bytes were read as data.
     pub data: u64,
     /// How many bytes were written as data.

@@ -70,9 +70,10 @@ fn a_gpt_fits_a_device_of_another_size_as_root() {
         13 * MIB + 33 * 512,
     ] {
         let (path, device) = device(&dir, size);
-        restore(&dir, "--fit --verify", &device)
-            .exits(0)
-            .prints(", GPT made to fit\n");
+        restore(&dir, "--fit --verify", &device).exits(0).prints(&format!(
+            ", GPT made to fit; partprobe {} lets the kernel see its partitions\n",
+            device.path().display()
+        ));
         tool("sfdisk", ["--verify", device.path().to_str().unwrap()]);
         drop(device);
         let (said, found) = sgdisk(&path);

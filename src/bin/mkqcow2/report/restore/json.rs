@@ -38,6 +38,7 @@ pub(super) fn report(
         "size": report.size,
         "part": report.volume.as_ref().map(|volume| &volume.name),
         "fitted": report.is_fitted,
+        "partition-table": report.has_new_table,
         "data": report.data,
         "written": report.written,
         "zeros": report.zeros,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use indicatif::BinaryBytes;
 
 use crate::args::restore::Restore;
-use crate::console::{escaped, per_second, shown};
+use crate::console::{escaped, per_second, quoted, shown};
 use crate::report::places;
 use mkqcow2::disk::Section;
 use mkqcow2::restore::{Bad, Plan, Report, TargetKind};
@@ -16,7 +16,7 @@ use mkqcow2::volumes::{Places, Wanted};
 /// The closing line of a run.
 pub(super) fn line(args: &Restore, report: &Report) -> String {
     format!(
-        "{}: {}, {} data, {} written, {:.2} s, {}/s{}{}{}",
+        "{}: {}, {} data, {} written, {:.2} s, {}/s{}{}{}{}",
         shown(args.shown_target()),
         restored(args, report),
         BinaryBytes(report.data),
@@ -30,6 +30,14 @@ pub(super) fn line(args: &Restore, report: &Report) -> String {
         },
         read_back(report),
         if report.is_fitted { ", GPT made to fit" } else { "" },
+        if report.has_new_table {
+            format!(
+                "; partprobe {} lets the kernel see its partitions",
+                quoted(args.shown_target())
+            )
+        } else {
+            String::new()
+        },
     )
 }
 
