@@ -103,6 +103,8 @@ pub mod create;
 
 pub mod restore;
 
+pub mod mount;
+
 pub use check::check;
 pub use compare::{Comparison, compare};
 pub use create::{Imaging, Options, Plan, Report, Warning, create};

@@ -6,6 +6,7 @@ use indicatif::BinaryBytes;
 
 use super::Side;
 use super::in_use::InUse;
+use super::unmountable::Unmountable;
 
 /// A request that makes no sense, or would not be safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +15,9 @@ pub enum Invalid {
     /// The image has no trustworthy list of free clusters.
     #[error("has no list of free clusters that --used-only can trust: {0}")]
     Unrecorded(Unrecorded),
+    /// The directory cannot be mounted on.
+    #[error("{0}")]
+    Unmountable(Unmountable),
     /// The source is neither a regular file nor a block device.
     #[error("is a {0}, expected a regular file or a block device")]
     SourceKind(FileKind),
@@ -336,7 +340,8 @@ impl Invalid {
             | Self::SharedUncompressed
             | Self::StdoutCompressed
             | Self::StdoutShared
-            | Self::StdoutUnverifiable => Side::Target,
+            | Self::StdoutUnverifiable
+            | Self::Unmountable(_) => Side::Target,
             Self::SourceKind(_)
             | Self::Unrecorded(_)
             | Self::SourceEmpty

@@ -42,6 +42,7 @@ mod malformed;
 mod manual;
 mod map;
 mod messages;
+mod mount;
 mod mutations;
 mod naive;
 mod plain;
