@@ -53,19 +53,23 @@ pub struct Mounting {
     image: PathBuf,
     threads: usize,
     content: Content,
+    point: Point,
     warnings: Vec<Warning>,
 }
 
 impl Mounting {
-    /// Opens an image with the files it needs, and finds the volumes of the disk in it.
+    /// Opens an image with the files it needs, makes sure that it can be mounted on an empty directory, and finds the
+    /// volumes of the disk in it.
     ///
     /// # Errors
     ///
     /// - Those of [`formats::open`].
+    /// - [`Error::Invalid`] if nothing can be mounted there, with the reason.
     /// - [`Error::Corrupt`] if the table of its checksums is damaged.
     /// - [`Error::Io`] if no file can be created that takes what is written.
-    pub fn prepare(image: &Path, options: &Options) -> Result<Self> {
+    pub fn prepare(image: &Path, directory: &Path, options: &Options) -> Result<Self> {
         let mut disk = open(image, options)?;
+        let point = Point::at(directory)?;
         let overlay = options.copy_on_write.then(Overlay::new).transpose()?;
         let mut warnings = warnings(&disk);
         if disk.hold_to_checksums()? {
@@ -89,6 +93,7 @@ impl Mounting {
                 .threads
                 .map_or(processors.min(MAX_THREADS), NonZeroUsize::get),
             content: Content::new(disk, files, overlay),
+            point,
             warnings,
         })
     }
@@ -103,14 +108,14 @@ impl Mounting {
         &self.warnings
     }
 
-    /// Mounts the files on an empty directory. `listener` takes the errors of reads and writes.
+    /// Mounts the files on the directory. `listener` takes the errors of reads and writes.
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`] if nothing can be mounted there, with the reason.
+    /// - [`Error::Invalid`] if this system has nothing to mount with.
     /// - [`Error::Io`] if the system refuses to mount.
-    pub fn mount(self, directory: &Path, listener: Listener) -> Result<Mounted> {
-        let mut point = Point::at(directory)?;
+    pub fn mount(self, listener: Listener) -> Result<Mounted> {
+        let mut point = self.point;
         let server = Server {
             owner: (
                 rustix::process::getuid().as_raw(),

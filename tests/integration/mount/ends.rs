@@ -5,7 +5,7 @@ use std::io::Read;
 
 use rustix::process::Signal;
 
-use super::served::Served;
+use super::served::{Served, unmount};
 use crate::support::loops::{Mount, Running, until};
 use crate::support::{Dir, root, tool};
 
@@ -30,7 +30,7 @@ fn foreground(dir: &Dir) -> (Served, Running) {
 fn one_in_the_foreground_ends_when_it_is_unmounted_as_root() {
     let dir = dir("mount-foreground");
     let (served, run) = foreground(&dir);
-    tool("umount", [served.point()]);
+    unmount(served.point());
     run.ends().exits(0).in_silence();
 }
 
@@ -100,7 +100,7 @@ fn a_server_that_is_killed_leaves_a_dead_mount_that_the_next_one_names_as_root()
         .mount(&dir, "")
         .exits(1)
         .says("is the mount point of a filesystem whose program has ended (umount it first)");
-    tool("umount", [served.point()]);
+    unmount(served.point());
     assert_eq!(dir.names(), ["disk.qcow2", "disk.raw", "point"]);
     served.mount(&dir, "").exits(0).in_silence();
     served.unmount();
@@ -121,6 +121,6 @@ fn what_is_mounted_above_it_stays_as_root() {
         2
     );
     drop(above);
-    tool("umount", [served.point()]);
+    unmount(served.point());
     run.ends().exits(0).says("cannot unmount it");
 }

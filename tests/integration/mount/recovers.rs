@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::served::Served;
+use super::served::{Served, unmount};
 use crate::support::loops::{Loop, Mount};
 use crate::support::{Dir, noise, tool};
 
@@ -103,7 +103,7 @@ fn a_journal_is_replayed_into_what_is_forgotten_as_root() {
             .unwrap();
         if mounted.status.success() {
             let found = files(&point, COUNT);
-            tool("umount", [&point]);
+            unmount(&point);
             assert!(found < COUNT, "{}: nothing is in the journal", kind.name);
         }
         only_read.unmount();

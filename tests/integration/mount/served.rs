@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal};
 
@@ -81,7 +82,7 @@ impl Served {
     /// Unmounts it, and waits for its process to end.
     #[track_caller]
     pub fn unmount(&self) {
-        crate::support::tool("umount", [&self.point]);
+        unmount(&self.point);
         until("a server that ends", || self.server().is_none());
     }
 }
@@ -94,6 +95,15 @@ impl Drop for Served {
             let _ = rustix::process::kill_process(server, Signal::KILL);
         }
     }
+}
+
+/// Unmounts a directory. For a moment, a program that another test starts has every file open that a test has.
+#[track_caller]
+pub fn unmount(point: &Path) {
+    until("a directory that is unmounted", || {
+        let unmounted = Command::new("umount").arg(point).output().unwrap();
+        unmounted.status.success()
+    });
 }
 
 /// So many bytes of a file from an offset on.

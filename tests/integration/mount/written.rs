@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use super::served::Served;
 use crate::support::loops::Mount;
-use crate::support::{Dice, Dir, names_in, noise, tool};
+use crate::support::{Dice, Dir, names_in, noise};
 
 const SIZE: usize = (4 << 20) + 512;
 
@@ -100,7 +100,7 @@ fn changes_lie_in_the_directory_for_temporary_files_and_have_no_name_as_root() {
     assert!(behind == content[3 << 20..]);
     drop(file);
     served.unmount();
-    tool("umount", [small.point()]);
+    drop(small);
 
     let mut command = dir.command(line.split(' '));
     command.env("TMPDIR", dir.join("nowhere"));

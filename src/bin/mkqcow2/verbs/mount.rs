@@ -41,13 +41,13 @@ impl Verb for Mount {
         }
         let unmounter = Arc::new(Mutex::new(None));
         self.end_by_signals(Arc::clone(&unmounter));
-        let mounting = Mounting::prepare(&self.image, &self.options())?;
+        let mounting = Mounting::prepare(&self.image, &self.directory, &self.options())?;
         report::mount::warn(self, mounting.warnings());
         let image = self.image.clone();
         let listener = Arc::new(move |error: &Error| report::mount::failed(&image, error));
         // A signal waits until it is mounted.
         let mut slot = locked(&unmounter);
-        let mounted = mounting.mount(&self.directory, listener)?;
+        let mounted = mounting.mount(listener)?;
         let own = slot.insert(mounted.unmounter()).clone();
         drop(slot);
         if self.in_background && !background::enter() {
