@@ -3,42 +3,34 @@
 mod fill;
 mod options;
 mod partitions;
+mod passes;
 mod readback;
 mod report;
+mod stretch;
 mod walk;
 
 use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
-use rayon::ThreadPool;
-
 pub use options::Options;
 pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
 
-use crate::disk::{Content, Disk, Force, Open};
-use crate::error::{Corrupt, InUse, Invalid, Result, Unrecorded};
+use crate::disk::{Content, Disk, Force, Open, Run};
+use crate::error::{InUse, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
 use crate::formats::{self, AnyDisk, Chain, Format, Opening, Sums, TakenFor};
-use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Settled, Target};
+use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Target};
 use crate::pipeline;
-use crate::pipeline::buffers::Buffers;
-use crate::progress::{Phase, Progress, Retries};
-use crate::units::{Exact, GuestOffset, length, to_usize};
-use crate::volumes::{self, Scan};
-use fill::{Filled, Filler, Piece, note, slice};
+use crate::progress::{Phase, Progress};
+use crate::units::{Exact, length};
+use crate::volumes::{self, Scan, Segments, Selection, Wanted};
 use partitions::Partitioning;
-use readback::{Ledger, written};
-use walk::{Rules, Walk};
+use passes::Passes;
+use walk::Rules;
 
 /// How much a worker does in one go, in bytes, unless a cluster is larger.
 const WINDOW: u64 = 1 << 20;
-
-/// How much is read and not yet written, in bytes at most.
-const IN_FLIGHT: u64 = 16 << 20;
-
-/// How many bad ranges are listed before the image is given up.
-const MAX_BAD: usize = 1 << 16;
 
 /// A job that was validated as far as that can be done without changing anything.
 #[derive(Debug)]
@@ -54,6 +46,7 @@ pub struct Restoring {
 struct Origin {
     options: Options,
     disk: Chain,
+    selection: Selection,
     partitioning: Partitioning,
     /// Why the target may be in use, where that could not be found out.
     perhaps_used: Option<InUse>,
@@ -68,6 +61,7 @@ impl Restoring {
     /// - Those of [`formats::open`] and of [`Target::for_disk`].
     /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
+    /// - Those of [`Wanted::find`](volumes::Wanted::find).
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
         let mut disk = open(image, &options)?;
@@ -85,10 +79,15 @@ impl Restoring {
             overwrite: options.overwrite,
             force: options.force,
         };
-        let (target, perhaps_used) = Target::for_disk(&place, caution, disk.len(), &read)?;
-        let tables = volumes::tables(&disk);
-        let partitioning =
-            Partitioning::on(&target, disk.len(), tables, sector_size_of(&disk), options.force)?;
+        let selection = select(&mut disk, &options)?;
+        let size = selection.segments.size();
+        let (target, perhaps_used) = Target::for_disk(&place, caution, size, &read)?;
+        let partitioning = if options.wanted == Wanted::Whole {
+            let tables = volumes::tables(&disk);
+            Partitioning::on(&target, size, tables, sector_size_of(&disk), options.force)?
+        } else {
+            Partitioning::default()
+        };
         let memory = target.memory()?;
         // A file, and what is standard output, begin with nothing that could be left as it is.
         if let (Some(free), Target::Device(_)) = (free, &target) {
@@ -97,6 +96,7 @@ impl Restoring {
         let origin = Origin {
             options,
             disk,
+            selection,
             partitioning,
             perhaps_used,
         };
@@ -115,31 +115,30 @@ impl Restoring {
     /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table is damaged.
     /// - [`Error::Io`](crate::Error::Io) if a table cannot be read.
     pub fn plan(&self) -> Result<Plan> {
-        let (mut data, mut zeros, mut unallocated) = (0_u64, 0_u64, 0_u64);
-        let (disk, mut at) = (&self.origin.disk, 0);
+        let (disk, segments) = (&self.origin.disk, &self.origin.selection.segments);
         let mut warnings = self.origin.remarks()?;
         warnings.extend(self.memory.map(Warning::InMemory));
-        while at < disk.len() {
-            let run = disk.run_at(at, u64::MAX)?;
-            if run.length == 0 {
-                break;
-            }
+        let (mut data, mut zeros, mut unallocated) = (0_u64, 0_u64, 0_u64);
+        each_run(disk, segments, |run| {
             let sum = match run.content {
                 Content::Hole | Content::Free => &mut unallocated,
                 Content::Zeros => &mut zeros,
                 Content::Data => &mut data,
             };
             sum.increase(run.length);
-            at.increase(run.length);
-        }
+        })?;
         let is_checked = self.origin.checksums(&mut warnings)?.is_some();
         // What it records counts for what is there.
         let free = match disk.record() {
-            Ok(Ok(record)) => Some(record.free_bytes().min(unallocated)),
+            Ok(Ok(record)) => {
+                let recorded = segments.ranges().map(|range| record.free_bytes_in(range));
+                Some(recorded.fold(0, u64::plus).min(unallocated))
+            }
             Ok(Err(_)) | Err(_) => None,
         };
         Ok(Plan {
-            size: disk.len(),
+            size: segments.size(),
+            volume: self.origin.selection.volume.clone(),
             data,
             zeros,
             unallocated,
@@ -173,7 +172,7 @@ impl Restoring {
             memory,
             begun,
         } = self;
-        let (disk, options) = (&origin.disk, &origin.options);
+        let (disk, options, segments) = (&origin.disk, &origin.options, &origin.selection.segments);
         disk.settle()?;
         let mut warnings = origin.remarks()?;
         warnings.extend(memory.map(Warning::InMemory));
@@ -181,6 +180,7 @@ impl Restoring {
         let pool = pipeline::readers(options.threads)?;
         let run = Passes {
             disk,
+            segments,
             options,
             checksums: checksums.as_ref(),
             rules: origin.rules(),
@@ -191,7 +191,7 @@ impl Restoring {
         let mut writer = DiskWriter::open(target, options.cleanup.clone(), sync)?;
         let copied = run.copy(&mut writer)?;
         progress.begin(Phase::Syncing, 0);
-        let settled = writer.settle(disk.len())?;
+        let settled = writer.settle(segments.size())?;
         run.verify(&settled, &copied.ledger)?;
         warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
         warnings.extend(origin.changes()?);
@@ -213,7 +213,8 @@ impl Restoring {
         }
         warnings.extend(options.cleanup.remains().map(Warning::Remains));
         Ok(Report {
-            size: disk.len(),
+            size: segments.size(),
+            volume: origin.selection.volume.clone(),
             data: copied.data,
             written: copied.written,
             zeros: copied.zeros,
@@ -260,7 +261,10 @@ impl Origin {
         let record = image.map_or(Ok(None), Image::record);
         let is_unchanged = image.is_some_and(|image| image.freshness() == Freshness::Unchanged);
         match record {
-            Ok(record) => record.map_or_else(Vec::new, |record| record.unreadable),
+            Ok(record) => {
+                let unreadable = record.map_or_else(Vec::new, |record| record.unreadable);
+                self.selection.segments.common(&unreadable)
+            }
             Err(error) if is_unchanged => {
                 warnings.push(Warning::NoRecord(error));
                 Vec::new()
@@ -346,6 +350,31 @@ fn open(path: &Path, options: &Options) -> Result<Chain> {
     }
 }
 
+/// The bytes of a disk that are wanted. What tells of volumes is held to its checksums, unless damage is to be borne.
+fn select(disk: &mut Chain, options: &Options) -> Result<Selection> {
+    if matches!(options.wanted, Wanted::Volume(_)) && !options.keep_going {
+        disk.hold_to_checksums()?;
+    }
+    options.wanted.find(disk)
+}
+
+/// Calls `each` for every run of some segments of a disk.
+fn each_run(disk: &Chain, segments: &Segments, mut each: impl FnMut(Run)) -> Result<()> {
+    for range in segments.ranges() {
+        let mut at = range.start;
+        while at < range.end {
+            let run = disk.run_at(at, range.end.minus(at))?;
+            let length = run.length.min(range.end.minus(at));
+            if length == 0 {
+                break;
+            }
+            each(Run { length, ..run });
+            at.increase(length);
+        }
+    }
+    Ok(())
+}
+
 /// What an image records of its source, where nothing less will do.
 fn record_of(disk: &Chain, options: &Options) -> Result<Record> {
     // In version 2, only checksums that are right tell that nothing was changed since.
@@ -362,116 +391,4 @@ fn record_of(disk: &Chain, options: &Options) -> Result<Record> {
 fn sector_size_of(disk: &Chain) -> Option<u32> {
     let record = disk.image().filter(|_| disk.is_active())?.record();
     record.ok().flatten()?.sector_size
-}
-
-/// What the two passes over a disk have in common.
-#[derive(Clone, Copy)]
-struct Passes<'a> {
-    disk: &'a Chain,
-    options: &'a Options,
-    checksums: Option<&'a Checksums<'a>>,
-    rules: Rules,
-    pool: &'a ThreadPool,
-    progress: &'a dyn Progress,
-}
-
-/// What came of copying.
-#[derive(Debug, Default)]
-struct Copied {
-    data: u64,
-    written: u64,
-    zeros: u64,
-    left: u64,
-    bad: Vec<Bad>,
-    ledger: Ledger,
-}
-
-impl<'a> Passes<'a> {
-    fn copy(self, writer: &mut DiskWriter) -> Result<Copied> {
-        self.progress.begin(Phase::Copying, self.disk.len());
-        let (buffers, retries) = (Buffers::default(), Retries::new(self.progress));
-        let filler = Filler {
-            disk: self.disk,
-            buffers: &buffers,
-            keep_going: self.options.keep_going,
-            retries: &retries,
-            smallest_hole: writer.smallest_hole(),
-            will_verify: self.options.verify,
-        };
-        let mut copied = Copied::default();
-        let put = |filled: Filled| {
-            copied.put(&filled, writer)?;
-            if self.options.verify && !filled.bytes.is_empty() {
-                let bytes = written(&filled.pieces);
-                copied.ledger.add(filled.range.clone(), filled.crc, bytes);
-            }
-            self.progress.advance(length(&filled.range));
-            if !filled.bytes.is_empty() {
-                buffers.give(filled.bytes);
-            }
-            Ok(())
-        };
-        let fill = |job: Result<_>| filler.fill(job?);
-        pipeline::in_order(self.pool, self.in_flight(), self.walk(), fill, put)?;
-        Ok(copied)
-    }
-
-    fn verify(self, settled: &Settled, ledger: &Ledger) -> Result<()> {
-        let Some(file) = settled.written().filter(|_| self.options.verify) else {
-            return Ok(());
-        };
-        self.progress.begin(Phase::Verifying, self.disk.len());
-        readback::compare(
-            file,
-            ledger,
-            self.walk(),
-            self.pool,
-            self.in_flight(),
-            self.progress,
-        )
-    }
-
-    fn walk(self) -> Walk<'a> {
-        Walk::new(self.disk, self.rules, self.checksums.map(Checksums::in_order))
-    }
-
-    fn in_flight(self) -> usize {
-        let workers = self.pool.current_num_threads();
-        let windows = to_usize(IN_FLIGHT / self.rules.window);
-        windows.min(workers.times(4)).max(2)
-    }
-}
-
-impl Copied {
-    fn put(&mut self, filled: &Filled, writer: &mut DiskWriter) -> Result<()> {
-        for (range, piece) in &filled.pieces {
-            let sum = match piece {
-                Piece::Write => {
-                    writer.write(
-                        slice(&filled.range, range, &filled.bytes),
-                        GuestOffset(range.start),
-                    )?;
-                    &mut self.written
-                }
-                Piece::Zero => {
-                    writer.zero(range.clone())?;
-                    &mut self.zeros
-                }
-                Piece::Leave => {
-                    writer.leave(range.clone())?;
-                    &mut self.left
-                }
-            };
-            sum.increase(length(range));
-        }
-        self.data.increase(filled.data);
-        for bad in &filled.bad {
-            note(&mut self.bad, bad.range.clone(), bad.why);
-            if self.bad.len() > MAX_BAD {
-                let (limit, at) = (MAX_BAD, bad.range.start);
-                return Err(Corrupt::TooManyUnreadable { limit, at }.into());
-            }
-        }
-        Ok(())
-    }
 }

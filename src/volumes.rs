@@ -33,6 +33,7 @@ mod scheme;
 mod segments;
 mod survey;
 mod view;
+mod wanted;
 
 use crate::disk::Disk;
 use crate::error::Result;
@@ -46,6 +47,7 @@ pub use region::{Detail, Missing, Part, Region, Treatment};
 pub use segments::Segments;
 use survey::Survey;
 use view::View;
+pub use wanted::{Selection, Volume, Wanted, name_of};
 
 /// How to find out what is in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

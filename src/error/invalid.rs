@@ -56,6 +56,32 @@ pub enum Invalid {
         /// Of the source, in bytes, padded to a whole sector.
         size: u64,
     },
+    /// The disk has no volume of the name asked for.
+    #[error("has no partition or volume {name:?}{}", if volumes.is_empty() {
+        ": no partition table or volume group was recognised in it".to_owned()
+    } else {
+        format!(", it has {volumes}")
+    })]
+    NoVolume {
+        /// Asked for.
+        name: String,
+        /// Those there are, and what they hold.
+        volumes: String,
+    },
+    /// The name asked for means more than one volume.
+    #[error("has more than one partition or volume {name:?}, expected a name of one of {volumes}")]
+    VolumeAmbiguous {
+        /// Asked for.
+        name: String,
+        /// Those there are, and what they hold.
+        volumes: String,
+    },
+    /// The volume asked for cannot be put together from the disk.
+    #[error("does not hold all of {name}: a part of it lies elsewhere, or it is not linear or striped")]
+    VolumeIncomplete {
+        /// The name of the volume.
+        name: String,
+    },
     /// The part asked for is empty.
     #[error("length is 0, there is nothing to image")]
     LengthZero,
@@ -351,6 +377,9 @@ impl Invalid {
             | Self::OffsetPastEnd { .. }
             | Self::LengthPastEnd { .. }
             | Self::LengthZero
+            | Self::NoVolume { .. }
+            | Self::VolumeAmbiguous { .. }
+            | Self::VolumeIncomplete { .. }
             | Self::NeedsFile { .. }
             | Self::Guessed { .. }
             | Self::NoNeededFile { .. }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::report::{Bad, Why};
+use super::stretch::Stretch;
 use super::walk::{Job, Span, Task, Whereabouts, Window, behind};
 use crate::disk::Disk;
 use crate::error::{Corrupt, Result};
@@ -22,10 +23,13 @@ const UNREADABLE: u64 = 4096;
 /// A range of the disk, ready to be written.
 #[derive(Debug)]
 pub(super) struct Filled {
+    /// In bytes of the disk.
     pub(super) range: Range<u64>,
+    /// What of it is wanted.
+    pub(super) wanted: Stretch,
     /// The content of the range, if any of it is to be written; perhaps more.
     pub(super) bytes: Vec<u8>,
-    /// All of the range, side by side.
+    /// All of what is wanted, side by side, in bytes of the disk.
     pub(super) pieces: Vec<(Range<u64>, Piece)>,
     /// The CRC-32 of what is to be written or zeros, if that was asked for.
     pub(super) crc: u32,
@@ -65,19 +69,24 @@ impl Filler<'_> {
     ///
     /// Those of [`Chain::read_run`], and [`Corrupt::Checksum`]; neither if it is to go on.
     pub(super) fn fill(&self, job: Job) -> Result<Filled> {
-        let Job { range, content } = job;
+        let Job {
+            range,
+            wanted,
+            content,
+        } = job;
         let (piece, bad) = match content {
-            Task::Data(window) => return self.window(range, &window),
+            Task::Data(window) => return self.window(range, wanted, &window),
             Task::Zeros => (Piece::Zero, Vec::new()),
             Task::Nothing => (Piece::Leave, Vec::new()),
             Task::Lost => {
-                let (range, why) = (range.clone(), Why::Unreadable);
+                let (range, why) = (wanted.range.clone(), Why::Unreadable);
                 (Piece::Zero, vec![Bad { range, why }])
             }
         };
         Ok(Filled {
-            pieces: vec![(range.clone(), piece)],
+            pieces: vec![(wanted.range.clone(), piece)],
             range,
+            wanted,
             bytes: Vec::new(),
             crc: 0,
             data: 0,
@@ -85,7 +94,7 @@ impl Filler<'_> {
         })
     }
 
-    fn window(&self, range: Range<u64>, window: &Window) -> Result<Filled> {
+    fn window(&self, range: Range<u64>, wanted: Stretch, window: &Window) -> Result<Filled> {
         let cluster_size = self.disk.own_cluster_size();
         let size = length(&range);
         // What has a checksum are whole clusters, the last one with zeros behind the end of the disk.
@@ -114,8 +123,12 @@ impl Filler<'_> {
         let (_, padding) = bytes.split_at_mut(to_usize(size));
         padding.fill(0);
         comparison.advance(&bytes)?;
-        let bad = comparison.bad;
-        let pieces = self.cut(&range, &window.parts, &bytes);
+        let mut bad = comparison.bad;
+        for bad in &mut bad {
+            bad.range = wanted.clipped(&bad.range).range;
+        }
+        bad.retain(|bad| !bad.range.is_empty());
+        let pieces = self.cut(&range, &wanted, &window.parts, &bytes);
         let crc = if self.will_verify {
             hash(&range, &pieces, &bytes)
         } else {
@@ -123,6 +136,7 @@ impl Filler<'_> {
         };
         Ok(Filled {
             range,
+            wanted,
             bytes,
             pieces,
             crc,
@@ -174,7 +188,13 @@ impl Filler<'_> {
     }
 
     /// What becomes of each range: zeros that are worth it are made holes.
-    fn cut(&self, range: &Range<u64>, parts: &[Span], bytes: &[u8]) -> Vec<(Range<u64>, Piece)> {
+    fn cut(
+        &self,
+        range: &Range<u64>,
+        wanted: &Stretch,
+        parts: &[Span],
+        bytes: &[u8],
+    ) -> Vec<(Range<u64>, Piece)> {
         let mut pieces: Vec<(Range<u64>, Piece)> = Vec::new();
         let mut add = |range: Range<u64>, piece| match pieces.last_mut() {
             Some((last, same)) if *same == piece && last.end == range.start => last.end = range.end,
@@ -185,14 +205,17 @@ impl Filler<'_> {
             let (Some(first), Some(last)) = (same.first(), same.last()) else {
                 continue;
             };
+            let same = wanted.clipped(&(first.range.start..last.range.end)).range;
             if is_left(first) {
-                add(first.range.start..last.range.end, Piece::Leave);
+                if !same.is_empty() {
+                    add(same, Piece::Leave);
+                }
                 continue;
             }
-            let mut at = first.range.start;
-            while at < last.range.end {
+            let mut at = same.start;
+            while at < same.end {
                 let end = at.plus(1).next_multiple_of(self.smallest_hole);
-                let chunk = at..end.min(last.range.end);
+                let chunk = at..end.min(same.end);
                 let is_zero = is_zero(slice(range, &chunk, bytes));
                 at = chunk.end;
                 add(chunk, if is_zero { Piece::Zero } else { Piece::Write });

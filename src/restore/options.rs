@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use crate::formats::{Access, Format};
 use crate::output::Cleanup;
+use crate::volumes::Wanted;
 
 /// How a disk is restored.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Options {
     pub format: Option<Format>,
     /// Which state of the disk, and which files besides the image may be opened for it.
     pub access: Access,
+    /// Which bytes of the disk are restored; the target begins with the first of them.
+    pub wanted: Wanted,
     /// Whether to bring the target to stable storage.
     pub sync: bool,
     /// Whether to read the target back, and to compare it with what was written. It is then synced in any case.
@@ -39,6 +42,7 @@ impl Default for Options {
         Self {
             format: None,
             access: Access::default(),
+            wanted: Wanted::Whole,
             sync: true,
             verify: false,
             keep_going: false,

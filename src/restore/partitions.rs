@@ -6,7 +6,7 @@ use crate::output::{DeviceTarget, Target};
 use crate::volumes::{Flaw, Tables};
 
 /// What is known of the partition table of a disk, and of the place it is put to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Partitioning {
     flaws: Vec<Flaw>,
     /// The size of the disk in bytes, if the target goes on behind it.

@@ -36,7 +36,7 @@ pub(super) struct Ledger {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// From the first window to the last, in bytes of the disk.
+    /// From the first window to the last, in bytes of the target.
     range: Range<u64>,
     /// Of all bytes that were written, one window after the other.
     hasher: Hasher,
@@ -168,6 +168,7 @@ struct Reader<'a> {
 
 /// A range that was read back.
 struct Read {
+    /// In bytes of the target.
     range: Range<u64>,
     /// The CRC-32 of what is not left as it was, and its length; none where all was zeros, or left.
     data: Option<(u32, u64)>,
@@ -175,7 +176,8 @@ struct Read {
 
 impl Reader<'_> {
     fn read(&self, job: Job) -> Result<Read> {
-        let Job { range, content } = job;
+        let Job { wanted, content, .. } = job;
+        let range = wanted.target();
         let data = match content {
             Task::Nothing => None,
             Task::Zeros | Task::Lost => {
@@ -189,7 +191,7 @@ impl Reader<'_> {
                 };
                 let parts = window.parts.iter();
                 let pieces: Vec<_> = parts
-                    .map(|part| (part.range.clone(), piece(part.place)))
+                    .map(|part| (wanted.clipped(&part.range).target(), piece(part.place)))
                     .collect();
                 let mut bytes = self.buffers.take(to_usize(length(&range)));
                 self.read_exact(&mut bytes, range.start)?;
@@ -252,6 +254,7 @@ mod tests {
     use crate::formats::ChainRun;
     use crate::formats::qcow2::structures::mapping::Mapping;
     use crate::progress::Silent;
+    use crate::restore::stretch::Stretch;
     use crate::restore::walk::{Span, Window};
     use crate::units::HostOffset;
 
@@ -264,7 +267,10 @@ mod tests {
             is_free: None,
             depth: 0,
         });
-        let part = |range, place| Span { range, place };
+        let part = |range: Range<u64>, place| Span {
+            range: range.start + 65536..range.end + 65536,
+            place,
+        };
         let data = |parts| {
             let expected = Vec::new();
             Task::Data(Window { parts, expected })
@@ -280,7 +286,19 @@ mod tests {
             (3072..4096, Task::Nothing),
         ]
         .into_iter()
-        .map(|(range, content)| Ok(Job { range, content }))
+        .map(|(range, content)| {
+            // It goes elsewhere than it came from.
+            let from = range.start + 65536..range.end + 65536;
+            let at = range.start;
+            Ok(Job {
+                wanted: Stretch {
+                    range: from.clone(),
+                    at,
+                },
+                range: from,
+                content,
+            })
+        })
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::devices::Unwritten;
 use crate::error::{Error, InUse, Side};
 use crate::formats::Remark;
 use crate::output::{Memory, Remains};
-use crate::volumes::Flaw;
+use crate::volumes::{Flaw, Volume};
 
 /// A warning about a disk that was restored.
 #[derive(Debug, thiserror::Error)]
@@ -187,8 +187,10 @@ pub enum Why {
 /// What would be restored.
 #[derive(Debug)]
 pub struct Plan {
-    /// Size of the disk in bytes.
+    /// How many bytes are wanted: the size of the disk, or of a part of it.
     pub size: u64,
+    /// The volume whose bytes these are, if it was asked for.
+    pub volume: Option<Volume>,
     /// How many of these bytes the image holds.
     pub data: u64,
     /// How many it says are zeros.
@@ -221,8 +223,10 @@ pub enum TargetKind {
 /// What was restored.
 #[derive(Debug)]
 pub struct Report {
-    /// Size of the disk in bytes.
+    /// How many bytes were wanted: the size of the disk, or of a part of it.
     pub size: u64,
+    /// The volume whose bytes these are, if it was asked for.
+    pub volume: Option<Volume>,
     /// How many of these bytes were read as data.
     pub data: u64,
     /// How many bytes were written as data.

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
+use super::stretch::Stretch;
 use crate::disk::Disk;
 use crate::error::{Action, Corrupt, Error, Result};
-use crate::formats::qcow2::ChecksumsInOrder;
 use crate::formats::qcow2::structures::mapping::Mapping;
+use crate::formats::qcow2::{Checksums, ChecksumsInOrder};
 use crate::formats::{Chain, ChainRun};
-use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset};
+use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset, within};
+use crate::volumes::Segments;
 
 /// How much is made zeros or left in one job, in bytes: of a huge disk more, so that it is a few thousand jobs.
 const STRETCH: u64 = 1 << 30;
@@ -18,8 +20,10 @@ const UNREADABLE_ENTRIES: u64 = 8192;
 /// What is to be done with a range of the disk.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// In bytes of the disk; begins at a multiple of the size of a window.
+    /// In bytes of the disk, whole clusters: checksums are of these.
     pub(super) range: Range<u64>,
+    /// What of it is wanted.
+    pub(super) wanted: Stretch,
     pub(super) content: Task,
 }
 
@@ -67,13 +71,22 @@ pub(super) struct Rules {
     pub(super) keep_going: bool,
 }
 
-/// The jobs that make up a disk, ascending and without gaps. Ends with the first error.
+/// The jobs that make up what is wanted of a disk, in the order of the target and without gaps. Ends with the first
+/// error.
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
     disk: &'a Chain,
     rules: Rules,
-    checksums: Option<ChecksumsInOrder<'a>>,
+    checksums: Option<&'a Checksums<'a>>,
+    /// The stretches that are wanted, and which of them is next.
+    segments: &'a Segments,
+    next: usize,
+    /// The one that is walked along.
+    stretch: Stretch,
+    /// Where it goes on, and ends: at boundaries of clusters, if the disk reaches that far.
     at: u64,
+    end: u64,
+    in_order: Option<ChecksumsInOrder<'a>>,
     /// How long a job may be in bytes, if it takes no memory.
     longest: u64,
     /// The part that was looked up last.
@@ -82,16 +95,44 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(disk: &'a Chain, rules: Rules, checksums: Option<ChecksumsInOrder<'a>>) -> Self {
+    pub(super) fn new(
+        disk: &'a Chain,
+        segments: &'a Segments,
+        rules: Rules,
+        checksums: Option<&'a Checksums<'a>>,
+    ) -> Self {
         Self {
             disk,
             rules,
             checksums,
+            segments,
+            next: 0,
+            stretch: Stretch::default(),
             at: 0,
+            end: 0,
+            in_order: None,
             longest: STRETCH.max((disk.len() / 4096).next_multiple_of(rules.window)),
             last: None,
             is_over: false,
         }
+    }
+
+    /// Goes on with the next stretch. Returns whether there is one.
+    fn advance(&mut self) -> bool {
+        let Some((at, range)) = self.segments.nth(self.next) else {
+            return false;
+        };
+        let cluster = self.disk.grain();
+        let start = range.start.minus(within(range.start, cluster));
+        // Those of the checksums come in ascending order.
+        if start < self.at || self.in_order.is_none() {
+            self.in_order = self.checksums.map(Checksums::in_order);
+        }
+        self.at = start;
+        self.end = range.end.next_multiple_of(cluster).min(self.disk.len());
+        self.stretch = Stretch { range, at };
+        self.next.increase(1);
+        true
     }
 
     fn job(&mut self) -> Result<Job> {
@@ -99,9 +140,9 @@ impl<'a> Walk<'a> {
         let Some(content) = content_of(first.place) else {
             return self.window();
         };
-        let end = self.end_of_stretch(&first)?;
+        let end = self.end_of_alike(&first)?;
         // The rest of the last window has something else in it.
-        let end = if end == self.disk.len() {
+        let end = if end == self.end {
             end
         } else {
             end.minus(end % self.rules.window)
@@ -109,13 +150,21 @@ impl<'a> Walk<'a> {
         if end <= self.at {
             return self.window();
         }
-        let range = self.at..end;
-        Ok(Job { range, content })
+        Ok(self.of(self.at..end, content))
+    }
+
+    fn of(&self, range: Range<u64>, content: Task) -> Job {
+        let wanted = self.stretch.clipped(&range);
+        Job {
+            range,
+            wanted,
+            content,
+        }
     }
 
     /// Where the like of a part ends, or the first cluster that has a checksum begins: it should not be zeros.
-    fn end_of_stretch(&mut self, first: &Span) -> Result<u64> {
-        let limit = self.disk.len().min(self.at.plus(self.longest));
+    fn end_of_alike(&mut self, first: &Span) -> Result<u64> {
+        let limit = self.end.min(self.at.plus(self.longest));
         let limit = limit.min(self.next_listed(first.place)?.unwrap_or(limit));
         let mut end = first.range.end;
         while end < limit {
@@ -129,7 +178,7 @@ impl<'a> Walk<'a> {
     }
 
     fn next_listed(&mut self, place: Whereabouts) -> Result<Option<u64>> {
-        let (Some(checksums), Whereabouts::Run(_) | Whereabouts::Nothing) = (&mut self.checksums, place)
+        let (Some(checksums), Whereabouts::Run(_) | Whereabouts::Nothing) = (&mut self.in_order, place)
         else {
             return Ok(None);
         };
@@ -139,7 +188,7 @@ impl<'a> Walk<'a> {
     }
 
     fn window(&mut self) -> Result<Job> {
-        let end = self.at.plus(self.rules.window).min(self.disk.len());
+        let end = self.at.plus(1).next_multiple_of(self.rules.window).min(self.end);
         let mut parts: Vec<Span> = Vec::new();
         let mut at = self.at;
         while at < end {
@@ -151,7 +200,7 @@ impl<'a> Walk<'a> {
             at = part.range.end;
             parts.push(part);
         }
-        let expected = match &mut self.checksums {
+        let expected = match &mut self.in_order {
             None => Vec::new(),
             Some(checksums) => {
                 let cluster_size = self.disk.own_cluster_size();
@@ -159,10 +208,7 @@ impl<'a> Walk<'a> {
                 checksums.of(GuestCluster(first)..GuestCluster(end.div_ceil(cluster_size)))?
             }
         };
-        Ok(Job {
-            range: self.at..end,
-            content: Task::Data(Window { parts, expected }),
-        })
+        Ok(self.of(self.at..end, Task::Data(Window { parts, expected })))
     }
 
     /// What begins at `at`, in front of the end of the disk.
@@ -225,7 +271,12 @@ impl Iterator for Walk<'_> {
     type Item = Result<Job>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over || self.at >= self.disk.len() {
+        while self.at >= self.end {
+            if !self.advance() {
+                return None;
+            }
+        }
+        if self.is_over {
             return None;
         }
         let job = self.job();

@@ -99,6 +99,7 @@ mod tests {
             parent: None,
             depth,
             part: None,
+            is_complete: true,
             name: None,
             label: None,
             details: Vec::new(),

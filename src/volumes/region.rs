@@ -18,6 +18,8 @@ pub struct Region {
     pub depth: usize,
     /// Which volume of its parent it is; none of all of the source.
     pub part: Option<Part>,
+    /// Whether the segments are all of it, in the order of its bytes: a logical volume may lie on other disks, too.
+    pub is_complete: bool,
     /// What it holds, such as `GPT` or `ext4`; none if nothing was recognised.
     pub name: Option<&'static str>,
     /// The label of the filesystem.

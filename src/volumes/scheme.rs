@@ -109,6 +109,8 @@ pub(super) enum Content {
 pub(super) struct Volume {
     /// Its bytes, as those of what holds it.
     pub(super) segments: Segments,
+    /// Whether these are all of it, in the order of its bytes.
+    pub(super) is_complete: bool,
     /// Which one it is.
     pub(super) part: Part,
     /// What else tells it apart.

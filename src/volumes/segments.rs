@@ -54,6 +54,12 @@ impl Segments {
         self.0.iter().map(|segment| &segment.range)
     }
 
+    /// The range of that number, in the order of the volume, and the offset in the volume at which it begins.
+    pub fn nth(&self, number: usize) -> Option<(u64, Range<u64>)> {
+        let segment = self.0.get(number)?;
+        Some((segment.at, segment.range.clone()))
+    }
+
     /// Where the bytes of a range of the volume lie, as far as it reaches.
     pub fn resolve(&self, range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<'_> {
         let (start, end) = (range.start, range.end);
@@ -68,6 +74,21 @@ impl Segments {
                 };
                 place(start)..place(end)
             })
+    }
+
+    /// What of some ranges of what holds it is of the volume: ascending and apart, if they are.
+    pub fn common(&self, others: &[Range<u64>]) -> Vec<Range<u64>> {
+        let mut common: Vec<_> = self
+            .ranges()
+            .flat_map(|own| {
+                let first = others.partition_point(|other| other.end <= own.start);
+                let others = others.get(first..).unwrap_or_default().iter();
+                let here = others.take_while(|other| other.start < own.end);
+                here.map(|other| other.start.max(own.start)..other.end.min(own.end))
+            })
+            .collect();
+        common.sort_by_key(|range| range.start);
+        common
     }
 
     /// Where the bytes of a volume of this volume lie, as far as this reaches.

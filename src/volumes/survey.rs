@@ -84,7 +84,7 @@ impl Surveyor {
     fn of(view: View<'_>, held: Option<&'static str>) -> Self {
         let mut surveyor = Self::new(view, held);
         let segments = Segments::one(0..view.len());
-        surveyor.add(view, &segments, None, Recognised::of_disk(view));
+        surveyor.add(view, &segments, None, true, Recognised::of_disk(view));
         surveyor
     }
 
@@ -94,6 +94,7 @@ impl Surveyor {
         view: View<'_>,
         segments: &Segments,
         volume: Option<(usize, Part, Vec<Detail>)>,
+        is_complete: bool,
         recognised: Recognised,
     ) {
         let region = self.regions.len();
@@ -107,6 +108,7 @@ impl Surveyor {
             parent,
             depth,
             part,
+            is_complete,
             name: recognised.name,
             label: recognised.label,
             details: details.collect(),
@@ -240,6 +242,7 @@ impl Surveyor {
         let doubt = outside.or_else(|| overlaps.then_some(Doubt::Overlaps));
         let there = Segments::one(0..view.len()).within(&volume.segments);
         let segments = placed.segments.within(&there);
+        let is_complete = volume.is_complete && there == volume.segments;
         // What there is lies inside.
         let _ = with_volume(view, &there, |view| {
             let recognised = match (doubt, volume.content, &volume.part) {
@@ -250,7 +253,7 @@ impl Surveyor {
                 (None, Content::Unknown, _) => Recognised::of_volume(view),
             };
             let part = (placed.region, volume.part, volume.details);
-            self.add(view, &segments, Some(part), recognised);
+            self.add(view, &segments, Some(part), is_complete, recognised);
         });
     }
 }
@@ -343,7 +346,7 @@ mod tests {
             details: Vec::new(),
             content: Ok(Usage::Partitions(volumes)),
         };
-        surveyor.add(view, &segments, None, recognised);
+        surveyor.add(view, &segments, None, true, recognised);
         surveyor
     }
 
@@ -355,6 +358,7 @@ mod tests {
     fn volume(segments: Segments) -> Volume {
         Volume {
             segments,
+            is_complete: true,
             part: Part::Partition {
                 number: 1,
                 label: None,

@@ -11,7 +11,7 @@ mod lvm;
 mod neighbours;
 mod opaque;
 mod oracle;
-mod partitions;
+pub mod partitions;
 mod patched;
 pub mod proof;
 mod raid;

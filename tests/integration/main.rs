@@ -45,6 +45,7 @@ mod messages;
 mod mount;
 mod mutations;
 mod naive;
+mod parts;
 mod plain;
 mod property;
 mod provenance;

@@ -110,6 +110,7 @@ fn content(superblock: Superblock) -> Usage {
         Ok(range) => Usage::Group(Group {
             volumes: vec![Volume {
                 segments: Segments::one(range),
+                is_complete: true,
                 part: Part::ArrayData,
                 details: Vec::new(),
                 content: Content::Unknown,

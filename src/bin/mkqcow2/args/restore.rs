@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::shared::{Access, ImageFormat, Json, Shown, Workers, is_dash};
+use super::shared::{Access, Bytes, ImageFormat, Json, Shown, Workers, is_dash};
 use mkqcow2::output::Cleanup;
 use mkqcow2::restore::Options;
 
@@ -31,6 +31,9 @@ pub(crate) struct Restore {
     /// File to replace once the disk is complete, block device to overwrite, or - for standard output
     #[arg(value_name = "TARGET")]
     pub(crate) target: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) bytes: Bytes,
 
     /// On a block device, leave the clusters that IMAGE records as free as they are, instead of zeroing them
     #[arg(long)]
@@ -111,6 +114,7 @@ impl Restore {
         Options {
             format: self.format.given(),
             access: self.access.files(),
+            wanted: self.bytes.wanted(),
             sync: !self.no_sync,
             verify: self.verify,
             keep_going: self.keep_going,

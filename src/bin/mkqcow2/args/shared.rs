@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-use super::values::{parse_threads, read_password};
+use super::values::{parse_size, parse_threads, read_password};
 use crate::bar;
+use mkqcow2::disk::Section;
 use mkqcow2::formats::{Format, Password};
 use mkqcow2::output::Place;
+use mkqcow2::volumes::Wanted;
 
 /// Whether it is no name of a file, but stands for standard input or output.
 pub(crate) fn is_dash(path: &Path) -> bool {
@@ -119,6 +121,36 @@ impl Access {
             snapshot: self.snapshot.clone(),
             backing_formats: self.backing_format.iter().map(|format| format.meant()).collect(),
             password: self.password_file.clone(),
+        }
+    }
+}
+
+/// Which bytes of a disk are wanted.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bytes {
+    /// Only this volume: the number of a partition, GROUP/VOLUME of LVM, or a label that no other volume has
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["offset", "length"])]
+    pub(crate) part: Option<String>,
+
+    /// Begin at this byte of the disk, a multiple of 512
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = parse_size)]
+    offset: Option<u64>,
+
+    /// Only this many bytes of the disk, a multiple of 512 [default: up to the end]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = parse_size)]
+    length: Option<u64>,
+}
+
+impl Bytes {
+    /// What the library is asked for.
+    pub(crate) fn wanted(&self) -> Wanted {
+        match (&self.part, self.offset, self.length) {
+            (Some(name), ..) => Wanted::Volume(name.clone()),
+            (None, None, None) => Wanted::Whole,
+            (None, offset, length) => Wanted::Section(Section {
+                offset: offset.unwrap_or(0),
+                length,
+            }),
         }
     }
 }

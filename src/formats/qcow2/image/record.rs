@@ -61,6 +61,20 @@ impl Record {
         }
     }
 
+    /// How many bytes of a range of the disk are free.
+    pub fn free_bytes_in(&self, range: &Range<u64>) -> u64 {
+        let (mut at, mut sum) = (range.start, 0_u64);
+        while at < range.end {
+            let (is_free, end) = self.free_at(at);
+            let end = end.min(range.end);
+            if is_free {
+                sum.increase(end.minus(at));
+            }
+            at = end;
+        }
+        sum
+    }
+
     /// How many bytes of the disk are free.
     pub fn free_bytes(&self) -> u64 {
         self.free.iter().fold(0, |sum, run| {

@@ -54,20 +54,29 @@ impl<'a> Layout<'a> {
         let (mut volumes, mut pieces) = (Vec::new(), 0_u64);
         for volume in self.logical {
             let laid = self.laid_out(volume, MAX_PIECES.minus(pieces));
-            let (content, laid) = match self.content(volume, laid.as_ref()) {
-                Ok(content) => (content, laid),
-                Err(why) => (Content::Whole(why), None),
-            };
-            pieces.increase(laid.as_ref().map_or(0, |laid| to_u64(laid.ranges().len())));
             let here = || {
                 let stripes = volume.stripes().filter(|stripe| self.is_here(stripe));
                 Segments::new(stripes.map(|stripe| self.bytes(stripe)))
             };
-            let Some(segments) = laid.or_else(here).filter(|segments| segments.size() > 0) else {
+            let (content, segments, is_complete) = match self.content(volume, laid.as_ref()) {
+                Ok(content) => {
+                    pieces.increase(laid.as_ref().map_or(0, |laid| to_u64(laid.ranges().len())));
+                    let is_complete = laid.is_some();
+                    (content, laid.or_else(here), is_complete)
+                }
+                Err(why) => {
+                    let here = here();
+                    // Stripes that are listed one behind the other are not in the order of the volume.
+                    let is_complete = laid.is_some() && laid == here;
+                    (Content::Whole(why), here, is_complete)
+                }
+            };
+            let Some(segments) = segments.filter(|segments| segments.size() > 0) else {
                 continue;
             };
             volumes.push(Volume {
                 segments,
+                is_complete,
                 part: Part::LogicalVolume {
                     name: volume.name.to_owned(),
                 },

@@ -21,6 +21,7 @@ impl From<Partition> for Volume {
     fn from(partition: Partition) -> Self {
         Self {
             segments: Segments::one(partition.range),
+            is_complete: true,
             part: Part::Partition {
                 number: partition.number,
                 label: partition.label,

@@ -12,7 +12,7 @@ use crate::filesystems::partitions::disk::sfdisk;
 use crate::filesystems::proof::ext::Ext;
 use crate::filesystems::proof::{MIB, Proof};
 use crate::support::loops::Loop;
-use crate::support::{Dice, Dir, tool};
+use crate::support::{Dice, Dir, noise, tool};
 
 /// Runs a command of LVM about one disk and no other.
 #[track_caller]
@@ -91,6 +91,77 @@ fn volumes_in_a_partition_come_back_as_root() {
         .made()
         .on_a_device()
         .holds();
+}
+
+#[test]
+fn a_volume_comes_back_alone_as_root() {
+    let dir = Dir::new("lvm-alone");
+    let disk = dir.join("disk.raw");
+    fs::write(&disk, noise(1, 52 << 20)).unwrap();
+    sfdisk(&disk, "label: gpt\nstart=2M,size=48M\n");
+    let partition = Loop::part(&disk, 2 * MIB, 48 * MIB);
+    scattered(&partition, "mkqcow2-alone");
+    drop(partition);
+    let bytes = fs::read(&disk).unwrap();
+    let at = |range: Range<u64>| &bytes[(range.start + 2 * MIB) as usize..(range.end + 2 * MIB) as usize];
+    for options in ["", "-c zstd --cluster-size 2M"] {
+        dir.run(&format!("-q {options} disk.raw image.qcow2")).exits(0);
+        dir.run("restore --verify --overwrite --part mkqcow2-alone/root image.qcow2 root.raw")
+            .exits(0)
+            .prints("root.raw: 20.00 MiB logical volume mkqcow2-alone/root, ");
+        let root = fs::read(dir.join("root.raw")).unwrap();
+        assert!(root == ROOT.map(at).concat(), "{options}");
+        let data = dir.run("restore -q --part data image.qcow2 -").exits(0);
+        assert!(data.bytes() == at(DATA), "{options}");
+    }
+    dir.run("restore --part mkqcow2-alone/gone image.qcow2 new.raw")
+        .exits(1)
+        .says("it has 1 (LVM2 \"mkqcow2-alone\"), mkqcow2-alone/root, mkqcow2-alone/data\n");
+}
+
+#[test]
+fn a_volume_that_goes_on_elsewhere_does_not_come_back_alone_as_root() {
+    let dir = Dir::new("lvm-elsewhere");
+    let noises = [1, 2].map(|seed| noise(seed, 16 << 20));
+    let disks = [("one.raw", &noises[0]), ("two.raw", &noises[1])];
+    let disks = disks.map(|(name, bytes)| dir.sparse(name, 16 * MIB, &[(0, bytes)]));
+    let [one, two] = disks.each_ref().map(|disk| Loop::over(disk));
+    let devices = format!("{},{}", one.path().display(), two.path().display());
+    let lvm = |line: String| {
+        let mut words = line.split_whitespace();
+        let command = words.next().unwrap();
+        tool(command, ["--devices", &devices].into_iter().chain(words))
+    };
+    let (first, second) = (one.path().display(), two.path().display());
+    lvm(format!("pvcreate --yes --quiet {first} {second}"));
+    lvm(format!(
+        "vgcreate --quiet --physicalextentsize 1M mkqcow2-two {first} {second}"
+    ));
+    lvm(format!("{MADE} --extents 4 --stripes 2 --name wide mkqcow2-two"));
+    lvm(format!("{MADE} --extents 20 --name long mkqcow2-two"));
+    // A volume that goes on in front of where it begins.
+    lvm(format!(
+        "{MADE} --extents 3 --name back mkqcow2-two {second}:12-14"
+    ));
+    lvm(format!(
+        "lvextend --quiet --driverloaded n --extents 5 mkqcow2-two/back {second}:9-10"
+    ));
+    drop((one, two));
+    dir.run("-q two.raw image.qcow2").exits(0);
+    for volume in ["long", "wide"] {
+        dir.run(&format!(
+            "restore --part mkqcow2-two/{volume} image.qcow2 new.raw"
+        ))
+        .exits(1)
+        .says(&format!(
+            "does not hold all of mkqcow2-two/{volume}: a part of it lies elsewhere"
+        ));
+    }
+    let run = dir
+        .run("restore -q --part mkqcow2-two/back image.qcow2 -")
+        .exits(0);
+    let at = |range: Range<usize>| &noises[1][range.start << 20..range.end << 20];
+    assert!(run.bytes() == [at(13..16), at(10..12)].concat());
 }
 
 #[test]

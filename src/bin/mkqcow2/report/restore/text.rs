@@ -6,18 +6,19 @@ use std::ops::Range;
 use indicatif::BinaryBytes;
 
 use crate::args::restore::Restore;
-use crate::console::{per_second, shown};
+use crate::console::{escaped, per_second, shown};
 use crate::report::places;
+use mkqcow2::disk::Section;
 use mkqcow2::restore::{Bad, Plan, Report, TargetKind};
 use mkqcow2::units::{Exact, length};
-use mkqcow2::volumes::Places;
+use mkqcow2::volumes::{Places, Wanted};
 
 /// The closing line of a run.
 pub(super) fn line(args: &Restore, report: &Report) -> String {
     format!(
-        "{}: {} disk, {} data, {} written, {:.2} s, {}/s{}{}",
+        "{}: {}, {} data, {} written, {:.2} s, {}/s{}{}",
         shown(args.shown_target()),
-        BinaryBytes(report.size),
+        restored(args, report),
         BinaryBytes(report.data),
         BinaryBytes(report.written),
         report.duration.as_secs_f64(),
@@ -29,6 +30,16 @@ pub(super) fn line(args: &Restore, report: &Report) -> String {
         },
         read_back(report),
     )
+}
+
+/// What was restored: `2.00 GiB disk`, `512.00 MiB partition 2 (ext4)`.
+fn restored(args: &Restore, report: &Report) -> String {
+    let size = BinaryBytes(report.size);
+    match (&report.volume, args.bytes.wanted()) {
+        (Some(volume), _) => format!("{size} {}", escaped(&volume.to_string())),
+        (None, Wanted::Section(_)) => format!("{size} of the disk"),
+        (None, Wanted::Whole | Wanted::Volume(_)) => format!("{size} disk"),
+    }
 }
 
 /// What was read back, and what was not.
@@ -59,13 +70,23 @@ pub(super) fn bad(bad: &Bad, places: Option<&Places>) -> String {
     format!("{}: {}", places::words("damaged", &bad.range, places), bad.why)
 }
 
+/// What would be restored, as a plan calls it.
+fn planned(args: &Restore, plan: &Plan) -> String {
+    match (&plan.volume, args.bytes.wanted()) {
+        (Some(volume), _) => escaped(&volume.to_string()),
+        (None, Wanted::Section(Section { offset, .. })) => format!("section at {offset:#x} of the disk,"),
+        (None, Wanted::Whole | Wanted::Volume(_)) => "disk".to_owned(),
+    }
+}
+
 /// A plan.
 pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Result<()> {
     let (image, target) = (shown(&args.image), shown(args.shown_target()));
     let human = BinaryBytes;
     writeln!(
         out,
-        "{image}: disk of {} bytes ({}): {} data ({}), {}; {}",
+        "{image}: {} of {} bytes ({}): {} data ({}), {}; {}",
+        planned(args, plan),
         plan.size,
         human(plan.size),
         plan.data,
