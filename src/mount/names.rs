@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::units::to_u64;
-use crate::volumes::{Part, Region, Segments, Treatment};
+use crate::volumes::{Part, Region, Segments};
 
 /// How long a name is at most without its end, in bytes. The limit of Linux is 255 for all of it.
 const LONGEST: usize = 200;
@@ -34,7 +34,7 @@ pub(super) fn files(size: u64, regions: &[Region]) -> Vec<Shown> {
     let mut stems: Vec<String> = Vec::new();
     for region in regions {
         let stem = stem(region, regions, &stems);
-        if !stem.is_empty() && region.size() > 0 && is_all_here(region) {
+        if !stem.is_empty() && region.size() > 0 && region.is_complete {
             let names = (1_u64..).map(|number| match number {
                 1 => format!("{stem}.raw"),
                 number => format!("{stem}.{number}.raw"),
@@ -99,18 +99,6 @@ fn safe(name: &str) -> String {
     safe
 }
 
-/// Whether the segments of a region are all of it, in its order. Of a logical volume that the disk does not hold as it
-/// is, they are only the extents that it has there: one that lies elsewhere in part, or is a mirror, a snapshot or the
-/// data of a pool.
-fn is_all_here(region: &Region) -> bool {
-    let is_volume = matches!(region.part, Some(Part::LogicalVolume { .. }));
-    let is_partial = match (&region.treatment, region.name) {
-        (Treatment::Whole(_) | Treatment::Doubted(_), None) => true,
-        (_, name) => name == Some("thin pool"),
-    };
-    !(is_volume && is_partial)
-}
-
 /// How many files there are, and the bytes of all of them together.
 pub(super) fn totals(files: &[Shown]) -> (u64, u64) {
     let sizes = files.iter().map(Shown::size);
@@ -121,6 +109,7 @@ pub(super) fn totals(files: &[Shown]) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volumes::Treatment;
 
     fn region(parent: Option<usize>, part: Option<Part>, label: Option<&str>) -> Region {
         Region {
@@ -128,6 +117,7 @@ mod tests {
             parent,
             depth: 0,
             part,
+            is_complete: true,
             name: None,
             label: label.map(str::to_owned),
             details: Vec::new(),
@@ -203,15 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn a_logical_volume_that_is_not_all_here_is_not_shown() {
+    fn a_volume_that_is_not_all_here_is_not_shown() {
         let mut partly = volume(0, "partly");
-        partly.treatment = Treatment::Whole("a part of it lies elsewhere".to_owned());
-        let mut encrypted = volume(0, "luks");
-        encrypted.treatment = Treatment::Whole("it is encrypted".to_owned());
-        encrypted.name = Some("LUKS");
-        let mut pool = volume(0, "pool_tdata");
-        (pool.name, pool.treatment) = (Some("thin pool"), Treatment::Mapped);
-        let regions = [region(None, None, Some("vg")), partly, encrypted, pool];
-        assert_eq!(names(&regions), ["disk.raw", "vg-luks.raw"]);
+        partly.is_complete = false;
+        let regions = [region(None, None, Some("vg")), partly, volume(0, "root")];
+        assert_eq!(names(&regions), ["disk.raw", "vg-root.raw"]);
     }
 }
