@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::Disk;
 use crate::error::Result;
+use crate::idle::Idle;
 use crate::units::{Exact, rest_of, to_u64, to_usize, within};
 
 /// How many bytes of clusters are kept at most.
@@ -22,6 +23,8 @@ pub(super) struct Clusters<D> {
     /// How many bytes are kept as one: a cluster of the image, or more.
     unit: u64,
     kept: Mutex<Kept>,
+    /// The memory of clusters that were forgotten: to have the system clear new memory takes as long as decompressing.
+    spare: Idle<Vec<u8>>,
 }
 
 /// A cluster that is being read, or was read. Those who want the same one wait for it.
@@ -37,13 +40,19 @@ struct Kept {
 }
 
 impl Kept {
-    /// A cluster, which may have to be read yet.
-    fn get(&mut self, number: u64) -> Cluster {
+    /// A cluster, which may have to be read yet. The memory of those that are forgotten goes to `spare`.
+    fn get(&mut self, number: u64, spare: &Idle<Vec<u8>>) -> Cluster {
         if let Some(cluster) = self.young.get(&number) {
             return Arc::clone(cluster);
         }
         if self.young.len() >= self.most {
-            self.old = mem::take(&mut self.young);
+            let forgotten = mem::replace(&mut self.old, mem::take(&mut self.young));
+            // One that is being read, or copied from, keeps its memory.
+            let clusters = forgotten.into_values().filter_map(Arc::into_inner);
+            let bytes = clusters.filter_map(|cluster| cluster.into_inner().ok().flatten());
+            bytes
+                .filter_map(Arc::into_inner)
+                .for_each(|bytes| spare.give(bytes));
         }
         let cluster = self.old.remove(&number).unwrap_or_default();
         self.young.insert(number, Arc::clone(&cluster));
@@ -64,6 +73,7 @@ impl<D: Disk> Clusters<D> {
             disk,
             unit,
             kept: Mutex::new(kept),
+            spare: Idle::default(),
         }
     }
 
@@ -127,13 +137,14 @@ impl<D: Disk> Clusters<D> {
             .kept
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(number);
+            .get(number, &self.spare);
         let mut cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = &*cluster {
             return Ok(Arc::clone(bytes));
         }
         let length = self.unit.min(self.disk.len().saturating_sub(start));
-        let mut bytes = vec![0; to_usize(length)];
+        let mut bytes = self.spare.take().unwrap_or_default();
+        bytes.resize(to_usize(length), 0);
         self.disk.read_at(&mut bytes, start)?;
         Ok(Arc::clone(cluster.insert(Arc::new(bytes))))
     }
@@ -171,7 +182,10 @@ mod tests {
         let mut clusters = Clusters::of(disk(64 * PAGE));
         clusters.kept.get_mut().unwrap().most = 4;
         for number in (0..64).chain(10..20) {
-            clusters.read_at(&mut [0], number * PAGE + 1).unwrap();
+            let mut byte = [0];
+            clusters.read_at(&mut byte, number * PAGE + 1).unwrap();
+            // Whatever its memory held before.
+            assert_eq!(byte[0], clusters.disk.bytes[to_usize(number * PAGE + 1)]);
             let kept = clusters.kept.get_mut().unwrap();
             assert!(kept.young.len() + kept.old.len() <= 8);
             assert!(kept.young.contains_key(&number));
