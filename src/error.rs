@@ -6,7 +6,9 @@
 mod corrupt;
 mod in_use;
 mod invalid;
+mod same_as;
 mod side;
+mod unmountable;
 mod unrecorded;
 mod unsupported;
 
@@ -17,8 +19,10 @@ use std::path::{Path, PathBuf};
 use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
 pub use in_use::InUse;
-pub use invalid::{FileKind, Holding, Invalid, Role, SameAs};
+pub use invalid::{FileKind, Holding, Invalid, Role};
+pub use same_as::SameAs;
 pub use side::Side;
+pub use unmountable::Unmountable;
 pub use unrecorded::Unrecorded;
 pub use unsupported::{Features, TooLarge, Unsupported};
 
@@ -121,11 +125,29 @@ pub enum Action {
     /// Starting worker threads.
     #[error("start worker threads")]
     StartWorkers,
+    /// Mounting a filesystem on a directory.
+    #[error("mount a filesystem on it")]
+    Mount,
+    /// Ending that mount.
+    #[error("unmount it")]
+    Unmount,
+    /// Answering the kernel for a filesystem that is mounted.
+    #[error("answer the kernel")]
+    Serve,
+    /// Creating the file that takes what is written to a copy-on-write mount.
+    #[error("create a temporary file for changes")]
+    CreateOverlay,
 }
 
 impl From<TooLarge> for Error {
     fn from(error: TooLarge) -> Self {
         Unsupported::from(error).into()
+    }
+}
+
+impl From<Unmountable> for Error {
+    fn from(why: Unmountable) -> Self {
+        Invalid::Unmountable(why).into()
     }
 }
 

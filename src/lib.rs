@@ -32,6 +32,8 @@
 //! [`volumes::scan`] finds the ranges of a source that are in use, and recognises its partitions and filesystems.
 //! [`Map`](map::Map) lists these ranges, and those of an image.
 //!
+//! [`Mounting`](mount::Mounting) shows the disk in an image, and its volumes, as files in a directory.
+//!
 //! [`check()`] counts how often each cluster of an image is used, and checks its tables against the specification.
 //!
 //! ```no_run
@@ -102,6 +104,8 @@ pub mod compare;
 pub mod create;
 
 pub mod restore;
+
+pub mod mount;
 
 pub use check::check;
 pub use compare::{Comparison, compare};

@@ -6,6 +6,8 @@ use indicatif::BinaryBytes;
 
 use super::Side;
 use super::in_use::InUse;
+use super::same_as::SameAs;
+use super::unmountable::Unmountable;
 use super::unrecorded::Unrecorded;
 
 /// A request that makes no sense, or would not be safe.
@@ -15,6 +17,9 @@ pub enum Invalid {
     /// The image has no trustworthy list of free clusters.
     #[error("has no list of free clusters that --used-only can trust: {0}")]
     Unrecorded(Unrecorded),
+    /// The directory cannot be mounted on.
+    #[error("{0}")]
+    Unmountable(Unmountable),
     /// The source is neither a regular file nor a block device.
     #[error("is a {0}, expected a regular file or a block device")]
     SourceKind(FileKind),
@@ -371,7 +376,8 @@ impl Invalid {
             | Self::SharedUncompressed
             | Self::StdoutCompressed
             | Self::StdoutShared
-            | Self::StdoutUnverifiable => Side::Target,
+            | Self::StdoutUnverifiable
+            | Self::Unmountable(_) => Side::Target,
             Self::SourceKind(_)
             | Self::Unrecorded(_)
             | Self::SourceEmpty
@@ -431,23 +437,6 @@ pub enum Role {
     /// All clusters of the image are there.
     #[error("external data file")]
     Data,
-}
-
-/// How two names turned out to be one file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SameAs {
-    /// The same name, a symbolic link or a hard link.
-    #[error("the same file")]
-    File,
-    /// The source is a loop device, and the image the file behind it.
-    #[error("the file behind the loop device")]
-    BehindLoop,
-    /// The target is a loop device, and the image the file behind it.
-    #[error("a loop device over it")]
-    LoopOver,
-    /// The same device, or one of which it is a part.
-    #[error("the same device")]
-    Device,
 }
 
 /// What a name in the filesystem names.

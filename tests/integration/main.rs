@@ -43,6 +43,7 @@ mod malformed;
 mod manual;
 mod map;
 mod messages;
+mod mount;
 mod mutations;
 mod naive;
 mod parts;

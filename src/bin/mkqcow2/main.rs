@@ -5,6 +5,7 @@
 
 mod advice;
 mod args;
+mod background;
 mod bar;
 mod console;
 mod provenance;

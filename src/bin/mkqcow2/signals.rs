@@ -71,6 +71,35 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Eraser, target: PathBuf) {
     let _ = std::thread::Builder::new().spawn(wait);
 }
 
+/// For a command that goes on until it is told to end: the first signal that would kill calls `end` with its name, and
+/// kills only if that returns false. A second one kills in any case.
+pub(crate) fn end_by(end: impl FnOnce(&str) -> bool + Send + 'static) {
+    let ignored = ignored_signals();
+    let wanted: Vec<_> = DEADLY
+        .into_iter()
+        .filter(|number| !is_in(ignored, *number))
+        .collect();
+    let is_told = Arc::new(AtomicBool::new(false));
+    for number in &wanted {
+        // Where this cannot be had, only SIGKILL is left as a second one.
+        let _ = signal_hook::flag::register_conditional_default(*number, Arc::clone(&is_told));
+    }
+    let Ok(mut signals) = Signals::new(&wanted) else {
+        // Then they kill, and leave a dead mount.
+        return;
+    };
+    let wait = move || {
+        if let Some(signal) = signals.forever().next() {
+            is_told.store(true, Ordering::SeqCst);
+            if !end(signal_name(signal).unwrap_or("a signal")) {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        }
+    };
+    // Without a thread to spare, signals are not heeded.
+    let _ = std::thread::Builder::new().spawn(wait);
+}
+
 /// The mask of ignored signals, bit 0 for signal 1; none if the system does not tell. Source: proc(5).
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

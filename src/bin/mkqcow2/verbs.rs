@@ -5,6 +5,7 @@ mod compare;
 mod create;
 mod info;
 mod map;
+mod mount;
 mod restore;
 mod verify;
 
@@ -20,6 +21,7 @@ use crate::args::compare::Compare;
 use crate::args::create::Create;
 use crate::args::info::Info;
 use crate::args::map::Map;
+use crate::args::mount::Mount;
 use crate::args::restore::Restore;
 use crate::args::verify::Verify;
 use crate::console;
@@ -28,13 +30,14 @@ use crate::status::USAGE;
 use crate::verb::Verb;
 
 /// The words that are commands if they come first, in the order of the help.
-pub(crate) const ALL: [Word; 6] = [
+pub(crate) const ALL: [Word; 7] = [
     Word::of::<Restore>("restore"),
     Word::of::<Verify>("verify"),
     Word::of::<Check>("check"),
     Word::of::<Compare>("compare"),
     Word::of::<Info>("info"),
     Word::of::<Map>("map"),
+    Word::of::<Mount>("mount"),
 ];
 
 /// A word that is a command.

@@ -4,7 +4,8 @@ use std::process::{Command, Output, Stdio};
 
 use super::{same, without_holes};
 use crate::corpus::{Corpus, Specimen, first_difference, ranges};
-use crate::support::{Dice, MKQCOW2};
+use crate::mount::served::unmount;
+use crate::support::{Dice, MKQCOW2, root};
 
 /// The memory that a run may take, in bytes: beyond that the system gives it none.
 const MEMORY: u64 = 128 << 20;
@@ -72,6 +73,21 @@ fn every_snapshot_is_restored_as_qemu_applies_it() {
             }
         }
         Ok(())
+    });
+}
+
+#[test]
+fn every_specimen_is_shown_as_qemu_converts_it_as_root() {
+    root::needed();
+    Corpus::shared().each(|specimen| {
+        let point = specimen.path.with_file_name(format!("{}.mounted", specimen.name));
+        std::fs::create_dir(&point).unwrap();
+        specimen.runs("mount", specimen.arguments(), &[point.to_str().unwrap()], 0)?;
+        let shown = std::fs::read(point.join("disk.raw"));
+        unmount(&point);
+        std::fs::remove_dir(&point).unwrap();
+        let difference = first_difference(&shown.unwrap(), &specimen.raw());
+        difference.map_or(Ok(()), Err)
     });
 }
 

@@ -2,6 +2,7 @@
 //! lies there as it is.
 
 mod made;
+mod mounted;
 mod real;
 mod thin;
 

@@ -145,6 +145,7 @@ fn what_is_no_password_is_refused() {
             format!("--source-format {format} disk.image new.qcow2"),
             "restore disk.image copy.raw".to_owned(),
             "map disk.image".to_owned(),
+            "mount disk.image .".to_owned(),
         ] {
             let says = "mkqcow2: disk.image: is encrypted with AES, and needs a password (pass --password-file FILE)\n";
             dir.run(&verb).exits(1).says(says);
@@ -157,7 +158,7 @@ fn what_is_no_password_is_refused() {
             ] {
                 let (word, rest) = verb.split_once(' ').unwrap();
                 let run = match word {
-                    "restore" | "map" => format!("{word} --password-file {file} {rest}"),
+                    "restore" | "map" | "mount" => format!("{word} --password-file {file} {rest}"),
                     _ => format!("--password-file {file} {verb}"),
                 };
                 let run = dir.run(&run).exits(64).says(why);

@@ -6,9 +6,11 @@ use std::process::{Command, Output, Stdio};
 
 use super::{Altered, Elsewhere, Good, Mismatch, Reads, Refused, RefusedOrReads, Row, each, rows};
 use crate::corpus::first_difference;
-use crate::support::MKQCOW2;
+use crate::mount::served::unmount;
+use crate::support::{MKQCOW2, root};
 
 /// A command that reads an image.
+#[derive(Clone, Copy)]
 struct Verb {
     name: &'static str,
     /// In front of the image. Only what is named here is taken for an image whatever it begins with.
@@ -66,6 +68,14 @@ const VERBS: [Verb; 6] = [
     },
 ];
 
+const MOUNT: Verb = Verb {
+    name: "mount",
+    options: &["--format", "qcow2"],
+    follows: true,
+    more: &["point"],
+    statuses: &[0, 1],
+};
+
 /// The memory that a run may take, in bytes: beyond that the system gives it none.
 const MEMORY: u64 = 128 << 20;
 
@@ -82,6 +92,32 @@ fn no_malformed_image_passes_for_a_good_one() {
         findings.extend(row.misjudged(&runs, restored.as_deref(), good));
         if !matches!(row.outcome, Elsewhere(_)) {
             findings.extend(laxer_than_qemu(dir, &runs[1]));
+        }
+        findings
+    });
+}
+
+#[test]
+fn a_malformed_image_that_is_mounted_reads_as_it_is_restored_or_not_at_all_as_root() {
+    root::needed();
+    each("malformed-mounted", rows, |row, _, dir| {
+        let point = dir.join("point");
+        std::fs::create_dir(&point).unwrap();
+        let [restore, mount] = [VERBS[0], MOUNT].map(|verb| {
+            let output = verb.run(dir, row);
+            (output.status.success(), verb.misbehaved(&output))
+        });
+        let mut findings: Vec<_> = restore.1.into_iter().chain(mount.1).collect();
+        if mount.0 {
+            let shown = std::fs::read(point.join("disk.raw"));
+            unmount(&point);
+            let restored = std::fs::read(dir.join("target.raw"));
+            match (shown, restored) {
+                (Ok(shown), Ok(restored)) => findings.extend(first_difference(&shown, &restored)),
+                (Ok(_), Err(_)) => findings.push("it is mounted and read, and cannot be restored".to_owned()),
+                (Err(error), _) if error.raw_os_error() != Some(5) => findings.push(error.to_string()),
+                (Err(_), _) => {}
+            }
         }
         findings
     });

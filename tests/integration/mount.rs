@@ -1,0 +1,8 @@
+//! The disk in an image as files in a directory.
+
+mod ends;
+mod recovers;
+mod refused;
+pub mod served;
+mod shows;
+mod written;
