@@ -65,7 +65,7 @@ impl Restoring {
     /// # Errors
     ///
     /// - Those of [`formats::open`] and of [`Target::for_disk`].
-    /// - [`Error::Invalid`](crate::Error::Invalid) if it is raw, does not record what is free and only the rest is
+    /// - [`Error::Invalid`] if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
     /// - Those of [`Wanted::find`](volumes::Wanted::find).
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
@@ -141,8 +141,8 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a table is damaged.
-    /// - [`Error::Io`](crate::Error::Io) if a table cannot be read.
+    /// - [`Error::Corrupt`] if a table is damaged.
+    /// - [`Error::Io`] if a table cannot be read.
     pub fn plan(&self) -> Result<Plan> {
         let (disk, segments) = (&self.origin.disk, &self.origin.selection.segments);
         let mut warnings = self.origin.remarks()?;
@@ -190,11 +190,11 @@ impl Restoring {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`](crate::Error::Corrupt) if a cluster or a table is damaged, and it is not to go on; or
+    /// - [`Error::Corrupt`] if a cluster or a table is damaged, and it is not to go on; or
     ///   in too many places.
-    /// - [`Error::Io`](crate::Error::Io) if the image cannot be read, or the target cannot be written, synced or
+    /// - [`Error::Io`] if the image cannot be read, or the target cannot be written, synced or
     ///   named.
-    /// - [`Error::ReadBack`](crate::Error::ReadBack) if the target does not hold what was written.
+    /// - [`Error::ReadBack`] if the target does not hold what was written.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
         let Self {
             origin,
