@@ -356,7 +356,9 @@ fn a_device_that_is_no_place_for_it_is_refused_as_root() {
     refused(
         &dir,
         &format!("restore image.qcow2 {path}"),
-        &format!("mkqcow2: {path}: too small: 4.00 MiB, the disk has 4.00 MiB, 512 bytes more\n"),
+        &format!(
+            "mkqcow2: {path}: too small: 4.00 MiB, the disk has 4.00 MiB, 512 bytes more, of which 512 are in use"
+        ),
     );
     refused(
         &dir,
