@@ -46,4 +46,5 @@ pub use settled::Settled;
 pub(crate) use stdout::name_scratch;
 pub use stdout::{Stdout, was_closed};
 pub use target::{Caution, DeviceTarget, FileTarget, NoDevice, Target};
+pub(crate) use temporary::directory as temporary_directory;
 pub use two_pass::{FirstPass, SecondPass};

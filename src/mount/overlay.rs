@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Action, Error, Result};
+use crate::output::temporary_directory;
 use crate::units::{Exact, rest_of, to_u64, to_usize, within};
 
 /// What is remembered as written or not, in bytes.
@@ -92,7 +93,7 @@ impl Overlay {
     ///
     /// [`Error::Io`] if no file can be created there.
     pub(super) fn new() -> Result<Self> {
-        let directory = directory();
+        let directory = temporary_directory();
         let file = unnamed(&directory)
             .map_err(|error| Error::target_io(Action::CreateOverlay, error).elsewhere(&directory))?;
         Ok(Self {
@@ -217,12 +218,6 @@ impl Overlay {
             chunk.add(piece.page);
         }
     }
-}
-
-/// The directory for temporary files.
-fn directory() -> PathBuf {
-    let named = std::env::var_os("TMPDIR").filter(|name| !name.is_empty());
-    named.map_or_else(|| "/tmp".into(), PathBuf::from)
 }
 
 /// A file without a name, or one that has its name for a moment only.

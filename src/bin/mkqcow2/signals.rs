@@ -25,12 +25,7 @@ const DEADLY: [i32; 10] = [
 pub(crate) fn watch(cleanup: Cleanup, bar: Eraser, target: PathBuf) {
     // A file that grows past the limit is then an error of write(2), which knows where.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
-    let ignored = ignored_signals();
-    // What nohup(1) or the shell told us to ignore stays ignored.
-    let wanted: Vec<_> = DEADLY
-        .into_iter()
-        .filter(|number| !is_in(ignored, *number))
-        .collect();
+    let wanted = wanted_signals();
     // After the cleanup nothing is left to do but to say so, and if nobody reads that it takes forever: from then
     // on a signal kills.
     let is_clean = Arc::new(AtomicBool::new(false));
@@ -74,11 +69,7 @@ pub(crate) fn watch(cleanup: Cleanup, bar: Eraser, target: PathBuf) {
 /// For a command that goes on until it is told to end: the first signal that would kill calls `end` with its name, and
 /// kills only if that returns false. A second one kills in any case.
 pub(crate) fn end_by(end: impl FnOnce(&str) -> bool + Send + 'static) {
-    let ignored = ignored_signals();
-    let wanted: Vec<_> = DEADLY
-        .into_iter()
-        .filter(|number| !is_in(ignored, *number))
-        .collect();
+    let wanted = wanted_signals();
     let is_told = Arc::new(AtomicBool::new(false));
     for number in &wanted {
         // Where this cannot be had, only SIGKILL is left as a second one.
@@ -98,6 +89,13 @@ pub(crate) fn end_by(end: impl FnOnce(&str) -> bool + Send + 'static) {
     };
     // Without a thread to spare, signals are not heeded.
     let _ = std::thread::Builder::new().spawn(wait);
+}
+
+/// The deadly signals but for those that nohup(1) or the shell told us to ignore: they stay ignored.
+fn wanted_signals() -> Vec<i32> {
+    let ignored = ignored_signals();
+    let wanted = DEADLY.into_iter().filter(|number| !is_in(ignored, *number));
+    wanted.collect()
 }
 
 /// The mask of ignored signals, bit 0 for signal 1; none if the system does not tell. Source: proc(5).

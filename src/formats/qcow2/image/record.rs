@@ -77,11 +77,7 @@ impl Record {
 
     /// How many bytes of the disk are free.
     pub fn free_bytes(&self) -> u64 {
-        self.free.iter().fold(0, |sum, run| {
-            let end = run.end.times(self.cluster_size).min(self.size);
-            let start = run.start.times(self.cluster_size);
-            sum.plus(end.minus(start))
-        })
+        self.free_bytes_in(&(0..self.size))
     }
 
     /// How many bytes of the disk could not be read when the image was made.
