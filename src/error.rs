@@ -10,6 +10,7 @@ mod same_as;
 mod side;
 mod unmountable;
 mod unrecorded;
+mod unstreamable;
 mod unsupported;
 
 use std::io;
@@ -24,6 +25,7 @@ pub use same_as::SameAs;
 pub use side::Side;
 pub use unmountable::Unmountable;
 pub use unrecorded::Unrecorded;
+pub use unstreamable::Unstreamable;
 pub use unsupported::{Features, TooLarge, Unsupported};
 
 /// The outcome of everything in this crate that can fail.
@@ -142,6 +144,12 @@ pub enum Action {
 impl From<TooLarge> for Error {
     fn from(error: TooLarge) -> Self {
         Unsupported::from(error).into()
+    }
+}
+
+impl From<Unstreamable> for Error {
+    fn from(why: Unstreamable) -> Self {
+        Invalid::Unstreamable(why).into()
     }
 }
 

@@ -1,38 +1,39 @@
 //! An image becomes a disk again.
 
 mod fill;
+mod image_at;
 mod options;
+mod origin;
 mod partitions;
 mod passes;
+mod piped;
+mod proof;
 mod readback;
 mod report;
 mod smaller;
 mod stretch;
 mod walk;
 
-use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
+pub use image_at::ImageAt;
 pub use options::Options;
 pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
 
 use crate::disk::{Content, Disk, Force, Open, Run};
-use crate::error::{Error, InUse, Invalid, Result, Unrecorded};
-use crate::formats::qcow2::{Checksums, Freshness, Image, Record};
-use crate::formats::{self, AnyDisk, Chain, Format, Opening, Sums, TakenFor};
+use crate::error::{Error, Invalid, Result, Unrecorded};
+use crate::formats::qcow2::{Freshness, Record};
+use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
 use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Target};
 use crate::pipeline;
 use crate::progress::{Phase, Progress};
 use crate::units::{Exact, SECTOR, length};
-use crate::volumes::{self, Fitted, Scan, Segments, Selection, Wanted};
+use crate::volumes::{self, Fitted, Segments, Selection, Wanted};
+use origin::{Origin, promises_checksums};
 use partitions::Partitioning;
 use passes::Passes;
-use smaller::LeftOut;
-use walk::Rules;
-
-/// How much a worker does in one go, in bytes, unless a cluster is larger.
-const WINDOW: u64 = 1 << 20;
+use piped::Piped;
 
 /// A job that was validated as far as that can be done without changing anything.
 #[derive(Debug)]
@@ -41,21 +42,6 @@ pub struct Restoring {
     target: Target<DeviceTarget>,
     memory: Option<Memory>,
     begun: Instant,
-}
-
-/// What is read, and how.
-#[derive(Debug)]
-struct Origin {
-    options: Options,
-    disk: Chain,
-    selection: Selection,
-    partitioning: Partitioning,
-    /// What there is to say of a target that is smaller, if it is.
-    smaller: Option<LeftOut>,
-    /// What is written in the end, so that the GPT fits the target: where, in bytes, and what.
-    patches: Vec<(u64, Vec<u8>)>,
-    /// Why the target may be in use, where that could not be found out.
-    perhaps_used: Option<InUse>,
 }
 
 impl Restoring {
@@ -68,14 +54,16 @@ impl Restoring {
     /// - [`Error::Invalid`] if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
     /// - Those of [`Wanted::find`](volumes::Wanted::find).
-    pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
+    pub fn prepare(image: impl Into<ImageAt>, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
-        let mut disk = open(image, &options)?;
+        let (mut disk, piped) = open(&image.into(), &options)?;
         let free = options
             .used_only
             .then(|| record_of(&disk, &options))
             .transpose()?;
-        let read: Vec<_> = disk.paths().map(Path::to_owned).collect();
+        // A pipe has no path.
+        let paths = disk.paths().skip(usize::from(piped.is_some()));
+        let read: Vec<_> = paths.map(Path::to_owned).collect();
         let place = target.into();
         if options.verify && place == Place::Stdout {
             return Err(Invalid::StdoutUnverifiable.into());
@@ -89,7 +77,7 @@ impl Restoring {
         let size = selection.segments.size();
         let for_size = |size| Target::for_disk(&place, caution, size, &read);
         let (target, perhaps_used, mut smaller) = match for_size(size) {
-            Err(Error::Invalid(Invalid::TargetTooSmall { found, .. })) => {
+            Err(Error::Invalid(Invalid::TargetTooSmall { found, .. })) if piped.is_none() => {
                 let (target, perhaps_used) = for_size(found)?;
                 let sizes = (found, target.sector_size().unwrap_or(SECTOR));
                 let smaller = if options.fit {
@@ -105,12 +93,7 @@ impl Restoring {
                 (target, perhaps_used, None)
             }
         };
-        let partitioning = if options.wanted == Wanted::Whole {
-            let tables = volumes::tables(&disk);
-            Partitioning::on(&target, &disk, tables, sector_size_of(&disk), options.force)?
-        } else {
-            Partitioning::default()
-        };
+        let partitioning = partitioning(&disk, &target, &options, piped.is_some())?;
         let fitted = options.fit.then(|| fitted(&disk, &target)).transpose()?;
         if let (Some(fitted), Target::Device(device)) = (&fitted, &target) {
             smaller = smaller::check_fitted(&disk, fitted, device.size())?;
@@ -123,6 +106,7 @@ impl Restoring {
         let origin = Origin {
             options,
             disk,
+            piped,
             selection,
             partitioning,
             smaller,
@@ -145,7 +129,12 @@ impl Restoring {
     /// - [`Error::Io`] if a table cannot be read.
     pub fn plan(&self) -> Result<Plan> {
         let (disk, segments) = (&self.origin.disk, &self.origin.selection.segments);
-        let mut warnings = self.origin.remarks()?;
+        let is_whole = self.origin.piped.is_none();
+        let mut warnings = if is_whole {
+            self.origin.remarks(disk)?
+        } else {
+            Vec::new()
+        };
         warnings.extend(self.memory.map(Warning::InMemory));
         let (mut data, mut zeros, mut unallocated) = (0_u64, 0_u64, 0_u64);
         each_run(disk, segments, |run| {
@@ -156,15 +145,21 @@ impl Restoring {
             };
             sum.increase(run.length);
         })?;
-        let is_checked = self.origin.checksums(&mut warnings)?.is_some();
-        // What it records counts for what is there.
-        let free = match disk.record() {
-            Ok(Ok(record)) => {
-                let recorded = segments.ranges().map(|range| record.free_bytes_in(range));
-                Some(recorded.fold(0, u64::plus).min(unallocated))
-            }
-            Ok(Err(_)) | Err(_) => None,
+        let is_checked = if is_whole {
+            self.origin.checksums(disk, &mut warnings)?.is_some()
+        } else {
+            promises_checksums(disk)
         };
+        // What it records counts for what is there.
+        let record = if is_whole {
+            disk.record().ok().and_then(Result::ok)
+        } else {
+            None
+        };
+        let free = record.map(|record| {
+            let recorded = segments.ranges().map(|range| record.free_bytes_in(range));
+            recorded.fold(0, u64::plus).min(unallocated)
+        });
         Ok(Plan {
             size: segments.size(),
             volume: self.origin.selection.volume.clone(),
@@ -204,9 +199,13 @@ impl Restoring {
         } = self;
         let (disk, options, segments) = (&origin.disk, &origin.options, &origin.selection.segments);
         disk.settle()?;
-        let mut warnings = origin.remarks()?;
-        warnings.extend(memory.map(Warning::InMemory));
-        let checksums = origin.checksums(&mut warnings)?;
+        let mut warnings = Vec::new();
+        let mut checksums = None;
+        if origin.piped.is_none() {
+            warnings = origin.remarks(disk)?;
+            checksums = origin.checksums(disk, &mut warnings)?;
+        }
+        let mut proof = origin.proof()?;
         let pool = pipeline::readers(options.threads)?;
         let run = Passes {
             disk,
@@ -214,17 +213,21 @@ impl Restoring {
             options,
             checksums: checksums.as_ref(),
             rules: origin.rules(),
+            piped: origin.piped.as_ref(),
             pool: &pool,
             progress,
         };
         let sync = options.sync || options.verify;
         let mut writer = DiskWriter::open(target, options.cleanup.clone(), sync)?;
-        let copied = run.copy(&mut writer)?;
+        let copied = run.copy(&mut writer, &mut proof)?;
+        let ended = origin.ended(proof, &mut warnings)?;
+        let told = ended.as_ref().unwrap_or(disk);
         progress.begin(Phase::Syncing, 0);
         let mut settled = writer.settle(segments.size())?;
         run.verify(&settled, &copied.ledger)?;
         // Last of all: until then the disk is as it was made.
         settled.patch(&origin.patches)?;
+        warnings.extend(memory.map(Warning::InMemory));
         warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
         warnings.extend(origin.changes()?);
         if !copied.bad.is_empty() {
@@ -253,96 +256,13 @@ impl Restoring {
             written: copied.written,
             zeros: copied.zeros,
             left: copied.left,
-            unreadable: origin.unreadable(&mut Vec::new()),
-            is_checked: checksums.is_some(),
+            unreadable: origin.unreadable(told, &mut Vec::new()),
+            is_checked: checksums.is_some() || ended.is_some_and(|disk| promises_checksums(&disk)),
             is_verified: options.verify,
             bad: copied.bad,
             warnings,
             duration: begun.elapsed(),
         })
-    }
-}
-
-impl Origin {
-    /// What the images say about themselves, and what does not need a look at all of them.
-    fn remarks(&self) -> Result<Vec<Warning>> {
-        let own = self.disk.paths().next();
-        let remarks = self.disk.remarks().map(|(path, remark)| Warning::Image {
-            path: (Some(path) != own).then(|| path.to_owned()),
-            remark,
-        });
-        let is_noise = self.disk.is_encrypted() && volumes::scan(&self.disk, Scan::Auto)?.is_unrecognised();
-        let mut warnings: Vec<_> = is_noise
-            .then_some(Warning::PerhapsNoise)
-            .into_iter()
-            .chain(self.disk.writer().cloned().map(Warning::ImagePerhapsInUse))
-            .chain(self.perhaps_used.clone().map(Warning::TargetPerhapsInUse))
-            .chain(remarks)
-            .chain(self.partitioning.warnings().filter(|_| self.patches.is_empty()))
-            .chain(self.smaller.iter().map(LeftOut::warning))
-            .collect();
-        let unreadable = self.unreadable(&mut warnings);
-        if !unreadable.is_empty() {
-            let bytes = unreadable.iter().map(length).sum();
-            warnings.push(Warning::Unreadable { bytes });
-        }
-        Ok(warnings)
-    }
-
-    /// What could not be read when the image was made, in bytes of the disk. A record that cannot be read is no reason to
-    /// stop: nothing but this is lost with it, unless what is free matters.
-    fn unreadable(&self, warnings: &mut Vec<Warning>) -> Vec<Range<u64>> {
-        let image = self.disk.image().filter(|_| self.disk.is_active());
-        let record = image.map_or(Ok(None), Image::record);
-        let is_unchanged = image.is_some_and(|image| image.freshness() == Freshness::Unchanged);
-        match record {
-            Ok(record) => {
-                let unreadable = record.map_or_else(Vec::new, |record| record.unreadable);
-                self.selection.segments.common(&unreadable)
-            }
-            Err(error) if is_unchanged => {
-                warnings.push(Warning::NoRecord(error));
-                Vec::new()
-            }
-            Err(_) => Vec::new(),
-        }
-    }
-
-    /// The checksums of the disk, if there are any that can be compared.
-    fn checksums(&self, warnings: &mut Vec<Warning>) -> Result<Option<Checksums<'_>>> {
-        match self.disk.sums() {
-            Ok(Sums::None) => Ok(None),
-            Ok(Sums::Changed) => {
-                warnings.push(Warning::Changed);
-                Ok(None)
-            }
-            Ok(Sums::Count(checksums)) => Ok(Some(checksums)),
-            Err(error) if self.options.keep_going => {
-                warnings.push(Warning::NoChecksums(error));
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What was written to since it was opened.
-    fn changes(&self) -> Result<Vec<Warning>> {
-        let mut changes = Vec::new();
-        for file in self.disk.stands_on() {
-            let change = file.change().map_err(|error| error.elsewhere(file.path()))?;
-            if change.is_some() {
-                let path = file.path().to_owned();
-                changes.push(Warning::ChangedMeanwhile { path });
-            }
-        }
-        Ok(changes)
-    }
-
-    fn rules(&self) -> Rules {
-        Rules {
-            window: WINDOW.max(self.disk.grain()),
-            keep_going: self.options.keep_going,
-        }
     }
 }
 
@@ -352,7 +272,7 @@ impl Origin {
 ///
 /// Those of the two.
 pub fn restore(
-    image: &Path,
+    image: impl Into<ImageAt>,
     target: impl Into<Place>,
     options: Options,
     progress: &dyn Progress,
@@ -361,7 +281,7 @@ pub fn restore(
 }
 
 /// Opens an image. If it cannot be found out whether it is in use, that can be forced; nothing else.
-fn open(path: &Path, options: &Options) -> Result<Chain> {
+fn open(image: &ImageAt, options: &Options) -> Result<(Chain, Option<Piped>)> {
     // Before it is looked for: nothing that could be there would do.
     if options.format == Some(Format::Raw) {
         return Err(Invalid::NoImage.into());
@@ -379,8 +299,16 @@ fn open(path: &Path, options: &Options) -> Result<Chain> {
             ..Open::default()
         },
     };
+    let path = match image {
+        ImageAt::Path(path) => path,
+        ImageAt::Stdin if piped::is_file() => Path::new(piped::STDIN),
+        ImageAt::Stdin => {
+            let (piped, disk) = Piped::begin(options, &opening)?;
+            return Ok((disk, Some(piped)));
+        }
+    };
     match formats::open(path, &opening)? {
-        AnyDisk::Image(chain) => Ok(*chain),
+        AnyDisk::Image(chain) => Ok((*chain, None)),
         AnyDisk::Raw(_) => Err(Invalid::NoImage.into()),
     }
 }
@@ -391,6 +319,27 @@ fn select(disk: &mut Chain, options: &Options) -> Result<Selection> {
         disk.hold_to_checksums()?;
     }
     options.wanted.find(disk)
+}
+
+/// What becomes of the partition table of a disk, if all of that is wanted.
+fn partitioning(
+    disk: &Chain,
+    target: &Target<DeviceTarget>,
+    options: &Options,
+    is_piped: bool,
+) -> Result<Partitioning, Invalid> {
+    if options.wanted != Wanted::Whole {
+        return Ok(Partitioning::default());
+    }
+    let mut tables = volumes::tables(disk);
+    let mut recorded = None;
+    if is_piped {
+        // What lies at the end of the disk, where the backup is, was not read yet.
+        tables.flaws.clear();
+    } else {
+        recorded = sector_size_of(disk);
+    }
+    Partitioning::on(target, disk, tables, recorded, options.force)
 }
 
 /// What makes the GPT of a disk fit the target.

@@ -1,14 +1,14 @@
 //! A file or device that a disk is read from: opened once, and from then on asked by its handle, not by its name.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::SeekFrom;
 
-use super::{Change, State, Watch, settle};
+use super::{Change, Pipe, State, Watch, settle};
 use crate::devices::flush::{flush, flush_filesystems, sync_file};
 use crate::devices::usage::Users;
 use crate::devices::{FileId, Kernel, Subject, Unwritten};
@@ -70,6 +70,25 @@ impl Found {
         self.underlying.insert(underlying).beginning()
     }
 
+    /// What comes through a pipe, of which all that is needed now is kept, by that name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file of what is kept cannot be examined.
+    pub(crate) fn piped(path: &Path, pipe: &Arc<Pipe>) -> Result<Self> {
+        let file = pipe.kept().map_err(examine)?;
+        let metadata = file.metadata().map_err(examine)?;
+        let kind = Invalid::SourceKind(metadata.file_type().into());
+        let subject = Subject::of(&metadata).ok_or(kind)?;
+        let mut underlying = Underlying::of(path, file, &metadata, subject)?;
+        underlying.pipe = Some(Arc::clone(pipe));
+        Ok(Self {
+            path: path.to_owned(),
+            subject,
+            underlying: Some(underlying),
+        })
+    }
+
     /// Opens it for reading, if it is not open yet.
     ///
     /// # Errors
@@ -105,6 +124,8 @@ pub struct Underlying {
     unwritten: OnceLock<Option<Unwritten>>,
     /// What keeps others from mounting it meanwhile.
     held: Mutex<Vec<File>>,
+    /// Where it comes from, if that is not the file: then the file holds what is kept of it.
+    pipe: Option<Arc<Pipe>>,
 }
 
 /// What is known of a raw file or device before anything of it is read.
@@ -129,10 +150,14 @@ impl Underlying {
         if Subject::of(&metadata) != Some(subject) {
             return Err(Invalid::SourceReplaced.into());
         }
+        Self::of(path, file, &metadata, subject)
+    }
+
+    fn of(path: &Path, file: File, metadata: &Metadata, subject: Subject) -> Result<Self> {
         let before = State::of(&file, subject).map_err(examine)?;
         Ok(Self {
             path: path.to_owned(),
-            id: FileId::of(&metadata),
+            id: FileId::of(metadata),
             file,
             subject,
             is_raw: false,
@@ -142,6 +167,7 @@ impl Underlying {
             writer: OnceLock::new(),
             unwritten: OnceLock::new(),
             held: Mutex::default(),
+            pipe: None,
         })
     }
 
@@ -184,6 +210,9 @@ impl Underlying {
 
     /// Its length in bytes, as it was when it was opened.
     pub(crate) fn length(&self) -> Result<u64> {
+        if let Some(pipe) = &self.pipe {
+            return Ok(pipe.length());
+        }
         match self.watch.before() {
             State::File(state) => Ok(state.size),
             State::Device { .. } => {
@@ -206,6 +235,9 @@ impl Underlying {
 
     /// Reads as much as there is from `at` on, and returns how much that was.
     pub(crate) fn read(&self, buf: &mut [u8], at: u64) -> Result<usize> {
+        if let Some(pipe) = &self.pipe {
+            return pipe.read(buf, at);
+        }
         let mut done = 0_usize;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             // So much was read from there on.
@@ -222,6 +254,9 @@ impl Underlying {
 
     /// Finds out who might write to it. Asked once.
     pub(crate) fn find_writer(&self, kernel: &Kernel) -> Option<&InUse> {
+        if self.pipe.is_some() {
+            return None;
+        }
         let writer = self.writer.get_or_init(|| kernel.users(self.subject).writer());
         writer.as_ref()
     }
@@ -252,7 +287,8 @@ impl Underlying {
     ///
     /// [`Error::Io`] if the system cannot tell.
     pub(crate) fn settle(&self) -> Result<()> {
-        if self.settled.get().is_some() {
+        // Nobody else writes to what is kept of a pipe.
+        if self.settled.get().is_some() || self.pipe.is_some() {
             return Ok(());
         }
         let kernel = Kernel::running();
@@ -287,6 +323,9 @@ impl Underlying {
     ///   for a hole.
     /// - [`Error::Io`] if the system cannot tell.
     pub fn change(&self) -> Result<Option<Change>> {
+        if self.pipe.is_some() {
+            return Ok(None);
+        }
         let watch = self.settled.get().unwrap_or(&self.watch);
         match watch.change(&self.file, self.subject).map_err(examine)? {
             Some(Change::Size { before, after }) if self.is_raw && after < before => Err(Corrupt::Shrank {

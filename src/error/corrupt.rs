@@ -17,6 +17,14 @@ pub enum Corrupt {
         /// Its size when it was opened, in bytes.
         expected: u64,
     },
+    /// An image that comes through a pipe ends before its own end.
+    #[error("ends after {end} bytes, in front of {expected:#x}: it was cut off")]
+    Ended {
+        /// How many bytes came.
+        end: u64,
+        /// How many there must be at least.
+        expected: u64,
+    },
     /// The source changed between two readings of it.
     #[error("the source changed during the two passes, which must read the same data")]
     Changed,
@@ -142,6 +150,7 @@ impl Corrupt {
             | Self::Overlap { at, .. } => Some(*at),
             Self::NotClosed(fault) => fault.at(),
             Self::Shrank { .. }
+            | Self::Ended { .. }
             | Self::Changed
             | Self::Disappeared { .. }
             | Self::TooManyUnreadable { .. }
@@ -159,6 +168,7 @@ impl Corrupt {
             | Self::Checksum { lost, .. } => lost.0.clone(),
             Self::NotClosed(fault) => fault.lost(),
             Self::Shrank { .. }
+            | Self::Ended { .. }
             | Self::Changed
             | Self::Disappeared { .. }
             | Self::TooManyUnreadable { .. }

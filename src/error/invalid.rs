@@ -9,6 +9,7 @@ use super::in_use::InUse;
 use super::same_as::SameAs;
 use super::unmountable::Unmountable;
 use super::unrecorded::Unrecorded;
+use super::unstreamable::Unstreamable;
 
 /// A request that makes no sense, or would not be safe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum Invalid {
     /// The directory cannot be mounted on.
     #[error("{0}")]
     Unmountable(Unmountable),
+    /// The image cannot be read from a pipe.
+    #[error("cannot be restored from a pipe: {0}")]
+    Unstreamable(Unstreamable),
     /// The source is neither a regular file nor a block device.
     #[error("is a {0}, expected a regular file or a block device")]
     SourceKind(FileKind),
@@ -380,6 +384,7 @@ impl Invalid {
             | Self::Unmountable(_) => Side::Target,
             Self::SourceKind(_)
             | Self::Unrecorded(_)
+            | Self::Unstreamable(_)
             | Self::SourceEmpty
             | Self::SourceInUse(_)
             | Self::SourceReplaced

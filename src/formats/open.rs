@@ -100,7 +100,11 @@ fn raw_unless_image(found: &mut Found) -> Result<Format, Invalid> {
 ///   that it does not need, is its own backing file, has no such snapshot, or a file is in use.
 /// - [`Error::Unsupported`] if it is encrypted in a way, or a backing file is in a format, that is not known here.
 pub fn open(path: &Path, opening: &Opening) -> Result<AnyDisk> {
-    let mut found = Found::at(path)?;
+    open_found(Found::at(path)?, opening)
+}
+
+/// The same of what was found already.
+pub(super) fn open_found(mut found: Found, opening: &Opening) -> Result<AnyDisk> {
     let format = opening.format_of(&mut found)?;
     if format == Format::Raw {
         opening.access.refuse_of_raw()?;

@@ -22,6 +22,7 @@ pub struct Cleanup {
 struct State {
     temporary: Option<(File, OsString)>,
     left: Left,
+    reached: u64,
     remains: Option<Remains>,
 }
 
@@ -75,9 +76,19 @@ impl Cleanup {
         self.lock().left
     }
 
+    /// How many bytes of a disk were dealt with: behind them, a target that is incomplete is as it was.
+    pub fn progress(&self) -> u64 {
+        self.lock().reached
+    }
+
     /// What else is left behind, because it could not be removed.
     pub fn remains(&self) -> Option<Remains> {
         self.lock().remains.clone()
+    }
+
+    /// A disk was dealt with up to that byte.
+    pub(crate) fn reached(&self, end: u64) {
+        self.lock().reached = end;
     }
 
     /// From now on the target itself is written to.

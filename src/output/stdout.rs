@@ -61,6 +61,19 @@ pub(crate) fn name_scratch(error: Error) -> Error {
     }
 }
 
+/// An empty file without a name in the directory for temporary files, for reading and writing, which goes away when it is
+/// closed. A stream of that name needs it.
+///
+/// # Errors
+///
+/// [`Error::Io`] if it cannot be created.
+pub(crate) fn scratch_of_stream(name: &str, cleanup: &Cleanup) -> Result<File> {
+    File::open(temporary::directory())
+        .map_err(|error| Error::target_io(Action::Scratch, error))
+        .and_then(|directory| scratch(&directory, name.as_ref(), cleanup))
+        .map_err(name_scratch)
+}
+
 impl Stdout {
     /// Begins a stream on `stdout`. If `sync`, and it turns out to be a file, that is brought to stable storage.
     ///
@@ -121,10 +134,7 @@ impl Stdout {
 
     /// An empty file without a name, for reading and writing, which goes away when it is closed.
     pub(super) fn scratch(&self) -> Result<File> {
-        File::open(temporary::directory())
-            .map_err(|error| Error::target_io(Action::Scratch, error))
-            .and_then(|directory| scratch(&directory, "standard output".as_ref(), &self.cleanup))
-            .map_err(name_scratch)
+        scratch_of_stream("standard output", &self.cleanup)
     }
 
     /// Makes an end of writing, and brings a file to stable storage if that was asked for.

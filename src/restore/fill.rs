@@ -33,6 +33,10 @@ pub(super) struct Filled {
     pub(super) pieces: Vec<(Range<u64>, Piece)>,
     /// The CRC-32 of what is to be written or zeros, if that was asked for.
     pub(super) crc: u32,
+    /// The CRC-32 of each cluster that was read, if that was asked for.
+    pub(super) sums: Vec<u32>,
+    /// What was read last, if anything was.
+    pub(super) last: Option<ChainRun>,
     /// How many bytes were read as data.
     pub(super) data: u64,
     pub(super) bad: Vec<Bad>,
@@ -60,6 +64,8 @@ pub(super) struct Filler<'a> {
     pub(super) smallest_hole: u64,
     /// Whether what is read will be hashed once more, to be compared with what was written.
     pub(super) will_verify: bool,
+    /// Whether the checksums of what is read are wanted, because it is not known yet what they should be.
+    pub(super) with_sums: bool,
 }
 
 impl Filler<'_> {
@@ -89,6 +95,8 @@ impl Filler<'_> {
             wanted,
             bytes: Vec::new(),
             crc: 0,
+            sums: Vec::new(),
+            last: None,
             data: 0,
             bad,
         })
@@ -98,7 +106,7 @@ impl Filler<'_> {
         let cluster_size = self.disk.own_cluster_size();
         let size = length(&range);
         // What has a checksum are whole clusters, the last one with zeros behind the end of the disk.
-        let padded = if window.expected.is_empty() {
+        let padded = if window.expected.is_empty() && !self.with_sums {
             size
         } else {
             size.next_multiple_of(cluster_size)
@@ -110,6 +118,7 @@ impl Filler<'_> {
             cluster_size: to_usize(cluster_size),
             expected: &window.expected,
             compared: 0,
+            sums: Vec::new(),
             bad: Vec::new(),
         };
         let mut data = 0_u64;
@@ -123,7 +132,7 @@ impl Filler<'_> {
         let (_, padding) = bytes.split_at_mut(to_usize(size));
         padding.fill(0);
         comparison.advance(&bytes)?;
-        let mut bad = comparison.bad;
+        let Comparison { mut bad, sums, .. } = comparison;
         for bad in &mut bad {
             bad.range = wanted.clipped(&bad.range).range;
         }
@@ -140,6 +149,8 @@ impl Filler<'_> {
             bytes,
             pieces,
             crc,
+            sums,
+            last: window.last(),
             data,
             bad,
         })
@@ -283,6 +294,8 @@ struct Comparison<'a> {
     expected: &'a [Option<u32>],
     /// How many clusters were compared.
     compared: usize,
+    /// The CRC-32 of each cluster, if that is wanted.
+    sums: Vec<u32>,
     bad: Vec<Bad>,
 }
 
@@ -290,7 +303,13 @@ impl Comparison<'_> {
     /// Compares the clusters that are whole by now, and have not been. `bytes` are the window as far as it is
     /// read.
     fn advance(&mut self, bytes: &[u8]) -> Result<()> {
-        let clusters = bytes.chunks_exact(self.cluster_size).zip(self.expected);
+        let clusters = bytes.chunks_exact(self.cluster_size);
+        if self.filler.with_sums {
+            let behind = clusters.skip(self.sums.len());
+            self.sums.extend(behind.map(crc32fast::hash));
+            return Ok(());
+        }
+        let clusters = clusters.zip(self.expected);
         for (cluster, expected) in clusters.skip(self.compared) {
             self.compare(cluster, *expected)?;
             self.compared.increase(1);

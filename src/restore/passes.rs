@@ -4,6 +4,8 @@ use rayon::ThreadPool;
 
 use super::fill::{Filled, Filler, Piece, note, slice};
 use super::options::Options;
+use super::piped::Piped;
+use super::proof::Proof;
 use super::readback::{self, Ledger, written};
 use super::report::Bad;
 use super::walk::{Rules, Walk};
@@ -14,7 +16,7 @@ use crate::output::{DiskWriter, Settled};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
 use crate::progress::{Phase, Progress, Retries};
-use crate::units::{Exact, GuestOffset, length, to_usize};
+use crate::units::{Exact, GuestCluster, GuestOffset, length, to_usize};
 use crate::volumes::Segments;
 
 /// How much is read and not yet written, in bytes at most.
@@ -31,6 +33,8 @@ pub(super) struct Passes<'a> {
     pub(super) options: &'a Options,
     pub(super) checksums: Option<&'a Checksums<'a>>,
     pub(super) rules: Rules,
+    /// What the image comes through, if it is a pipe.
+    pub(super) piped: Option<&'a Piped>,
     pub(super) pool: &'a ThreadPool,
     pub(super) progress: &'a dyn Progress,
 }
@@ -47,8 +51,8 @@ pub(super) struct Copied {
 }
 
 impl<'a> Passes<'a> {
-    /// Copies it.
-    pub(super) fn copy(self, writer: &mut DiskWriter) -> Result<Copied> {
+    /// Copies it. What proves it in the end is told what was read.
+    pub(super) fn copy(self, writer: &mut DiskWriter, proof: &mut Option<Proof>) -> Result<Copied> {
         self.progress.begin(Phase::Copying, self.segments.size());
         let (buffers, retries) = (Buffers::default(), Retries::new(self.progress));
         let filler = Filler {
@@ -58,6 +62,7 @@ impl<'a> Passes<'a> {
             retries: &retries,
             smallest_hole: writer.smallest_hole(),
             will_verify: self.options.verify,
+            with_sums: proof.is_some(),
         };
         let mut copied = Copied::default();
         let put = |filled: Filled| {
@@ -66,6 +71,15 @@ impl<'a> Passes<'a> {
                 let bytes = written(&filled.pieces);
                 copied.ledger.add(filled.wanted.target(), filled.crc, bytes);
             }
+            self.options.cleanup.reached(filled.wanted.target().end);
+            if let Some(proof) = proof {
+                let cluster = self.disk.own_cluster_size();
+                let first = filled.range.start.checked_div(cluster).unwrap_or(0);
+                proof.add(GuestCluster(first), &filled.sums)?;
+            }
+            if let (Some(piped), Some(last)) = (self.piped, filled.last) {
+                piped.release(last);
+            }
             self.progress.advance(length(&filled.wanted.range));
             if !filled.bytes.is_empty() {
                 buffers.give(filled.bytes);
@@ -73,7 +87,14 @@ impl<'a> Passes<'a> {
             Ok(())
         };
         let fill = |job: Result<_>| filler.fill(job?);
-        pipeline::in_order(self.pool, self.in_flight(), self.walk(), fill, put)?;
+        // On one thread, and in the order of the disk.
+        let jobs = self.walk().map(|job| {
+            if let (Some(piped), Ok(job)) = (self.piped, &job) {
+                piped.load(job)?;
+            }
+            job
+        });
+        pipeline::in_order(self.pool, self.in_flight(), jobs, fill, put)?;
         Ok(copied)
     }
 

@@ -8,7 +8,7 @@ use crate::error::{Action, Corrupt, Error, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::qcow2::{Checksums, ChecksumsInOrder};
 use crate::formats::{Chain, ChainRun};
-use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset, within};
+use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset, length, within};
 use crate::volumes::Segments;
 
 /// How much is made zeros or left in one job, in bytes: of a huge disk more, so that it is a few thousand jobs.
@@ -46,6 +46,24 @@ pub(super) struct Window {
     pub(super) parts: Vec<Span>,
     /// The checksums of its clusters, if there are any to compare; none for a cluster that must be zeros.
     pub(super) expected: Vec<Option<u32>>,
+}
+
+impl Window {
+    /// What of it lies in an image or behind it, from its beginning to its end.
+    pub(super) fn runs(&self) -> impl DoubleEndedIterator<Item = ChainRun> {
+        self.parts.iter().filter_map(|part| match part.place {
+            Whereabouts::Run(run) => Some(ChainRun {
+                length: length(&part.range),
+                ..run
+            }),
+            Whereabouts::Nothing | Whereabouts::Lost => None,
+        })
+    }
+
+    /// The last of them that must be read.
+    pub(super) fn last(&self) -> Option<ChainRun> {
+        self.runs().rfind(|run| !run.is_zero())
+    }
 }
 
 /// A range with one answer to where it is.

@@ -47,6 +47,7 @@ mod mount;
 mod mutations;
 mod naive;
 mod parts;
+mod piped;
 mod plain;
 mod property;
 mod provenance;

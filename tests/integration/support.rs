@@ -138,6 +138,12 @@ pub struct Run {
     output: Output,
 }
 
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Self { output }
+    }
+}
+
 impl Run {
     /// Runs a command to its end.
     pub fn of(command: &mut Command) -> Self {

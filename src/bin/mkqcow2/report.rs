@@ -65,7 +65,7 @@ pub(crate) fn told<V: Verb>(verb: &V, error: &Error) -> (u8, Map<String, Value>)
         say(suggestion);
     }
     let aftermath = verb.aftermath();
-    if let Some((path, message)) = aftermath {
+    if let Some((path, message)) = &aftermath {
         say_of(path, message);
     }
     let remains = verb.cleanup().and_then(Cleanup::remains);

@@ -63,7 +63,7 @@ pub(crate) trait Verb: clap::Parser {
     }
 
     /// What a failure has left of a file, if that must be known.
-    fn aftermath(&self) -> Option<(&Path, &'static str)> {
+    fn aftermath(&self) -> Option<(&Path, String)> {
         None
     }
 

@@ -6,7 +6,7 @@ use clap::Parser;
 
 use super::shared::{Access, Bytes, ImageFormat, Json, Shown, Workers, is_dash};
 use mkqcow2::output::Cleanup;
-use mkqcow2::restore::Options;
+use mkqcow2::restore::{ImageAt, Options};
 
 /// The end of the help.
 pub(crate) const AFTER_HELP: &str = "\
@@ -24,7 +24,7 @@ Manual: man 8 mkqcow2-restore";
     reason = "independent switches of the command line"
 )]
 pub(crate) struct Restore {
-    /// Image to read: qcow2 of any kind, QCOW version 1 or QED
+    /// Image to read: qcow2 of any kind, QCOW version 1 or QED; - for standard input
     #[arg(value_name = "IMAGE")]
     pub(crate) image: PathBuf,
 
@@ -94,11 +94,6 @@ pub(crate) struct Restore {
 impl Restore {
     /// Refuses what is well-formed but cannot be meant.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        if is_dash(&self.image) {
-            let message =
-                "IMAGE cannot be standard input, which cannot seek; write ./- for a file of that name";
-            return Err(message.to_owned());
-        }
         if self.is_stream() && self.verify {
             return Err("--verify cannot read standard output back; name a file or a device".to_owned());
         }
@@ -106,6 +101,20 @@ impl Restore {
             return Err("--json and TARGET - both write to standard output".to_owned());
         }
         Ok(())
+    }
+
+    /// Where the image is.
+    pub(crate) fn image_at(&self) -> ImageAt {
+        if self.is_piped() {
+            ImageAt::Stdin
+        } else {
+            ImageAt::from(&self.image)
+        }
+    }
+
+    /// Whether the image comes from standard input.
+    pub(crate) fn is_piped(&self) -> bool {
+        is_dash(&self.image)
     }
 
     /// Whether the disk goes to standard output.

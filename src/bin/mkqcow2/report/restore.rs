@@ -15,18 +15,32 @@ use crate::status::WARNING;
 use crate::verb::Verb;
 use mkqcow2::Error;
 use mkqcow2::disk::rescue::is_of_medium;
-use mkqcow2::error::{Action, Corrupt, InUse, Invalid, Side};
+use mkqcow2::error::{Action, Corrupt, InUse, Invalid, Side, Unstreamable};
 use mkqcow2::formats::is_image;
 use mkqcow2::restore::{Plan, Report, Warning};
 use mkqcow2::volumes::Places;
 
 /// What a target is called that was begun and not completed.
-pub(crate) const INCOMPLETE: &str = "is incomplete: it holds neither its old content nor the whole disk";
+pub(crate) fn incomplete(args: &Restore) -> String {
+    let holds = if args.is_stream() {
+        "only a part of the disk was written"
+    } else {
+        "it holds neither its old content nor the whole disk"
+    };
+    match args.cleanup.progress() {
+        0 => format!("is incomplete: {holds}"),
+        bytes => format!("is incomplete: {holds}; the first {bytes} bytes of the disk were written"),
+    }
+}
 
-/// The same of a stream, which was nothing before.
-pub(crate) const INCOMPLETE_STREAM: &str = "is incomplete: only a part of the disk was written";
-
-const KEEP_GOING: &str = "--keep-going restores what can be read";
+/// How to get what is not damaged.
+fn keep_going(args: &Restore) -> &'static str {
+    if args.is_piped() {
+        "save the stream to a file: restore --keep-going FILE restores what can be read"
+    } else {
+        "--keep-going restores what can be read"
+    }
+}
 
 /// Of a dry run.
 pub(crate) fn plan(args: &Restore, plan: &Plan) -> ExitCode {
@@ -43,11 +57,11 @@ pub(crate) fn plan(args: &Restore, plan: &Plan) -> ExitCode {
 /// Of a run that was completed.
 pub(crate) fn done(args: &Restore, report: &Report) -> ExitCode {
     for range in &report.unreadable {
-        say_of(&args.image, &text::unreadable(range));
+        say_of(args.shown_image(), &text::unreadable(range));
     }
     let places = (!report.bad.is_empty()).then(|| places_of(args)).flatten();
     for bad in &report.bad {
-        say_of(&args.image, &text::bad(bad, places.as_ref()));
+        say_of(args.shown_image(), &text::bad(bad, places.as_ref()));
     }
     warn(args, &report.warnings);
     let is_told = if args.json.json {
@@ -96,6 +110,9 @@ fn beside(image: &Path) -> PathBuf {
 
 /// What lies where on the disk.
 fn places_of(args: &Restore) -> Option<Places> {
+    if args.is_piped() {
+        return None;
+    }
     let options = args.options();
     places::of_image(&args.image, options.format, options.access)
 }
@@ -116,8 +133,8 @@ pub(crate) fn advice(args: &Restore, error: &Error) -> Option<&'static str> {
             side: Side::Source,
             action: Action::Read(_),
             source,
-        } if !args.keep_going && is_of_medium(source) => Some(KEEP_GOING),
-        Error::Corrupt(corrupt) if !args.keep_going && is_of_a_part(corrupt) => Some(KEEP_GOING),
+        } if !args.keep_going && is_of_medium(source) => Some(keep_going(args)),
+        Error::Corrupt(corrupt) if !args.keep_going && is_of_a_part(corrupt) => Some(keep_going(args)),
         Error::Invalid(Invalid::NotAnImage) if !args.is_stream() && is_image(&args.target) => {
             Some("TARGET is one: are the arguments the wrong way round?")
         }
@@ -190,9 +207,23 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
             "restore to a device with sectors of that size, or to a file and attach that with losetup \
              --sector-size; or pass --force, and then write a new partition table",
         )
+    } else if let Invalid::Unstreamable(why) = invalid {
+        of_stream(*why)
     } else if (*invalid == Invalid::TargetIsPipe { is_stdout: false }) {
         Some("give - and redirect standard output to it")
     } else {
         None
+    }
+}
+
+fn of_stream(why: Unstreamable) -> Option<&'static str> {
+    match why {
+        Unstreamable::Closed => None,
+        Unstreamable::Terminal => Some("redirect it, or name a file"),
+        Unstreamable::TableBehind { .. }
+        | Unstreamable::Order { .. }
+        | Unstreamable::Format(_)
+        | Unstreamable::DataFile
+        | Unstreamable::Asked(_) => Some("save it to a file, and restore that"),
     }
 }

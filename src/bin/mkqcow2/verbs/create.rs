@@ -91,9 +91,9 @@ impl Verb for Create {
         report::unchanged(&self.cleanup, self.is_stream())
     }
 
-    fn aftermath(&self) -> Option<(&Path, &'static str)> {
+    fn aftermath(&self) -> Option<(&Path, String)> {
         match self.cleanup.left() {
-            Left::Part => Some((self.shown_image(), report::create::INCOMPLETE)),
+            Left::Part => Some((self.shown_image(), report::create::INCOMPLETE.to_owned())),
             Left::Old | Left::New => None,
         }
     }

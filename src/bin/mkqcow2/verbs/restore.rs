@@ -24,12 +24,12 @@ impl Verb for Restore {
     }
 
     fn files(&self) -> Vec<(&'static str, &Path)> {
-        vec![("image", &self.image), ("target", &self.target)]
+        vec![("image", self.shown_image()), ("target", &self.target)]
     }
 
     fn path(&self, side: Side) -> &Path {
         match side {
-            Side::Source => &self.image,
+            Side::Source => self.shown_image(),
             Side::Target => self.shown_target(),
         }
     }
@@ -58,10 +58,9 @@ impl Verb for Restore {
         report::unchanged(&self.cleanup, self.is_stream())
     }
 
-    fn aftermath(&self) -> Option<(&Path, &'static str)> {
+    fn aftermath(&self) -> Option<(&Path, String)> {
         match self.cleanup.left() {
-            Left::Part if self.is_stream() => Some((self.shown_target(), report::restore::INCOMPLETE_STREAM)),
-            Left::Part => Some((self.shown_target(), report::restore::INCOMPLETE)),
+            Left::Part => Some((self.shown_target(), report::restore::incomplete(self))),
             Left::Old | Left::New => None,
         }
     }
@@ -74,7 +73,7 @@ impl Verb for Restore {
         };
         let bar = Bar::new(style);
         signals::watch(self.cleanup.clone(), bar.eraser(), self.shown_target().to_owned());
-        let restoring = Restoring::prepare(&self.image, place(&self.target), self.options())?;
+        let restoring = Restoring::prepare(self.image_at(), place(&self.target), self.options())?;
         if self.dry_run {
             return Ok(report::restore::plan(self, &restoring.plan()?));
         }
@@ -85,6 +84,15 @@ impl Verb for Restore {
 }
 
 impl Restore {
+    /// What the image is called in messages.
+    pub(crate) fn shown_image(&self) -> &Path {
+        if self.is_piped() {
+            Path::new("standard input")
+        } else {
+            &self.image
+        }
+    }
+
     /// What the target is called in messages.
     pub(crate) fn shown_target(&self) -> &Path {
         shown_place(&self.target)

@@ -75,6 +75,11 @@ pub(crate) fn fits_but_for_magic(begin: &[u8]) -> bool {
     })
 }
 
+/// Whether bytes are the beginning of an image, or of the beginning of one.
+pub(crate) fn may_begin(begin: &[u8]) -> bool {
+    MAGIC.starts_with(begin) || begin.starts_with(&MAGIC)
+}
+
 /// A header that is right in itself; what it points to may still lie behind the end of the file.
 #[derive(Clone, Debug)]
 pub struct Header {

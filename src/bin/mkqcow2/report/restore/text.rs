@@ -99,7 +99,7 @@ fn behind(plan: &Plan, room: u64) -> String {
 
 /// A plan.
 pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Result<()> {
-    let (image, target) = (shown(&args.image), shown(args.shown_target()));
+    let (image, target) = (shown(args.shown_image()), shown(args.shown_target()));
     let human = BinaryBytes;
     writeln!(
         out,
