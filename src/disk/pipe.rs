@@ -14,6 +14,9 @@ use crate::units::{Exact, to_u64, to_usize};
 /// How much is read in one go, in bytes, of what is kept or passed over.
 const PIECE: u64 = 256 << 10;
 
+/// How much room is made at once, in bytes.
+const LARGEST: u64 = 4 << 20;
+
 /// How many bytes at the end are always kept.
 const TAIL: usize = 64;
 
@@ -245,6 +248,8 @@ impl Source {
         let at = self.position;
         let wanted = end.saturating_sub(at);
         let before = bytes.len();
+        // A window, or a cluster and a half: not more than asked for, and not piece by piece.
+        bytes.reserve(to_usize(wanted.min(LARGEST)));
         let read = (&self.file).take(wanted).read_to_end(bytes);
         let read = read.map_err(|error| Error::source_io(Action::Read(at), error))?;
         self.position.increase(to_u64(read));
