@@ -262,6 +262,7 @@ fn to_install(program: &str) -> &'static str {
         }
         "mkfs.ext4" | "mke2fs" | "e2fsck" | "dumpe2fs" | "debugfs" => "apt-get install e2fsprogs",
         "setfacl" | "getfacl" => "apt-get install acl",
+        "mkfs.ntfs" => "apt-get install ntfs-3g",
         "mkfs.xfs" => "apt-get install xfsprogs",
         "mkfs.btrfs" | "btrfs" | "btrfs-convert" | "btrfs-map-logical" | "btrfstune" => {
             "apt-get install btrfs-progs"

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::served::{Served, unmount};
+use crate::filesystems::partitions::disk::sfdisk;
 use crate::support::loops::{Loop, Mount};
 use crate::support::{Dir, noise, tool};
 
@@ -120,4 +121,43 @@ fn a_journal_is_replayed_into_what_is_forgotten_as_root() {
         served.unmount();
         assert!(fs::read(&image).unwrap() == before, "{}", kind.name);
     }
+}
+
+/// The example of the manual: the files are those that Windows sees, whatever mkqcow2 knows of NTFS.
+#[test]
+fn a_file_of_an_ntfs_in_a_partition_is_read_through_ntfs_3g_as_root() {
+    let dir = Dir::new("mount-ntfs");
+    let disk = dir.sparse("disk.raw", 40 << 20, &[]);
+    sfdisk(
+        &disk,
+        "label: gpt\nstart=2048,size=65536,type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7\n",
+    );
+    let device = Loop::part(&disk, 1 << 20, 32 << 20);
+    tool("mkfs.ntfs", ["-Q", "-q", "-F", device.path().to_str().unwrap()]);
+    let live = Mount::of_type("ntfs-3g", device.path(), dir.join("live"));
+    fs::create_dir(live.join("Users")).unwrap();
+    for number in 0..20 {
+        fs::write(live.join(&format!("Users/{number}")), content(number)).unwrap();
+    }
+    fs::remove_file(live.join("Users/7")).unwrap();
+    drop(live);
+    drop(device);
+    dir.image("-c zstd");
+    let served = Served::new(&dir, "", "disk.qcow2");
+    let point = dir.join("inside");
+    fs::create_dir(&point).unwrap();
+    let part = served.join("part1.raw");
+    let words = [
+        "-t",
+        "ntfs-3g",
+        "-o",
+        "ro,loop",
+        part.to_str().unwrap(),
+        point.to_str().unwrap(),
+    ];
+    tool("mount", words);
+    let mount = Mount::of(point);
+    assert_eq!(files(&mount.join("Users"), 20), 19);
+    drop(mount);
+    served.unmount();
 }

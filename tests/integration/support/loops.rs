@@ -208,6 +208,11 @@ impl Mount {
         Self { point }
     }
 
+    /// What was mounted by other means.
+    pub fn of(point: PathBuf) -> Self {
+        Self { point }
+    }
+
     /// A file seen in the place of another.
     pub fn on_file(source: &Path, point: PathBuf) -> Self {
         root::needed();
