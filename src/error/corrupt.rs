@@ -18,7 +18,7 @@ pub enum Corrupt {
         expected: u64,
     },
     /// An image that comes through a pipe ends before its own end.
-    #[error("ends after {end} bytes, in front of {expected:#x}: it was cut off")]
+    #[error("ends after {end} bytes, expected at least {expected}: it was cut off")]
     Ended {
         /// How many bytes came.
         end: u64,

@@ -160,7 +160,7 @@ fn a_thousand_cuts_are_all_failures_and_leave_the_old_file() {
     let check = |cuts: &[usize]| {
         for cut in cuts {
             let run = feed(&dir, "--no-sync - copy.raw", &stream[..*cut]).exits(1);
-            let said = format!("mkqcow2: standard input: ends after {cut} bytes, in front of ");
+            let said = format!("mkqcow2: standard input: ends after {cut} bytes, expected at least ");
             assert!(run.stderr().starts_with(&said), "{cut}: {}", run.stderr());
             assert!(run.stderr().contains(": it was cut off"), "{}", run.stderr());
         }

@@ -24,7 +24,7 @@ impl Verb for Restore {
     }
 
     fn files(&self) -> Vec<(&'static str, &Path)> {
-        vec![("image", self.shown_image()), ("target", &self.target)]
+        vec![("image", &self.image), ("target", &self.target)]
     }
 
     fn path(&self, side: Side) -> &Path {

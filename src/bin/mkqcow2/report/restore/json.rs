@@ -33,7 +33,7 @@ pub(super) fn report(
     let matters = report.warnings.iter().any(Warning::matters);
     let object = json!({
         "status": if matters { 3 } else { 0 },
-        "image": args.shown_image().to_string_lossy(),
+        "image": args.image.to_string_lossy(),
         "target": args.target.to_string_lossy(),
         "size": report.size,
         "part": report.volume.as_ref().map(|volume| &volume.name),
@@ -57,7 +57,7 @@ pub(super) fn report(
 pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Result<()> {
     let object = json!({
         "status": 0,
-        "image": args.shown_image().to_string_lossy(),
+        "image": args.image.to_string_lossy(),
         "target": args.target.to_string_lossy(),
         "kind": match plan.target {
             TargetKind::File => "file",
