@@ -1,5 +1,6 @@
 //! An image becomes a disk again.
 
+mod existing;
 mod fill;
 mod options;
 mod partitions;
@@ -14,6 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
+pub use existing::Existing;
 pub use options::Options;
 pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
 
@@ -39,6 +41,8 @@ const WINDOW: u64 = 1 << 20;
 pub struct Restoring {
     origin: Origin,
     target: Target<DeviceTarget>,
+    /// What is on a block device, before it is written to.
+    existing: Option<Existing>,
     memory: Option<Memory>,
     begun: Instant,
 }
@@ -67,6 +71,7 @@ impl Restoring {
     /// - Those of [`formats::open`] and of [`Target::for_disk`].
     /// - [`Error::Invalid`] if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
+    /// - [`Invalid::TargetOccupied`] if a block device holds anything that is recognised, unless that may be overwritten.
     /// - Those of [`Wanted::find`](volumes::Wanted::find).
     pub fn prepare(image: &Path, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
@@ -105,6 +110,10 @@ impl Restoring {
                 (target, perhaps_used, None)
             }
         };
+        let existing = match &target {
+            Target::Device(device) => Some(Existing::on(device, options.overwrite)?),
+            Target::File(_) | Target::Stdout => None,
+        };
         let partitioning = if options.wanted == Wanted::Whole {
             let tables = volumes::tables(&disk);
             Partitioning::on(&target, &disk, tables, sector_size_of(&disk), options.force)?
@@ -132,6 +141,7 @@ impl Restoring {
         Ok(Self {
             origin,
             target,
+            existing,
             memory,
             begun,
         })
@@ -143,7 +153,7 @@ impl Restoring {
     ///
     /// - [`Error::Corrupt`] if a table is damaged.
     /// - [`Error::Io`] if a table cannot be read.
-    pub fn plan(&self) -> Result<Plan> {
+    pub fn plan(self) -> Result<Plan> {
         let (disk, segments) = (&self.origin.disk, &self.origin.selection.segments);
         let mut warnings = self.origin.remarks()?;
         warnings.extend(self.memory.map(Warning::InMemory));
@@ -181,7 +191,13 @@ impl Restoring {
             room: self.target.room(),
             is_checked,
             warnings,
+            existing: self.existing,
         })
+    }
+
+    /// What is on the block device that would be overwritten, if the target is one.
+    pub fn existing(&self) -> Option<&Existing> {
+        self.existing.as_ref()
     }
 
     /// Writes the disk. A file has no name until the last moment, or the name still belongs to the old one. A device or a
@@ -199,6 +215,7 @@ impl Restoring {
         let Self {
             origin,
             target,
+            existing,
             memory,
             begun,
         } = self;
@@ -258,6 +275,7 @@ impl Restoring {
             is_verified: options.verify,
             bad: copied.bad,
             warnings,
+            existing,
             duration: begun.elapsed(),
         })
     }
