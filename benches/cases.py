@@ -22,6 +22,7 @@ from corpus import (
     build_vast_xfs,
     build_xfs,
 )
+from mounts import BEYOND, BEYOND_4, MOUNT_NEEDS, MOUNTING, SEQUENTIAL, WITHIN
 from proof import (
     prove_bytes,
     prove_check,
@@ -42,6 +43,9 @@ from proof import (
 
 PACKAGES = {
     "qemu-img": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "nbdfuse": "libnbd-bin",
+    "python3": "python3",
     "e2image": "e2fsprogs",
     "partclone.btrfs": "partclone",
     "partclone.extfs": "partclone",
@@ -173,6 +177,12 @@ BTRFS_RIVALS = (*PLAIN, PARTCLONE_BTRFS)
 EXT4_NEEDS = ("qemu-img", "e2image", "partclone.extfs", *EXT4_TOOLS)
 EXT4_RIVALS = (*PLAIN, E2IMAGE, PARTCLONE)
 EXT4_CONTESTS = {"ext4": EXT4_RIVALS, "ext4, 4K": (MKQCOW2_4K, QEMU, E2IMAGE, PARTCLONE)}
+MOUNT_CONTESTS = {
+    "mount, zstd, sequential": SEQUENTIAL,
+    "mount, zstd, random within": WITHIN,
+    "mount, zstd, random": BEYOND,
+    "mount, zstd, random, 4 readers": BEYOND_4,
+}
 COMPRESS, DEDUPE = ("--compress",), ("--compress", "--dedupe")
 FORMAT = ("--source-format",)
 
@@ -204,4 +214,10 @@ CASES = {
     "check": Case(build_large, CHECKING, {"check": (CHECK, QEMU_CHECK)}, QEMU_4K),
     "compare": Case(build_text, COMPARING, {"compare": (COMPARE, QEMU_COMPARE)}, QEMU_ZSTD),
     "verify": Case(build_random, VERIFYING, {"verify": (VERIFY, CKSUM)}, MKQCOW2),
+    "mount": Case(
+        build_random, MOUNTING, {"mount, sequential": SEQUENTIAL}, MKQCOW2, needs=MOUNT_NEEDS, needs_root=True
+    ),
+    "mount-zstd": Case(
+        build_text, MOUNTING, MOUNT_CONTESTS, MKQCOW2_ZSTD, needs=MOUNT_NEEDS, options=COMPRESS, needs_root=True
+    ),
 }

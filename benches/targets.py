@@ -21,6 +21,7 @@ from cases import (
 )
 from contest import Contest, Tool
 from corpus import CLUSTER, L2_ENTRIES, MIB, sparse_places
+from mounts import BEYOND, BEYOND_4, SEQUENTIAL, WITHIN
 
 # The wall time of mkqcow2 to that of a rival, at most: contest, rival, limit. A rival may be mkqcow2 itself.
 WALLS = (
@@ -52,6 +53,11 @@ WALLS = (
     ("qcow", QEMU_CONVERT_QCOW, 0.80),
     ("check", QEMU_CHECK, 0.50),
     ("compare", QEMU_COMPARE, 0.40),
+    ("mount, sequential", SEQUENTIAL[1], 1.40),
+    ("mount, zstd, sequential", SEQUENTIAL[1], 1.40),
+    ("mount, zstd, random within", WITHIN[1], 0.65),
+    ("mount, zstd, random", BEYOND[1], 0.65),
+    ("mount, zstd, random, 4 readers", BEYOND_4[1], 0.65),
 )
 
 # The size of what mkqcow2 writes to that of what a rival does, at most.

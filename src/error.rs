@@ -6,6 +6,7 @@
 mod corrupt;
 mod in_use;
 mod invalid;
+mod occupied;
 mod same_as;
 mod side;
 mod unmountable;
@@ -21,6 +22,7 @@ use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
 pub use in_use::InUse;
 pub use invalid::{FileKind, Holding, Invalid, Role};
+pub use occupied::Occupied;
 pub use same_as::SameAs;
 pub use side::Side;
 pub use unmountable::Unmountable;

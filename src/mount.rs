@@ -38,7 +38,7 @@ use crate::error::{Action, Error, Invalid, Result};
 use crate::formats::qcow2::{Freshness, Image};
 use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
 use crate::units::length;
-use crate::volumes::{self, Scan};
+use crate::volumes::{self, Region, Scan};
 use content::Content;
 use overlay::Overlay;
 use point::Point;
@@ -53,6 +53,7 @@ pub struct Mounting {
     image: PathBuf,
     threads: usize,
     content: Content,
+    regions: Vec<Region>,
     point: Point,
     warnings: Vec<Warning>,
 }
@@ -93,6 +94,7 @@ impl Mounting {
                 .threads
                 .map_or(processors.min(MAX_THREADS), NonZeroUsize::get),
             content: Content::new(disk, files, overlay),
+            regions,
             point,
             warnings,
         })
@@ -101,6 +103,11 @@ impl Mounting {
     /// The files that will be shown.
     pub fn files(&self) -> &[Shown] {
         self.content.files()
+    }
+
+    /// All of the disk first, then its volumes: what is shown, and what cannot be. None if it could not be searched.
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
     }
 
     /// What there is to know before they are read.

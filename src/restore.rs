@@ -1,5 +1,6 @@
 //! An image becomes a disk again.
 
+mod existing;
 mod fill;
 mod image_at;
 mod options;
@@ -17,6 +18,7 @@ mod walk;
 use std::path::Path;
 use std::time::Instant;
 
+pub use existing::Existing;
 pub use image_at::ImageAt;
 pub use options::Options;
 pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
@@ -40,6 +42,8 @@ use piped::Piped;
 pub struct Restoring {
     origin: Origin,
     target: Target<DeviceTarget>,
+    /// What is on a block device, before it is written to.
+    existing: Option<Existing>,
     memory: Option<Memory>,
     begun: Instant,
 }
@@ -53,6 +57,7 @@ impl Restoring {
     /// - Those of [`formats::open`] and of [`Target::for_disk`].
     /// - [`Error::Invalid`] if it is raw, does not record what is free and only the rest is
     ///   wanted, or counts in sectors of another size than those of a device, unless forced.
+    /// - [`Invalid::TargetOccupied`] if a block device holds anything that is recognised, unless that may be overwritten.
     /// - Those of [`Wanted::find`](volumes::Wanted::find).
     pub fn prepare(image: impl Into<ImageAt>, target: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
@@ -93,6 +98,10 @@ impl Restoring {
                 (target, perhaps_used, None)
             }
         };
+        let existing = match &target {
+            Target::Device(device) => Some(Existing::on(device, options.overwrite)?),
+            Target::File(_) | Target::Stdout => None,
+        };
         let partitioning = partitioning(&disk, &target, &options, piped.is_some())?;
         let fitted = options.fit.then(|| fitted(&disk, &target)).transpose()?;
         if let (Some(fitted), Target::Device(device)) = (&fitted, &target) {
@@ -116,6 +125,7 @@ impl Restoring {
         Ok(Self {
             origin,
             target,
+            existing,
             memory,
             begun,
         })
@@ -127,7 +137,7 @@ impl Restoring {
     ///
     /// - [`Error::Corrupt`] if a table is damaged.
     /// - [`Error::Io`] if a table cannot be read.
-    pub fn plan(&self) -> Result<Plan> {
+    pub fn plan(self) -> Result<Plan> {
         let (disk, segments) = (&self.origin.disk, &self.origin.selection.segments);
         let is_whole = self.origin.piped.is_none();
         let mut warnings = if is_whole {
@@ -176,7 +186,13 @@ impl Restoring {
             room: self.target.room(),
             is_checked,
             warnings,
+            existing: self.existing,
         })
+    }
+
+    /// What is on the block device that would be overwritten, if the target is one.
+    pub fn existing(&self) -> Option<&Existing> {
+        self.existing.as_ref()
     }
 
     /// Writes the disk. A file has no name until the last moment, or the name still belongs to the old one. A device or a
@@ -194,6 +210,7 @@ impl Restoring {
         let Self {
             origin,
             target,
+            existing,
             memory,
             begun,
         } = self;
@@ -261,6 +278,7 @@ impl Restoring {
             is_verified: options.verify,
             bad: copied.bad,
             warnings,
+            existing,
             duration: begun.elapsed(),
         })
     }

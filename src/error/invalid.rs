@@ -6,6 +6,7 @@ use indicatif::BinaryBytes;
 
 use super::Side;
 use super::in_use::InUse;
+use super::occupied::Occupied;
 use super::same_as::SameAs;
 use super::unmountable::Unmountable;
 use super::unrecorded::Unrecorded;
@@ -118,6 +119,9 @@ pub enum Invalid {
     /// The file holds other content than the run would write, so its name may be mistyped.
     #[error("{0}, which would be replaced")]
     TargetHolds(Holding),
+    /// The block device holds something that is recognised, so its name may be mistyped.
+    #[error("{0}")]
+    TargetOccupied(Occupied),
     /// A link on the way to the image may have been planted.
     #[error("leads through {}, a symbolic link of user {uid} in a directory that others may write to, expected \
         a link of your own or of root", link.display())]
@@ -352,6 +356,7 @@ impl Invalid {
             | Self::TargetName
             | Self::TargetExists
             | Self::TargetHolds(_)
+            | Self::TargetOccupied(_)
             | Self::TargetMounted
             | Self::TargetLink { .. }
             | Self::TargetOfOther { .. }

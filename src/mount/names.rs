@@ -15,6 +15,8 @@ pub struct Shown {
     pub name: String,
     /// Where its bytes lie on the disk.
     pub segments: Segments,
+    /// The number of its region; none of a disk that could not be searched for volumes.
+    pub region: Option<usize>,
 }
 
 impl Shown {
@@ -29,10 +31,11 @@ pub(super) fn files(size: u64, regions: &[Region]) -> Vec<Shown> {
     let mut shown = vec![Shown {
         name: "disk.raw".to_owned(),
         segments: Segments::one(0..size),
+        region: (!regions.is_empty()).then_some(0),
     }];
     let mut taken: HashSet<_> = shown.iter().map(|shown| shown.name.clone()).collect();
     let mut stems: Vec<String> = Vec::new();
-    for region in regions {
+    for (number, region) in regions.iter().enumerate() {
         let stem = stem(region, regions, &stems);
         if !stem.is_empty() && region.size() > 0 && region.is_complete {
             let names = (1_u64..).map(|number| match number {
@@ -48,6 +51,7 @@ pub(super) fn files(size: u64, regions: &[Region]) -> Vec<Shown> {
                 shown.push(Shown {
                     name,
                     segments: region.segments.clone(),
+                    region: Some(number),
                 });
             }
         }

@@ -31,7 +31,8 @@ pub struct Options {
     pub force: bool,
     /// Whether to leave alone what exists.
     pub no_clobber: bool,
-    /// Replace an existing file even if it begins like an image of a known format. Without it such a file is refused.
+    /// Replace an existing file even if it begins like an image of a known format, and a block device whatever it holds.
+    /// Without it, such a file is refused, and so is a device that holds anything that is recognised.
     pub overwrite: bool,
     /// How many workers read and decompress; as many as there are processors if not given, and at most 8.
     pub threads: Option<NonZeroUsize>,

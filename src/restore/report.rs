@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::existing::Existing;
 use crate::devices::Unwritten;
 use crate::error::{Error, InUse, Side};
 use crate::formats::Remark;
@@ -237,6 +238,8 @@ pub struct Plan {
     pub is_checked: bool,
     /// What there is to know already.
     pub warnings: Vec<Warning>,
+    /// What is on the block device that would be overwritten, if the target is one.
+    pub existing: Option<Existing>,
 }
 
 /// What a target is.
@@ -280,6 +283,8 @@ pub struct Report {
     pub bad: Vec<Bad>,
     /// What else there is to know.
     pub warnings: Vec<Warning>,
+    /// What was on the block device that was overwritten, if the target is one.
+    pub existing: Option<Existing>,
     /// How long it took.
     pub duration: Duration,
 }

@@ -9,11 +9,21 @@ use super::registry::{FILESYSTEMS, READERS, TABLES, is_anything};
 use super::scheme::{Found, Read, Scheme, Usage};
 use super::view::View;
 
+/// How much is read of what is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// All that tells what is in use.
+    Maps,
+    /// Tables, superblocks and what tells of volumes.
+    Names,
+}
+
 /// What a scheme says of a stretch.
-fn read(scheme: &Scheme, view: View<'_>) -> Result<Found, Doubt> {
-    match scheme.read {
-        Read::Alone(read) => read(view),
-        Read::Among(read) => read(view, is_anything),
+fn read(scheme: &Scheme, view: View<'_>, depth: Depth) -> Result<Found, Doubt> {
+    match (scheme.read, scheme.glance.filter(|_| depth == Depth::Names)) {
+        (_, Some(glance)) => glance(view),
+        (Read::Alone(read), None) => read(view),
+        (Read::Among(read), None) => read(view, is_anything),
     }
 }
 
@@ -28,14 +38,14 @@ pub(super) struct Recognised {
 
 impl Recognised {
     /// Of all of a source.
-    pub(super) fn of_disk(view: View<'_>) -> Self {
+    pub(super) fn of_disk(view: View<'_>, depth: Depth) -> Self {
         if let Some(mirror) = Self::around(view) {
             return mirror;
         }
         let schemes = TABLES.iter().chain(FILESYSTEMS);
         Self::among(
             schemes,
-            view,
+            (view, depth),
             opaque::name(view).or_else(|doubt| {
                 // What a table proves to be its own is the signature of nothing else.
                 match partitions::proven(view) {
@@ -47,12 +57,12 @@ impl Recognised {
     }
 
     /// Of a volume of it. A table in it is not followed, but may be what is in use rather than a filesystem.
-    pub(super) fn of_volume(view: View<'_>) -> Self {
+    pub(super) fn of_volume(view: View<'_>, depth: Depth) -> Self {
         if let Some(mirror) = Self::around(view) {
             return mirror;
         }
         let table = answer::first(TABLES, |scheme| (scheme.is)(view));
-        let recognised = Self::among(FILESYSTEMS.iter(), view, opaque::name(view));
+        let recognised = Self::among(FILESYSTEMS.iter(), (view, depth), opaque::name(view));
         match (table, recognised.name) {
             // Where a table cannot be read, much else cannot either: that is in doubt already, or known for sure.
             (Ok(None) | Err(_), _) => recognised,
@@ -67,7 +77,7 @@ impl Recognised {
     /// By which of some schemes, or as what else.
     fn among(
         schemes: impl Iterator<Item = &'static Scheme>,
-        view: View<'_>,
+        (view, depth): (View<'_>, Depth),
         opaque: Result<Option<&'static str>, Doubt>,
     ) -> Self {
         let (mut found, mut unclear) = (Vec::new(), None);
@@ -89,7 +99,7 @@ impl Recognised {
             ([one, other, ..], ..) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
             ([scheme], Some(name), _) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),
             ([scheme], None, Some(doubt)) => Self::doubted(Some(scheme.name), doubt),
-            ([scheme], None, None) => match read(scheme, view) {
+            ([scheme], None, None) => match read(scheme, view, depth) {
                 Ok(found) => found.into(),
                 Err(doubt) => Self::doubted(Some(scheme.name), doubt),
             },

@@ -18,6 +18,8 @@ pub(super) struct Scheme {
     pub(super) is: fn(View<'_>) -> Answer,
     /// What it says of the stretch.
     pub(super) read: Read,
+    /// Its name and label, without a look at its map; none where to read it is as cheap.
+    pub(super) glance: Option<fn(View<'_>) -> Result<Found, Doubt>>,
 }
 
 /// What is read of a format that is recognised by its signature, see `opaque`.

@@ -8,7 +8,7 @@ use super::doubt::Doubt;
 use super::filesystems::swap;
 use super::map::{AllocationMap, Reason};
 use super::opaque;
-use super::recognised::Recognised;
+use super::recognised::{Depth, Recognised};
 use super::region::{Detail, Part, Region, Treatment};
 use super::scattered::with_volume;
 use super::scheme::{Content, Group, Usage, Volume};
@@ -32,6 +32,7 @@ pub(super) struct Survey {
 /// What looks into a volume, and into what it holds.
 #[derive(Debug)]
 struct Surveyor {
+    depth: Depth,
     map: MapBuilder,
     regions: Vec<Region>,
     /// Why no map of this disk can be trusted, however right it is.
@@ -55,9 +56,9 @@ struct Placed<'a> {
 impl Survey {
     /// Looks into all of a source.
     pub(super) fn of(view: View<'_>) -> Self {
-        let mut surveyor = Surveyor::of(view, None);
+        let mut surveyor = Surveyor::of(view, Depth::Maps, None);
         if surveyor.is_held_late {
-            surveyor = Surveyor::of(view, surveyor.held);
+            surveyor = Surveyor::of(view, Depth::Maps, surveyor.held);
         }
         let (map, mut regions) = (surveyor.map.build(), surveyor.regions);
         for region in &mut regions {
@@ -66,12 +67,18 @@ impl Survey {
         }
         Self { map, regions }
     }
+
+    /// What a source holds, by what is read with few reads: no map, so that nothing tells what is in use.
+    pub(super) fn names(view: View<'_>) -> Vec<Region> {
+        Surveyor::of(view, Depth::Names, None).regions
+    }
 }
 
 impl Surveyor {
     /// Nothing is known of a source yet, but perhaps why no map of it can be trusted.
-    fn new(view: View<'_>, held: Option<&'static str>) -> Self {
+    fn new(view: View<'_>, depth: Depth, held: Option<&'static str>) -> Self {
         Self {
+            depth,
             map: MapBuilder::new(view.len()),
             regions: Vec::new(),
             held,
@@ -81,10 +88,10 @@ impl Surveyor {
     }
 
     /// Looks into all of a source, of which it may be known why no map can be trusted.
-    fn of(view: View<'_>, held: Option<&'static str>) -> Self {
-        let mut surveyor = Self::new(view, held);
+    fn of(view: View<'_>, depth: Depth, held: Option<&'static str>) -> Self {
+        let mut surveyor = Self::new(view, depth, held);
         let segments = Segments::one(0..view.len());
-        surveyor.add(view, &segments, None, true, Recognised::of_disk(view));
+        surveyor.add(view, &segments, None, true, Recognised::of_disk(view, depth));
         surveyor
     }
 
@@ -249,8 +256,8 @@ impl Surveyor {
                 (Some(doubt), ..) => Recognised::doubted(None, doubt),
                 (None, Content::Whole(why), _) => Recognised::told(None, Ok(Usage::Whole(why))),
                 (None, Content::Mapped(name, map), _) => Recognised::told(Some(name), map.map(Usage::Mapped)),
-                (None, Content::Unknown, Part::ArrayData) => Recognised::of_disk(view),
-                (None, Content::Unknown, _) => Recognised::of_volume(view),
+                (None, Content::Unknown, Part::ArrayData) => Recognised::of_disk(view, self.depth),
+                (None, Content::Unknown, _) => Recognised::of_volume(view, self.depth),
             };
             let part = (placed.region, volume.part, volume.details);
             self.add(view, &segments, Some(part), is_complete, recognised);
@@ -339,7 +346,7 @@ mod tests {
 
     fn surveyor(disk: &MemoryDisk, volumes: Vec<Volume>) -> Surveyor {
         let (view, segments) = (View::of(disk), Segments::one(0..to_u64(disk.bytes.len())));
-        let mut surveyor = Surveyor::new(view, None);
+        let mut surveyor = Surveyor::new(view, Depth::Maps, None);
         let recognised = Recognised {
             name: Some("volume group"),
             label: None,
@@ -434,7 +441,7 @@ mod tests {
         surveyor.volumes(placed, group).unwrap();
 
         assert!(surveyor.is_held_late && surveyor.held.is_some());
-        let again = Surveyor::of(View::of(&ext4()), surveyor.held);
+        let again = Surveyor::of(View::of(&ext4()), Depth::Maps, surveyor.held);
         assert_eq!(again.map.build().bytes(State::Free), 0);
     }
 }

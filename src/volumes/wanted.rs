@@ -100,16 +100,22 @@ impl Wanted {
     }
 }
 
+/// A volume and its name.
+type Named<'a> = (String, &'a Region, &'a Part);
+
+/// The volumes of a disk and their names.
+pub(super) fn named(regions: &[Region]) -> Vec<Named<'_>> {
+    let volumes = regions.iter();
+    let named = volumes.filter_map(|region| Some((name_of(regions, region)?, region, region.part.as_ref()?)));
+    named.collect()
+}
+
 /// The volume that a name means: its own name, or else a label or the bare name of a logical volume, if only one has it.
 fn volume<'a>(regions: &'a [Region], name: &str) -> Result<(String, &'a Region, &'a Part), Invalid> {
-    let named: Vec<_> = regions
-        .iter()
-        .filter_map(|region| Some((name_of(regions, region)?, region, region.part.as_ref()?)))
-        .collect();
-    let exact = |(own, ..): &&(String, &Region, &Part)| own == name;
-    let by_label = |(_, region, part): &&(String, &Region, &Part)| {
-        part.label() == Some(name) || region.label.as_deref() == Some(name)
-    };
+    let named = named(regions);
+    let exact = |(own, ..): &&Named<'_>| own == name;
+    let by_label =
+        |(_, region, part): &&Named<'_>| part.label() == Some(name) || region.label.as_deref() == Some(name);
     let mut found: Vec<_> = named.iter().filter(exact).collect();
     if found.is_empty() {
         found = named.iter().filter(by_label).collect();
@@ -151,7 +157,7 @@ pub fn name_of(regions: &[Region], region: &Region) -> Option<String> {
 }
 
 /// For a message: the names and what the volumes hold.
-fn listed(named: &[(String, &Region, &Part)]) -> String {
+pub(super) fn listed(named: &[Named<'_>]) -> String {
     let words = named.iter().take(MAX_LISTED).map(|(name, region, part)| {
         let label = part.label().filter(|_| matches!(part, Part::Partition { .. }));
         let label = label.or(region.label.as_deref());

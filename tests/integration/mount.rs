@@ -1,6 +1,7 @@
 //! The disk in an image as files in a directory.
 
 mod ends;
+mod json;
 mod recovers;
 mod refused;
 pub mod served;

@@ -52,6 +52,6 @@ expect 0 e2fsck -fn /dev/vg/restored
 expect 1 mkqcow2 restore srv.qcow2 /dev/vg/srv
 says "mounted read-write on $PWD/srv"
 umount srv
-expect 0 mkqcow2 restore srv.qcow2 /dev/vg/srv
+expect 0 mkqcow2 restore --overwrite srv.qcow2 /dev/vg/srv
 mount_at srv /dev/vg/srv
 same_files of-the-moment srv

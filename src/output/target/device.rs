@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, SeekFrom};
+use rustix::fs::{Access, Advice, AtFlags, CWD, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::conflict::forced;
 use crate::devices::usage::Users;
-use crate::devices::{DeviceNumber, Kernel, Subject, claim, flush};
+use crate::devices::{DeviceNumber, Identity, Kernel, Subject, claim, flush};
 use crate::error::{Action, Error, InUse, Invalid, Result};
 
 /// How often it is tried to hold a device, and how long to wait in between: the kernel itself holds one for a
@@ -61,6 +62,8 @@ impl DeviceTarget {
         let own = open_exclusively(path, OFlags::RDONLY, number, &users)?;
         let others = claim::claim_others_for_writing(&kernel, &users, path);
         refuse(others.refused)?;
+        // What the cache still holds of an earlier reading may be older than what a partition wrote past it.
+        let _ = rustix::fs::fadvise(&own, 0, None, Advice::DontNeed);
         let size = rustix::fs::seek(&own, SeekFrom::End(0))
             .map_err(|error| Error::target_io(Action::Examine, error))?;
         Ok(Self {
@@ -81,6 +84,21 @@ impl DeviceTarget {
     /// The size of its sectors in bytes, if the system tells it.
     pub fn sector_size(&self) -> Option<u64> {
         rustix::fs::ioctl_blksszget(&self.own).ok().map(u64::from)
+    }
+
+    /// Its model and serial number, or those of the disk that it is a partition of, as far as the kernel tells them.
+    pub(crate) fn identity(&self) -> Identity {
+        Kernel::running().identity(self.number)
+    }
+
+    /// Fills `buf` with what it holds at `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if that cannot be read.
+    pub(crate) fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        let read = self.own.read_exact_at(buf, at);
+        read.map_err(|error| Error::target_io(Action::Read(at), error))
     }
 
     /// Opens it for writing, and exclusively, as it was all along. Tells the device, and what else is held.

@@ -31,6 +31,7 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "partition table",
     is,
     read: Read::Among(read),
+    glance: None,
 };
 
 fn is(view: View<'_>) -> Answer {

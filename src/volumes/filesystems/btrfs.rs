@@ -50,10 +50,18 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "Btrfs",
     is,
     read: Read::Alone(read),
+    glance: Some(glance),
 };
 
 fn is(view: View<'_>) -> Answer {
     view.has(MAGIC_AT, MAGIC)
+}
+
+fn glance(view: View<'_>) -> Result<Found, Doubt> {
+    Ok(Found {
+        label: Superblock::read(view)?.label(),
+        ..Found::named(SCHEME.name, Usage::Opaque)
+    })
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {

@@ -23,6 +23,7 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "exFAT",
     is,
     read: Read::Alone(read),
+    glance: Some(glance),
 };
 
 /// A table of upper-case letters has one of 16 bits for each of 16 bits.
@@ -30,6 +31,15 @@ const MAX_UPCASE: u64 = 128 << 10;
 
 fn is(view: View<'_>) -> Answer {
     answer::all([view.has(0, b"\xeb\x76\x90EXFAT   "), view.has(11, &[0; 53])])
+}
+
+fn glance(view: View<'_>) -> Result<Found, Doubt> {
+    let volume = Volume::read(view)?;
+    let table = Table::new(view, &volume, volume.active);
+    Ok(Found {
+        label: RootDirectory::read(view, &volume, table)?.label,
+        ..Found::named(SCHEME.name, Usage::Opaque)
+    })
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {

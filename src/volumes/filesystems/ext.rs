@@ -31,10 +31,19 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "ext2/3/4",
     is,
     read: Read::Alone(read),
+    glance: Some(glance),
 };
 
 fn is(view: View<'_>) -> Answer {
     view.looks(OFFSET, |raw: &RawSuperblock| superblock::looks_like_one(raw))
+}
+
+fn glance(view: View<'_>) -> Result<Found, Doubt> {
+    let superblock = Superblock::read(&Blocks::on_disk(view, OFFSET))?;
+    Ok(Found {
+        label: superblock.label,
+        ..Found::named(superblock.features.name(), Usage::Opaque)
+    })
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {

@@ -25,6 +25,7 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "FAT",
     is,
     read: Read::Alone(read),
+    glance: Some(glance),
 };
 
 /// The signature at the end of the sector is not asked for: disks of other machines than PCs do without it.
@@ -47,6 +48,14 @@ fn is(view: View<'_>) -> Answer {
     });
     let is_no_other = answer::any(others).map(|is_other| !is_other);
     answer::all([begins_so, is_no_other])
+}
+
+fn glance(view: View<'_>) -> Result<Found, Doubt> {
+    let volume = Volume::read(view)?;
+    Ok(Found {
+        label: volume.label,
+        ..Found::named(volume.kind.name(), Usage::Opaque)
+    })
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {

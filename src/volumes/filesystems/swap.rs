@@ -17,6 +17,7 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "swap",
     is,
     read: Read::Alone(read),
+    glance: None,
 };
 
 /// The sizes that pages have on machines that Linux runs on, in bytes.

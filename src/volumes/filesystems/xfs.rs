@@ -37,10 +37,18 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "XFS",
     is,
     read: Read::Alone(read),
+    glance: Some(glance),
 };
 
 fn is(view: View<'_>) -> Answer {
     view.has(0, MAGIC)
+}
+
+fn glance(view: View<'_>) -> Result<Found, Doubt> {
+    Ok(Found {
+        label: Superblock::read(view)?.label(),
+        ..Found::named(SCHEME.name, Usage::Opaque)
+    })
 }
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::shared::{Access, ImageFormat, Workers, is_dash};
+use super::shared::{Access, ImageFormat, Json, Workers, is_dash};
 use mkqcow2::mount::Options;
 
 /// The end of the help.
 const AFTER_HELP: &str = "\
 umount DIRECTORY ends it.
-Exit status: 0 mounted, or with --foreground unmounted; 1 failed; 64 usage.
+Exit status: 0 mounted, or with --foreground unmounted; 1 failed; 3 --json could not be printed; 64 usage.
 Manual: man 8 mkqcow2-mount";
 
 /// Show the disk in an image and its partitions as files in a directory
@@ -49,6 +49,9 @@ pub(crate) struct Mount {
 
     #[command(flatten)]
     workers: Workers,
+
+    #[command(flatten)]
+    pub(crate) json: Json,
 }
 
 impl Mount {

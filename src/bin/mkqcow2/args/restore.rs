@@ -59,7 +59,7 @@ pub(crate) struct Restore {
     #[arg(long, conflicts_with = "overwrite")]
     no_clobber: bool,
 
-    /// Replace TARGET even if it is an image
+    /// Replace TARGET even if it is an image, or a device that holds a partition table, a filesystem or the like
     #[arg(long)]
     overwrite: bool,
 
@@ -79,6 +79,10 @@ pub(crate) struct Restore {
 
     #[command(flatten)]
     workers: Workers,
+
+    /// Before a block device is overwritten, say which disk it is and what it holds
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
 
     #[command(flatten)]
     pub(crate) shown: Shown,

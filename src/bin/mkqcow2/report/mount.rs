@@ -2,13 +2,38 @@
 
 use std::path::Path;
 
-use super::with_causes;
+use serde_json::{Value, json};
+
+use super::{regions, with_causes};
 use crate::advice;
 use crate::args::mount::Mount as Args;
 use crate::console::say_of;
 use mkqcow2::Error;
 use mkqcow2::error::{Action, Invalid, Side, Unmountable};
-use mkqcow2::mount::{Unmounted, Warning};
+use mkqcow2::mount::{Mounting, Shown, Unmounted, Warning};
+use mkqcow2::volumes::name_of;
+
+/// For scripts: what is mounted.
+pub(crate) fn ready(args: &Args, mounting: &Mounting) -> Value {
+    let regions = mounting.regions();
+    let file = |file: &Shown| {
+        let region = file.region.and_then(|region| regions.get(region));
+        json!({
+            "file": file.name,
+            "size": file.size(),
+            "part": region.and_then(|region| name_of(regions, region)),
+            "region": region.map(regions::name),
+        })
+    };
+    let warnings = mounting.warnings().iter();
+    json!({
+        "status": 0,
+        "image": args.image.to_string_lossy(),
+        "directory": args.directory.to_string_lossy(),
+        "files": mounting.files().iter().map(file).collect::<Vec<_>>(),
+        "warnings": warnings.map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
 
 /// What there is to know before the files are read.
 pub(crate) fn warn(args: &Args, warnings: &[Warning]) {

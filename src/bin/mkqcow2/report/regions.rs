@@ -120,6 +120,19 @@ fn object(region: &Region) -> Value {
     })
 }
 
+/// For scripts: what a region is, where nothing is known of what is in use.
+pub(super) fn name(region: &Region) -> Value {
+    json!({
+        "start": region.start(),
+        "length": region.size(),
+        "partition": region.part.as_ref().and_then(Part::number),
+        "partition-label": partition_label(region),
+        "logical-volume": logical_volume(region),
+        "name": region.name,
+        "label": region.label,
+    })
+}
+
 /// The label that the table gives a partition.
 pub(super) fn partition_label(region: &Region) -> Option<&str> {
     match &region.part {

@@ -17,7 +17,7 @@ use mkqcow2::Error;
 use mkqcow2::disk::rescue::is_of_medium;
 use mkqcow2::error::{Action, Corrupt, InUse, Invalid, Side, Unstreamable};
 use mkqcow2::formats::is_image;
-use mkqcow2::restore::{Plan, Report, Warning};
+use mkqcow2::restore::{Existing, Plan, Report, Warning};
 use mkqcow2::volumes::Places;
 
 /// What a target is called that was begun and not completed.
@@ -52,6 +52,13 @@ pub(crate) fn plan(args: &Restore, plan: &Plan) -> ExitCode {
             text::plan(out, args, plan)
         }
     })
+}
+
+/// Of a run that is about to write to the target.
+pub(crate) fn before(args: &Restore, existing: Option<&Existing>) {
+    if let Some(existing) = existing.filter(|_| args.verbose) {
+        say_of(args.shown_target(), &existing.to_string());
+    }
 }
 
 /// Of a run that was completed.
@@ -194,6 +201,8 @@ fn of_refusal(invalid: &Invalid) -> Option<&'static str> {
         })
     } else if let Invalid::SourceInUse(InUse::Unknown { .. }) = invalid {
         Some(UNKNOWN)
+    } else if let Invalid::TargetOccupied(_) = invalid {
+        Some("if this is the right device: --overwrite")
     } else if let Invalid::TargetBehindLoop { .. } = invalid {
         Some("detach it with losetup -d first, or restore to the loop device")
     } else if let Invalid::TargetTooSmall { can_fit: true, .. } = invalid {

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::args::mount::Mount;
+use crate::console::{self, print};
+use crate::status::WARNING;
 use crate::verb::Verb;
 use crate::{background, report, signals};
 use mkqcow2::Error;
@@ -28,7 +30,7 @@ impl Verb for Mount {
     }
 
     fn is_json(&self) -> bool {
-        false
+        self.json.json
     }
 
     fn advice(&self, error: &Error) -> Option<&'static str> {
@@ -45,11 +47,13 @@ impl Verb for Mount {
         report::mount::warn(self, mounting.warnings());
         let image = self.image.clone();
         let listener = Arc::new(move |error: &Error| report::mount::failed(&image, error));
+        let ready = report::mount::ready(self, &mounting);
         // A signal waits until it is mounted.
         let mut slot = locked(&unmounter);
         let mounted = mounting.mount(listener)?;
         let own = slot.insert(mounted.unmounter()).clone();
         drop(slot);
+        let is_told = !self.json.json || print(|out| writeln!(out, "{}", console::json(&ready)));
         if self.in_background && !background::enter() {
             // Whoever started it is gone.
             own.unmount()?;
@@ -58,7 +62,11 @@ impl Verb for Mount {
         // Whoever unmounted it may have to say so yet.
         drop(locked(&unmounter));
         served?;
-        Ok(ExitCode::SUCCESS)
+        Ok(if is_told {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(WARNING)
+        })
     }
 }
 

@@ -77,6 +77,7 @@ impl Verb for Restore {
         if self.dry_run {
             return Ok(report::restore::plan(self, &restoring.plan()?));
         }
+        report::restore::before(self, restoring.existing());
         let report = restoring.run(&bar);
         bar.end();
         Ok(report::restore::done(self, &report?))

@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::restore::Restore;
 use crate::console;
-use crate::report::{places, ranges};
-use mkqcow2::restore::{Plan, Report, TargetKind, Warning, Why};
+use crate::report::{places, ranges, regions};
+use mkqcow2::restore::{Existing, Plan, Report, TargetKind, Warning, Why};
 use mkqcow2::units::length;
 use mkqcow2::volumes::Places;
 
@@ -35,6 +35,7 @@ pub(super) fn report(
         "status": if matters { 3 } else { 0 },
         "image": args.image.to_string_lossy(),
         "target": args.target.to_string_lossy(),
+        "device": report.existing.as_ref().map(device),
         "size": report.size,
         "part": report.volume.as_ref().map(|volume| &volume.name),
         "fitted": report.is_fitted,
@@ -64,6 +65,7 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
             TargetKind::Device => "device",
             TargetKind::Stdout => "stream",
         },
+        "device": plan.existing.as_ref().map(device),
         "size": plan.size,
         "part": plan.volume.as_ref().map(|volume| &volume.name),
         "fitted": plan.is_fitted,
@@ -76,6 +78,19 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         "warnings": texts(&plan.warnings),
     });
     writeln!(out, "{}", console::json(&object))
+}
+
+/// What is on a device before it is overwritten.
+fn device(existing: &Existing) -> Value {
+    let holds = &existing.holds;
+    let recognised = holds.regions.iter().filter(|_| holds.is_anything());
+    json!({
+        "model": existing.identity.model,
+        "serial": existing.identity.serial,
+        "size": existing.size,
+        "holds": recognised.map(regions::name).collect::<Vec<_>>(),
+        "unreadable": holds.unclear().map(ToString::to_string),
+    })
 }
 
 fn texts(warnings: &[Warning]) -> Vec<String> {

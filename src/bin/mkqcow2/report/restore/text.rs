@@ -97,6 +97,14 @@ fn behind(plan: &Plan, room: u64) -> String {
     }
 }
 
+/// A line of its own: which device it is, and what it holds.
+fn existing(plan: &Plan, target: &str) -> String {
+    let existing = plan.existing.as_ref();
+    existing.map_or_else(String::new, |existing| {
+        format!("\n{target}: {}", escaped(&existing.to_string()))
+    })
+}
+
 /// A plan.
 pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Result<()> {
     let (image, target) = (shown(args.shown_image()), shown(args.shown_target()));
@@ -129,9 +137,10 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
     match plan.target {
         TargetKind::Device => writeln!(
             out,
-            "{target}: block device of {room} bytes ({}), would be overwritten{}",
+            "{target}: block device of {room} bytes ({}), would be overwritten{}{}",
             human(room),
-            behind(plan, room)
+            behind(plan, room),
+            existing(plan, &target)
         ),
         TargetKind::File | TargetKind::Stdout if room < plan.data => writeln!(
             out,
