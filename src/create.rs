@@ -52,7 +52,7 @@ pub struct Imaging {
     allocation: Allocation,
     /// Why the checksums of an image that is the source are not compared.
     unchecked: Option<Unchecked>,
-    /// What the tables of an image that is the source have lost, in bytes of the whole disk.
+    /// What the tables of an image that is the source have lost, in bytes of the disk.
     lost: Vec<Range<u64>>,
     /// What an image that is the source records as unreadable, in bytes of the disk.
     lost_before: Vec<Range<u64>>,
@@ -198,7 +198,9 @@ impl Imaging {
             read: copied.read,
             written,
             cluster_size: self.design.geometry.cluster_size(),
-            unreadable: copied.unreadable,
+            unreadable: (copied.unreadable.iter())
+                .flat_map(|bad| source.segments().resolve(bad))
+                .collect(),
             unreadable_before: self.lost_before,
             warnings,
             duration: self.begun.elapsed(),
@@ -266,6 +268,7 @@ struct Copying<'a> {
 /// What came of the source.
 struct Copied {
     read: u64,
+    /// In bytes of the disk.
     unreadable: Vec<Range<u64>>,
 }
 
@@ -306,11 +309,7 @@ impl Copying<'_> {
 
     /// What of the disk could not be read, now or when the image was made that is the source: in bytes of the disk.
     fn lost(self, copied: &Copied) -> Result<Vec<Range<u64>>, Corrupt> {
-        let start = self.source.position(0);
-        let on_disk = |at: u64| at.minus(start);
-        let now = copied.unreadable.iter();
-        let now: Vec<_> = now.map(|bad| on_disk(bad.start)..on_disk(bad.end)).collect();
-        unreadable::union(&now, self.lost_before)
+        unreadable::union(&copied.unreadable, self.lost_before)
     }
 
     fn record<'b>(&'b self, unreadable: &'b [Range<u64>]) -> Record<'b> {
@@ -353,14 +352,15 @@ impl Copying<'_> {
         } else {
             self.progress
         };
+        let segments = self.source.segments();
         for lost in self.lost {
-            told.unreadable(lost);
+            unreadable::tell(lost, segments, told);
         }
-        let (mut read, mut unreadable) = (0_u64, Unreadable::new(told));
+        let (mut read, mut unreadable) = (0_u64, Unreadable::new(segments, told));
         let take = |encoded: Encoded| {
             place(&encoded)?;
             let end = encoded.end(cluster_size);
-            unreadable.add(encoded.unreadable, self.source.position(end))?;
+            unreadable.add(encoded.unreadable, end)?;
             read.increase(encoded.read);
             self.progress.advance(encoded.read);
             buffers.give(encoded.bytes);

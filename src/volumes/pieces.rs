@@ -90,8 +90,8 @@ fn innermost(regions: &[Region]) -> Vec<Stretch> {
 mod tests {
     use super::super::builder::MapBuilder;
     use super::super::region::Treatment;
-    use super::super::segments::Segments;
     use super::*;
+    use crate::disk::Segments;
 
     fn region(depth: usize, range: Range<u64>) -> Region {
         Region {

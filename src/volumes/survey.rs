@@ -10,10 +10,9 @@ use super::map::{AllocationMap, Reason};
 use super::opaque;
 use super::recognised::Recognised;
 use super::region::{Detail, Part, Region, Treatment};
-use super::scattered::with_volume;
 use super::scheme::{Content, Group, Usage, Volume};
-use super::segments::Segments;
 use super::view::View;
+use crate::disk::Segments;
 use crate::units::{Exact, length, to_u64};
 
 /// How many volumes are looked into.
@@ -211,7 +210,7 @@ impl Surveyor {
             return Err(Doubt::TooMany { what, limit });
         }
         if self.held.is_none() {
-            let of = |volume: &Volume| with_volume(view, &volume.segments, holds_disk).ok()?;
+            let of = |volume: &Volume| view.with_volume(&volume.segments, holds_disk).ok()?;
             self.held = volumes.iter().find_map(of);
             self.is_held_late |= self.held.is_some() && self.is_any_trusted;
         }
@@ -244,7 +243,7 @@ impl Surveyor {
         let segments = placed.segments.within(&there);
         let is_complete = volume.is_complete && there == volume.segments;
         // What there is lies inside.
-        let _ = with_volume(view, &there, |view| {
+        let _ = view.with_volume(&there, |view| {
             let recognised = match (doubt, volume.content, &volume.part) {
                 (Some(doubt), ..) => Recognised::doubted(None, doubt),
                 (None, Content::Whole(why), _) => Recognised::told(None, Ok(Usage::Whole(why))),

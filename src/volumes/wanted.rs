@@ -3,10 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::region::{Part, Region};
-use super::segments::Segments;
 use super::survey::Survey;
 use super::view::View;
-use crate::disk::{Disk, Section};
+use crate::disk::{Disk, Section, Segments};
 use crate::error::{Invalid, Result};
 use crate::units::Exact;
 
