@@ -1,4 +1,7 @@
-//! One volume of a disk, or a section of it, restored without the rest.
+//! One volume of a disk, or a section of it, without the rest: restored, compared.
+
+mod compared;
+mod volumes;
 
 use std::fs::{self, File};
 use std::ops::Range;
