@@ -26,6 +26,8 @@ const MAX_DEPTH: usize = 8;
 pub(super) struct Survey {
     pub(super) map: AllocationMap,
     pub(super) regions: Vec<Region>,
+    /// Why no map of the source is trusted, however right it is, if there is a reason.
+    pub(super) held: Option<&'static str>,
 }
 
 /// What looks into a volume, and into what it holds.
@@ -54,16 +56,21 @@ struct Placed<'a> {
 impl Survey {
     /// Looks into all of a source.
     pub(super) fn of(view: View<'_>) -> Self {
-        let mut surveyor = Surveyor::of(view, None);
+        Self::held(view, None)
+    }
+
+    /// The same if it may be known why no map of it can be trusted.
+    pub(super) fn held(view: View<'_>, held: Option<&'static str>) -> Self {
+        let mut surveyor = Surveyor::of(view, held);
         if surveyor.is_held_late {
             surveyor = Surveyor::of(view, surveyor.held);
         }
-        let (map, mut regions) = (surveyor.map.build(), surveyor.regions);
+        let (map, mut regions, held) = (surveyor.map.build(), surveyor.regions, surveyor.held);
         for region in &mut regions {
             let used = region.segments.ranges().map(|range| map.used_in(range));
             region.used = used.sum();
         }
-        Self { map, regions }
+        Self { map, regions, held }
     }
 }
 

@@ -1,6 +1,7 @@
-//! One volume of a disk, or a section of it, without the rest: restored, compared.
+//! One volume of a disk, or a section of it, without the rest: restored, compared, mapped.
 
 mod compared;
+mod mapped;
 mod volumes;
 
 use std::fs::{self, File};
