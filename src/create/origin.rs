@@ -13,11 +13,15 @@ use crate::formats::{self, AnyDisk, Chain, Opening, Remark, TakenFor};
 use crate::output::Place;
 use crate::signatures;
 use crate::units::{SECTOR, to_usize};
-use crate::volumes::Wanted;
+use crate::volumes::{Selection, Volume};
 
 /// A source that was opened.
 pub(super) struct Origin {
     pub(super) source: Part<AnyDisk>,
+    /// The volume that it is, if it was asked for by its name.
+    pub(super) volume: Option<Volume>,
+    /// Why no map in it can be trusted.
+    pub(super) held: Option<&'static str>,
     /// Why its checksums are not compared, if it has some.
     pub(super) warning: Option<Unchecked>,
     /// What has checksums in an image, but was lost by its tables, in bytes of the part.
@@ -29,7 +33,7 @@ pub(super) struct Origin {
 /// # Errors
 ///
 /// - Those of [`formats::open`].
-/// - [`Error::Invalid`](crate::Error::Invalid) if the part lies outside.
+/// - Those of [`Wanted::find`](crate::volumes::Wanted::find).
 /// - [`Error::Corrupt`](crate::Error::Corrupt) if an image has lost clusters or its checksum table is damaged, unless
 ///   zeros are good enough.
 pub(super) fn open(path: &Path, options: &Options) -> Result<Origin> {
@@ -52,11 +56,17 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Origin> {
     if disk.len() == 0 {
         return Err(Invalid::SourceEmpty.into());
     }
-    let segments = Wanted::Section(options.part).find(&disk)?.segments;
+    let Selection {
+        segments,
+        volume,
+        held,
+    } = options.wanted.find(&disk)?;
     let source = Part::new(disk, segments);
     let lost = lost(&source, options)?;
     Ok(Origin {
         source,
+        volume,
+        held,
         warning,
         lost,
     })

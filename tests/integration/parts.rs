@@ -1,6 +1,7 @@
-//! One volume of a disk, or a section of it, without the rest: restored, compared, mapped.
+//! One volume of a disk, or a section of it, without the rest: restored, compared, mapped, imaged.
 
 mod compared;
+mod imaged;
 mod mapped;
 mod volumes;
 
