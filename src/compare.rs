@@ -1,9 +1,10 @@
-//! Compares two disks byte by byte.
+//! Compares two disks, or parts of them, byte by byte.
 
 mod difference;
 mod options;
 mod report;
 mod side;
+mod used;
 mod walk;
 mod warning;
 
@@ -62,6 +63,7 @@ impl Comparison {
     ///
     /// - Those of [`allocation::scan`](crate::volumes::scan), if that is asked for.
     /// - Those of [`formats::open`](crate::formats::open()).
+    /// - Those of [`Wanted::find`](crate::volumes::Wanted::find).
     /// - [`Error::Invalid`](crate::Error::Invalid) if a snapshot, backing file or data file is asked for of what is
     ///   no image.
     pub fn open(a: &Path, b: &Path, options: Options) -> Result<Self> {
@@ -190,6 +192,7 @@ impl Comparison {
         let [a, b] = sizes.map(|size| size.div_ceil(SECTOR));
         Report {
             sizes,
+            volumes: [&self.a, &self.b].map(|side| side.volume().cloned()),
             sizes_differ: self.options.strict && a != b,
             first_difference: None,
             ranges: 0,

@@ -30,7 +30,7 @@ use crate::pipeline::compress::{Codec, Compressors};
 use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress, Silent};
 use crate::units::{self, Exact, to_usize};
-use crate::volumes::{self, Allocation, AllocationMap, State};
+use crate::volumes::{self, Allocation, AllocationMap, State, Volume};
 use unreadable::Unreadable;
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
@@ -45,6 +45,8 @@ const IN_FLIGHT: u64 = 16 << 20;
 pub struct Imaging {
     options: Options,
     source: Part<AnyDisk>,
+    /// The volume that it is, if it was asked for by its name.
+    volume: Option<Volume>,
     target: Target<NoDevice>,
     /// Why the image may lie on the source after all, or be in use.
     unknown: Option<InUse>,
@@ -52,7 +54,7 @@ pub struct Imaging {
     allocation: Allocation,
     /// Why the checksums of an image that is the source are not compared.
     unchecked: Option<Unchecked>,
-    /// What the tables of an image that is the source have lost, in bytes of the whole disk.
+    /// What the tables of an image that is the source have lost, in bytes of the disk.
     lost: Vec<Range<u64>>,
     /// What an image that is the source records as unreadable, in bytes of the disk.
     lost_before: Vec<Range<u64>>,
@@ -79,6 +81,8 @@ impl Imaging {
         options.refuse_contradictions(&image)?;
         let origin::Origin {
             source,
+            volume,
+            held,
             warning: unchecked,
             lost,
         } = origin::open(source, &options)?;
@@ -94,15 +98,19 @@ impl Imaging {
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
             smallest_that_serves(error, |cluster| Geometry::new(cluster, source.len()).is_ok())
         })?;
-        let allocation = volumes::scan(&source, options.scan)?;
+        let allocation = volumes::scan_held(&source, options.scan, held)?;
         let (lost_before, recorded) = source.recorded()?;
-        let told = allocation.sector_size.and_then(|size| u32::try_from(size).ok());
+        let told = allocation.sector_size;
+        // A part is in sectors of the disk, whose table may tell their size.
+        let told = told.or_else(|| volumes::tables(source.whole()).sector_size);
+        let told = told.and_then(|size| u32::try_from(size).ok());
         let sector_size = told.or(recorded);
         let design = design(&allocation.map, sector_size, &options)?;
         Ok(Self {
             encoded: origin::encoded(&source, &options),
             options,
             source,
+            volume,
             target,
             unknown,
             memory,
@@ -121,6 +129,7 @@ impl Imaging {
         Plan {
             kind: self.source.kind(),
             size: self.design.geometry.size(),
+            volume: self.volume.as_ref(),
             allocation: &self.allocation,
             image_size: self.design.image_size(),
             is_exact: self.target.is_stream() && !self.options.two_pass,
@@ -130,7 +139,8 @@ impl Imaging {
             in_use: self.source.writer(),
             target_in_use: self.unknown.as_ref(),
             needs_force: !self.options.force,
-            is_encrypted: self.source.whole().is_encrypted(),
+            // A volume that was found was decrypted with the right password.
+            is_encrypted: self.volume.is_none() && self.source.whole().is_encrypted(),
             unchecked: self.unchecked.as_ref(),
             unreadable_before: &self.lost_before,
             remarks: origin::remarks(self.source.whole()),
@@ -189,6 +199,7 @@ impl Imaging {
         warnings.extend(self.options.cleanup.remains().map(Warning::Remains));
         Ok(Report {
             size: self.design.geometry.size(),
+            volume: self.volume,
             data: self.allocation.bytes(State::Data),
             metadata: self.allocation.bytes(State::Metadata),
             zeros: self.allocation.bytes(State::Zeros),
@@ -198,7 +209,9 @@ impl Imaging {
             read: copied.read,
             written,
             cluster_size: self.design.geometry.cluster_size(),
-            unreadable: copied.unreadable,
+            unreadable: (copied.unreadable.iter())
+                .flat_map(|bad| source.segments().resolve(bad))
+                .collect(),
             unreadable_before: self.lost_before,
             warnings,
             duration: self.begun.elapsed(),
@@ -266,6 +279,7 @@ struct Copying<'a> {
 /// What came of the source.
 struct Copied {
     read: u64,
+    /// In bytes of the disk.
     unreadable: Vec<Range<u64>>,
 }
 
@@ -306,11 +320,7 @@ impl Copying<'_> {
 
     /// What of the disk could not be read, now or when the image was made that is the source: in bytes of the disk.
     fn lost(self, copied: &Copied) -> Result<Vec<Range<u64>>, Corrupt> {
-        let start = self.source.position(0);
-        let on_disk = |at: u64| at.minus(start);
-        let now = copied.unreadable.iter();
-        let now: Vec<_> = now.map(|bad| on_disk(bad.start)..on_disk(bad.end)).collect();
-        unreadable::union(&now, self.lost_before)
+        unreadable::union(&copied.unreadable, self.lost_before)
     }
 
     fn record<'b>(&'b self, unreadable: &'b [Range<u64>]) -> Record<'b> {
@@ -353,14 +363,15 @@ impl Copying<'_> {
         } else {
             self.progress
         };
+        let segments = self.source.segments();
         for lost in self.lost {
-            told.unreadable(lost);
+            unreadable::tell(lost, segments, told);
         }
-        let (mut read, mut unreadable) = (0_u64, Unreadable::new(told));
+        let (mut read, mut unreadable) = (0_u64, Unreadable::new(segments, told));
         let take = |encoded: Encoded| {
             place(&encoded)?;
             let end = encoded.end(cluster_size);
-            unreadable.add(encoded.unreadable, self.source.position(end))?;
+            unreadable.add(encoded.unreadable, end)?;
             read.increase(encoded.read);
             self.progress.advance(encoded.read);
             buffers.give(encoded.bytes);

@@ -8,6 +8,8 @@ mod part;
 mod pieces;
 mod pipe;
 pub mod rescue;
+mod section;
+mod segments;
 mod settle;
 mod state;
 mod underlying;
@@ -25,9 +27,11 @@ pub use file::FileDisk;
 pub(crate) use memory::MemoryDisk;
 pub(crate) use open::open_found;
 pub use open::{Empty, Force, Open, open};
-pub use part::{Part, Section};
+pub use part::Part;
 pub use pieces::{Piece, pieces};
 pub(crate) use pipe::Pipe;
+pub use section::Section;
+pub use segments::Segments;
 use settle::{Watch, settle};
 pub use state::{Change, FileState, State};
 pub(crate) use underlying::Found;
@@ -197,5 +201,51 @@ pub trait Disk: Debug + Sync {
             }
         }
         Ok(None)
+    }
+}
+
+impl<D: Disk + ?Sized> Disk for &D {
+    fn kind(&self) -> Kind {
+        (**self).kind()
+    }
+
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        (**self).read_at(buf, at)
+    }
+
+    fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
+        (**self).read_sector_at(buf, at)
+    }
+
+    fn position(&self, at: u64) -> u64 {
+        (**self).position(at)
+    }
+
+    fn sector_size(&self) -> u64 {
+        (**self).sector_size()
+    }
+
+    fn grain(&self) -> u64 {
+        (**self).grain()
+    }
+
+    fn is_present(&self) -> bool {
+        (**self).is_present()
+    }
+
+    fn stands_on(&self) -> Vec<&Underlying> {
+        (**self).stands_on()
+    }
+
+    fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+        (**self).data_in(range)
+    }
+
+    fn run_at(&self, at: u64, limit: u64) -> Result<Run> {
+        (**self).run_at(at, limit)
     }
 }

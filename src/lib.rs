@@ -24,7 +24,7 @@
 //! The modules are declared in the order in which they need each other: none takes anything from one below it.
 //!
 //! A [`Disk`](disk::Disk) can be read at any offset. There are three kinds: a [`FileDisk`](disk::FileDisk) is a file or
-//! device, a [`Chain`] is an image with all the files needed to read it, and a [`Part`](disk::Part) is a range of another
+//! device, a [`Chain`] is an image with all the files needed to read it, and a [`Part`](disk::Part) is some ranges of another
 //! disk. A disk reports which ranges are data, zeros or free, which files it [reads](disk::Disk::stands_on), which
 //! programs may write to them, and whether they changed. [`open()`] opens a disk of any kind. An [`Image`] is one image
 //! file without the other files of its chain. [`compare()`] compares two disks byte by byte.

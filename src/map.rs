@@ -13,7 +13,7 @@ use crate::error::{Error, InUse, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
 use crate::formats::{self, Access, AnyDisk, Chain, ChainRun, Format, Opening, TakenFor};
 use crate::units::{Exact, GuestOffset, HostOffset, SECTOR, length};
-use crate::volumes::{self, Allocation, MapBuilder, Piece, Reason, Scan, State};
+use crate::volumes::{self, Allocation, MapBuilder, Piece, Reason, Scan, Selection, State, Wanted};
 use preallocated::is_preallocated;
 
 /// How to read the file.
@@ -23,9 +23,11 @@ pub struct Options {
     pub format: Option<Format>,
     /// Which state of an image to show, and which other files to open.
     pub access: Access,
+    /// Which bytes of the disk to show.
+    pub wanted: Wanted,
 }
 
-/// The map of a disk.
+/// The map of a disk, or of some bytes of it.
 #[derive(Debug)]
 pub enum Map {
     /// Of an image: its tables are read as the map is walked.
@@ -38,6 +40,8 @@ pub enum Map {
 #[derive(Debug)]
 pub struct ImageMap {
     disk: Box<Chain>,
+    /// The bytes that are shown.
+    selection: Selection,
     /// The files of it that were preallocated.
     preallocated: Vec<usize>,
 }
@@ -47,8 +51,10 @@ pub struct ImageMap {
 pub struct RawMap {
     /// What the file is.
     pub kind: Kind,
-    /// What of it is in use.
+    /// What of it is in use; its regions are those that were asked for.
     pub allocation: Allocation,
+    /// The bytes that are shown.
+    selection: Selection,
     /// Who might write to it meanwhile: then it was not looked into.
     pub in_use: Option<InUse>,
 }
@@ -97,6 +103,7 @@ impl Map {
     ///
     /// - Those of [`formats::open`]; it may be in use, or a file without a byte.
     /// - Those of [`volumes::scan`] for a raw file or device.
+    /// - Those of [`Wanted::find`].
     pub fn open(path: &Path, options: &Options) -> Result<Self> {
         let opening = Opening {
             format: options.format,
@@ -108,28 +115,31 @@ impl Map {
                 empty: Empty::Allowed,
             },
         };
-        Ok(match formats::open(path, &opening)? {
-            AnyDisk::Raw(disk) => Self::Raw(RawMap::of(&disk)?),
-            AnyDisk::Image(chain) => Self::Image(ImageMap::of(chain)?),
+        let disk = formats::open(path, &opening)?;
+        let selection = options.wanted.find(&disk)?;
+        Ok(match disk {
+            AnyDisk::Raw(disk) => Self::Raw(RawMap::of(&disk, selection)?),
+            AnyDisk::Image(chain) => Self::Image(ImageMap::of(chain, selection)?),
         })
     }
 
-    /// All of the disk in ascending order, in the longest ranges there are; what is compressed is one range
-    /// however many streams it has. After an error there are no more.
+    /// All that was asked for, in the longest ranges there are; what is compressed is one range however many streams
+    /// it has. A disk is in ascending order, a volume in the order of its own bytes: a range lies in one segment of it.
+    /// After an error there are no more.
     ///
     /// # Errors
     ///
     /// Of a range: those of [`Chain::place_at`].
     pub fn regions(&self) -> Box<dyn Iterator<Item = Result<Region>> + '_> {
         match self {
-            Self::Image(map) => Box::new(merged(map.pieces())),
+            Self::Image(map) => Box::new(map.regions()),
             Self::Raw(map) => Box::new(map.regions().map(Ok)),
         }
     }
 }
 
 impl ImageMap {
-    fn of(mut disk: Box<Chain>) -> Result<Self> {
+    fn of(mut disk: Box<Chain>, selection: Selection) -> Result<Self> {
         let is_so = |depth: &usize| disk.image_at(*depth).is_some_and(is_preallocated);
         let preallocated = (0..disk.depth()).filter(is_so).collect();
         match disk.record() {
@@ -138,7 +148,11 @@ impl ImageMap {
             Ok(Err(_)) | Err(Error::Corrupt(_)) => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { disk, preallocated })
+        Ok(Self {
+            disk,
+            selection,
+            preallocated,
+        })
     }
 
     /// The image and what it stands on.
@@ -146,24 +160,32 @@ impl ImageMap {
         &self.disk
     }
 
-    /// What is recognised in the disk; nothing if another program may write to it meanwhile.
+    /// What is recognised in the bytes that are shown; nothing if another program may write to it meanwhile.
     ///
     /// # Errors
     ///
     /// Those of [`Chain::place_at`].
     pub fn recognise(&self) -> Result<Allocation> {
-        volumes::scan(self.disk.as_ref(), Scan::Auto)
+        let allocation = volumes::scan(self.disk.as_ref(), Scan::Auto)?;
+        Ok(of_selection(allocation, &self.selection))
     }
 
-    fn pieces(&self) -> impl Iterator<Item = Result<Region>> {
-        let mut at = 0;
+    fn regions(&self) -> impl Iterator<Item = Result<Region>> {
+        let segments = self.selection.segments.ranges().cloned();
+        let regions = segments.flat_map(|range| merged(self.pieces(range)));
+        let mut failed = false;
+        regions.take_while(move |region| !std::mem::replace(&mut failed, region.is_err()))
+    }
+
+    fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Result<Region>> {
+        let mut at = range.start;
         std::iter::from_fn(move || {
-            if at >= self.disk.len() {
+            if at >= range.end {
                 return None;
             }
             let piece = self
                 .disk
-                .place_at(GuestOffset(at), u64::MAX)
+                .place_at(GuestOffset(at), range.end.minus(at))
                 .map(|run| self.piece(at, run));
             at = piece.as_ref().map_or(u64::MAX, |piece| piece.range.end);
             Some(piece)
@@ -243,13 +265,15 @@ fn is_same(region: &Region, next: Stored) -> bool {
 }
 
 impl RawMap {
-    fn of(disk: &FileDisk) -> Result<Self> {
+    fn of(disk: &FileDisk, selection: Selection) -> Result<Self> {
+        let allocation = match disk.len() {
+            0 => nothing(),
+            _ => volumes::scan(disk, Scan::Auto)?,
+        };
         Ok(Self {
             kind: disk.kind(),
-            allocation: match disk.len() {
-                0 => nothing(),
-                _ => volumes::scan(disk, Scan::Auto)?,
-            },
+            allocation: of_selection(allocation, &selection),
+            selection,
             in_use: disk.writer().cloned(),
         })
     }
@@ -258,15 +282,17 @@ impl RawMap {
     fn regions(&self) -> impl Iterator<Item = Region> {
         let map = &self.allocation.map;
         let (size, end) = (map.size(), map.size().next_multiple_of(SECTOR));
+        let segments = &self.selection.segments;
+        let is_end_shown = segments.ranges().any(|range| range.end == size);
         let is_data_at_end =
             (map.extents().last()).is_some_and(|last| last.range.end == size && last.state().is_read());
-        let padding = (is_data_at_end && size < end).then_some(Piece {
+        let padding = (is_end_shown && is_data_at_end && size < end).then_some(Piece {
             range: size..end,
             state: State::Zeros,
             reason: Some(Reason::Data),
             region: None,
         });
-        let pieces = self.allocation.pieces().map(move |mut piece| {
+        let pieces = self.allocation.pieces_of(segments).map(move |mut piece| {
             if !is_data_at_end && piece.range.end == size {
                 piece.range.end = end;
             }
@@ -283,6 +309,14 @@ impl RawMap {
             is_free: Some(piece.state == State::Free),
             within: piece.region,
         })
+    }
+}
+
+/// The same with only the regions that are told of some bytes.
+fn of_selection(allocation: Allocation, selection: &Selection) -> Allocation {
+    Allocation {
+        regions: selection.of(allocation.regions),
+        ..allocation
     }
 }
 

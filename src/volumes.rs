@@ -30,14 +30,13 @@ mod ranges;
 mod recognised;
 mod region;
 mod registry;
-mod scattered;
 mod scheme;
-mod segments;
 mod survey;
 mod view;
 mod wanted;
 
 use crate::disk::Disk;
+pub use crate::disk::Segments;
 use crate::error::{Invalid, Result};
 pub use builder::MapBuilder;
 pub use containers::partitions::{Fitted, Flaw, Tables, Which};
@@ -47,7 +46,6 @@ pub use map::{AllocationMap, Extent, Reason, State};
 pub use pieces::Piece;
 pub use places::{Place, Places};
 pub use region::{Detail, Missing, Part, Region, Treatment};
-pub use segments::Segments;
 use survey::Survey;
 use view::View;
 pub use wanted::{Selection, Volume, Wanted, name_of};
@@ -80,7 +78,12 @@ pub struct Allocation {
 impl Allocation {
     /// All of the source, ascending, in pieces that lie in one region each.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> {
-        pieces::pieces(&self.map, &self.regions)
+        pieces::pieces(&self.map, &self.regions, std::iter::once(0..self.map.size()))
+    }
+
+    /// The same of some segments, in their order.
+    pub fn pieces_of(&self, segments: &Segments) -> impl Iterator<Item = Piece> {
+        pieces::pieces(&self.map, &self.regions, segments.ranges().cloned())
     }
 
     /// How many bytes are in a state.
@@ -112,6 +115,15 @@ impl Allocation {
 /// [`Error::Io`](crate::Error::Io) if the source cannot be asked for holes. A map that cannot be read is a
 /// [`Doubt`].
 pub fn scan(source: &dyn Disk, scan: Scan) -> Result<Allocation> {
+    scan_held(source, scan, None)
+}
+
+/// The same of a volume of a disk, of which it may be [known](Selection::held) why no map can be trusted.
+///
+/// # Errors
+///
+/// As [`scan`].
+pub fn scan_held(source: &dyn Disk, scan: Scan, held: Option<&'static str>) -> Result<Allocation> {
     let data = holes::scan(source)?;
     let Tables {
         sector_size, flaws, ..
@@ -119,7 +131,7 @@ pub fn scan(source: &dyn Disk, scan: Scan) -> Result<Allocation> {
     let (used, mut regions) = if scan == Scan::Sparse || source.writer().is_some() {
         (holes::whole(source), Vec::new())
     } else {
-        let Survey { map, regions, .. } = Survey::of(View::of(source));
+        let Survey { map, regions, .. } = Survey::held(View::of(source), held);
         (map, regions)
     };
     let map = used.with_holes(&data);

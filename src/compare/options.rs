@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use crate::formats::{Access, Format};
+use crate::volumes::Wanted;
 
 /// What is said of one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct Said {
     pub format: Option<Format>,
     /// If it is an image: what of it is read, and which other files may be opened for that.
     pub access: Access,
+    /// Which bytes of it are compared. The first of them is the first byte of the comparison.
+    pub wanted: Wanted,
 }
 
 /// How two disks are compared.

@@ -6,15 +6,18 @@ use std::time::Duration;
 use super::difference::Compared;
 use super::warning::Warning;
 use crate::units::{Exact, length};
+use crate::volumes::Volume;
 
 /// What came of a comparison.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The sizes of the two disks in bytes.
+    /// The sizes of the two disks, or of what was asked for of them, in bytes.
     pub sizes: [u64; 2],
+    /// Which volumes of the two were asked for.
+    pub volumes: [Option<Volume>; 2],
     /// Whether the sizes differ, and that counts. If only the first difference was wanted, nothing was read then.
     pub sizes_differ: bool,
-    /// The first byte that differs.
+    /// The first byte that differs, in bytes of what is compared.
     pub first_difference: Option<u64>,
     /// In how many ranges of whole sectors they differ; 0 if only the first difference was wanted.
     pub ranges: u64,

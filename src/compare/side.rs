@@ -1,22 +1,23 @@
-//! One of two disks that are compared: a raw file, a block device or an image.
+//! One of two disks that are compared, or a part of it: a raw file, a block device or an image.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::used::Used;
 use super::{Options, Said, Warning};
-use crate::disk::{Disk, Empty, Force, Open, Underlying};
+use crate::disk::{Disk, Empty, Force, Open, Part, Underlying};
 use crate::error::{Error, InUse, Invalid, Result};
-use crate::formats::{self, AnyDisk, Opening, TakenFor};
-use crate::units::{Exact, length, to_u64, to_usize};
-use crate::volumes::{self, AllocationMap, Scan};
+use crate::formats::{self, Opening, TakenFor};
+use crate::units::{to_u64, to_usize};
+use crate::volumes::{Selection, Volume};
 
 /// One of the two disks.
 #[derive(Debug)]
 pub(super) struct Side {
     path: PathBuf,
-    disk: AnyDisk,
-    /// What of it is read, if not all is: the rest counts as zeros.
-    used: Option<AllocationMap>,
+    disk: Part<Used>,
+    /// The volume that was asked for by its name.
+    volume: Option<Volume>,
     /// It is not the one whose name need not be told.
     is_second: bool,
 }
@@ -39,14 +40,16 @@ impl Side {
             },
         )?;
         disk.settle()?;
-        let used = match &disk {
-            AnyDisk::Raw(_) if options.used => Some(volumes::scan(&disk, Scan::Auto)?.map),
-            AnyDisk::Raw(_) | AnyDisk::Image(_) => None,
+        let Selection { segments, volume, .. } = said.wanted.find(&disk)?;
+        let disk = if options.used {
+            Used::of(disk)?
+        } else {
+            Used::all(disk)
         };
         Ok(Self {
             path: path.to_owned(),
-            disk,
-            used,
+            disk: Part::new(disk, segments),
+            volume,
             is_second: false,
         })
     }
@@ -57,7 +60,12 @@ impl Side {
         Self { is_second, ..self }
     }
 
-    /// Its size in bytes.
+    /// The volume that was asked for by its name.
+    pub(super) fn volume(&self) -> Option<&Volume> {
+        self.volume.as_ref()
+    }
+
+    /// The size of what is compared of it, in bytes.
     pub(super) fn size(&self) -> u64 {
         self.disk.len()
     }
@@ -69,10 +77,7 @@ impl Side {
 
     /// As [`Disk::next_data`].
     pub(super) fn next_data(&self, from: u64) -> Result<Option<Range<u64>>> {
-        match &self.used {
-            Some(map) => Ok(map.data_within(from..map.size()).next()),
-            None => self.disk.next_data(from).map_err(|error| self.named(error)),
-        }
+        self.disk.next_data(from).map_err(|error| self.named(error))
     }
 
     /// Fills `buf` with the bytes from `at` on; behind the end of the disk, and where it is free, they are zeros.
@@ -80,11 +85,7 @@ impl Side {
         let there = to_usize(self.size().saturating_sub(at).min(to_u64(buf.len())));
         let (bytes, behind) = buf.split_at_mut(there);
         behind.fill(0);
-        let result = match &self.used {
-            Some(map) => read_used(&self.disk, map, bytes, at),
-            None => self.disk.read_at(bytes, at),
-        };
-        result.map_err(|error| self.named(error))
+        self.disk.read_at(bytes, at).map_err(|error| self.named(error))
     }
 
     /// What is to be known of it before it is read.
@@ -93,10 +94,15 @@ impl Side {
             path: path.to_owned(),
             in_use: in_use.clone(),
         });
-        let remarks = self.disk.remarks().map(|(path, remark)| Warning::Remark {
-            path: path.to_owned(),
-            remark,
-        });
+        let remarks = self
+            .disk
+            .whole()
+            .disk()
+            .remarks()
+            .map(|(path, remark)| Warning::Remark {
+                path: path.to_owned(),
+                remark,
+            });
         let unwritten = self.disk.unwritten().map(|unwritten| Warning::Unwritten {
             path: self.path.clone(),
             unwritten: unwritten.clone(),
@@ -142,19 +148,4 @@ pub(super) fn is_busy(opened: &Result<Side>) -> bool {
             Error::Invalid(Invalid::SourceInUse(InUse::Busy { .. }))
         ),
     }
-}
-
-/// Reads what is in use; the rest is zeros.
-fn read_used(source: &dyn Disk, map: &AllocationMap, bytes: &mut [u8], at: u64) -> Result<()> {
-    let end = at.plus(to_u64(bytes.len()));
-    let (mut rest, mut at) = (bytes, at);
-    for used in map.data_within(at..end) {
-        let (gap, behind) = rest.split_at_mut(to_usize(used.start.minus(at)));
-        gap.fill(0);
-        let (part, behind) = behind.split_at_mut(to_usize(length(&used)));
-        source.read_at(part, used.start)?;
-        (rest, at) = (behind, used.end);
-    }
-    rest.fill(0);
-    Ok(())
 }

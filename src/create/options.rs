@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 
-use crate::disk::Section;
 use crate::disk::rescue::OnReadError;
 use crate::error::Invalid;
 use crate::formats::qcow2::structures::geometry::ClusterSize;
@@ -11,7 +10,7 @@ use crate::formats::qcow2::structures::provenance::Provenance;
 use crate::formats::{Access, Format};
 use crate::output::{Cleanup, Place};
 use crate::pipeline::compress::Codec;
-use crate::volumes::Scan;
+use crate::volumes::{Scan, Wanted};
 
 /// How an image is made.
 #[derive(Clone, Debug)]
@@ -35,8 +34,8 @@ pub struct Options {
     pub format: Option<Format>,
     /// If the source is an image: what of it is read, and which other files may be opened for that.
     pub access: Access,
-    /// Which part of the source to image.
-    pub part: Section,
+    /// Which bytes of the source to image.
+    pub wanted: Wanted,
     /// Whether to image a source that is in use.
     pub force: bool,
     /// Whether only the plan is wanted: then there is one of a source in use, too, and a run is refused without `force`.
@@ -86,7 +85,7 @@ impl Default for Options {
             scan: Scan::default(),
             format: None,
             access: Access::default(),
-            part: Section::default(),
+            wanted: Wanted::default(),
             force: false,
             plan_only: false,
             on_read_error: OnReadError::default(),

@@ -12,14 +12,19 @@ use crate::error::{Error, Invalid, Result};
 use crate::formats::{self, AnyDisk, Chain, Opening, Remark, TakenFor};
 use crate::output::Place;
 use crate::signatures;
-use crate::units::{Exact, SECTOR, to_usize};
+use crate::units::{SECTOR, to_usize};
+use crate::volumes::{Selection, Volume};
 
 /// A source that was opened.
 pub(super) struct Origin {
     pub(super) source: Part<AnyDisk>,
+    /// The volume that it is, if it was asked for by its name.
+    pub(super) volume: Option<Volume>,
+    /// Why no map in it can be trusted.
+    pub(super) held: Option<&'static str>,
     /// Why its checksums are not compared, if it has some.
     pub(super) warning: Option<Unchecked>,
-    /// What has checksums in an image, but was lost by its tables, in bytes of the disk.
+    /// What has checksums in an image, but was lost by its tables, in bytes of the part.
     pub(super) lost: Vec<Range<u64>>,
 }
 
@@ -28,7 +33,7 @@ pub(super) struct Origin {
 /// # Errors
 ///
 /// - Those of [`formats::open`].
-/// - [`Error::Invalid`](crate::Error::Invalid) if the part lies outside.
+/// - Those of [`Wanted::find`](crate::volumes::Wanted::find).
 /// - [`Error::Corrupt`](crate::Error::Corrupt) if an image has lost clusters or its checksum table is damaged, unless
 ///   zeros are good enough.
 pub(super) fn open(path: &Path, options: &Options) -> Result<Origin> {
@@ -48,10 +53,20 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Origin> {
         disk.settle()?;
     }
     let warning = hold_to_checksums(&mut disk, options)?;
-    let source = Part::new(disk, options.part)?;
+    if disk.len() == 0 {
+        return Err(Invalid::SourceEmpty.into());
+    }
+    let Selection {
+        segments,
+        volume,
+        held,
+    } = options.wanted.find(&disk)?;
+    let source = Part::new(disk, segments);
     let lost = lost(&source, options)?;
     Ok(Origin {
         source,
+        volume,
+        held,
         warning,
         lost,
     })
@@ -72,22 +87,22 @@ fn hold_to_checksums(disk: &mut AnyDisk, options: &Options) -> Result<Option<Unc
     }
 }
 
-/// What the tables of an image have lost of the part, in bytes of the disk; an error, unless zeros are good enough.
+/// What the tables of an image have lost of the part, in bytes of that; an error, unless zeros are good enough.
 fn lost(source: &Part<AnyDisk>, options: &Options) -> Result<Vec<Range<u64>>> {
-    let mut lost = Vec::new();
     let Some(chain) = source.whole().image() else {
-        return Ok(lost);
+        return Ok(Vec::new());
     };
-    let start = source.position(0);
-    let part = start..start.plus(source.len());
-    chain.each_lost(&part, |error| match error.lost() {
+    let (segments, mut lost) = (source.segments(), Vec::new());
+    let around = segments.around();
+    chain.each_lost(&around, |error| match error.lost() {
+        Some(range) if segments.located(std::slice::from_ref(&range)).is_empty() => Ok(()),
         Some(range) if options.on_read_error == OnReadError::Zero => {
-            let range = range.start.max(part.start)..range.end.min(part.end);
+            let range = range.start.max(around.start)..range.end.min(around.end);
             Ok(unreadable::add(&mut lost, range)?)
         }
         Some(_) | None => Err(error),
     })?;
-    Ok(lost)
+    Ok(unreadable::union(&segments.located(&lost), &[])?)
 }
 
 /// All files and devices that are read.

@@ -12,7 +12,7 @@ use crate::formats::Remark;
 use crate::layout::Written;
 use crate::output::{Memory, Remains};
 use crate::units::length;
-use crate::volumes::{Allocation, Doubt, Flaw, Missing, Part, Region};
+use crate::volumes::{Allocation, Doubt, Flaw, Missing, Part, Region, Volume};
 
 /// Why the checksums of an image that is the source are not compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -277,6 +277,8 @@ pub struct Plan<'a> {
     pub kind: Kind,
     /// Size of the virtual disk in bytes.
     pub size: u64,
+    /// The volume of the source that it is, if it was asked for by its name.
+    pub volume: Option<&'a Volume>,
     /// What is in use, and why.
     pub allocation: &'a Allocation,
     /// The size of the image in bytes: exact if nothing in use is zeros and nothing is compressed, an upper bound
@@ -296,7 +298,7 @@ pub struct Plan<'a> {
     pub target_in_use: Option<&'a InUse>,
     /// Whether a run would be refused if one of these is something.
     pub needs_force: bool,
-    /// Whether the source was decrypted.
+    /// Whether the source was decrypted, perhaps with a wrong password.
     pub is_encrypted: bool,
     /// Why the checksums of an image that is the source are not compared.
     pub unchecked: Option<&'a Unchecked>,
@@ -345,6 +347,8 @@ impl Plan<'_> {
 pub struct Report {
     /// Size of the virtual disk in bytes.
     pub size: u64,
+    /// The volume of the source that it is, if it was asked for by its name.
+    pub volume: Option<Volume>,
     /// Bytes that were to be read, other than metadata.
     pub data: u64,
     /// Bytes that were to be read and are metadata of filesystems.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::disk::rescue;
+use crate::disk::{Segments, rescue};
 use crate::error::Corrupt;
 use crate::formats::qcow2::structures::record::MAX_UNREADABLE;
 use crate::progress::Progress;
@@ -10,16 +10,19 @@ use crate::progress::Progress;
 /// What could not be read of a disk that is read from its beginning to its end.
 pub(super) struct Unreadable<'a> {
     ranges: Vec<Range<u64>>,
+    /// Where the disk lies in the file or device.
+    segments: &'a Segments,
     progress: &'a dyn Progress,
     /// How many of them were told.
     told: usize,
 }
 
 impl<'a> Unreadable<'a> {
-    /// Nothing so far. `progress` is told of each range.
-    pub(super) fn new(progress: &'a dyn Progress) -> Self {
+    /// Nothing so far of a disk that lies in these segments. `progress` is told of each range, where it lies there.
+    pub(super) fn new(segments: &'a Segments, progress: &'a dyn Progress) -> Self {
         Self {
             ranges: Vec::new(),
+            segments,
             progress,
             told: 0,
         }
@@ -42,7 +45,7 @@ impl<'a> Unreadable<'a> {
 
     fn tell(&mut self, count: usize) {
         for range in self.ranges.get(self.told..count).unwrap_or_default() {
-            self.progress.unreadable(range);
+            tell(range, self.segments, self.progress);
         }
         self.told = self.told.max(count);
     }
@@ -51,6 +54,13 @@ impl<'a> Unreadable<'a> {
     pub(super) fn finish(mut self) -> Vec<Range<u64>> {
         self.tell(self.ranges.len());
         self.ranges
+    }
+}
+
+/// Tells of a range of a disk, where that lies in these segments.
+pub(super) fn tell(range: &Range<u64>, segments: &Segments, progress: &dyn Progress) {
+    for place in segments.resolve(range) {
+        progress.unreadable(&place);
     }
 }
 
@@ -112,7 +122,8 @@ mod tests {
     #[test]
     fn a_range_is_told_once_and_as_soon_as_it_is_known_where_it_ends() {
         let told = Told::default();
-        let mut unreadable = Unreadable::new(&told);
+        let segments = Segments::one(0..300);
+        let mut unreadable = Unreadable::new(&segments, &told);
         let all = [10..20, 90..130, 150..160, 240..250, 290..300];
         for (bad, end, count) in [
             (vec![10..20, 90..100], 100, 1),
@@ -125,6 +136,16 @@ mod tests {
         }
         assert_eq!(unreadable.finish(), all);
         assert_eq!(told.0.into_inner().unwrap(), all);
+    }
+
+    #[test]
+    fn a_range_is_told_where_it_lies_in_the_whole() {
+        let told = Told::default();
+        let segments = Segments::new([1000..1100, 500..600]).unwrap();
+        let mut unreadable = Unreadable::new(&segments, &told);
+        unreadable.add(vec![90..120, 130..140], 200).unwrap();
+        assert_eq!(unreadable.finish(), [90..120, 130..140]);
+        assert_eq!(told.0.into_inner().unwrap(), [1090..1100, 500..520, 530..540]);
     }
 
     #[test]

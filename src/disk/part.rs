@@ -2,70 +2,21 @@
 
 use std::ops::Range;
 
-use super::{Content, Disk, Kind, Run, Underlying};
-use crate::error::{Invalid, Result};
-use crate::units::{Exact, SECTOR, claimed_end};
+use super::{Content, Disk, Kind, Run, Segments, Underlying};
+use crate::error::Result;
+use crate::units::{Exact, claimed_end, length, to_u64, to_usize};
 
-/// Which part of a disk is wanted, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Section {
-    /// Where it begins, a multiple of 512.
-    pub offset: u64,
-    /// How long it is, a multiple of 512; all the rest if not given.
-    pub length: Option<u64>,
-}
-
-impl Section {
-    /// Offset and length of the part in a disk of `size` bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`Invalid`] if it lies outside, or is not aligned to sectors.
-    pub(crate) fn within(self, size: u64) -> Result<(u64, u64), Invalid> {
-        let Self { offset, length } = self;
-        for (what, found) in [("offset", Some(offset)), ("length", length)] {
-            if let Some(found) = found.filter(|found| !found.is_multiple_of(SECTOR)) {
-                return Err(Invalid::Unaligned { what, found });
-            }
-        }
-        // The first test holds for an empty source too, but says less.
-        let rest = size.checked_sub(offset).filter(|rest| *rest > 0);
-        let rest = rest.ok_or(Invalid::OffsetPastEnd { offset, size })?;
-        match length {
-            None => Ok((offset, rest)),
-            Some(0) => Err(Invalid::LengthZero),
-            Some(length) if length > rest.next_multiple_of(SECTOR) => Err(Invalid::LengthPastEnd {
-                offset,
-                length,
-                size: size.next_multiple_of(SECTOR),
-            }),
-            Some(length) => Ok((offset, length.min(rest))),
-        }
-    }
-}
-
-/// A part of a disk: offsets count from where it begins.
+/// A part of a disk: the bytes of some segments of it, one behind the other.
 #[derive(Debug)]
 pub struct Part<D> {
     whole: D,
-    /// Where it begins, in bytes of the whole.
-    start: u64,
-    /// In bytes.
-    length: u64,
+    segments: Segments,
 }
 
 impl<D: Disk> Part<D> {
-    /// A part of a disk.
-    ///
-    /// # Errors
-    ///
-    /// [`Invalid`] if the disk is empty, or the part lies outside of it or is not aligned to sectors.
-    pub fn new(whole: D, section: Section) -> Result<Self, Invalid> {
-        if whole.len() == 0 {
-            return Err(Invalid::SourceEmpty);
-        }
-        let (start, length) = section.within(whole.len())?;
-        Ok(Self { whole, start, length })
+    /// A part of a disk, whose segments lie inside of that.
+    pub fn new(whole: D, segments: Segments) -> Self {
+        Self { whole, segments }
     }
 
     /// All of the disk.
@@ -73,14 +24,27 @@ impl<D: Disk> Part<D> {
         &self.whole
     }
 
-    /// As much of a range of the whole as lies in the part, in bytes of that: empty if nothing does.
-    pub(crate) fn of_whole(&self, range: &Range<u64>) -> Range<u64> {
-        let within = |at: u64| at.saturating_sub(self.start).min(self.length);
-        within(range.start)..within(range.end)
+    /// Where its bytes lie in the whole.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
     }
 
-    fn in_whole(&self, at: u64) -> u64 {
-        self.start.plus(at)
+    /// Hands out the pieces of a buffer for the bytes from `at` on, each with its place in the whole.
+    fn each(
+        &self,
+        buf: &mut [u8],
+        at: u64,
+        mut read: impl FnMut(&mut [u8], u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut rest = buf;
+        let wanted = at..at.plus(to_u64(rest.len()));
+        for range in self.segments.resolve(&wanted) {
+            // No longer than what is wanted.
+            let (here, behind) = rest.split_at_mut(to_usize(length(&range)));
+            read(here, range.start)?;
+            rest = behind;
+        }
+        Ok(())
     }
 }
 
@@ -90,19 +54,20 @@ impl<D: Disk> Disk for Part<D> {
     }
 
     fn len(&self) -> u64 {
-        self.length
+        self.segments.size()
     }
 
     fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        self.whole.read_at(buf, self.in_whole(at))
+        self.each(buf, at, |here, place| self.whole.read_at(here, place))
     }
 
     fn read_sector_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        self.whole.read_sector_at(buf, self.in_whole(at))
+        self.each(buf, at, |here, place| self.whole.read_sector_at(here, place))
     }
 
     fn position(&self, at: u64) -> u64 {
-        self.whole.position(claimed_end(self.start, at))
+        let behind = at.saturating_sub(self.len());
+        self.whole.position(claimed_end(self.segments.place(at), behind))
     }
 
     fn sector_size(&self) -> u64 {
@@ -121,25 +86,30 @@ impl<D: Disk> Disk for Part<D> {
         self.whole.stands_on()
     }
 
-    fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
-        let range = range.start..range.end.min(self.length);
-        if range.is_empty() {
+    fn data_in(&self, wanted: Range<u64>) -> Result<Option<Range<u64>>> {
+        if wanted.is_empty() {
             return Ok(None);
         }
-        let data = self
-            .whole
-            .data_in(self.in_whole(range.start)..self.in_whole(range.end))?;
-        Ok(data.map(|data| self.of_whole(&data)))
+        let mut at = wanted.start;
+        for range in self.segments.resolve(&wanted) {
+            if let Some(data) = self.whole.data_in(range.clone())? {
+                let offset = |place: u64| at.plus(place.minus(range.start));
+                return Ok(Some(offset(data.start)..offset(data.end)));
+            }
+            at.increase(length(&range));
+        }
+        Ok(None)
     }
 
     fn run_at(&self, at: u64, limit: u64) -> Result<Run> {
-        // Behind the end is nothing.
-        let limit = limit.min(self.length.saturating_sub(at));
-        if limit == 0 {
+        let wanted = at..claimed_end(at, limit);
+        let place = self.segments.resolve(&wanted).next();
+        let Some(place) = place.filter(|place| !place.is_empty()) else {
+            // Behind the end is nothing.
             let (length, content) = (0, Content::Hole);
             return Ok(Run { length, content });
-        }
-        self.whole.run_at(self.in_whole(at), limit)
+        };
+        self.whole.run_at(place.start, length(&place))
     }
 }
 
@@ -177,8 +147,7 @@ mod tests {
     }
 
     fn part<D: Disk>(whole: D, start: u64, end: u64) -> Part<D> {
-        let (offset, length) = (start, Some(end - start));
-        Part::new(whole, Section { offset, length }).unwrap()
+        Part::new(whole, Segments::one(start..end))
     }
 
     #[test]
@@ -213,46 +182,40 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lies_in_a_part_is_of_it() {
-        let part = part(disk("of-whole", &[]), 512, 1024);
-        assert_eq!(part.of_whole(&(600..700)), 88..188);
-        assert_eq!(part.of_whole(&(0..4096)), 0..512);
-        assert!(part.of_whole(&(0..512)).is_empty());
-        assert!(part.of_whole(&(1024..2048)).is_empty());
-    }
+    fn a_part_of_segments_is_read_in_their_order() {
+        let whole = disk("of-segments", &[64 * KIB..128 * KIB, 512 * KIB..640 * KIB]);
+        let segments = [600 * KIB..700 * KIB, 0..32 * KIB, 100 * KIB..164 * KIB];
+        let part = Part::new(whole, Segments::new(segments).unwrap());
+        let run = |at, limit, content, length| {
+            assert_eq!(part.run_at(at, limit).unwrap(), Run { length, content });
+        };
 
-    fn within(offset: u64, length: Option<u64>) -> Result<(u64, u64), String> {
-        Section { offset, length }
-            .within(2000)
-            .map_err(|error| error.to_string())
-    }
+        assert_eq!(part.len(), 196 * KIB);
+        run(0, u64::MAX, Content::Data, 40 * KIB);
+        run(40 * KIB, u64::MAX, Content::Hole, 60 * KIB);
+        run(100 * KIB, u64::MAX, Content::Hole, 32 * KIB);
+        run(132 * KIB, 5, Content::Data, 5);
+        run(132 * KIB, u64::MAX, Content::Data, 28 * KIB);
+        run(196 * KIB, u64::MAX, Content::Hole, 0);
+        assert_eq!(part.next_data(40 * KIB).unwrap(), Some(132 * KIB..160 * KIB));
+        assert_eq!(part.next_data(160 * KIB).unwrap(), None);
+        assert_eq!(
+            (part.position(0), part.position(131 * KIB)),
+            (600 * KIB, 31 * KIB)
+        );
+        assert_eq!(part.position(200 * KIB), 168 * KIB);
 
-    #[test]
-    fn a_part_may_end_with_the_padded_last_sector() {
-        assert_eq!(within(0, None), Ok((0, 2000)));
-        assert_eq!(within(512, Some(512)), Ok((512, 512)));
-        assert_eq!(within(512, Some(1536)), Ok((512, 1488)));
-    }
-
-    #[test]
-    fn a_part_outside_or_between_sectors_is_refused() {
-        for (offset, length, says) in [
-            (100, None, "offset is 100, expected a multiple of 512"),
-            (0, Some(100), "length is 100, expected a multiple of 512"),
-            (2048, None, "offset is 2048, expected less than the size, 2000"),
-            (0, Some(0), "length is 0, there is nothing to image"),
-            (
-                512,
-                Some(2048),
-                "offset 512 and length 2048 reach past the end of the source, at 2048",
-            ),
-            (
-                512,
-                Some(u64::MAX - 511),
-                "offset 512 and length 18446744073709551104 reach past the end of the source, at 2048",
-            ),
-        ] {
-            assert_eq!(within(offset, length), Err(says.to_owned()));
-        }
+        let mut bytes = vec![0; to_usize(part.len())];
+        part.read_at(&mut bytes, 0).unwrap();
+        let (behind, data) = (|at: u64| byte(600 * KIB + at), |at: u64| byte(100 * KIB + at));
+        let expected = (0..40 * KIB).map(behind).chain((0..92 * KIB).map(|_| 0));
+        let expected = expected.chain((0..28 * KIB).map(data));
+        assert!(
+            bytes
+                .iter()
+                .copied()
+                .zip(expected)
+                .all(|(found, expected)| found == expected)
+        );
     }
 }

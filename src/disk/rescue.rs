@@ -35,7 +35,7 @@ impl<'a> Rescue<'a> {
     }
 
     /// Fills `buf` with the bytes from `at` on. Returns the ranges that could not be read and are zeros instead,
-    /// as [positions](Disk::position), ascending, and none but with [`OnReadError::Zero`].
+    /// in bytes of the source, ascending, and none but with [`OnReadError::Zero`].
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl<'a> Rescue<'a> {
                         .into());
                     }
                     sector.fill(0);
-                    append(&mut unreadable, source.position(at)..source.position(next));
+                    append(&mut unreadable, at..next);
                     to_u64(length)
                 }
                 Err(error) => return Err(error),

@@ -64,8 +64,6 @@ impl Part<AnyDisk> {
             Some(chain) => chain.whatever_is_recorded()?,
             None => Record::default(),
         };
-        let unreadable = record.unreadable.iter().map(|bad| self.of_whole(bad));
-        let unreadable = unreadable.filter(|bad| !bad.is_empty()).collect();
-        Ok((unreadable, record.sector_size))
+        Ok((self.segments().located(&record.unreadable), record.sector_size))
     }
 }

@@ -25,7 +25,7 @@ pub struct Encoded {
     pub streams: Vec<u8>,
     /// How many bytes were in use and so were read.
     pub read: u64,
-    /// Ranges that could not be read and are zeros here, as positions in the underlying file or device.
+    /// Ranges that could not be read and are zeros here, in bytes of the disk.
     pub unreadable: Vec<Range<u64>>,
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::map::{AllocationMap, MAX_EXTENTS, Reason};
 use super::ranges::{Ranges, Rounding};
-use super::segments::Segments;
+use crate::disk::Segments;
 
 /// Makes a map of what different sources tell of the same bytes.
 ///

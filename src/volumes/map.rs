@@ -108,16 +108,25 @@ impl AllocationMap {
 
     /// All of the disk, ascending: what is in use with the reason, and what is free between.
     pub fn parts(&self) -> impl Iterator<Item = (Range<u64>, State, Option<Reason>)> {
+        self.parts_in(0..self.size)
+    }
+
+    /// The same of a range.
+    pub fn parts_in(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, State, Option<Reason>)> {
+        let Range { start, end } = range;
+        let first = self.extents.partition_point(|extent| extent.range.end <= start);
+        let behind = self.extents.partition_point(|extent| extent.range.start < end);
+        let extents = self.extents.get(first..behind).unwrap_or_default().iter();
+        let used = extents.map(move |extent| {
+            let part = extent.range.start.max(start)..extent.range.end.min(end);
+            (part, extent.state(), Some(extent.reason))
+        });
         let free = |gap| (gap, State::Free, None);
-        let ends = std::iter::once(0).chain(self.extents.iter().map(|extent| extent.range.end));
-        let starts = self.extents.iter().map(|extent| extent.range.start);
+        let ends = std::iter::once(start).chain(used.clone().map(|(part, ..)| part.end));
+        let starts = used.clone().map(|(part, ..)| part.start);
         let gaps = ends
-            .zip(starts.chain([self.size]))
+            .zip(starts.chain([end]))
             .map(move |(end, start)| free(end..start));
-        let used = self
-            .extents
-            .iter()
-            .map(|extent| (extent.range.clone(), extent.state(), Some(extent.reason)));
         gaps.zip(used.chain([free(0..0)]))
             .flat_map(|(gap, used)| [gap, used])
             .filter(|(range, ..)| !range.is_empty())

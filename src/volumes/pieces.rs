@@ -1,4 +1,4 @@
-//! All of a source in pieces, each in one region: two ascending lists walked in step.
+//! A source in pieces, each in one region.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -27,15 +27,19 @@ struct Stretch {
     region: usize,
 }
 
-/// The parts of the map, ascending, cut where regions begin and end.
-pub(super) fn pieces(map: &AllocationMap, regions: &[Region]) -> impl Iterator<Item = Piece> {
-    let mut stretches = innermost(regions).into_iter().peekable();
-    let mut parts = map.parts();
+/// The parts of the map in some ranges, cut where regions begin and end.
+pub(super) fn pieces<'a, R: Iterator<Item = Range<u64>>>(
+    map: &'a AllocationMap,
+    regions: &[Region],
+    ranges: R,
+) -> impl Iterator<Item = Piece> + use<'a, R> {
+    let stretches = innermost(regions);
+    let mut parts = ranges.flat_map(|range| map.parts_in(range));
     let mut rest = None;
     std::iter::from_fn(move || {
         let (mut range, state, reason) = rest.take().or_else(|| parts.next())?;
-        while stretches.next_if(|stretch| stretch.end <= range.start).is_some() {}
-        let stretch = stretches.peek();
+        let number = stretches.partition_point(|stretch| stretch.end <= range.start);
+        let stretch = stretches.get(number);
         if let Some(end) = stretch.map(|stretch| stretch.end).filter(|end| *end < range.end) {
             rest = Some((end..range.end, state, reason));
             range.end = end;
@@ -90,8 +94,8 @@ fn innermost(regions: &[Region]) -> Vec<Stretch> {
 mod tests {
     use super::super::builder::MapBuilder;
     use super::super::region::Treatment;
-    use super::super::segments::Segments;
     use super::*;
+    use crate::disk::Segments;
 
     fn region(depth: usize, range: Range<u64>) -> Region {
         Region {
@@ -111,7 +115,7 @@ mod tests {
     }
 
     fn told(map: &AllocationMap, regions: &[Region]) -> Vec<(u64, u64, bool, Option<usize>)> {
-        pieces(map, regions)
+        pieces(map, regions, std::iter::once(0..map.size()))
             .map(|piece| {
                 let Range { start, end } = piece.range;
                 (start, end, piece.state == State::Data, piece.region)

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::doubt::Doubt;
-use super::segments::Segments;
 use super::view::View;
+use crate::disk::Segments;
 use crate::units::Exact;
 
 /// A volume of the source, or all of it, and what was recognised there.

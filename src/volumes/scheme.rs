@@ -6,8 +6,8 @@ use super::answer::Answer;
 use super::doubt::Doubt;
 use super::map::AllocationMap;
 use super::region::{Detail, Missing, Part};
-use super::segments::Segments;
 use super::view::View;
+use crate::disk::Segments;
 
 /// A format that can be recognised.
 #[derive(Clone, Copy, Debug)]

@@ -10,10 +10,9 @@ use super::map::{AllocationMap, Reason};
 use super::opaque;
 use super::recognised::{Depth, Recognised};
 use super::region::{Detail, Part, Region, Treatment};
-use super::scattered::with_volume;
 use super::scheme::{Content, Group, Usage, Volume};
-use super::segments::Segments;
 use super::view::View;
+use crate::disk::Segments;
 use crate::units::{Exact, length, to_u64};
 
 /// How many volumes are looked into.
@@ -27,6 +26,8 @@ const MAX_DEPTH: usize = 8;
 pub(super) struct Survey {
     pub(super) map: AllocationMap,
     pub(super) regions: Vec<Region>,
+    /// Why no map of the source is trusted, however right it is, if there is a reason.
+    pub(super) held: Option<&'static str>,
 }
 
 /// What looks into a volume, and into what it holds.
@@ -56,16 +57,21 @@ struct Placed<'a> {
 impl Survey {
     /// Looks into all of a source.
     pub(super) fn of(view: View<'_>) -> Self {
-        let mut surveyor = Surveyor::of(view, Depth::Maps, None);
+        Self::held(view, None)
+    }
+
+    /// The same if it may be known why no map of it can be trusted.
+    pub(super) fn held(view: View<'_>, held: Option<&'static str>) -> Self {
+        let mut surveyor = Surveyor::of(view, Depth::Maps, held);
         if surveyor.is_held_late {
             surveyor = Surveyor::of(view, Depth::Maps, surveyor.held);
         }
-        let (map, mut regions) = (surveyor.map.build(), surveyor.regions);
+        let (map, mut regions, held) = (surveyor.map.build(), surveyor.regions, surveyor.held);
         for region in &mut regions {
             let used = region.segments.ranges().map(|range| map.used_in(range));
             region.used = used.sum();
         }
-        Self { map, regions }
+        Self { map, regions, held }
     }
 
     /// What a source holds, by what is read with few reads: no map, so that nothing tells what is in use.
@@ -218,7 +224,7 @@ impl Surveyor {
             return Err(Doubt::TooMany { what, limit });
         }
         if self.held.is_none() {
-            let of = |volume: &Volume| with_volume(view, &volume.segments, holds_disk).ok()?;
+            let of = |volume: &Volume| view.with_volume(&volume.segments, holds_disk).ok()?;
             self.held = volumes.iter().find_map(of);
             self.is_held_late |= self.held.is_some() && self.is_any_trusted;
         }
@@ -251,7 +257,7 @@ impl Surveyor {
         let segments = placed.segments.within(&there);
         let is_complete = volume.is_complete && there == volume.segments;
         // What there is lies inside.
-        let _ = with_volume(view, &there, |view| {
+        let _ = view.with_volume(&there, |view| {
             let recognised = match (doubt, volume.content, &volume.part) {
                 (Some(doubt), ..) => Recognised::doubted(None, doubt),
                 (None, Content::Whole(why), _) => Recognised::told(None, Ok(Usage::Whole(why))),

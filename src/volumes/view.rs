@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::answer::Answer;
 use super::doubt::Doubt;
-use crate::disk::{Disk, Kind};
+use crate::disk::{Disk, Kind, Part, Segments};
 use crate::error::Error;
 use crate::units::{Exact, claimed_end, length, to_u64, to_usize};
 
@@ -45,18 +45,34 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Looks into a volume of it.
+    ///
+    /// # Errors
+    ///
+    /// A [`Doubt`] if not all of it lies inside.
+    pub(super) fn with_volume<T>(
+        self,
+        segments: &Segments,
+        look: impl FnOnce(View<'_>) -> T,
+    ) -> Result<T, Doubt> {
+        let mut ranges = segments.ranges();
+        if let (Some(range), None) = (ranges.next(), ranges.next()) {
+            return Ok(look(self.part("partition", range)?));
+        }
+        for range in segments.ranges() {
+            self.holds("volume", range.start, length(range))?;
+        }
+        let segments = Segments::one(self.range()).within(segments);
+        Ok(look(View::of(&Part::new(self.source, segments))))
+    }
+
     /// Its length.
     pub(super) fn len(self) -> u64 {
         self.length
     }
 
-    /// The disk that it is a stretch of.
-    pub(super) fn disk(self) -> &'a dyn Disk {
-        self.source
-    }
-
     /// Its bytes as those of the disk.
-    pub(super) fn range(self) -> Range<u64> {
+    fn range(self) -> Range<u64> {
         self.start..self.start.plus(self.length)
     }
 

@@ -2,16 +2,19 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::doubt::Doubt;
 use super::region::{Part, Region};
-use super::segments::Segments;
 use super::survey::Survey;
 use super::view::View;
-use crate::disk::{Disk, Section};
+use crate::disk::{Disk, Section, Segments};
 use crate::error::{Invalid, Result};
 use crate::units::Exact;
 
 /// How many volumes a message lists.
 const MAX_LISTED: usize = 20;
+
+/// Why the map of a volume is not trusted that shares bytes with another.
+const OVERLAPS: &str = "it overlaps with another partition";
 
 /// Which bytes of a disk are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Selection {
     pub segments: Segments,
     /// The volume whose bytes they are, if they were asked for by its name.
     pub volume: Option<Volume>,
+    /// Why no map in the volume can be trusted, however right it is: what else is on the disk may tell more.
+    pub held: Option<&'static str>,
 }
 
 /// A volume that was asked for by its name.
@@ -75,16 +80,18 @@ impl Wanted {
             Self::Whole => Ok(Selection {
                 segments: Segments::one(whole),
                 volume: None,
+                held: None,
             }),
             Self::Section(section) => {
                 let (start, length) = section.within(disk.len())?;
                 Ok(Selection {
                     segments: Segments::one(start..start.plus(length)),
                     volume: None,
+                    held: None,
                 })
             }
             Self::Volume(name) => {
-                let regions = Survey::of(View::of(disk)).regions;
+                let Survey { regions, held, .. } = Survey::of(View::of(disk));
                 let (name, region, part) = volume(&regions, name)?;
                 Ok(Selection {
                     segments: region.segments.clone(),
@@ -94,9 +101,57 @@ impl Wanted {
                         content: region.name,
                         label: region.label.clone(),
                     }),
+                    held: held.or(match region.doubt() {
+                        Some(Doubt::Overlaps) => Some(OVERLAPS),
+                        Some(_) | None => None,
+                    }),
                 })
             }
         }
+    }
+}
+
+impl Selection {
+    /// Of the regions of the disk, those that are told of these bytes: the volume and what it holds, the volume first, or all
+    /// that share bytes with a section.
+    pub fn of(&self, regions: Vec<Region>) -> Vec<Region> {
+        let root = self.volume.as_ref().map(|volume| {
+            let mut numbers = 0..regions.len();
+            numbers.find(|number| {
+                let region = regions.get(*number);
+                region.and_then(|region| name_of(&regions, region)).as_ref() == Some(&volume.name)
+            })
+        });
+        let depth = root
+            .flatten()
+            .and_then(|root| regions.get(root))
+            .map_or(0, |root| root.depth);
+        // What became of those in front, among which is the parent of each.
+        let mut numbers: Vec<Option<usize>> = Vec::with_capacity(regions.len());
+        let mut kept = Vec::new();
+        for (number, mut region) in regions.into_iter().enumerate() {
+            region.parent = region.parent.and_then(|parent| *numbers.get(parent)?);
+            let is_kept = match root {
+                Some(root) => region.parent.is_some() || root == Some(number),
+                None => self.touches(&region),
+            };
+            numbers.push(is_kept.then_some(kept.len()));
+            if is_kept {
+                // What lies in a region is deeper.
+                region.depth = region.depth.minus(depth);
+                kept.push(region);
+            }
+        }
+        kept
+    }
+
+    /// Whether a region shares bytes with these, or lies there without a byte.
+    fn touches(&self, region: &Region) -> bool {
+        region.segments.ranges().any(|there| {
+            self.segments.ranges().any(|own| {
+                there.start < own.end && own.start < there.end || there.is_empty() && there.start == own.end
+            })
+        })
     }
 }
 

@@ -116,7 +116,10 @@ fn every_snapshot_in_a_specimen_equals_its_content_and_nothing_else() {
                 ..Access::default()
             };
             let options = Options {
-                a: Said { format: None, access },
+                a: Said {
+                    access,
+                    ..Said::default()
+                },
                 strict: true,
                 ..Options::default()
             };

@@ -1,4 +1,9 @@
-//! One volume of a disk, or a section of it, restored without the rest.
+//! One volume of a disk, or a section of it, without the rest: restored, compared, mapped, imaged.
+
+mod compared;
+mod imaged;
+mod mapped;
+mod volumes;
 
 use std::fs::{self, File};
 use std::ops::Range;

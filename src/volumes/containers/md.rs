@@ -7,12 +7,12 @@ mod superblock;
 mod version_0;
 mod version_1;
 
+use crate::disk::Segments;
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::edges::Edges;
 use crate::volumes::region::Part;
 use crate::volumes::scheme::{Content, Found, Group, Reader, Usage, Volume};
-use crate::volumes::segments::Segments;
 use crate::volumes::view::View;
 use superblock::{MIRROR, Seen, Superblock};
 

@@ -6,13 +6,15 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::shared::{Access, FormatArg, Json, Shown};
-use super::values::parse_threads;
+use super::shared::{Access, Bytes, FormatArg, Json, Shown, wanted};
+use super::values::{parse_size, parse_threads};
 use mkqcow2::compare::{Options, Said};
+use mkqcow2::volumes::Wanted;
 
 /// The end of the help.
 const AFTER_HELP: &str = "\
-For A only: --backing, --backing-format, --data-file, --snapshot, --password-file.
+For A only: --part, --offset, --length, --backing, --backing-format, --data-file,
+and --snapshot, --password-file.
 For both: --follow, --force.
 Exit status: 0 equal, 1 different, 2 could not compare, 64 usage.";
 
@@ -43,6 +45,21 @@ pub(crate) struct Compare {
     /// Format of B, likewise
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format_b: Option<FormatArg>,
+
+    #[command(flatten)]
+    bytes: Bytes,
+
+    /// Only this volume of B, likewise
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["offset_b", "length_b"])]
+    part_b: Option<String>,
+
+    /// Begin at this byte of B, a multiple of 512
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = parse_size)]
+    offset_b: Option<u64>,
+
+    /// Only this many bytes of B, a multiple of 512 [default: up to the end]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = parse_size)]
+    length_b: Option<u64>,
 
     #[command(flatten)]
     access: Access,
@@ -86,6 +103,12 @@ impl Compare {
         Ok(())
     }
 
+    /// Which bytes of the two are compared.
+    pub(crate) fn wanted(&self) -> [Wanted; 2] {
+        let of_b = wanted(self.part_b.as_deref(), self.offset_b, self.length_b);
+        [self.bytes.wanted(), of_b]
+    }
+
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> Options {
         let a = self.access.files();
@@ -93,13 +116,15 @@ impl Compare {
             follow: a.follow,
             ..Default::default()
         };
-        let opening = |format: Option<FormatArg>, access| Said {
+        let said = |format: Option<FormatArg>, access, wanted| Said {
             format: format.map(FormatArg::meant),
             access,
+            wanted,
         };
+        let [wanted_a, wanted_b] = self.wanted();
         Options {
-            a: opening(self.format_a, a),
-            b: opening(self.format_b, b),
+            a: said(self.format_a, a, wanted_a),
+            b: said(self.format_b, b, wanted_b),
             strict: self.strict,
             used: self.used,
             force: self.force,

@@ -5,13 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-use super::shared::{Access, FormatArg, Json, Shown, is_dash};
-use super::values::{
-    Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_size, parse_threads,
-};
+use super::shared::{Access, Bytes, FormatArg, Json, Shown, is_dash};
+use super::values::{Compress, parse_cluster_size, parse_compress, parse_dedupe_memory, parse_threads};
 use crate::provenance;
 use mkqcow2::Options;
-use mkqcow2::disk::Section;
 use mkqcow2::disk::rescue::OnReadError;
 use mkqcow2::formats::qcow2::structures::geometry::ClusterSize;
 use mkqcow2::formats::qcow2::structures::header::{Compat, Compression};
@@ -82,13 +79,8 @@ pub(crate) struct Create {
     #[command(flatten)]
     access: Access,
 
-    /// Begin at this byte of SOURCE, a multiple of 512
-    #[arg(long, value_name = "SIZE", default_value = "0", allow_negative_numbers = true, value_parser = parse_size)]
-    offset: u64,
-
-    /// Image only this many bytes, a multiple of 512 [default: up to the end]
-    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = parse_size)]
-    length: Option<u64>,
+    #[command(flatten)]
+    bytes: Bytes,
 
     /// Where SOURCE cannot be read: stop, or fill with zeros sector by sector and exit with 3
     #[arg(
@@ -252,10 +244,7 @@ impl Create {
             },
             format: self.source_format.map(FormatArg::meant),
             access: self.access.files(),
-            part: Section {
-                offset: self.offset,
-                length: self.length,
-            },
+            wanted: self.bytes.wanted(),
             force: self.force,
             plan_only: self.dry_run,
             on_read_error: match self.on_read_error {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::shared::{Access, FormatArg};
+use super::shared::{Access, Bytes, FormatArg};
 use mkqcow2::map::Options;
 
 /// Show which ranges of a disk are in use, and where in an image they are
@@ -16,6 +16,9 @@ pub(crate) struct Map {
     /// Format: raw, qcow2, qcow or qed [default: recognised by its first bytes, else raw]
     #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     format: Option<FormatArg>,
+
+    #[command(flatten)]
+    pub(crate) bytes: Bytes,
 
     #[command(flatten)]
     access: Access,
@@ -35,6 +38,7 @@ impl Map {
         Options {
             format: self.format.map(FormatArg::meant),
             access: self.access.files(),
+            wanted: self.bytes.wanted(),
         }
     }
 }

@@ -144,14 +144,19 @@ pub(crate) struct Bytes {
 impl Bytes {
     /// What the library is asked for.
     pub(crate) fn wanted(&self) -> Wanted {
-        match (&self.part, self.offset, self.length) {
-            (Some(name), ..) => Wanted::Volume(name.clone()),
-            (None, None, None) => Wanted::Whole,
-            (None, offset, length) => Wanted::Section(Section {
-                offset: offset.unwrap_or(0),
-                length,
-            }),
-        }
+        wanted(self.part.as_deref(), self.offset, self.length)
+    }
+}
+
+/// Which bytes of a disk are meant: those of a volume, a section, or all.
+pub(crate) fn wanted(part: Option<&str>, offset: Option<u64>, length: Option<u64>) -> Wanted {
+    match (part, offset, length) {
+        (Some(name), ..) => Wanted::Volume(name.to_owned()),
+        (None, None, None) => Wanted::Whole,
+        (None, offset, length) => Wanted::Section(Section {
+            offset: offset.unwrap_or(0),
+            length,
+        }),
     }
 }
 

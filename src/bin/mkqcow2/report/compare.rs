@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::{ControlFlow, Range};
+use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::BinaryBytes;
@@ -11,11 +12,13 @@ use super::{told, verdict};
 use crate::advice::general;
 use crate::args::compare::Compare;
 use crate::bar::Bar;
-use crate::console::{self, per_second, print, say_of, shown};
+use crate::console::{self, escaped, per_second, print, say_of, shown};
 use mkqcow2::Error;
 use mkqcow2::compare::{Comparison, Report};
+use mkqcow2::disk::Section;
 use mkqcow2::error::{InUse, Invalid};
 use mkqcow2::units::{Exact, length};
+use mkqcow2::volumes::{Volume, Wanted};
 
 /// They differ.
 const DIFFERENT: u8 = 1;
@@ -160,6 +163,12 @@ fn fields(args: &Compare, report: &Report) -> Map<String, Value> {
     add("status", status(report).into());
     add("a", args.a.to_string_lossy().into());
     add("b", args.b.to_string_lossy().into());
+    let [part_a, part_b] = report.volumes.each_ref().map(|volume| {
+        let name = volume.as_ref().map(|volume| &*volume.name);
+        Value::from(name)
+    });
+    add("part-a", part_a);
+    add("part-b", part_b);
     add("equal", report.is_equal().into());
     add("size-a", size_a.into());
     add("size-b", size_b.into());
@@ -173,9 +182,25 @@ fn fields(args: &Compare, report: &Report) -> Map<String, Value> {
     fields
 }
 
+/// What is compared of a disk: `partition 2 (ext4) of disk.qcow2`.
+fn compared(path: &Path, wanted: &Wanted, volume: Option<&Volume>) -> String {
+    let path = shown(path);
+    match (volume, wanted) {
+        (Some(volume), _) => format!("{} of {path}", escaped(&volume.to_string())),
+        (None, Wanted::Section(Section { offset, .. })) => format!("the section at {offset:#x} of {path}"),
+        (None, Wanted::Whole | Wanted::Volume(_)) => path,
+    }
+}
+
 /// What came of it. Nothing if nobody can tell: a warning says why.
 fn closing_line(out: &mut dyn Write, args: &Compare, report: &Report) -> io::Result<()> {
-    let (a, b) = (shown(&args.a), shown(&args.b));
+    let [wanted_a, wanted_b] = args.wanted();
+    let is_whole = [&wanted_a, &wanted_b]
+        .into_iter()
+        .all(|wanted| *wanted == Wanted::Whole);
+    let [volume_a, volume_b] = report.volumes.each_ref().map(Option::as_ref);
+    let a = compared(&args.a, &wanted_a, volume_a);
+    let b = compared(&args.b, &wanted_b, volume_b);
     let [size_a, size_b] = report.sizes;
     let Some(is_equal) = report.is_equal().filter(|_| !args.shown.quiet) else {
         return Ok(());
@@ -190,7 +215,8 @@ fn closing_line(out: &mut dyn Write, args: &Compare, report: &Report) -> io::Res
     } else {
         write!(out, "{a} and {b} differ")?;
         if let Some(first) = report.first_difference {
-            write!(out, ", first at {first:#x}")?;
+            let of_these = if is_whole { "" } else { " of the selected bytes" };
+            write!(out, ", first at {first:#x}{of_these}")?;
         }
         if report.sizes_differ {
             write!(out, ", in size: {size_a} and {size_b} bytes")?;

@@ -9,7 +9,7 @@ use crate::console::{json, say_of};
 use mkqcow2::disk::Disk;
 use mkqcow2::map::{Map, Region, Stored};
 use mkqcow2::units::{HostOffset, length};
-use mkqcow2::volumes::{self, Flaw, Reason, State};
+use mkqcow2::volumes::{self, Flaw, Reason, State, Wanted};
 use mkqcow2::{Result, Warning};
 
 /// Why no regions are told of a disk to which another program may write.
@@ -32,6 +32,11 @@ pub(crate) fn map(args: &Args, map: &Map) -> Result<ExitCode> {
     for flaw in flaws {
         say_of(&args.path, &format!("warning: {flaw}"));
     }
+    // They are of the disk, not of a volume of it.
+    let flaws = match args.bytes.wanted() {
+        Wanted::Volume(_) => &[][..],
+        Wanted::Whole | Wanted::Section(_) => flaws,
+    };
     if args.regions {
         return Ok(only_regions(args, recognised, flaws));
     }

@@ -21,6 +21,15 @@ impl Verb for Create {
         let line = Self::command().after_help(format!("{}\n{AFTER_HELP}", list()));
         // Where two images are at work, "the image" is the other one.
         [
+            (
+                "part",
+                "Image only this volume: the number of a partition, GROUP/VOLUME of LVM, or a label that no other volume has",
+            ),
+            ("offset", "Begin at this byte of SOURCE, a multiple of 512"),
+            (
+                "length",
+                "Image only this many bytes, a multiple of 512 [default: up to the end]",
+            ),
             ("backing", "Read the backing file of SOURCE from PATH"),
             (
                 "backing_format",

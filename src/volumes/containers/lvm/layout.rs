@@ -6,13 +6,12 @@ use std::ops::Range;
 use super::group::Physical;
 use super::logical::{Logical, Pool, Segment, Stripe};
 use super::thin;
+use crate::disk::Segments;
 use crate::units::{Exact, length, to_u64};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::map::AllocationMap;
 use crate::volumes::region::{Detail, Part};
-use crate::volumes::scattered::with_volume;
 use crate::volumes::scheme::{Content, Volume};
-use crate::volumes::segments::Segments;
 use crate::volumes::view::View;
 
 /// How many pieces the volumes of a physical volume may lie in together, so that they are looked into: a striped one
@@ -132,9 +131,8 @@ impl<'a> Layout<'a> {
     }
 
     fn thin(&self, metadata: &Segments, pool: &Pool<'_>, data: &Segments) -> Result<AllocationMap, Doubt> {
-        with_volume(self.view, metadata, |metadata| {
-            thin::map(metadata, pool.format, data.size())
-        })?
+        self.view
+            .with_volume(metadata, |metadata| thin::map(metadata, pool.format, data.size()))?
     }
 
     fn is_here(&self, stripe: &Stripe<'_>) -> bool {

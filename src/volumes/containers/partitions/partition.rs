@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use crate::disk::Segments;
 use crate::volumes::region::Part;
 use crate::volumes::scheme::{Content, Volume};
-use crate::volumes::segments::Segments;
 
 /// A partition.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use indicatif::BinaryBytes;
 
 use super::plan as of_plan;
 use crate::args::create::Create;
-use crate::console::{per_second, shown};
+use crate::console::{escaped, per_second, shown};
 use crate::report::regions;
 use mkqcow2::disk::Kind;
 use mkqcow2::units::length;
@@ -26,10 +26,10 @@ pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
         String::new()
     };
     let mut lines = vec![format!(
-        "{}: {} source ({}), {} image{shared}, {:.2} s, {}/s",
+        "{}: {} {}, {} image{shared}, {:.2} s, {}/s",
         shown(args.shown_image()),
         BinaryBytes(report.size),
-        states([report.data, report.metadata, report.zeros, report.free]),
+        imaged(report),
         BinaryBytes(written.image_size),
         report.duration.as_secs_f64(),
         per_second(report.data.saturating_add(report.metadata), report.duration),
@@ -51,6 +51,15 @@ pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What was imaged, and how much of it is what: `source (3.00 MiB data)`, `partition 2 (ext4): 3.00 MiB data`.
+fn imaged(report: &Report) -> String {
+    let states = states([report.data, report.metadata, report.zeros, report.free]);
+    match &report.volume {
+        Some(volume) => format!("{}: {states}", escaped(&volume.to_string())),
+        None => format!("source ({states})"),
+    }
 }
 
 /// How much is what, as far as there is any.
@@ -103,9 +112,13 @@ fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()
         [State::Data, State::Metadata, State::Zeros, State::Free].map(|state| plan.allocation.bytes(state));
     let (image, image_size) = (shown(args.shown_image()), plan.image_size);
     let human = BinaryBytes;
+    let volume = plan
+        .volume
+        .map(|volume| format!("{} of a ", escaped(&volume.to_string())));
+    let volume = volume.unwrap_or_default();
     writeln!(
         out,
-        "{source}: {kind}, {size} bytes ({}): {}",
+        "{source}: {volume}{kind}, {size} bytes ({}): {}",
         human(size),
         states(counts)
     )?;

@@ -84,17 +84,29 @@ impl Segments {
 
     /// What of some ranges of what holds it is of the volume: ascending and apart, if they are.
     pub fn common(&self, others: &[Range<u64>]) -> Vec<Range<u64>> {
-        let mut common: Vec<_> = self
-            .ranges()
-            .flat_map(|own| {
-                let first = others.partition_point(|other| other.end <= own.start);
-                let others = others.get(first..).unwrap_or_default().iter();
-                let here = others.take_while(|other| other.start < own.end);
-                here.map(|other| other.start.max(own.start)..other.end.min(own.end))
-            })
-            .collect();
+        let mut common: Vec<_> = self.shared(others).map(|(_, range)| range).collect();
         common.sort_by_key(|range| range.start);
         common
+    }
+
+    /// The same in bytes of the volume: ascending.
+    pub fn located(&self, others: &[Range<u64>]) -> Vec<Range<u64>> {
+        let located = self.shared(others);
+        located.map(|(at, range)| at..at.plus(length(&range))).collect()
+    }
+
+    /// What of some ranges, which are ascending and apart, is of the volume, in the order of that, and where it begins in it.
+    fn shared(&self, others: &[Range<u64>]) -> impl Iterator<Item = (u64, Range<u64>)> {
+        self.0.iter().flat_map(move |segment| {
+            let own = &segment.range;
+            let first = others.partition_point(|other| other.end <= own.start);
+            let others = others.get(first..).unwrap_or_default().iter();
+            let here = others.take_while(|other| other.start < own.end);
+            here.map(|other| {
+                let range = other.start.max(own.start)..other.end.min(own.end);
+                (segment.at.plus(range.start.minus(own.start)), range)
+            })
+        })
     }
 
     /// Where the bytes of a volume of this volume lie, as far as this reaches.
@@ -107,6 +119,13 @@ impl Segments {
             let place = self.place(inner.start());
             Self::one(place..place)
         })
+    }
+
+    /// From the first byte of what holds it that is of the volume to the last.
+    pub fn around(&self) -> Range<u64> {
+        let start = self.ranges().map(|range| range.start).min().unwrap_or(0);
+        let end = self.ranges().map(|range| range.end).max().unwrap_or(start);
+        start..end
     }
 
     /// Where it begins, in bytes of what holds it.
@@ -154,6 +173,19 @@ mod tests {
         let inner = Segments::new([15..20, 5..12]).unwrap();
         let ranges: Vec<_> = outer.within(&inner).ranges().cloned().collect();
         assert_eq!(ranges, [55..60, 105..110, 50..52]);
+    }
+
+    #[test]
+    fn only_what_lies_in_a_volume_is_of_it() {
+        let segments = Segments::new([100..110, 50..60]).unwrap();
+        let others = [0..52, 55..57, 58..101, 105..200];
+        assert_eq!(segments.located(&others), [0..1, 5..10, 10..12, 15..17, 18..20]);
+        assert_eq!(
+            segments.common(&others),
+            [50..52, 55..57, 58..60, 100..101, 105..110]
+        );
+        assert_eq!(segments.located(&[0..50, 60..100]), []);
+        assert_eq!(segments.around(), 50..110);
     }
 
     #[test]
