@@ -39,6 +39,7 @@ pub enum Code {
     CompressedCopied,
     DataFileOffset,
     Stream,
+    RefcountTable,
     RefcountEntry,
     RefcountBlock,
     RefcountShared,
@@ -114,7 +115,7 @@ use Severity::{Error, Leak, Remark};
 
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
-    row(Code::Header, "header", Error, "an invalid header field: reading works without it, QEMU does not"),
+    row(Code::Header, "header", Error, "an invalid header field that reading does not need; QEMU may refuse the image"),
     row(Code::L1Entry, "l1-entry", Error, "an invalid L1 entry: reserved bits are set, or the offset is not a multiple of the cluster size"),
     row(Code::L1Outside, "l1-outside", Error, "an L2 table that lies at least partly past the end of the file"),
     row(Code::L1Overlap, "l1-overlap", Error, "an L2 table that overlaps another table"),
@@ -127,6 +128,7 @@ pub(super) const TABLE: &[Row] = &[
     row(Code::CompressedCopied, "compressed-copied", Error, "the COPIED flag is set for a compressed cluster"),
     row(Code::DataFileOffset, "data-file-offset", Error, "data has another offset in the data file than on the disk"),
     row(Code::Stream, "stream", Error, "a compressed cluster that cannot be decompressed"),
+    row(Code::RefcountTable, "refcount-table", Error, "the refcount table has an invalid offset or size, or lies at least partly past the end of the file: refcounts are not checked"),
     row(Code::RefcountEntry, "refcount-entry", Error, "an invalid entry of the refcount table"),
     row(Code::RefcountBlock, "refcount-block", Error, "a refcount block that lies at least partly past the end of the file"),
     row(Code::RefcountShared, "refcount-shared", Error, "one refcount block that counts two ranges of clusters"),
@@ -134,7 +136,7 @@ pub(super) const TABLE: &[Row] = &[
     row(Code::RefcountOverflow, "refcount-overflow", Error, "clusters that are used more often than a refcount can count"),
     row(Code::Overlap, "overlap", Error, "two structures in the same place"),
     row(Code::DataOverlap, "data-overlap", Error, "data that overlaps other data: a write to one destroys the other"),
-    row(Code::SnapshotTable, "snapshot-table", Error, "the snapshot table cannot be read to its end"),
+    row(Code::SnapshotTable, "snapshot-table", Error, "the snapshot table cannot be read to its end, or not at all"),
     row(Code::SnapshotL1, "snapshot-l1", Error, "the L1 table of a snapshot has an invalid offset, or is too large"),
     row(Code::SnapshotIncomplete, "snapshot-incomplete", Error, "a snapshot that does not record the size of its disk, as version 3 requires"),
     row(Code::SnapshotDataFile, "snapshot-data-file", Error, "snapshots in an image with a data file, which cannot have any"),

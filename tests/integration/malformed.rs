@@ -11,6 +11,7 @@ mod refcounts;
 mod snapshots;
 mod streams;
 mod tables;
+mod unneeded;
 mod verbs;
 
 use std::error::Error;
