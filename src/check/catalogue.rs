@@ -121,7 +121,7 @@ pub(super) const TABLE: &[Row] = &[
     row(Code::L1Overlap, "l1-overlap", Error, "an L2 table that overlaps another table"),
     row(Code::L1Copied, "l1-copied", Error, "the COPIED flag contradicts the refcount: a write may change a snapshot"),
     row(Code::L2Entry, "l2-entry", Error, "an invalid L2 entry: reserved bits are set, or the offset is not a multiple of the cluster size"),
-    row(Code::L2Bitmap, "l2-bitmap", Error, "an invalid subcluster bitmap: data and zeros at once, or data without a cluster"),
+    row(Code::L2Bitmap, "l2-bitmap", Error, "an invalid subcluster bitmap: data and zeros at once, data without a cluster, or any of a compressed cluster"),
     row(Code::L2Outside, "l2-outside", Error, "data that lies at least partly past the end of the file"),
     row(Code::L2Overlap, "l2-overlap", Error, "data that overlaps a table"),
     row(Code::L2Copied, "l2-copied", Error, "the COPIED flag contradicts the refcount: a write may change a snapshot"),

@@ -4,6 +4,7 @@
 
 mod bases;
 mod cuts;
+mod extended;
 mod extensions;
 mod header;
 mod patient;
