@@ -307,18 +307,30 @@ impl Checker<'_> {
 
 /// What the image says about itself.
 fn remarks(image: &Image, log: &mut Log<'_>) {
-    for remark in image.remarks() {
-        log.add(of_remark(remark));
+    for finding in image.remarks().filter_map(of_remark) {
+        log.add(finding);
+    }
+    let unneeded = image.unneeded();
+    for (code, fault) in [
+        (Code::Header, &unneeded.header_length),
+        (Code::RefcountTable, &unneeded.refcount_table),
+        (Code::SnapshotTable, &unneeded.snapshot_table),
+    ] {
+        if let Some(fault) = fault {
+            log.add(Finding::new(code, fault.clone()));
+        }
     }
 }
 
-fn of_remark(remark: Remark) -> Finding {
+/// What it says; nothing of structures whose faults are found with their places.
+fn of_remark(remark: Remark) -> Option<Finding> {
     let (code, text) = match remark {
         Remark::Dirty => (Code::Dirty, "incompatible bit 0 is set"),
         Remark::Corrupt => (Code::MarkedCorrupt, "incompatible bit 1 is set"),
         Remark::NeedsCheck => (Code::Dirty, "feature bit 1 is set"),
+        Remark::HeaderLength | Remark::NoRefcounts | Remark::NoSnapshots => return None,
     };
-    Finding::new(code, Fault::That(text))
+    Some(Finding::new(code, Fault::That(text)))
 }
 
 /// Our tables lie behind all that is in use. Whoever has written to the image may have written there.

@@ -111,7 +111,9 @@ impl Info {
         let sharing = allocation.map(|allocation| Sharing::of(&image, allocation));
         let sharing = sharing.and_then(|sharing| or_fault(sharing, &mut faults));
         // An entry that cannot be read is the last.
-        faults.extend(image.snapshots().find_map(Result::err));
+        let snapshots = image.snapshots().find_map(Result::err);
+        // Of a table that cannot be used there is a remark.
+        faults.extend(snapshots.filter(|_| image.unneeded().snapshot_table.is_none()));
         faults.extend(image.bitmaps().find_map(Result::err));
         Ok(Self {
             image,

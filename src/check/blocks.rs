@@ -39,6 +39,8 @@ pub(super) struct Blocks {
     entries_bits: u32,
     /// For each entry of the refcount table the number of its block, [`MISSING`] or [`UNKNOWN`].
     states: Vec<u32>,
+    /// The same for what the refcount table has no entries for: without a table nothing is known.
+    beyond: u32,
     all: Vec<Block>,
     /// How much memory a window may take, in bytes, unless a single block needs more.
     budget: u64,
@@ -57,16 +59,19 @@ impl Blocks {
     /// Reads the refcount table, which has 8 MiB at most.
     pub(super) fn read(image: &Image, budget: u64, log: &mut Log<'_>) -> Result<Self> {
         let (header, geometry) = (image.header(), image.header().geometry());
-        let width = header.refcounts();
+        let (width, table) = (header.refcounts(), image.refcount_table());
         let mut blocks = Self {
             width,
             geometry,
             entries_bits: width.block_entries(geometry).trailing_zeros(),
-            states: vec![MISSING; to_usize(header.refcount_table().entries)],
+            states: vec![MISSING; to_usize(table.map_or(0, |table| table.entries))],
+            beyond: if table.is_some() { MISSING } else { UNKNOWN },
             all: Vec::new(),
             budget,
         };
-        let table = header.refcount_table();
+        let Some(table) = table else {
+            return Ok(blocks);
+        };
         let file = image.file();
         let mut entries = Entries::default();
         entries.each(file, table, 0..table.entries, |index, entry| {
@@ -162,7 +167,7 @@ impl Blocks {
     /// Where the refcount of a cluster of the image is.
     pub(super) fn find(&self, cluster: u64) -> Where {
         let state = self.states.get(to_usize(cluster >> self.entries_bits));
-        match state.copied().unwrap_or(MISSING) {
+        match state.copied().unwrap_or(self.beyond) {
             MISSING => Where::Missing,
             UNKNOWN => Where::Unknown,
             number => Where::Block(number, cluster & self.entries().minus(1)),

@@ -181,6 +181,9 @@ impl<'a> Reader<'a> {
 
     fn entry(&mut self, index: u64, entry: u64, bitmap: u64) {
         let place = EntryAt { index, entry };
+        if let Some(wrong) = self.rules.ignored(entry, bitmap) {
+            self.tell_wrong(place, bitmap, wrong);
+        }
         match self.rules.cluster(entry, bitmap) {
             Ok(Cluster::Standard {
                 at: Some(at), data, ..
@@ -324,21 +327,7 @@ impl<'a> Reader<'a> {
 
     /// An entry that cannot be. What it points to is in use all the same, as far as that can be told.
     fn wrong(&mut self, place: EntryAt, bitmap: u64, wrong: Wrong) {
-        let (table, code, value, expected) = match wrong {
-            Wrong::Entry(expected) => (TABLE, Code::L2Entry, place.entry, expected),
-            Wrong::Bitmap(expected) => (BITMAPS, Code::L2Bitmap, bitmap, expected),
-        };
-        if self.window.is_first {
-            let fault = Corrupt::Entry {
-                table,
-                at: self.l2.at,
-                index: place.index,
-                found: value,
-                expected,
-                lost: self.guest(place).into(),
-            };
-            self.found.add(Finding::new(code, fault));
-        }
+        self.tell_wrong(place, bitmap, wrong);
         let mended = match wrong {
             Wrong::Entry(Expected::Clear(reserved)) => self.rules.cluster(place.entry & !reserved, bitmap),
             Wrong::Entry(_) => Err(wrong),
@@ -354,6 +343,24 @@ impl<'a> Reader<'a> {
                 }
             }
             Ok(Cluster::Standard { .. }) | Err(_) => {}
+        }
+    }
+
+    fn tell_wrong(&mut self, place: EntryAt, bitmap: u64, wrong: Wrong) {
+        let (table, code, value, expected) = match wrong {
+            Wrong::Entry(expected) => (TABLE, Code::L2Entry, place.entry, expected),
+            Wrong::Bitmap(expected) => (BITMAPS, Code::L2Bitmap, bitmap, expected),
+        };
+        if self.window.is_first {
+            let fault = Corrupt::Entry {
+                table,
+                at: self.l2.at,
+                index: place.index,
+                found: value,
+                expected,
+                lost: self.guest(place).into(),
+            };
+            self.found.add(Finding::new(code, fault));
         }
     }
 

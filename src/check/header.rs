@@ -33,7 +33,8 @@ pub(super) fn read(image: &Image, log: &mut Log<'_>) -> Result<()> {
     if backing > cluster_size {
         wrong("backing_file_offset", backing, Expected::AtMost(cluster_size));
     }
-    if !snapshots.is_multiple_of(cluster_size) {
+    let is_told = image.unneeded().snapshot_table.is_some();
+    if !snapshots.is_multiple_of(cluster_size) && !is_told {
         wrong("snapshots_offset", snapshots, Expected::MultipleOf(cluster_size));
     }
     if snapshots > MAX_OFFSET {

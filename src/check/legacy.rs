@@ -36,8 +36,8 @@ pub fn check_legacy(
 ) -> Result<Report> {
     let started = Instant::now();
     let mut log = Log::new(tell);
-    if let Some(remark) = image.remark() {
-        log.add(of_remark(remark));
+    if let Some(finding) = image.remark().and_then(of_remark) {
+        log.add(finding);
     }
     let mut checker = Checker {
         image,

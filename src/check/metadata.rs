@@ -20,7 +20,9 @@ pub(super) fn find(image: &Image, log: &mut Log<'_>) -> Result<Structures> {
         weight: 1,
         is_active: true,
     });
-    all.add_table("refcount table", 0, header.refcount_table());
+    if let Some(table) = image.refcount_table() {
+        all.add_table("refcount table", 0, table);
+    }
     encryption::read(image, &mut all, log)?;
     snapshots::read(image, &mut all, log)?;
     bitmaps::read(image, &mut all, log)?;

@@ -19,6 +19,9 @@ pub(super) fn read(image: &Image, all: &mut Structures, log: &mut Log<'_>) -> Re
         let text = "snapshots in an image with an external data file";
         log.add(Finding::new(Code::SnapshotDataFile, Fault::That(text)));
     }
+    if image.unneeded().snapshot_table.is_some() {
+        return Ok(());
+    }
     let mut end = table.at.0;
     for (number, snapshot) in (1..).zip(image.snapshots()) {
         let snapshot = match snapshot {

@@ -162,7 +162,7 @@ impl PipedImage {
         })?;
         if let Some(last) = l2.last().cloned() {
             front.know(l2);
-            if refcounts.start < last.start {
+            if !refcounts.is_empty() && refcounts.start < last.start {
                 front.reach("refcount table", &refcounts)?;
                 let blocks = |entry| block_at(entry, geometry).ok().flatten();
                 front.know(clusters(&file, &refcounts, geometry, blocks)?);

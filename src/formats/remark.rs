@@ -12,4 +12,23 @@ pub enum Remark {
     /// Of QED: feature bit 1.
     #[error("was not closed properly: its tables were checked and can be read")]
     NeedsCheck,
+    /// Of qcow2: the length of the header is no multiple of 8.
+    #[error("has a header of an invalid length, which does not matter for reading")]
+    HeaderLength,
+    /// Of qcow2: the refcount table cannot be used.
+    #[error("has no usable refcount table, which does not matter for reading")]
+    NoRefcounts,
+    /// Of qcow2: the snapshot table cannot be used.
+    #[error("has no usable snapshot table: snapshots cannot be read, the active disk can")]
+    NoSnapshots,
+}
+
+impl Remark {
+    /// Whether it is about a structure that reading does not need. What is wrong with it, a check finds.
+    pub(crate) fn is_about_unneeded(self) -> bool {
+        match self {
+            Self::HeaderLength | Self::NoRefcounts | Self::NoSnapshots => true,
+            Self::Dirty | Self::Corrupt | Self::NeedsCheck => false,
+        }
+    }
 }

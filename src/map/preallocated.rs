@@ -26,7 +26,10 @@ pub(super) fn is_preallocated(image: &Image) -> bool {
 /// How many of the first `clusters` clusters of the file are referenced; counts no further than to `enough`.
 fn referenced(image: &Image, clusters: u64, enough: u64) -> Result<u64> {
     let header = image.header();
-    let (geometry, width, table) = (header.geometry(), header.refcounts(), header.refcount_table());
+    let (geometry, width) = (header.geometry(), header.refcounts());
+    let Some(table) = image.refcount_table() else {
+        return Ok(0);
+    };
     // At most 2 MiB.
     let mut block = vec![0; to_usize(geometry.cluster_size())];
     let per_block = width.block_entries(geometry);

@@ -177,7 +177,12 @@ impl Warning {
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
             Self::Image {
-                remark: Remark::Dirty | Remark::NeedsCheck,
+                remark:
+                    Remark::Dirty
+                    | Remark::NeedsCheck
+                    | Remark::HeaderLength
+                    | Remark::NoRefcounts
+                    | Remark::NoSnapshots,
                 ..
             }
             | Self::PerhapsNoise

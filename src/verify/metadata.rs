@@ -63,7 +63,9 @@ impl Verifier<'_> {
 
     /// What the image says of itself although nobody has written to it.
     pub(super) fn remarks(&self, findings: &mut Findings) -> Vec<Remark> {
-        let remarks: Vec<_> = self.image.remarks().collect();
+        // The others are about faults that the check finds with their places.
+        let remarks = self.image.remarks().filter(|remark| !remark.is_about_unneeded());
+        let remarks: Vec<_> = remarks.collect();
         if self.image.freshness() != Freshness::Unchanged {
             return remarks;
         }

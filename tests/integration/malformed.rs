@@ -4,6 +4,7 @@
 
 mod bases;
 mod cuts;
+mod extended;
 mod extensions;
 mod header;
 mod patient;
@@ -11,6 +12,7 @@ mod refcounts;
 mod snapshots;
 mod streams;
 mod tables;
+mod unneeded;
 mod verbs;
 
 use std::error::Error;

@@ -14,11 +14,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, Expected, Features, Invalid, Result, Unsupported};
+use crate::error::{Corrupt, Error, Expected, Features, Invalid, Result, Unsupported};
 use crate::formats::qcow2::structures::extensions::Extensions;
 use crate::formats::qcow2::structures::features::{self, FeatureKind};
 use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, MAX_L1_BYTES};
-use crate::formats::qcow2::structures::header::{AUTOCLEAR_CHECKSUMS, Compat, Header, TableAt};
+use crate::formats::qcow2::structures::header::{AUTOCLEAR_CHECKSUMS, Compat, Header, TableAt, Unneeded};
 use crate::formats::qcow2::structures::mapping::L2Rules;
 use crate::formats::qcow2::structures::snapshot::Snapshot;
 use crate::formats::windows::Windows;
@@ -29,7 +29,7 @@ use view::View;
 /// How much of a header is looked at first, in bytes: up to the compression type.
 const HEADER: u64 = 112;
 
-/// An image file whose header, header extensions and places of tables were validated.
+/// An image file whose header, header extensions and places of tables were validated, as far as reading needs them.
 #[derive(Debug)]
 pub struct Image {
     file: HostFile,
@@ -40,6 +40,7 @@ pub struct Image {
     /// The clusters of the disk are there, if the image says so and the file was opened.
     data: Option<HostFile>,
     windows: Arc<Windows>,
+    unneeded: Unneeded,
     /// Which of the files of a disk it is.
     number: u32,
 }
@@ -62,7 +63,8 @@ impl Image {
     ///
     /// - [`Error::Io`] if it cannot be read.
     /// - [`Error::Invalid`] if it is neither a regular file nor a block device.
-    /// - [`Error::Corrupt`] if the header or an extension is damaged, or a table does not lie within the file.
+    /// - [`Error::Corrupt`] if the header or an extension is damaged, or the L1 table does not lie within the file
+    ///   or overlaps the refcount table.
     /// - [`Error::Unsupported`] for a version other than 2 and 3, and for incompatible features that are not known.
     pub fn open(path: &Path) -> Result<Self> {
         Self::of_file(HostFile::open(path)?, 0, Arc::default())
@@ -88,13 +90,14 @@ impl Image {
             let bytes = first_cluster.get(to_usize(range.start)..to_usize(range.end));
             OsString::from_vec(bytes.unwrap_or_default().to_vec())
         };
-        let image = Self {
+        let mut image = Self {
             rules: L2Rules {
                 geometry: header.geometry(),
                 compat: header.compat(),
                 data_file: header.needs(features::DATA_FILE),
             },
             backing_name: name.map(bytes_of),
+            unneeded: header.unneeded().clone(),
             file,
             header,
             extensions,
@@ -144,13 +147,27 @@ impl Image {
 
     /// What it says about itself that its reader should know.
     pub fn remarks(&self) -> impl Iterator<Item = Remark> {
+        let unneeded = &self.unneeded;
         [
-            (features::DIRTY, Remark::Dirty),
-            (features::CORRUPT, Remark::Corrupt),
+            (self.header.needs(features::DIRTY), Remark::Dirty),
+            (self.header.needs(features::CORRUPT), Remark::Corrupt),
+            (unneeded.header_length.is_some(), Remark::HeaderLength),
+            (unneeded.refcount_table.is_some(), Remark::NoRefcounts),
+            (unneeded.snapshot_table.is_some(), Remark::NoSnapshots),
         ]
         .into_iter()
-        .filter(|(bit, _)| self.header.needs(*bit))
-        .map(|(_, remark)| remark)
+        .filter_map(|(is_so, remark)| is_so.then_some(remark))
+    }
+
+    /// What is wrong with structures that reading the active disk does not need.
+    pub fn unneeded(&self) -> &Unneeded {
+        &self.unneeded
+    }
+
+    /// The refcount table, if it can be used.
+    pub(crate) fn refcount_table(&self) -> Option<TableAt> {
+        let is_usable = self.unneeded.refcount_table.is_none();
+        is_usable.then_some(self.header.refcount_table())
     }
 
     /// The active state of the disk.
@@ -247,7 +264,7 @@ impl Image {
         for (name, taken) in [
             ("header", 0..cluster_size),
             ("active L1 table", bytes_of(self.header.l1())),
-            ("refcount table", bytes_of(self.header.refcount_table())),
+            ("refcount table", self.refcount_table().map_or(0..0, bytes_of)),
         ] {
             if range.start < taken.end && taken.start < range.end {
                 return Err(Expected::Outside(name));
@@ -257,18 +274,31 @@ impl Image {
     }
 
     /// Where refcounts end, in bytes of the file: no cluster lies behind that. The largest table with the narrowest
-    /// refcounts and the largest clusters reaches past 64 bits, which is behind every cluster.
+    /// refcounts and the largest clusters reaches past 64 bits, which is behind every cluster. Without a table nothing
+    /// is known.
     fn refcounted(&self) -> u64 {
         let geometry = self.header.geometry();
-        let reach = self.header.refcounts().block_entries(geometry);
-        let clusters = self.header.refcount_table().entries.times(reach);
+        let Some(table) = self.refcount_table() else {
+            return u64::MAX;
+        };
+        let clusters = table
+            .entries
+            .times(self.header.refcounts().block_entries(geometry));
         claimed_size(clusters, geometry.cluster_size())
     }
 
-    fn validate_tables(&self) -> Result<()> {
+    /// Refuses what reading needs, and keeps what else is wrong. If the L1 table and the refcount table overlap, either
+    /// may be in the wrong place.
+    fn validate_tables(&mut self) -> Result<()> {
         self.validate_table("L1 table", self.header.l1())?;
-        self.validate_table("refcount table", self.header.refcount_table())?;
-        let (l1, refcounts) = (bytes_of(self.header.l1()), bytes_of(self.header.refcount_table()));
+        let refcounts = self.header.refcount_table();
+        if self.unneeded.refcount_table.is_none() {
+            self.unneeded.refcount_table = self.outside_file("refcount table", refcounts);
+        }
+        let (l1, refcounts) = (
+            bytes_of(self.header.l1()),
+            self.refcount_table().map_or(0..0, bytes_of),
+        );
         if l1.start < refcounts.end && refcounts.start < l1.end {
             return Err(Error::field(
                 "header",
@@ -280,18 +310,30 @@ impl Image {
         }
         let snapshots = self.header.snapshots();
         if snapshots.entries > 0 && snapshots.at.0 >= self.file.length() {
-            return Err(truncated("snapshot table", snapshots.at, 0, 40));
+            self.unneeded.snapshot_table = Some(Corrupt::Truncated {
+                structure: "snapshot table",
+                at: snapshots.at,
+                found: 0,
+                expected: 40,
+            });
         }
         Ok(())
     }
 
     fn validate_table(&self, structure: &'static str, table: TableAt) -> Result<()> {
-        let (length, needed) = (self.file.length(), table.entries.times(ENTRY));
-        if self.file.holds(table.at, needed) {
-            return Ok(());
-        }
-        let found = length.saturating_sub(table.at.0);
-        Err(truncated(structure, table.at, found, needed))
+        self.outside_file(structure, table)
+            .map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
+    /// How much of a table is not in the file, if anything is not.
+    fn outside_file(&self, structure: &'static str, table: TableAt) -> Option<Corrupt> {
+        let (length, expected) = (self.file.length(), table.entries.times(ENTRY));
+        (!self.file.holds(table.at, expected)).then(|| Corrupt::Truncated {
+            structure,
+            at: table.at,
+            found: length.saturating_sub(table.at.0),
+            expected,
+        })
     }
 }
 

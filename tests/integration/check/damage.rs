@@ -127,6 +127,8 @@ pub(super) const ROWS: &[Row] = &[
     ("compressed with a data file", DataFile,
         |p| p.edit(p.l2(0), |entry| entry | COMPRESSED), 2, "l2-entry", 2),
 
+    ("refcount table in no place", V3, |p| p.put::<8>(48, 0), 2, "refcount-table", 2),
+    ("refcount table past the end", V3, |p| p.put::<8>(48, 1 << 40), 2, "refcount-table", 2),
     ("refcount block unaligned", V3,
         |p| p.edit(p.refcount_table(), |entry| entry + 512), 2, "refcount-entry", 1),
     ("refcount block with a reserved bit", V3,

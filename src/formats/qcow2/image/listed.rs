@@ -17,12 +17,17 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// Of an entry: [`Error::Corrupt`] if it reaches past the end of the file or QEMU's limits, [`Error::Io`] if
-    /// it cannot be read.
+    /// - [`Error::Corrupt`] instead of the first one, if the table [cannot be used](Self::unneeded).
+    /// - Of an entry: [`Error::Corrupt`] if it reaches past the end of the file or QEMU's limits, [`Error::Io`] if
+    ///   it cannot be read.
     pub fn snapshots(&self) -> impl Iterator<Item = Result<Snapshot>> + '_ {
-        let table = self.header.snapshots();
+        let (table, fault) = (self.header.snapshots(), self.unneeded.snapshot_table.clone());
         let mut at = table.at;
-        one_by_one(table.entries, move || {
+        let count = if fault.is_some() { 1 } else { table.entries };
+        one_by_one(count, move || {
+            if let Some(fault) = fault.clone() {
+                return Err(fault.into());
+            }
             let raw: RawSnapshot = self.raw_entry(SNAPSHOT_TABLE, at, u64::MAX)?;
             let extra = u64::from(raw.extra_data_size.get());
             if extra > snapshot::MAX_EXTRA {

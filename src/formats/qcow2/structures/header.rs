@@ -67,6 +67,17 @@ pub struct TableAt {
     pub entries: u64,
 }
 
+/// What is wrong with structures that reading the active disk does not need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unneeded {
+    /// The length of the header is no multiple of 8.
+    pub header_length: Option<Corrupt>,
+    /// The refcount table cannot be used.
+    pub refcount_table: Option<Corrupt>,
+    /// The snapshot table cannot be used.
+    pub snapshot_table: Option<Corrupt>,
+}
+
 /// Whether bytes begin like a header of which nothing but the magic is damaged: version and cluster size fit.
 pub(crate) fn fits_but_for_magic(begin: &[u8]) -> bool {
     RawHeader::read_from_prefix(begin).is_ok_and(|(raw, _)| {
@@ -80,7 +91,8 @@ pub(crate) fn may_begin(begin: &[u8]) -> bool {
     MAGIC.starts_with(begin) || begin.starts_with(&MAGIC)
 }
 
-/// A header that is right in itself; what it points to may still lie behind the end of the file.
+/// A header that is right in itself, but for what reading does not need; what it points to may still lie behind the
+/// end of the file.
 #[derive(Clone, Debug)]
 pub struct Header {
     geometry: Geometry,
@@ -94,6 +106,7 @@ pub struct Header {
     snapshots: TableAt,
     backing_name: Option<Range<u64>>,
     length: u64,
+    unneeded: Unneeded,
 }
 
 impl Header {
@@ -101,8 +114,8 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`] if it is too short, is no image, or a field is outside the specification's limits
-    ///   or QEMU's.
+    /// - [`Error::Corrupt`] if it is too short, is no image, or a field that reading needs is outside the
+    ///   specification's limits or QEMU's. What is wrong with the others, [`unneeded`](Self::unneeded) says.
     /// - [`Error::Unsupported`] for a version other than 2 and 3.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let (raw, rest) = RawHeader::read_from_prefix(bytes).map_err(|_| too_short(bytes, 72))?;
@@ -145,6 +158,8 @@ impl Header {
                 Expected::AtMost(refcount::MAX_ORDER.into()),
             )
         })?;
+        let (refcount_table, of_refcounts) = or_none(refcount_table(&raw, geometry));
+        let (snapshots, of_snapshots) = or_none(snapshots(&raw, geometry));
         Ok(Self {
             geometry,
             compat,
@@ -153,10 +168,16 @@ impl Header {
             compression: compression(bytes, length, features)?,
             refcounts,
             l1: l1(&raw, geometry)?,
-            refcount_table: refcount_table(&raw, geometry)?,
-            snapshots: snapshots(&raw, geometry)?,
+            refcount_table,
+            snapshots,
             backing_name: backing_name(&raw, geometry)?,
             length,
+            unneeded: Unneeded {
+                header_length: (!length.is_multiple_of(8))
+                    .then(|| field("header_length", length, Expected::MultipleOf(8))),
+                refcount_table: of_refcounts,
+                snapshot_table: of_snapshots,
+            },
         })
     }
 
@@ -205,12 +226,12 @@ impl Header {
         self.l1
     }
 
-    /// The refcount table, whole clusters of it.
+    /// The refcount table, whole clusters of it; of no entries if the header says nothing that can be used.
     pub fn refcount_table(&self) -> TableAt {
         self.refcount_table
     }
 
-    /// The snapshot table; its entries differ in size.
+    /// The snapshot table; its entries differ in size. Of no entries if the header says nothing that can be used.
     pub fn snapshots(&self) -> TableAt {
         self.snapshots
     }
@@ -220,7 +241,12 @@ impl Header {
         self.backing_name.clone()
     }
 
-    /// Where the header extensions begin.
+    /// What is wrong with fields that reading does not need.
+    pub fn unneeded(&self) -> &Unneeded {
+        &self.unneeded
+    }
+
+    /// Where the header extensions begin: where QEMU looks for them, even if that is no multiple of 8.
     pub fn extensions_at(&self) -> HostOffset {
         HostOffset(self.length)
     }
@@ -259,9 +285,6 @@ fn header_length(v3: &RawHeaderV3, compat: Compat, geometry: Geometry) -> Result
     let (length, shortest) = (u64::from(v3.header_length.get()), to_u64(compat.header_length()));
     if length < shortest {
         return Err(wrong("header_length", length, Expected::AtLeast(shortest)));
-    }
-    if !length.is_multiple_of(8) {
-        return Err(wrong("header_length", length, Expected::MultipleOf(8)));
     }
     if length > geometry.cluster_size() {
         let limit = Expected::AtMost(geometry.cluster_size());
@@ -317,22 +340,22 @@ fn l1(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
     Ok(TableAt { at, entries })
 }
 
-fn refcount_table(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
+fn refcount_table(raw: &RawHeader, geometry: Geometry) -> Result<TableAt, Corrupt> {
     let clusters = u64::from(raw.refcount_table_clusters.get());
     let limit = MAX_REFCOUNT_TABLE_BYTES >> geometry.cluster().bits();
     if clusters > limit {
-        return Err(wrong(
+        return Err(field(
             "refcount_table_clusters",
             clusters,
             Expected::AtMost(limit),
         ));
     }
     if clusters == 0 {
-        return Err(wrong("refcount_table_clusters", clusters, Expected::AtLeast(1)));
+        return Err(field("refcount_table_clusters", clusters, Expected::AtLeast(1)));
     }
     let at = aligned("refcount_table_offset", raw.refcount_table_offset.get(), geometry)?;
     if at.0 == 0 {
-        return Err(wrong(
+        return Err(field(
             "refcount_table_offset",
             at.0,
             Expected::AtLeast(geometry.cluster_size()),
@@ -342,10 +365,10 @@ fn refcount_table(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
     Ok(TableAt { at, entries })
 }
 
-fn snapshots(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
+fn snapshots(raw: &RawHeader, geometry: Geometry) -> Result<TableAt, Corrupt> {
     let count = raw.nb_snapshots.get();
     if count > MAX_SNAPSHOTS {
-        return Err(wrong(
+        return Err(field(
             "nb_snapshots",
             count,
             Expected::AtMost(MAX_SNAPSHOTS.into()),
@@ -358,7 +381,7 @@ fn snapshots(raw: &RawHeader, geometry: Geometry) -> Result<TableAt> {
         aligned("snapshots_offset", raw.snapshots_offset.get(), geometry)?
     };
     if count > 0 && at.0 == 0 {
-        return Err(wrong(
+        return Err(field(
             "snapshots_offset",
             at.0,
             Expected::AtLeast(geometry.cluster_size()),
@@ -389,11 +412,22 @@ fn backing_name(raw: &RawHeader, geometry: Geometry) -> Result<Option<Range<u64>
     Ok(Some(start..start.plus(length.into())))
 }
 
-fn aligned(field: &'static str, found: u64, geometry: Geometry) -> Result<HostOffset> {
+fn aligned(name: &'static str, found: u64, geometry: Geometry) -> Result<HostOffset, Corrupt> {
     if found.is_multiple_of(geometry.cluster_size()) {
         Ok(HostOffset(found))
     } else {
-        Err(wrong(field, found, Expected::MultipleOf(geometry.cluster_size())))
+        Err(field(name, found, Expected::MultipleOf(geometry.cluster_size())))
+    }
+}
+
+/// A table that reading does not need, or one of no entries and what is wrong with it.
+fn or_none(table: Result<TableAt, Corrupt>) -> (TableAt, Option<Corrupt>) {
+    match table {
+        Ok(table) => (table, None),
+        Err(fault) => {
+            let (at, entries) = (HostOffset(0), 0);
+            (TableAt { at, entries }, Some(fault))
+        }
     }
 }
 
@@ -408,8 +442,18 @@ fn too_short(bytes: &[u8], expected: u64) -> Error {
     .into()
 }
 
-fn wrong(field: &'static str, found: impl Into<u64>, expected: Expected) -> Error {
-    Error::field("header", HostOffset(0), field, found.into(), expected)
+fn wrong(name: &'static str, found: impl Into<u64>, expected: Expected) -> Error {
+    field(name, found, expected).into()
+}
+
+fn field(field: &'static str, found: impl Into<u64>, expected: Expected) -> Corrupt {
+    Corrupt::Field {
+        structure: "header",
+        at: HostOffset(0),
+        field,
+        found: found.into(),
+        expected,
+    }
 }
 
 #[cfg(test)]
@@ -457,16 +501,35 @@ mod tests {
                 72,
                 "header at 0x0: header_length is 0x48, expected at least 0x68",
             ),
-            (
-                103,
-                108,
-                "header at 0x0: header_length is 0x6c, expected a multiple of 0x8",
-            ),
         ] {
             let mut bytes = raw();
             bytes[at] = value;
             assert_eq!(Header::parse(&bytes).unwrap_err().to_string(), says);
         }
+    }
+
+    #[test]
+    fn a_field_that_reading_does_not_need_is_told_and_not_refused() {
+        let says = |at: usize, value| {
+            let mut bytes = raw();
+            bytes[at] = value;
+            let header = Header::parse(&bytes).unwrap();
+            let Unneeded {
+                header_length,
+                refcount_table,
+                snapshot_table,
+            } = header.unneeded().clone();
+            let all = [header_length, refcount_table, snapshot_table];
+            all.map(|fault| fault.map(|fault| fault.to_string()))
+        };
+        let some = |says: &str| Some(format!("header at 0x0: {says}"));
+        assert_eq!(says(103, 104), [None, None, None]);
+        let length = some("header_length is 0x69, expected a multiple of 0x8");
+        assert_eq!(says(103, 105), [length, None, None]);
+        let table = some("refcount_table_offset is 0x0, expected at least 0x10000");
+        assert_eq!(says(53, 0), [None, table, None]);
+        let snapshots = some("snapshots_offset is 0x0, expected at least 0x10000");
+        assert_eq!(says(63, 1), [None, None, snapshots]);
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl L2Rules {
     /// What should have been there instead, and whether it is the bitmap that is wrong.
     pub fn cluster(&self, entry: u64, bitmap: u64) -> Result<Cluster, Wrong> {
         if entry & COMPRESSED != 0 {
-            return self.compressed(entry, bitmap);
+            return self.compressed(entry);
         }
         if entry & L2_RESERVED != 0 {
             return Err(Wrong::Entry(Expected::Clear(L2_RESERVED)));
@@ -189,9 +189,21 @@ impl L2Rules {
                 data: u32::from(is_allocated && !is_zero),
                 zeros: u32::from(is_zero),
             }),
-            L2Form::Extended if is_zero => Err(Wrong::Entry(Expected::Clear(ZERO))),
+            // Reserved, and ignored by QEMU.
             L2Form::Extended => subclusters(at, bitmap).map_err(Wrong::Bitmap),
         }
+    }
+
+    /// What is wrong with an extended L2 entry, or with its bitmap, and ignored by QEMU and by readers here: bit 0 of
+    /// an entry that is not compressed, the bitmap of one that is.
+    pub fn ignored(&self, entry: u64, bitmap: u64) -> Option<Wrong> {
+        if self.geometry.l2_form() == L2Form::Standard {
+            return None;
+        }
+        if entry & COMPRESSED != 0 {
+            return (bitmap != 0).then_some(Wrong::Bitmap(Expected::Exactly(0)));
+        }
+        (entry & ZERO != 0).then_some(Wrong::Entry(Expected::Clear(ZERO)))
     }
 
     /// Where the room for a subcluster is, if its cluster is allocated, whether it is itself or not.
@@ -203,13 +215,10 @@ impl L2Rules {
     }
 
     /// Spec: "Compressed Clusters Descriptor". Bit 63 should be clear, but does not matter to a reader.
-    fn compressed(&self, entry: u64, bitmap: u64) -> Result<Cluster, Wrong> {
+    fn compressed(&self, entry: u64) -> Result<Cluster, Wrong> {
         if self.data_file {
             let expected = Expected::That("no compressed cluster in an image with an external data file");
             return Err(Wrong::Entry(expected));
-        }
-        if bitmap != 0 {
-            return Err(Wrong::Bitmap(Expected::Exactly(0)));
         }
         // The number of sectors has 13 bits at most, and there is always the first.
         let offset_bits = offset_bits(self.geometry);
