@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::doubt::Doubt;
 use super::map::AllocationMap;
 use super::region::{Detail, Missing, Part};
+use super::renewal::Renew;
 use super::segments::Segments;
 use super::view::View;
 
@@ -18,6 +19,10 @@ pub(super) struct Scheme {
     pub(super) is: fn(View<'_>) -> Answer,
     /// What it says of the stretch.
     pub(super) read: Read,
+    /// What gives it new identifiers, if that is known here.
+    pub(super) renew: Option<Renew>,
+    /// The command of its own tools that does so.
+    pub(super) tool: &'static str,
 }
 
 /// What is read of a format that is recognised by its signature, see `opaque`.
@@ -27,6 +32,8 @@ pub(super) struct Reader {
     pub(super) name: &'static str,
     /// What it says of the stretch.
     pub(super) read: fn(View<'_>) -> Result<Found, Doubt>,
+    /// The command of its own tools that gives it new identifiers, if there is one.
+    pub(super) tool: Option<&'static str>,
 }
 
 /// Whether a stretch looks like anything that is known, other than a table.

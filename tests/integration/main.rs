@@ -46,6 +46,7 @@ mod messages;
 mod mount;
 mod mutations;
 mod naive;
+mod new_ids;
 mod parts;
 mod piped;
 mod plain;

@@ -50,6 +50,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "Btrfs",
     is,
     read: Read::Alone(read),
+    renew: None,
+    tool: "btrfstune -m DEVICE",
 };
 
 fn is(view: View<'_>) -> Answer {

@@ -6,6 +6,7 @@
 mod boot;
 mod chain;
 mod entries;
+mod identity;
 
 use boot::Volume;
 use chain::Table;
@@ -23,6 +24,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "exFAT",
     is,
     read: Read::Alone(read),
+    renew: Some(identity::renew),
+    tool: "exfatlabel -i DEVICE 0xNUMBER",
 };
 
 /// A table of upper-case letters has one of 16 bits for each of 16 bits.

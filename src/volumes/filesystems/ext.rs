@@ -12,6 +12,7 @@ mod file;
 mod fixed;
 mod geometry;
 mod groups;
+mod identity;
 mod inode;
 mod inodes;
 mod journal;
@@ -31,6 +32,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "ext2/3/4",
     is,
     read: Read::Alone(read),
+    renew: Some(identity::renew),
+    tool: "e2fsck -f DEVICE && tune2fs -U random DEVICE",
 };
 
 fn is(view: View<'_>) -> Answer {

@@ -8,6 +8,7 @@
 
 mod boot;
 mod entries;
+mod identity;
 mod table;
 
 use boot::{RawBoot, Root, Volume, Width};
@@ -25,6 +26,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "FAT",
     is,
     read: Read::Alone(read),
+    renew: Some(identity::renew),
+    tool: "fatlabel -i -r DEVICE",
 };
 
 /// The signature at the end of the sector is not asked for: disks of other machines than PCs do without it.

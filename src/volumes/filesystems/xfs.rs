@@ -37,6 +37,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     name: "XFS",
     is,
     read: Read::Alone(read),
+    renew: None,
+    tool: "xfs_admin -U generate DEVICE",
 };
 
 fn is(view: View<'_>) -> Answer {

@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::restore::Restore;
 use crate::console;
 use crate::report::{places, ranges};
 use mkqcow2::restore::{Plan, Report, TargetKind, Warning, Why};
 use mkqcow2::units::length;
-use mkqcow2::volumes::Places;
+use mkqcow2::volumes::{Outcome, Places};
 
 /// Of a run that was completed.
 pub(super) fn report(
@@ -38,6 +38,8 @@ pub(super) fn report(
         "size": report.size,
         "part": report.volume.as_ref().map(|volume| &volume.name),
         "fitted": report.is_fitted,
+        "new-ids": new_ids(report.identifiers.as_ref(), true),
+        "kept": kept(report.identifiers.as_ref()),
         "partition-table": report.has_new_table,
         "data": report.data,
         "written": report.written,
@@ -67,6 +69,8 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         "size": plan.size,
         "part": plan.volume.as_ref().map(|volume| &volume.name),
         "fitted": plan.is_fitted,
+        "new-ids": new_ids(plan.identifiers.as_ref(), false),
+        "kept": kept(plan.identifiers.as_ref()),
         "data": plan.data,
         "zeros": plan.zeros,
         "unallocated": plan.unallocated,
@@ -76,6 +80,23 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         "warnings": texts(&plan.warnings),
     });
     writeln!(out, "{}", console::json(&object))
+}
+
+/// The identifiers that are new; of a plan, without those, which are drawn in the run.
+fn new_ids(identifiers: Option<&Outcome>, is_done: bool) -> Option<Vec<Value>> {
+    let ids = identifiers?.new.iter().map(|id| {
+        let new = is_done.then_some(&id.new);
+        json!({"what": id.what, "where": id.place, "old": id.old, "new": new})
+    });
+    Some(ids.collect())
+}
+
+/// What keeps its identifiers.
+fn kept(identifiers: Option<&Outcome>) -> Option<Vec<Value>> {
+    let kept = identifiers?.kept.iter().map(
+        |kept| json!({"what": kept.what, "where": kept.place, "why": kept.why, "command": kept.command}),
+    );
+    Some(kept.collect())
 }
 
 fn texts(warnings: &[Warning]) -> Vec<String> {
