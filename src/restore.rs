@@ -3,6 +3,7 @@
 mod existing;
 mod fill;
 mod image_at;
+mod new_ids;
 mod options;
 mod origin;
 mod partitions;
@@ -32,6 +33,7 @@ use crate::pipeline;
 use crate::progress::{Phase, Progress};
 use crate::units::{Exact, SECTOR, length};
 use crate::volumes::{self, Fitted, Segments, Selection, Wanted};
+use new_ids::NewIds;
 use origin::{Origin, promises_checksums};
 use partitions::Partitioning;
 use passes::Passes;
@@ -73,13 +75,17 @@ impl Restoring {
         if options.verify && place == Place::Stdout {
             return Err(Invalid::StdoutUnverifiable.into());
         }
+        if options.new_ids && place == Place::Stdout {
+            return Err(Invalid::StdoutUnpatchable.into());
+        }
         let caution = Caution {
             no_clobber: options.no_clobber,
             overwrite: options.overwrite,
             force: options.force,
         };
         let mut selection = select(&mut disk, &options)?;
-        let size = selection.segments.size();
+        let wanted = selection.segments.clone();
+        let size = wanted.size();
         let for_size = |size| Target::for_disk(&place, caution, size, &read);
         let (target, perhaps_used, mut smaller) = match for_size(size) {
             Err(Error::Invalid(Invalid::TargetTooSmall { found, .. })) if piped.is_none() => {
@@ -107,6 +113,8 @@ impl Restoring {
         if let (Some(fitted), Target::Device(device)) = (&fitted, &target) {
             smaller = smaller::check_fitted(&disk, fitted, device.size())?;
         }
+        let there = (&wanted, &selection.segments);
+        let new_ids = NewIds::find(&options, &disk, there, fitted.as_ref(), &target);
         let memory = target.memory()?;
         // A file, and what is standard output, begin with nothing that could be left as it is.
         if let (Some(free), Target::Device(_)) = (free, &target) {
@@ -120,6 +128,7 @@ impl Restoring {
             partitioning,
             smaller,
             patches: fitted.map(|fitted| fitted.patches).unwrap_or_default(),
+            new_ids,
             perhaps_used,
         };
         Ok(Self {
@@ -170,10 +179,13 @@ impl Restoring {
             let recorded = segments.ranges().map(|range| record.free_bytes_in(range));
             recorded.fold(0, u64::plus).min(unallocated)
         });
+        let unreadable = self.origin.unreadable(disk, &mut Vec::new());
+        let new_ids = self.origin.new_ids.as_ref();
         Ok(Plan {
             size: segments.size(),
             volume: self.origin.selection.volume.clone(),
             is_fitted: !self.origin.patches.is_empty(),
+            identifiers: new_ids.map(|ids| ids.outcome(&[], &unreadable)),
             data,
             zeros,
             unallocated,
@@ -244,6 +256,10 @@ impl Restoring {
         run.verify(&settled, &copied.ledger)?;
         // Last of all: until then the disk is as it was made.
         settled.patch(&origin.patches)?;
+        let unreadable = origin.unreadable(told, &mut Vec::new());
+        let new_ids = origin.new_ids.as_ref();
+        let identifiers = new_ids.map(|ids| ids.outcome(&copied.bad, &unreadable));
+        settled.patch(identifiers.as_ref().map_or(&[], |ids| &ids.patches))?;
         warnings.extend(memory.map(Warning::InMemory));
         warnings.extend(disk.unwritten().cloned().map(Warning::Unwritten));
         warnings.extend(origin.changes()?);
@@ -268,12 +284,13 @@ impl Restoring {
             size: segments.size(),
             volume: origin.selection.volume.clone(),
             is_fitted: !origin.patches.is_empty(),
+            identifiers,
             has_new_table: origin.partitioning.is_new,
             data: copied.data,
             written: copied.written,
             zeros: copied.zeros,
             left: copied.left,
-            unreadable: origin.unreadable(told, &mut Vec::new()),
+            unreadable,
             is_checked: checksums.is_some() || ended.is_some_and(|disk| promises_checksums(&disk)),
             is_verified: options.verify,
             bad: copied.bad,

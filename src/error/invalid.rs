@@ -278,6 +278,9 @@ pub enum Invalid {
     /// What was written to standard output cannot be read back.
     #[error("cannot be read back")]
     StdoutUnverifiable,
+    /// Standard output takes no byte twice.
+    #[error("is standard output, which takes no new identifiers: they are written when everything else is")]
+    StdoutUnpatchable,
     /// The image needs another file, which the caller did not allow to be opened.
     #[error("needs its {role}, {name:?}, which is opened only on request")]
     NeedsFile {
@@ -386,6 +389,7 @@ impl Invalid {
             | Self::StdoutCompressed
             | Self::StdoutShared
             | Self::StdoutUnverifiable
+            | Self::StdoutUnpatchable
             | Self::Unmountable(_) => Side::Target,
             Self::SourceKind(_)
             | Self::Unrecorded(_)

@@ -5,7 +5,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{AtFlags, CWD, RenameFlags};
+use rustix::fs::{Advice, AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
 use super::durable::{is_fuse, sync_directory, sync_parents};
@@ -18,7 +18,7 @@ use super::writeback::Writeback;
 use super::{Cleanup, Kept, Published, close_once, ground, rights};
 use crate::devices::{FileId, own_path};
 use crate::error::{Action, Error, Invalid, Result};
-use crate::units::to_u64;
+use crate::units::{Exact, to_u64};
 
 /// A file being written. Dropped before it is published, it leaves nothing behind.
 #[derive(Debug)]
@@ -147,6 +147,32 @@ impl AtomicFile {
                 .map_err(|error| Error::target_io(Action::Sync, error))?;
         }
         close_once(&self.file).map_err(|error| Error::target_io(Action::Close, error))
+    }
+
+    /// Writes bytes once more, each in its place, brings them to stable storage if that was asked for, and reads them
+    /// back.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Io`] if that fails.
+    /// - [`Error::ReadBack`] if anything else is there.
+    pub(super) fn patch(&mut self, patches: &[(u64, Vec<u8>)]) -> Result<()> {
+        for (at, bytes) in patches {
+            self.file
+                .write_all_at(bytes, *at)
+                .map_err(|error| Error::target_io(Action::Write(*at), error))?;
+        }
+        self.settle()?;
+        // Advice. What is synced can be dropped.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        for (at, bytes) in patches {
+            let mut found = vec![0; bytes.len()];
+            self.read(&mut found, *at)?;
+            if found != *bytes {
+                return Err(Error::ReadBack(*at..at.plus(to_u64(bytes.len()))));
+            }
+        }
+        Ok(())
     }
 
     /// Gives the file its name, in one step: whoever opens that name gets the old file or all of the new one.

@@ -54,7 +54,7 @@ impl Settled {
         }
     }
 
-    /// Writes bytes of a device once more, each in its place, brings them to stable storage if that was asked for, and
+    /// Writes bytes of a file or device once more, each in its place, brings them to stable storage if that was asked for, and
     /// reads them back.
     ///
     /// # Errors
@@ -64,6 +64,7 @@ impl Settled {
     pub fn patch(&mut self, patches: &[(u64, Vec<u8>)]) -> Result<()> {
         match &mut self.0 {
             What::Device(device) if !patches.is_empty() => device.patch(patches),
+            What::File(file) if !patches.is_empty() => file.patch(patches),
             What::Device(_) | What::File(_) | What::Stdout(_) => Ok(()),
         }
     }

@@ -26,6 +26,9 @@ pub struct Options {
     pub used_only: bool,
     /// Whether to make the GPT of the disk fit a device that is larger or smaller.
     pub fit: bool,
+    /// Whether to give the disk and what it holds new identifiers, as far as that is safe, so that the target can stand
+    /// beside the original in one machine.
+    pub new_ids: bool,
     /// Whether to restore to a smaller device although a volume would be cut off, or a disk to a device on which no program will find its partitions, because sectors have another
     /// size there.
     pub force: bool,
@@ -51,6 +54,7 @@ impl Default for Options {
             keep_going: false,
             used_only: false,
             fit: false,
+            new_ids: false,
             force: false,
             no_clobber: false,
             overwrite: false,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::new_ids::NewIds;
 use super::options::Options;
 use super::partitions::Partitioning;
 use super::piped::Piped;
@@ -33,6 +34,8 @@ pub(super) struct Origin {
     pub(super) smaller: Option<LeftOut>,
     /// What is written in the end, so that the GPT fits the target: where, in bytes, and what.
     pub(super) patches: Vec<(u64, Vec<u8>)>,
+    /// What gets new identifiers, if they are wanted.
+    pub(super) new_ids: Option<NewIds>,
     /// Why the target may be in use, where that could not be found out.
     pub(super) perhaps_used: Option<InUse>,
 }

@@ -114,6 +114,7 @@ fn refuse(options: &Options) -> Result<(), Unstreamable> {
         (options.used_only, "--used-only"),
         (options.keep_going, "--keep-going"),
         (options.fit, "--fit"),
+        (options.new_ids, "--new-ids"),
         (matches!(options.wanted, Wanted::Volume(_)), "--part"),
         (options.access.snapshot.is_some(), "--snapshot"),
     ];

@@ -10,7 +10,7 @@ use crate::devices::Unwritten;
 use crate::error::{Error, InUse, Side};
 use crate::formats::Remark;
 use crate::output::{Memory, Remains};
-use crate::volumes::{Flaw, Volume};
+use crate::volumes::{Flaw, Outcome, Volume};
 
 /// A warning about a disk that was restored.
 #[derive(Debug, thiserror::Error)]
@@ -227,6 +227,8 @@ pub struct Plan {
     pub volume: Option<Volume>,
     /// Whether the GPT is made to fit the target.
     pub is_fitted: bool,
+    /// What would become of identifiers, if new ones are wanted. A run draws others.
+    pub identifiers: Option<Outcome>,
     /// How many of these bytes the image holds.
     pub data: u64,
     /// How many it says are zeros.
@@ -268,6 +270,8 @@ pub struct Report {
     pub volume: Option<Volume>,
     /// Whether the GPT is made to fit the target.
     pub is_fitted: bool,
+    /// What became of identifiers, if new ones were wanted.
+    pub identifiers: Option<Outcome>,
     /// Whether the target is a block device that has a new partition table, which the kernel may not know of yet.
     pub has_new_table: bool,
     /// How many of these bytes were read as data.

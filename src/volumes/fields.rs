@@ -52,6 +52,12 @@ pub(super) fn uuid(bytes: [u8; 16]) -> String {
         })
 }
 
+/// A GUID as it stands on disks: the first three numbers are little-endian. The same again leads from text to a disk.
+pub(super) fn guid_order(guid: [u8; 16]) -> [u8; 16] {
+    let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+    order.map(|place: usize| guid.get(place).copied().unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::doubt::Doubt;
 use super::map::AllocationMap;
 use super::region::{Detail, Missing, Part};
+use super::renewal::Renew;
 use super::view::View;
 use crate::disk::Segments;
 
@@ -20,6 +21,10 @@ pub(super) struct Scheme {
     pub(super) read: Read,
     /// Its name and label, without a look at its map; none where to read it is as cheap.
     pub(super) glance: Option<fn(View<'_>) -> Result<Found, Doubt>>,
+    /// What gives it new identifiers, if that is known here.
+    pub(super) renew: Option<Renew>,
+    /// The command of its own tools that does so.
+    pub(super) tool: &'static str,
 }
 
 /// What is read of a format that is recognised by its signature, see `opaque`.
@@ -29,6 +34,8 @@ pub(super) struct Reader {
     pub(super) name: &'static str,
     /// What it says of the stretch.
     pub(super) read: fn(View<'_>) -> Result<Found, Doubt>,
+    /// The command of its own tools that gives it new identifiers, if there is one.
+    pub(super) tool: Option<&'static str>,
 }
 
 /// Whether a stretch looks like anything that is known, other than a table.

@@ -7,7 +7,7 @@ mod exfat;
 mod ext;
 mod fat;
 mod journal;
-mod lvm;
+pub mod lvm;
 mod neighbours;
 mod opaque;
 mod oracle;

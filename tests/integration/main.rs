@@ -46,6 +46,7 @@ mod messages;
 mod mount;
 mod mutations;
 mod naive;
+mod new_ids;
 mod overwrite;
 mod parts;
 mod piped;

@@ -12,6 +12,7 @@ use crate::volumes::view::View;
 pub(in crate::volumes) const READER: Reader = Reader {
     name: "BitLocker",
     read,
+    tool: None,
 };
 
 /// What tells where metadata begins: on fixed disks and on removable ones.
@@ -78,13 +79,7 @@ fn details(view: View<'_>) -> Option<Vec<Detail>> {
         0x8004 | 0x8005 => Some("aes-xts"),
         _ => None,
     };
-    let uuid = Detail::new("uuid", written(metadata.guid));
+    let uuid = Detail::new("uuid", fields::uuid(fields::guid_order(metadata.guid)));
     let cipher = cipher.map(|cipher| Detail::new("cipher", cipher));
     Some(std::iter::once(uuid).chain(cipher).collect())
-}
-
-/// A GUID as Microsoft writes it: the first three numbers are little-endian.
-fn written(guid: [u8; 16]) -> String {
-    let order = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
-    fields::uuid(order.map(|place: usize| guid.get(place).copied().unwrap_or(0)))
 }

@@ -9,7 +9,11 @@ use crate::volumes::region::Detail;
 use crate::volumes::scheme::{Found, Reader, Usage};
 use crate::volumes::view::View;
 
-pub(in crate::volumes) const READER: Reader = Reader { name: "LUKS", read };
+pub(in crate::volumes) const READER: Reader = Reader {
+    name: "LUKS",
+    read,
+    tool: Some("cryptsetup luksUUID --uuid $(uuidgen) DEVICE"),
+};
 
 /// How to leave out what is free in an encrypted volume.
 pub(super) const OPEN_IT: &str = "it is encrypted (to leave out what is free in it, open it with cryptsetup, and image \

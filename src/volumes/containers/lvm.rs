@@ -28,7 +28,11 @@ use layout::Layout;
 use logical::Logical;
 use text::Section;
 
-pub(in crate::volumes) const READER: Reader = Reader { name: "LVM2", read };
+pub(in crate::volumes) const READER: Reader = Reader {
+    name: "LVM2",
+    read,
+    tool: Some("vgimportclone DEVICE"),
+};
 
 fn read(view: View<'_>) -> Result<Found, Doubt> {
     let label = Label::read(view)?;

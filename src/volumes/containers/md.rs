@@ -19,6 +19,7 @@ use superblock::{MIRROR, Seen, Superblock};
 pub(in crate::volumes) const READER: Reader = Reader {
     name: "Linux RAID",
     read,
+    tool: Some("mdadm --assemble --update=uuid ARRAY DEVICE..."),
 };
 
 /// Where superblocks may be, and how they are read.

@@ -6,9 +6,11 @@
 
 mod fitted;
 mod gpt;
+mod identity;
 mod mbr;
 mod partition;
 mod parts;
+mod raw;
 mod sectors;
 mod tables;
 
@@ -16,6 +18,7 @@ use std::ops::Range;
 
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
+use crate::volumes::renewal::Renewal;
 use crate::volumes::scheme::{Found, Read, Recognise, Scheme, Usage};
 use crate::volumes::view::View;
 pub use fitted::Fitted;
@@ -32,6 +35,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Among(read),
     glance: None,
+    renew: Some(renew),
+    tool: "sgdisk -G DEVICE, or for an MBR sfdisk --disk-id DEVICE 0xNUMBER",
 };
 
 fn is(view: View<'_>) -> Answer {
@@ -76,6 +81,19 @@ fn read(view: View<'_>, recognise: Recognise) -> Result<Found, Doubt> {
     };
     let partitions = table.into_parts()?.into_iter().map(Into::into).collect();
     Ok(Found::named(name, Usage::Partitions(partitions)))
+}
+
+/// Gives the tables of a disk new identifiers.
+fn renew(view: View<'_>) -> Result<Renewal, Doubt> {
+    let mut renewal = identity::of_mbr(view)?;
+    let is_gpt = RawMbr::read(view, "MBR", 0)?.is_some_and(|mbr| mbr.is_protective());
+    if is_gpt {
+        let (sector_size, _) = gpt(view)?;
+        let Renewal { ids, patches } = identity::of_gpt(view, sector_size)?;
+        renewal.ids.extend(ids);
+        renewal.patches.extend(patches);
+    }
+    Ok(renewal)
 }
 
 /// What an MBR says, in sectors that a file tells no size of.

@@ -51,6 +51,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Alone(read),
     glance: Some(glance),
+    renew: None,
+    tool: "btrfstune -m DEVICE",
 };
 
 fn is(view: View<'_>) -> Answer {

@@ -6,6 +6,7 @@
 mod boot;
 mod chain;
 mod entries;
+mod identity;
 
 use boot::Volume;
 use chain::Table;
@@ -24,6 +25,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Alone(read),
     glance: Some(glance),
+    renew: Some(identity::renew),
+    tool: "exfatlabel -i DEVICE 0xNUMBER",
 };
 
 /// A table of upper-case letters has one of 16 bits for each of 16 bits.

@@ -12,6 +12,7 @@ mod file;
 mod fixed;
 mod geometry;
 mod groups;
+mod identity;
 mod inode;
 mod inodes;
 mod journal;
@@ -32,6 +33,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Alone(read),
     glance: Some(glance),
+    renew: Some(identity::renew),
+    tool: "e2fsck -f DEVICE && tune2fs -U random DEVICE",
 };
 
 fn is(view: View<'_>) -> Answer {

@@ -8,6 +8,7 @@
 
 mod boot;
 mod entries;
+mod identity;
 mod table;
 
 use boot::{RawBoot, Root, Volume, Width};
@@ -26,6 +27,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Alone(read),
     glance: Some(glance),
+    renew: Some(identity::renew),
+    tool: "fatlabel -i -r DEVICE",
 };
 
 /// The signature at the end of the sector is not asked for: disks of other machines than PCs do without it.

@@ -1,6 +1,8 @@
 //! Linux swap areas. Source: include/linux/swap.h, `union swap_header`; mkswap(8); systemd's and uswsusp's signatures
 //! of images of hibernation.
 
+mod identity;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, LE, U32, Unaligned};
 
 use crate::error::Expected;
@@ -18,6 +20,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Alone(read),
     glance: None,
+    renew: Some(identity::renew),
+    tool: "swaplabel -U $(uuidgen) DEVICE",
 };
 
 /// The sizes that pages have on machines that Linux runs on, in bytes.

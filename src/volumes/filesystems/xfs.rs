@@ -38,6 +38,8 @@ pub(in crate::volumes) const SCHEME: Scheme = Scheme {
     is,
     read: Read::Alone(read),
     glance: Some(glance),
+    renew: None,
+    tool: "xfs_admin -U generate DEVICE",
 };
 
 fn is(view: View<'_>) -> Answer {

@@ -1,7 +1,7 @@
 //! Physical volumes of LVM: what no logical volume has is free, and so is what is free in the filesystem of one that
 //! lies there as it is.
 
-mod made;
+pub mod made;
 mod mounted;
 mod real;
 mod thin;

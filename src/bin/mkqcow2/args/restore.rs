@@ -39,6 +39,10 @@ pub(crate) struct Restore {
     #[arg(long, conflicts_with_all = ["part", "offset", "length"])]
     fit: bool,
 
+    /// Give the disk, its partitions and its filesystems new UUIDs, so that TARGET can stand beside the original
+    #[arg(long, conflicts_with_all = ["offset", "length"])]
+    new_ids: bool,
+
     /// On a block device, leave the clusters that IMAGE records as free as they are, instead of zeroing them
     #[arg(long)]
     used_only: bool,
@@ -101,6 +105,11 @@ impl Restore {
         if self.is_stream() && self.verify {
             return Err("--verify cannot read standard output back; name a file or a device".to_owned());
         }
+        if self.is_stream() && self.new_ids {
+            return Err(
+                "--new-ids writes to TARGET once more at the end; name a file or a device".to_owned(),
+            );
+        }
         if self.is_stream() && self.json.json {
             return Err("--json and TARGET - both write to standard output".to_owned());
         }
@@ -137,6 +146,7 @@ impl Restore {
             keep_going: self.keep_going,
             used_only: self.used_only,
             fit: self.fit,
+            new_ids: self.new_ids,
             force: self.force,
             no_clobber: self.no_clobber,
             overwrite: self.overwrite,

@@ -77,7 +77,10 @@ pub(crate) fn done(args: &Restore, report: &Report) -> ExitCode {
         if args.is_stream() && !args.shown.quiet {
             say(&text::line(args, report));
         } else if !args.shown.quiet {
-            tell(|out| writeln!(out, "{}", text::line(args, report)));
+            tell(|out| {
+                text::identifiers(out, args, report.identifiers.as_ref(), true)?;
+                writeln!(out, "{}", text::line(args, report))
+            });
         }
         true
     };

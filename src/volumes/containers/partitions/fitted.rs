@@ -4,9 +4,11 @@
 use std::ops::Range;
 
 use super::gpt::{Copies, PRIMARY};
+use super::raw::{PARTITION_ENTRY_LBA, put, sign};
 use super::sectors::sectors;
 use crate::units::{Exact, claimed_size, to_u64, to_usize};
 use crate::volumes::doubt::Doubt;
+use crate::volumes::fields::{u32_le, u64_le};
 use crate::volumes::view::View;
 
 /// Where the entries of an MBR begin, and the length of one.
@@ -16,13 +18,10 @@ const MBR_ENTRY: usize = 16;
 /// The type of the partition that keeps others from a disk with a GPT.
 const PROTECTIVE: u8 = 0xee;
 
-/// Where fields of the header are: its size, its checksum, and four numbers of sectors.
-const HEADER_SIZE: usize = 12;
-const HEADER_CRC32: usize = 16;
+/// Where four numbers of sectors are in the header.
 const MY_LBA: usize = 24;
 const ALTERNATE_LBA: usize = 32;
 const LAST_USABLE_LBA: usize = 48;
-const PARTITION_ENTRY_LBA: usize = 72;
 
 /// What makes a GPT fit a disk of another size.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub(in crate::volumes) fn fitted(view: View<'_>, size: u64, sector_size: u64) ->
     let copies = Copies::of(view, sector_size);
     let primary = copies.primary?;
     let header = view.bytes("GPT header", sector_size, sector_size)?;
-    let entries_at = claimed_size(number(&header, PARTITION_ENTRY_LBA), sector_size);
+    let entries_at = claimed_size(u64_le(&header, PARTITION_ENTRY_LBA), sector_size);
     let mut entries = view.bytes("GPT entries", entries_at, primary.entries_length)?;
     let entry_sectors = to_u64(entries.len()).div_ceil(sector_size).max(1);
     entries.resize(to_usize(entry_sectors.times(sector_size)), 0);
@@ -101,7 +100,7 @@ fn protective(view: View<'_>, old_last: u64, last: u64) -> Result<Vec<u8>, Doubt
     let (_, entries) = mbr.split_at_mut(MBR_ENTRIES);
     for entry in entries.chunks_exact_mut(MBR_ENTRY) {
         let is_protective = entry.get(4) == Some(&PROTECTIVE);
-        let (start, count) = (u64::from(number32(entry, 8)), number32(entry, 12));
+        let (start, count) = (u64::from(u32_le(entry, 8)), u32_le(entry, 12));
         let reaches_end = count == u32::MAX || start.plus(count.into()).saturating_sub(1) >= old_last;
         if is_protective && reaches_end {
             let count = last.saturating_sub(start).saturating_add(1);
@@ -117,26 +116,6 @@ fn signed(mut header: Vec<u8>, fields: &[(usize, u64)]) -> Vec<u8> {
     for (at, number) in fields {
         put(&mut header, *at, &number.to_le_bytes());
     }
-    put(&mut header, HEADER_CRC32, &[0; 4]);
-    let size = to_usize(number32(&header, HEADER_SIZE).into());
-    let crc = crc32fast::hash(header.get(..size).unwrap_or_default());
-    put(&mut header, HEADER_CRC32, &crc.to_le_bytes());
+    sign(&mut header);
     header
-}
-
-/// A number in a header that was found good, which is at least 92 bytes long, or in an entry of an MBR.
-fn number(bytes: &[u8], at: usize) -> u64 {
-    let field = bytes.get(at..).and_then(|field| field.first_chunk());
-    field.map_or(0, |field| u64::from_le_bytes(*field))
-}
-
-fn number32(bytes: &[u8], at: usize) -> u32 {
-    let field = bytes.get(at..).and_then(|field| field.first_chunk());
-    field.map_or(0, |field| u32::from_le_bytes(*field))
-}
-
-fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
-    if let Some(there) = bytes.get_mut(at..at.plus(field.len())) {
-        there.copy_from_slice(field);
-    }
 }

@@ -10,7 +10,7 @@ use crate::volumes::filesystems::heap::{FIRST, Heap};
 use crate::volumes::view::View;
 
 /// How many sectors a boot region has; the last one repeats the checksum of the others.
-const SECTORS: u64 = 12;
+pub(super) const SECTORS: u64 = 12;
 
 /// The first sector of a boot region, without its boot code.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -179,17 +179,23 @@ impl Volume {
     }
 }
 
+/// The checksum of a boot region: of all of its sectors but the last.
+pub(super) fn checksum(region: &[u8], sector: u64) -> u32 {
+    let covered = sector.times(SECTORS.minus(1));
+    let mut sum = 0_u32;
+    for (index, byte) in (0..covered).zip(region) {
+        // VolumeFlags and PercentInUse change without it.
+        if !matches!(index, 106 | 107 | 112) {
+            sum = sum.rotate_right(1).wrapping_add(u32::from(*byte));
+        }
+    }
+    sum
+}
+
 /// Makes sure that the last sector of a boot region is filled with the checksum of those before it.
 fn check_checksum(view: View<'_>, structure: &'static str, at: u64, sector: u64) -> Result<(), Doubt> {
     let bytes = view.bytes(structure, at, sector.times(SECTORS))?;
-    let covered = sector.times(SECTORS.minus(1));
-    let mut expected = 0_u32;
-    for (index, byte) in (0..covered).zip(&bytes) {
-        // VolumeFlags and PercentInUse change without it.
-        if !matches!(index, 106 | 107 | 112) {
-            expected = expected.rotate_right(1).wrapping_add(u32::from(*byte));
-        }
-    }
+    let expected = checksum(&bytes, sector);
     let (words, _) = bytes.as_chunks::<4>();
     let mut last = words.iter().rev().map(|word| u32::from_le_bytes(*word));
     let last = last.by_ref().take(to_usize(sector / 4));

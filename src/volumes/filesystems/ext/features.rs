@@ -17,6 +17,7 @@ pub(in crate::volumes) struct Features {
 pub(in crate::volumes) mod compat {
     pub(in crate::volumes) const HAS_JOURNAL: u32 = 0x4;
     pub(in crate::volumes) const SPARSE_SUPER2: u32 = 0x200;
+    pub(in crate::volumes) const STABLE_INODES: u32 = 0x800;
     pub(in crate::volumes) const ORPHAN_FILE: u32 = 0x1000;
 
     /// Those and `dir_prealloc`, `imagic_inodes`, `ext_attr`, `resize_inode`, `dir_index`, `fast_commit`,
@@ -65,6 +66,7 @@ pub(in crate::volumes) mod ro_compat {
     pub(in crate::volumes) const GDT_CSUM: u32 = 0x10;
     pub(in crate::volumes) const BIGALLOC: u32 = 0x200;
     pub(in crate::volumes) const METADATA_CSUM: u32 = 0x400;
+    pub(in crate::volumes) const ORPHAN_PRESENT: u32 = 0x1_0000;
 
     /// Those and `large_file`, `btree_dir`, `huge_file`, `dir_nlink`, `extra_isize`, `quota`, `read-only`,
     /// `project`, `verity`, `orphan_present`. Not `has_snapshot` and `replica`, whose meaning is nowhere written

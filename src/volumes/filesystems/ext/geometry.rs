@@ -59,7 +59,7 @@ impl Superblock {
     }
 
     /// The first block of a group that may hold a superblock.
-    fn front(&self, group: u64) -> u64 {
+    pub(super) fn front(&self, group: u64) -> u64 {
         let start = self.blocks_of(group).start;
         // Boot code is in front of the first one, in the same block unless that has 1 KiB.
         start.max(OFFSET.checked_div(self.block_size).unwrap_or(0))
@@ -77,7 +77,7 @@ impl Superblock {
         number == 0 || number == 1 || number == per_block.minus(1)
     }
 
-    fn has_superblock(&self, group: u64) -> bool {
+    pub(super) fn has_superblock(&self, group: u64) -> bool {
         if group == 0 {
             return true;
         }

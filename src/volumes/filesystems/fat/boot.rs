@@ -209,19 +209,24 @@ const MATTERS: [Range<usize>; 3] = [11..24, 32..40, 42..48];
 /// volume, and who knows which.
 pub(super) fn check_backup(view: View<'_>) -> Result<(), Doubt> {
     let sector: [u8; 512] = view.structure(BOOT, 0)?;
-    let boot: RawBoot = view.structure(BOOT, 0)?;
-    let boot32: RawBoot32 = view.structure(BOOT, 36)?;
-    let number = boot32.bk_boot_sec.get();
-    if number == 0 || number >= boot.rsvd_sec_cnt.get() {
+    let Some(at) = backup_at(view)? else {
         return Ok(());
-    }
-    let at = u64::from(number).times(boot.byts_per_sec.get().into());
+    };
     let backup: [u8; 512] = view.structure("FAT backup boot sector", at)?;
     let is_other = |range: &Range<usize>| backup.get(range.clone()) != sector.get(range.clone());
     if backup.ends_with(&[0x55, 0xaa]) && MATTERS.iter().any(is_other) {
         return Err(Doubt::State("its boot sector and its backup differ"));
     }
     Ok(())
+}
+
+/// Where the copy of FAT32's first sector is, if there is one, in bytes.
+pub(super) fn backup_at(view: View<'_>) -> Result<Option<u64>, Doubt> {
+    let boot: RawBoot = view.structure(BOOT, 0)?;
+    let boot32: RawBoot32 = view.structure(BOOT, 36)?;
+    let number = boot32.bk_boot_sec.get();
+    let is_there = number != 0 && number < boot.rsvd_sec_cnt.get();
+    Ok(is_there.then(|| u64::from(number).times(boot.byts_per_sec.get().into())))
 }
 
 /// What [`Doubt`] calls it.

@@ -9,7 +9,7 @@ use crate::console;
 use crate::report::{places, ranges, regions};
 use mkqcow2::restore::{Existing, Plan, Report, TargetKind, Warning, Why};
 use mkqcow2::units::length;
-use mkqcow2::volumes::Places;
+use mkqcow2::volumes::{Outcome, Places};
 
 /// Of a run that was completed.
 pub(super) fn report(
@@ -39,6 +39,8 @@ pub(super) fn report(
         "size": report.size,
         "part": report.volume.as_ref().map(|volume| &volume.name),
         "fitted": report.is_fitted,
+        "new-ids": new_ids(report.identifiers.as_ref(), true),
+        "kept": kept(report.identifiers.as_ref()),
         "partition-table": report.has_new_table,
         "data": report.data,
         "written": report.written,
@@ -69,6 +71,8 @@ pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Resu
         "size": plan.size,
         "part": plan.volume.as_ref().map(|volume| &volume.name),
         "fitted": plan.is_fitted,
+        "new-ids": new_ids(plan.identifiers.as_ref(), false),
+        "kept": kept(plan.identifiers.as_ref()),
         "data": plan.data,
         "zeros": plan.zeros,
         "unallocated": plan.unallocated,
@@ -91,6 +95,23 @@ fn device(existing: &Existing) -> Value {
         "holds": recognised.map(regions::name).collect::<Vec<_>>(),
         "unreadable": holds.unclear().map(ToString::to_string),
     })
+}
+
+/// The identifiers that are new; of a plan, without those, which are drawn in the run.
+fn new_ids(identifiers: Option<&Outcome>, is_done: bool) -> Option<Vec<Value>> {
+    let ids = identifiers?.new.iter().map(|id| {
+        let new = is_done.then_some(&id.new);
+        json!({"what": id.what, "where": id.place, "old": id.old, "new": new})
+    });
+    Some(ids.collect())
+}
+
+/// What keeps its identifiers.
+fn kept(identifiers: Option<&Outcome>) -> Option<Vec<Value>> {
+    let kept = identifiers?.kept.iter().map(
+        |kept| json!({"what": kept.what, "where": kept.place, "why": kept.why, "command": kept.command}),
+    );
+    Some(kept.collect())
 }
 
 fn texts(warnings: &[Warning]) -> Vec<String> {

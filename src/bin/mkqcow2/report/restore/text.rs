@@ -11,7 +11,7 @@ use crate::report::places;
 use mkqcow2::disk::Section;
 use mkqcow2::restore::{Bad, Plan, Report, TargetKind};
 use mkqcow2::units::{Exact, length};
-use mkqcow2::volumes::{Places, Wanted};
+use mkqcow2::volumes::{Outcome, Places, Wanted};
 
 /// The closing line of a run.
 pub(super) fn line(args: &Restore, report: &Report) -> String {
@@ -39,6 +39,34 @@ pub(super) fn line(args: &Restore, report: &Report) -> String {
             String::new()
         },
     )
+}
+
+/// What became of identifiers, or would: a line each.
+pub(super) fn identifiers(
+    out: &mut dyn Write,
+    args: &Restore,
+    identifiers: Option<&Outcome>,
+    is_done: bool,
+) -> io::Result<()> {
+    let Some(Outcome { new, kept, .. }) = identifiers else {
+        return Ok(());
+    };
+    let target = shown(args.shown_target());
+    for id in new {
+        let (place, what, old) = (escaped(&id.place), id.what, &id.old);
+        let new = if is_done { id.new.as_str() } else { "a new one" };
+        writeln!(out, "{target}: {place}: {what} {old} becomes {new}")?;
+    }
+    for kept in kept {
+        let (place, what, why) = (escaped(&kept.place), kept.what, escaped(&kept.why));
+        let command = kept.command.map(|command| format!(" ({command})"));
+        let command = command.unwrap_or_default();
+        writeln!(
+            out,
+            "{target}: {place}: {what} keeps its identifiers: {why}{command}"
+        )?;
+    }
+    Ok(())
 }
 
 /// What was restored: `2.00 GiB disk`, `512.00 MiB partition 2 (ext4)`.
@@ -107,6 +135,12 @@ fn existing(plan: &Plan, target: &str) -> String {
 
 /// A plan.
 pub(super) fn plan(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Result<()> {
+    sizes(out, args, plan)?;
+    identifiers(out, args, plan.identifiers.as_ref(), false)
+}
+
+/// How much would be restored, and whether it fits.
+fn sizes(out: &mut dyn Write, args: &Restore, plan: &Plan) -> io::Result<()> {
     let (image, target) = (shown(args.shown_image()), shown(args.shown_target()));
     let human = BinaryBytes;
     writeln!(
