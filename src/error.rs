@@ -4,6 +4,7 @@
 //! knows the two paths, and [`Error::side`] tells which of them the message is about.
 
 mod corrupt;
+mod file_kind;
 mod in_use;
 mod invalid;
 mod occupied;
@@ -20,8 +21,9 @@ use std::path::{Path, PathBuf};
 
 use crate::units::HostOffset;
 pub use corrupt::{Corrupt, Expected, Lost, StreamFault};
+pub use file_kind::FileKind;
 pub use in_use::InUse;
-pub use invalid::{FileKind, Holding, Invalid, Role};
+pub use invalid::{Holding, Invalid, Role};
 pub use occupied::Occupied;
 pub use same_as::SameAs;
 pub use side::Side;
