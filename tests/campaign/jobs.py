@@ -106,6 +106,8 @@ class Job:
 
     def onto(self, device):
         self.to_device, self.target = True, device
+        # The next run finds there what the one before has left.
+        self.options.append("--overwrite")
         return self
 
     def streamed(self, *options):
