@@ -153,11 +153,8 @@ impl Warning {
     /// Whether the image may not be what it should be.
     pub fn matters(&self) -> bool {
         match self {
-            Self::Image {
-                remark: Remark::Corrupt,
-                ..
-            }
-            | Self::ImageInUse(_)
+            Self::Image { remark, .. } => remark.matters(),
+            Self::ImageInUse(_)
             | Self::SourceUnwritten(_)
             | Self::TargetPerhapsInUse(_)
             | Self::SourceChanged(_)
@@ -166,16 +163,7 @@ impl Warning {
             | Self::Unreadable { .. }
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
-            Self::Image {
-                remark:
-                    Remark::Dirty
-                    | Remark::NeedsCheck
-                    | Remark::HeaderLength
-                    | Remark::NoRefcounts
-                    | Remark::NoSnapshots,
-                ..
-            }
-            | Self::Unchecked(Unchecked::Changed)
+            Self::Unchecked(Unchecked::Changed)
             | Self::PerhapsNoise
             | Self::Encoded(_)
             | Self::CopiedWhole { .. }

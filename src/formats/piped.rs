@@ -98,9 +98,7 @@ impl PipedImage {
         match ours {
             Some(ours) => {
                 let at = ours.checksums.offset.0;
-                if self.pipe.position() < at {
-                    self.pipe.pass_to(at)?;
-                }
+                self.pipe.pass_to(at)?;
                 let length = ours.checksums.length;
                 let end = self.pipe.keep_rest(length.saturating_add(MAX_RECORD))?;
                 let expected = claimed_end(at, length);

@@ -24,6 +24,16 @@ pub enum Remark {
 }
 
 impl Remark {
+    /// Whether what is read may not be what it should be.
+    pub(crate) fn matters(self) -> bool {
+        match self {
+            Self::Corrupt => true,
+            Self::Dirty | Self::NeedsCheck | Self::HeaderLength | Self::NoRefcounts | Self::NoSnapshots => {
+                false
+            }
+        }
+    }
+
     /// Whether it is about a structure that reading does not need. What is wrong with it, a check finds.
     pub(crate) fn is_about_unneeded(self) -> bool {
         match self {

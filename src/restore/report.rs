@@ -159,11 +159,8 @@ impl Warning {
     /// Whether the disk may not be what it should be.
     pub fn matters(&self) -> bool {
         match self {
-            Self::Image {
-                remark: Remark::Corrupt,
-                ..
-            }
-            | Self::ImagePerhapsInUse(_)
+            Self::Image { remark, .. } => remark.matters(),
+            Self::ImagePerhapsInUse(_)
             | Self::TargetPerhapsInUse(_)
             | Self::NoChecksums(_)
             | Self::NoRecord(_)
@@ -176,16 +173,7 @@ impl Warning {
             | Self::Unwritten(_)
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
-            Self::Image {
-                remark:
-                    Remark::Dirty
-                    | Remark::NeedsCheck
-                    | Remark::HeaderLength
-                    | Remark::NoRefcounts
-                    | Remark::NoSnapshots,
-                ..
-            }
-            | Self::PerhapsNoise
+            Self::PerhapsNoise
             | Self::Changed
             | Self::Table(_)
             | Self::TableInside

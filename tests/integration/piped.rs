@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -19,8 +19,13 @@ fn feed(dir: &Dir, arguments: &str, bytes: &[u8]) -> Run {
 
 /// The same in pieces of so many bytes, with a pause behind each.
 fn feed_in(dir: &Dir, arguments: &str, bytes: &[u8], piece: usize, pause: Duration) -> Run {
-    let mut child = dir
-        .command(["restore"].into_iter().chain(arguments.split_whitespace()))
+    let words = ["restore"].into_iter().chain(arguments.split_whitespace());
+    fed(&mut dir.command(words), bytes, piece, pause)
+}
+
+/// The same to any command.
+fn fed(command: &mut Command, bytes: &[u8], piece: usize, pause: Duration) -> Run {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -281,7 +286,7 @@ fn what_is_no_stream_is_refused_before_anything_is_written() {
         .says("standard input: ends after 0 bytes");
     // Two clusters in the wrong order.
     let mut swapped = stream(&dir, "--no-checksums");
-    let data = usize::try_from(qemu_offset(&dir, &swapped)).unwrap();
+    let data = usize::try_from(first_data(&dir, &swapped)).unwrap();
     let entry = swapped
         .windows(8)
         .position(|bytes| bytes == (1 << 63 | data as u64).to_be_bytes())
@@ -307,7 +312,7 @@ fn what_is_no_stream_is_refused_before_anything_is_written() {
 }
 
 /// Where the data of a stream begins.
-fn qemu_offset(dir: &Dir, stream: &[u8]) -> u64 {
+fn first_data(dir: &Dir, stream: &[u8]) -> u64 {
     fs::write(dir.join("saved.qcow2"), stream).unwrap();
     let map = qemu::img(dir, "map --output json saved.qcow2");
     let map: serde_json::Value = serde_json::from_str(&map).unwrap();
@@ -387,22 +392,12 @@ fn what_is_kept_of_a_stream_is_gone_when_it_is_done_and_needs_room() {
     fs::create_dir(&scratch).unwrap();
     let run = |place: &str| {
         let mut command = dir.command(["restore", "-q", "-", "-"]);
-        let mut child = command
-            .env("TMPDIR", place)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                // If it fails, it does not read.
-                let _ = stdin.write_all(&stream);
-                drop(stdin);
-            });
-            Run::from(child.wait_with_output().unwrap())
-        })
+        fed(
+            command.env("TMPDIR", place),
+            &stream,
+            stream.len(),
+            Duration::ZERO,
+        )
     };
     run(scratch.to_str().unwrap()).exits(0);
     assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
