@@ -330,6 +330,8 @@ impl Copying<'_> {
             sector_size: self.sector_size,
             compat: self.options.compat,
             provenance: self.options.provenance.as_ref(),
+            base: None,
+            uuid: None,
         }
     }
 
@@ -356,6 +358,7 @@ impl Copying<'_> {
             buffers: &buffers,
             stream_buffers: &stream_buffers,
             compressors: compressors.as_ref(),
+            digests: self.design.digests,
         };
         // What a first pass finds, the second finds again.
         let told: &dyn Progress = if phase == Phase::Measuring {
@@ -406,7 +409,15 @@ fn design(map: &AllocationMap, sector_size: Option<u32>, options: &Options) -> R
             content,
             room,
             checksums: options.checksums,
-            record: layout::record::length(map, geometry, sector_size, options.provenance.as_ref()),
+            digests: options.has_digests(),
+            record: layout::record::length(
+                map,
+                geometry,
+                sector_size,
+                options.provenance.as_ref(),
+                None,
+                options.has_digests(),
+            ),
             compression: options.compression.map(Codec::compression),
         })
     };

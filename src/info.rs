@@ -27,6 +27,8 @@ pub struct Info {
     pub bytes_on_disk: u64,
     /// Its checksum table.
     pub checksums: ChecksumTable,
+    /// Whether that table has digests.
+    pub has_digests: bool,
     /// What it records of its source.
     pub record: RecordState,
     /// The clusters of the active state, by kind; none if its tables are damaged.
@@ -105,7 +107,7 @@ impl Info {
     pub fn of(image: Image) -> Result<Self> {
         let bytes_on_disk = image.file().bytes_on_disk()?;
         let mut faults = Vec::new();
-        let checksums = checksums(&image, &mut faults);
+        let (checksums, has_digests) = checksums(&image, &mut faults);
         let record = record(&image, &mut faults);
         let allocation = or_fault(Allocation::of(&image), &mut faults);
         let sharing = allocation.map(|allocation| Sharing::of(&image, allocation));
@@ -119,6 +121,7 @@ impl Info {
             image,
             bytes_on_disk,
             checksums,
+            has_digests,
             record,
             allocation,
             sharing,
@@ -221,10 +224,10 @@ fn or_fault<T>(result: Result<T>, faults: &mut Vec<Error>) -> Option<T> {
     result.map_err(|error| faults.push(error)).ok()
 }
 
-fn checksums(image: &Image, faults: &mut Vec<Error>) -> ChecksumTable {
-    match image.checksums() {
+fn checksums(image: &Image, faults: &mut Vec<Error>) -> (ChecksumTable, bool) {
+    let table = match image.checksums() {
         Ok(None) => ChecksumTable::None,
-        Ok(Some(table)) => ChecksumTable::Whole(table.clusters()),
+        Ok(Some(table)) => return (ChecksumTable::Whole(table.clusters()), table.has_digests()),
         Err(error @ Error::Corrupt(_)) if image.freshness() != Freshness::Unchanged => {
             ChecksumTable::Lost(error)
         }
@@ -232,7 +235,8 @@ fn checksums(image: &Image, faults: &mut Vec<Error>) -> ChecksumTable {
             faults.push(error);
             ChecksumTable::Damaged
         }
-    }
+    };
+    (table, false)
 }
 
 fn record(image: &Image, faults: &mut Vec<Error>) -> RecordState {

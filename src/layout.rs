@@ -38,6 +38,7 @@ use refcounts::{MAX_REFERENCES, Refcounts};
 pub use streamed::Streamed;
 
 use crate::error::Result;
+use crate::formats::qcow2::structures::checksum::Sum;
 use crate::formats::qcow2::structures::extension::{ChecksumsAt, OursAt};
 use crate::formats::qcow2::structures::geometry::{ENTRY, refcount_blocks};
 use crate::formats::qcow2::structures::header::Compat;
@@ -114,7 +115,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
             sharing: None,
             l1: vec![[0; 8]; to_usize(geometry.l1_entries())],
             l2: L2Cache::new(cluster_size, content.l2_tables, l1_bytes),
-            checksums: design.checksums.then(|| Checksums::new(geometry)),
+            checksums: design.checksums.then(|| Checksums::new(geometry, design.digests)),
             written: Written::default(),
         }
     }
@@ -150,16 +151,16 @@ impl<'a, W: WriteAt> Layout<'a, W> {
             let end = start.plus(cluster_size);
             match *encoding {
                 Encoding::Zeros => self.place_zeros(cluster, &mut pending)?,
-                Encoding::Plain { crc } => {
-                    self.begin_data(cluster, crc, &mut pending)?;
+                Encoding::Plain { sum } => {
+                    self.begin_data(cluster, &sum, &mut pending)?;
                     self.place_plain(cluster, BufferPart::new(&batch.bytes, start..end), &mut pending)?;
                 }
-                Encoding::Compressed { crc, length } => {
+                Encoding::Compressed { sum, length } => {
                     let stream_end = stream_start.plus(length);
                     let stream = BufferPart::new(&batch.streams, stream_start..stream_end);
                     stream_start = stream_end;
-                    self.begin_data(cluster, crc, &mut pending)?;
-                    self.place_stream(cluster, crc, stream, &mut pending)?;
+                    self.begin_data(cluster, &sum, &mut pending)?;
+                    self.place_stream(cluster, sum.crc, stream, &mut pending)?;
                 }
             }
             start = end;
@@ -178,11 +179,11 @@ impl<'a, W: WriteAt> Layout<'a, W> {
     }
 
     /// What is done with a cluster that holds data, however it is stored.
-    fn begin_data(&mut self, cluster: GuestCluster, crc: u32, pending: &mut Pending<'_>) -> Result<()> {
+    fn begin_data(&mut self, cluster: GuestCluster, sum: &Sum, pending: &mut Pending<'_>) -> Result<()> {
         // The table first: to make room for it may take clusters.
         self.reserve_l2(cluster, pending)?;
         if let Some(checksums) = &mut self.checksums {
-            checksums.push(cluster, crc, self.writer)?;
+            checksums.push(cluster, sum, self.writer)?;
         }
         self.written.data_clusters.increase(1);
         Ok(())
@@ -339,9 +340,9 @@ impl<'a, W: WriteAt> Layout<'a, W> {
         let end = self.allocator.end();
         let (at, image_size) = match self.checksums.take() {
             Some(checksums) => {
-                let length = checksums.finish(self.writer, end)?;
-                let at = ours_at(end, length);
-                (Some(at), record.write(self.writer, geometry, at)?)
+                let table = checksums.finish(self.writer, end)?;
+                let at = ours_at(end, table.length);
+                (Some(at), record.write(self.writer, geometry, at, &table)?)
             }
             None => (None, end.0),
         };

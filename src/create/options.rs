@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use crate::disk::rescue::OnReadError;
 use crate::error::Invalid;
+use crate::formats::qcow2::structures::digest::SMALLEST_CLUSTER;
 use crate::formats::qcow2::structures::geometry::ClusterSize;
 use crate::formats::qcow2::structures::header::{Compat, Compression};
 use crate::formats::qcow2::structures::provenance::Provenance;
@@ -44,6 +45,9 @@ pub struct Options {
     pub on_read_error: OnReadError,
     /// Whether to write a checksum table.
     pub checksums: bool,
+    /// Whether the checksum table has a digest of each cluster, too; if not given, where clusters are compressed, which
+    /// takes far longer. There are none of clusters of 512 bytes.
+    pub digests: Option<bool>,
     /// Where the image comes from, for the record, which is written with the checksum table; none if it is not to tell.
     pub provenance: Option<Provenance>,
     /// Whether to bring the image to stable storage before it gets its name.
@@ -60,6 +64,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether the image gets digests.
+    pub(super) fn has_digests(&self) -> bool {
+        let is_possible = self.checksums && self.cluster_size.bytes() >= SMALLEST_CLUSTER;
+        is_possible && self.digests.unwrap_or(self.compression.is_some())
+    }
+
     /// Refuses what no image can be, and what none can be that is written in order.
     pub(super) fn refuse_contradictions(&self, image: &Place) -> Result<(), Invalid> {
         let is_shared = self.dedupe_memory.is_some();
@@ -90,6 +100,7 @@ impl Default for Options {
             plan_only: false,
             on_read_error: OnReadError::default(),
             checksums: true,
+            digests: None,
             provenance: None,
             sync: true,
             no_clobber: false,

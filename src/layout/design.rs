@@ -22,6 +22,8 @@ pub struct Design {
     pub room: Room,
     /// Whether a checksum table and a record are written.
     pub checksums: bool,
+    /// Whether there is a digest of each cluster in the table.
+    pub digests: bool,
     /// The length of the record in bytes, if all of the source can be read.
     pub record: u64,
     /// How clusters are compressed, those that are.
@@ -73,7 +75,7 @@ impl Design {
     /// The length of the checksum table in bytes, if no cluster in use turns out to be zeros.
     pub(super) fn checksum_table(&self) -> u64 {
         if self.checksums {
-            checksum::table_length(self.content)
+            checksum::table_length(self.content, self.digests)
         } else {
             0
         }

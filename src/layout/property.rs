@@ -114,6 +114,16 @@ impl Case {
         bytes
     }
 
+    fn digests(&self) -> bool {
+        self.bits % 2 == 0
+    }
+
+    /// What is known of a cluster, whatever its content.
+    fn sum(&self, crc: u32) -> Sum {
+        let digest = self.digests().then_some([7; 32]);
+        Sum { crc, digest }
+    }
+
     fn design(&self) -> Design {
         let geometry = self.geometry();
         let in_use = |number: usize| self.clusters[number] != Cluster::Hole;
@@ -142,7 +152,8 @@ impl Case {
                 ..content
             },
             checksums: self.checksums,
-            record: record::length(&self.map(), geometry, None, None),
+            digests: self.digests(),
+            record: record::length(&self.map(), geometry, None, None, None, self.digests()),
             compression: is_any_compressed.then_some(Compression::Zlib),
         }
     }
@@ -186,12 +197,12 @@ impl Case {
                 Cluster::Plain => {
                     batch.bytes.resize(batch.clusters.len() * self.cluster_size(), 0);
                     batch.bytes.extend(self.plain(number));
-                    Encoding::Plain { crc: 7 }
+                    Encoding::Plain { sum: self.sum(7) }
                 }
                 Cluster::Stream { id, length } => {
                     batch.streams.extend(Self::stream(id, length));
-                    let (crc, length) = (u32::from(id.min(2)), to_usize(length));
-                    Encoding::Compressed { crc, length }
+                    let (sum, length) = (self.sum(id.min(2).into()), to_usize(length));
+                    Encoding::Compressed { sum, length }
                 }
             });
         }
@@ -219,6 +230,8 @@ impl Case {
             sector_size: None,
             compat: self.compat,
             provenance: None,
+            base: None,
+            uuid: None,
         };
         let written = layout.finish(&record).unwrap();
         assert!(written.image_size <= design.image_size(), "larger than was said");

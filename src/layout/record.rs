@@ -5,16 +5,18 @@ use std::ops::Range;
 use crc32fast::Hasher;
 use zerocopy::IntoBytes;
 
+use super::checksums::Table;
 use super::pieces::PIECE;
 use crate::clusters::free_runs;
 use crate::error::Result;
 use crate::formats::qcow2::structures::extension::OursAt;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::header::Compat;
+use crate::formats::qcow2::structures::identity::{BaseIdentity, Identity, Uuid};
 use crate::formats::qcow2::structures::provenance::Provenance;
 use crate::formats::qcow2::structures::record::{
-    FREE, IMAGE_VERSION, PROVENANCE, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, UNREADABLE,
-    append_number, file_end, gap_and_length, measure, record_length,
+    BASE, FREE, IDENTITY, IMAGE_VERSION, PROVENANCE, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE,
+    UNREADABLE, append_number, file_end, gap_and_length, measure, record_length,
 };
 use crate::output::WriteAt;
 use crate::units::{Exact, HostOffset, to_u64, to_usize};
@@ -33,6 +35,10 @@ pub struct Record<'a> {
     pub compat: Compat,
     /// Where the image comes from, if it is to tell.
     pub provenance: Option<&'a Provenance>,
+    /// The backing file that it stands on, if it does.
+    pub base: Option<BaseIdentity>,
+    /// Its UUID, if it is not to be a new one.
+    pub uuid: Option<Uuid>,
 }
 
 /// A section, ready to be written.
@@ -78,6 +84,8 @@ pub(crate) fn length(
     geometry: Geometry,
     sector_size: Option<u32>,
     provenance: Option<&Provenance>,
+    base: Option<BaseIdentity>,
+    has_digests: bool,
 ) -> u64 {
     let record = Record {
         map,
@@ -86,8 +94,10 @@ pub(crate) fn length(
         // All are as long.
         compat: Compat::default(),
         provenance,
+        base,
+        uuid: None,
     };
-    record_length(record.lengths(geometry))
+    record_length(record.lengths(geometry, has_digests))
 }
 
 impl<'a> Record<'a> {
@@ -100,7 +110,7 @@ impl<'a> Record<'a> {
     }
 
     /// The lengths of all sections.
-    fn lengths(&self, geometry: Geometry) -> impl Iterator<Item = u64> {
+    fn lengths(&self, geometry: Geometry, has_digests: bool) -> impl Iterator<Item = u64> {
         let unreadable = (!self.unreadable.is_empty()).then(|| self.unreadable().length);
         let sector_size = self.sector_size.map(|size| to_u64(size.as_bytes().len()));
         let version = Some(to_u64(size_of::<u32>()));
@@ -108,25 +118,35 @@ impl<'a> Record<'a> {
             .provenance
             .map(|provenance| to_u64(provenance.to_bytes().len()));
         let free = Some(self.free(geometry).length);
-        [free, unreadable, sector_size, version, provenance]
+        let base = self.base.map(|base| to_u64(base.to_bytes().len()));
+        let identity = Some(Identity::length(has_digests));
+        [free, unreadable, sector_size, version, provenance, base, identity]
             .into_iter()
             .flatten()
     }
 
-    /// Writes the record, then the footer. Returns where the file ends.
+    /// Writes the record behind a checksum table, then the footer. Returns where the file ends.
     ///
     /// # Errors
     ///
     /// Those of the writer.
-    pub(super) fn write(&self, writer: &mut impl WriteAt, geometry: Geometry, at: OursAt) -> Result<u64> {
+    pub(super) fn write(
+        &self,
+        writer: &mut impl WriteAt,
+        geometry: Geometry,
+        at: OursAt,
+        table: &Table,
+    ) -> Result<u64> {
         let start = at.record.unwrap_or(at.checksums.offset + at.checksums.length);
-        let sections = record_length(self.lengths(geometry)).minus(record_length([]));
+        let sections = record_length(self.lengths(geometry, table.disk.is_some())).minus(record_length([]));
         let mut out = Out {
             writer,
             host: start,
             bytes: RawRecord::new(geometry, sections).as_bytes().to_vec(),
             hasher: Hasher::new(),
+            strong: blake3::Hasher::new(),
         };
+        out.strong.update(&table.hash);
         self.free(geometry).write(&mut out)?;
         if !self.unreadable.is_empty() {
             self.unreadable().write(&mut out)?;
@@ -144,6 +164,20 @@ impl<'a> Record<'a> {
             out.begin(PROVENANCE, to_u64(bytes.len()));
             out.bytes.extend(bytes);
         }
+        if let Some(base) = self.base {
+            let bytes = base.to_bytes();
+            out.begin(BASE, to_u64(bytes.len()));
+            out.bytes.extend(bytes);
+        }
+        out.flush()?;
+        let computed = Uuid::of(out.strong.finalize().as_bytes());
+        let identity = Identity {
+            uuid: self.uuid.unwrap_or(computed),
+            disk: table.disk,
+        };
+        let bytes = identity.to_bytes();
+        out.begin(IDENTITY, to_u64(bytes.len()));
+        out.bytes.extend(bytes);
         out.flush()?;
         let crc = out.hasher.clone().finalize().to_be_bytes();
         out.bytes.extend(crc);
@@ -165,6 +199,8 @@ struct Out<'s, W> {
     bytes: Vec<u8>,
     /// Of what was written.
     hasher: Hasher,
+    /// Of what the UUID is made of.
+    strong: blake3::Hasher,
 }
 
 impl<W: WriteAt> Out<'_, W> {
@@ -178,6 +214,7 @@ impl<W: WriteAt> Out<'_, W> {
 
     fn flush(&mut self) -> Result<()> {
         self.hasher.update(&self.bytes);
+        self.strong.update(&self.bytes);
         self.writer.write_at(&self.bytes, self.host)?;
         self.host += to_u64(self.bytes.len());
         self.bytes.clear();
@@ -220,9 +257,16 @@ mod tests {
             sector_size: Some(4096),
             compat: Compat::V1_1,
             provenance: Some(&provenance),
+            base: None,
+            uuid: None,
+        };
+        let table = Table {
+            length: 77,
+            hash: [3; 32],
+            disk: Some([9; 32]),
         };
 
-        let end = record.write(&mut writer, geometry, at).unwrap();
+        let end = record.write(&mut writer, geometry, at, &table).unwrap();
         writer.set_len(end).unwrap();
 
         assert_eq!(end, 1024);
@@ -243,6 +287,19 @@ mod tests {
         expected.extend([0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 3]);
         expected.extend([0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 10]);
         expected.extend(br#"{"made":7}"#);
+        // The UUID is made of all in front of it.
+        let head = &bytes[..32];
+        let uuid = Uuid::of(
+            blake3::Hasher::new()
+                .update(&[3; 32])
+                .update(head)
+                .update(&expected)
+                .finalize()
+                .as_bytes(),
+        );
+        expected.extend([0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 48]);
+        expected.extend(uuid.0);
+        expected.extend([9; 32]);
         assert_eq!(bytes[24..32], to_u64(expected.len()).to_be_bytes());
         assert_eq!(bytes[32..32 + expected.len()], expected);
         let crc_at = 32 + expected.len();
@@ -250,7 +307,7 @@ mod tests {
         assert_eq!(bytes[crc_at..crc_at + 4], crc.to_be_bytes());
         assert_eq!(
             to_u64(crc_at) + 4,
-            record_length(record.lengths(geometry)),
+            record_length(record.lengths(geometry, true)),
             "the length that was promised"
         );
         let footer = &writer.bytes[1024 - 40..];

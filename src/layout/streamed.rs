@@ -11,7 +11,7 @@ use super::pieces::PIECE;
 use super::{Design, Record, Written, header, ours_at};
 use crate::clusters::{Runs, runs};
 use crate::error::Result;
-use crate::formats::qcow2::structures::checksum;
+use crate::formats::qcow2::structures::checksum::{self, Sum};
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::mapping::{self, Entry};
 use crate::output::WriteAt;
@@ -72,10 +72,15 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
     /// Those of the writer. Nothing is written if there is no room for a scratch file that will be needed.
     pub fn begin(design: Design, map: &'a AllocationMap, writer: &'a mut W) -> Result<Self> {
         let parts = Parts::of(&design);
-        let at = design
+        let at = design.checksums.then(|| {
+            ours_at(
+                parts.checksums,
+                checksum::table_length(design.content, design.digests),
+            )
+        });
+        let mut checksums = design
             .checksums
-            .then(|| ours_at(parts.checksums, checksum::table_length(design.content)));
-        let mut checksums = design.checksums.then(|| Checksums::new(design.geometry));
+            .then(|| Checksums::new(design.geometry, design.digests));
         if let (Some(checksums), Some(at)) = (&mut checksums, at) {
             checksums.expect(at.checksums.length, writer)?;
         }
@@ -121,15 +126,18 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
         );
         self.pass(batch.first, clusters);
         if let Some(sums) = &mut self.checksums {
-            for (cluster, encoding) in (batch.first.0..).zip(&batch.clusters) {
-                let crc = match encoding {
-                    Encoding::Zeros => self.zero_crc,
-                    Encoding::Plain { crc } => *crc,
+            for (cluster, encoding) in (batch.first.0..).map(GuestCluster).zip(&batch.clusters) {
+                let sum = match encoding {
+                    Encoding::Zeros => Sum {
+                        crc: self.zero_crc,
+                        digest: sums.digest_of_zeros(cluster),
+                    },
+                    Encoding::Plain { sum } => *sum,
                     Encoding::Compressed { .. } => {
                         panic!("nobody knew its length when the tables were written")
                     }
                 };
-                sums.push(GuestCluster(cluster), crc, self.writer)?;
+                sums.push(cluster, &sum, self.writer)?;
             }
         }
         self.writer.write_at(&batch.bytes, self.next)?;
@@ -165,10 +173,14 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
         assert_eq!(self.next, end, "all clusters in the tables are there");
         let image_size = match self.checksums.take() {
             Some(checksums) => {
-                let length = checksums.finish(self.writer, end)?;
-                let promised = checksum::table_length(self.design.content);
-                assert_eq!(length, promised, "the checksums are as long as the header says");
-                record.write(self.writer, self.design.geometry, ours_at(end, length))?
+                let table = checksums.finish(self.writer, end)?;
+                let promised = checksum::table_length(self.design.content, self.design.digests);
+                assert_eq!(
+                    table.length, promised,
+                    "the checksums are as long as the header says"
+                );
+                let at = ours_at(end, table.length);
+                record.write(self.writer, self.design.geometry, at, &table)?
             }
             None => end.0,
         };

@@ -9,6 +9,8 @@ use crate::clusters::Batch;
 use crate::disk::Disk;
 use crate::disk::rescue::{self, Rescue};
 use crate::error::Result;
+use crate::formats::qcow2::structures::checksum::Sum;
+use crate::formats::qcow2::structures::digest;
 use crate::units::{Exact, GuestCluster, length, to_u64, to_usize};
 use crate::zero::is_zero;
 
@@ -43,13 +45,13 @@ pub enum Encoding {
     Zeros,
     /// It stays as it is.
     Plain {
-        /// Its CRC-32.
-        crc: u32,
+        /// What is known of its content.
+        sum: Sum,
     },
     /// It is compressed.
     Compressed {
-        /// Its CRC-32, before that.
-        crc: u32,
+        /// What is known of its content, before that.
+        sum: Sum,
         /// The length of its stream in bytes.
         length: usize,
     },
@@ -70,6 +72,8 @@ pub struct Encoder<'a> {
     pub stream_buffers: &'a Buffers,
     /// What compresses, if anything does.
     pub compressors: Option<&'a Compressors>,
+    /// Whether clusters get a digest; they have at least [`digest::SMALLEST_CLUSTER`] bytes then.
+    pub digests: bool,
 }
 
 impl Encoder<'_> {
@@ -100,11 +104,11 @@ impl Encoder<'_> {
             read.increase(stroke.used());
             filled = at.plus(taken.len());
             let (whole, _) = bytes.split_at(filled);
-            self.complete(whole, &mut clusters, &mut streams)?;
+            self.complete(whole, batch.first, &mut clusters, &mut streams)?;
         }
         let (_, rest) = bytes.split_at_mut(filled);
         rest.fill(0);
-        self.complete(&bytes, &mut clusters, &mut streams)?;
+        self.complete(&bytes, batch.first, &mut clusters, &mut streams)?;
         if self.compressors.is_some() && !clusters.iter().any(|how| matches!(how, Encoding::Plain { .. })) {
             // Sooner than the streams, which have to wait for their turn.
             self.buffers.give(std::mem::take(&mut bytes));
@@ -120,28 +124,44 @@ impl Encoder<'_> {
     }
 
     /// Deals with the clusters that are whole by now and were not before.
-    fn complete(&self, bytes: &[u8], clusters: &mut Vec<Encoding>, streams: &mut Vec<u8>) -> Result<()> {
+    fn complete(
+        &self,
+        bytes: &[u8],
+        first: GuestCluster,
+        clusters: &mut Vec<Encoding>,
+        streams: &mut Vec<u8>,
+    ) -> Result<()> {
         let whole = bytes.chunks_exact(to_usize(self.cluster_size));
         for cluster in whole.skip(clusters.len()) {
             // Of this batch only: what comes out must not depend on who did the one before.
             let doubt = matches!(clusters.last(), Some(Encoding::Plain { .. }));
-            clusters.push(self.encoding_of(cluster, doubt, streams)?);
+            let number = first + to_u64(clusters.len());
+            clusters.push(self.encoding_of(cluster, number, doubt, streams)?);
         }
         Ok(())
     }
 
-    fn encoding_of(&self, cluster: &[u8], doubt: bool, streams: &mut Vec<u8>) -> Result<Encoding> {
+    fn encoding_of(
+        &self,
+        cluster: &[u8],
+        number: GuestCluster,
+        doubt: bool,
+        streams: &mut Vec<u8>,
+    ) -> Result<Encoding> {
         if is_zero(cluster) {
             return Ok(Encoding::Zeros);
         }
-        let crc = crc32fast::hash(cluster);
+        let sum = Sum {
+            crc: crc32fast::hash(cluster),
+            digest: self.digests.then(|| digest::of_cluster(cluster, number)),
+        };
         let length = match self.compressors {
             Some(compressors) => compressors.compress(cluster, doubt, streams)?,
             None => None,
         };
         Ok(match length {
-            Some(length) => Encoding::Compressed { crc, length },
-            None => Encoding::Plain { crc },
+            Some(length) => Encoding::Compressed { sum, length },
+            None => Encoding::Plain { sum },
         })
     }
 }

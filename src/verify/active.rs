@@ -6,6 +6,7 @@ use super::findings::{Fault, Findings, Found};
 use super::sums::{self, Bytes, Sums};
 use super::verifier::{Done, Verifier};
 use crate::error::{Error, Result};
+use crate::formats::qcow2::structures::checksum::Sum;
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::mapping::{Mapping, Stream};
 use crate::formats::qcow2::{Checksums, ChecksumsInOrder, Cursor, View};
@@ -23,7 +24,7 @@ enum Job {
     Clusters {
         range: Range<u64>,
         /// A checksum for each of them, or for none.
-        expected: Vec<Option<u32>>,
+        expected: Vec<Option<Sum>>,
     },
     /// Nothing: nobody can tell where they are.
     Lost(Found),
@@ -141,7 +142,7 @@ impl Jobs<'_> {
         self.at = end;
         let clusters = GuestCluster(range.start.checked_div(self.cluster_size).unwrap_or(0))
             ..GuestCluster(end.div_ceil(self.cluster_size));
-        let expected = self.checksums.as_mut().map(|checksums| checksums.of(clusters));
+        let expected = self.checksums.as_mut().map(|checksums| checksums.sums(clusters));
         match expected.transpose() {
             Ok(expected) => Job::Clusters {
                 range,
@@ -201,7 +202,7 @@ impl Reader<'_> {
         }
     }
 
-    fn clusters(&self, range: &Range<u64>, expected: &[Option<u32>], buffer: &mut [u8]) -> Checked {
+    fn clusters(&self, range: &Range<u64>, expected: &[Option<Sum>], buffer: &mut [u8]) -> Checked {
         let (image, view) = (self.verifier.image, self.view);
         let mut checked = Checked::default();
         let mut sums = Sums::new(range.start, expected, self.cluster_size, view.size, self.of_zeros);

@@ -28,6 +28,11 @@ pub enum Fault {
         /// Where the cluster, or the first part of it, is.
         at: Option<HostOffset>,
     },
+    /// The CRC-32 of a cluster is right, but its digest is not, which begins here in the image.
+    Digest {
+        /// Where.
+        at: Option<HostOffset>,
+    },
     /// A table or a stream is damaged.
     Damage(Error),
     /// The checksum table is damaged, or was overwritten.
@@ -102,6 +107,7 @@ impl Fault {
         matches!(
             (self, other),
             (Self::Checksum { .. }, Self::Checksum { .. })
+                | (Self::Digest { .. }, Self::Digest { .. })
                 | (Self::NotZeros { .. }, Self::NotZeros { .. })
                 | (Self::Damage(_), Self::Damage(_))
                 | (Self::Unreadable(_), Self::Unreadable(_))
@@ -211,7 +217,9 @@ impl Findings {
         let Found { fault, range } = found;
         let clusters = length(&range).div_ceil(self.cluster_size);
         let total = match fault {
-            Fault::Checksum { .. } | Fault::NotZeros { .. } => &mut self.totals.mismatched,
+            Fault::Checksum { .. } | Fault::Digest { .. } | Fault::NotZeros { .. } => {
+                &mut self.totals.mismatched
+            }
             Fault::Damage(_)
             | Fault::Table(_)
             | Fault::TableLost(_)

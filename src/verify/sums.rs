@@ -3,6 +3,8 @@
 use crc32fast::Hasher;
 
 use super::findings::{Fault, Found};
+use crate::formats::qcow2::structures::checksum::Sum;
+use crate::formats::qcow2::structures::digest::ClusterHasher;
 use crate::units::{Exact, HostOffset, rest_of, to_u64, to_usize, within};
 use crate::zero::is_zero;
 
@@ -17,10 +19,15 @@ pub(super) fn of_zeros(cluster_size: u64) -> u32 {
 }
 
 fn hash_zeros(hasher: &mut Hasher, length: u64) {
+    in_pieces(length, |zeros| hasher.update(zeros));
+}
+
+/// Calls `update` with so many zeros.
+fn in_pieces(length: u64, mut update: impl FnMut(&[u8])) {
     let mut left = to_usize(length);
     while left > 0 {
         let (now, _) = ZEROS.split_at(left.min(ZEROS.len()));
-        hasher.update(now);
+        update(now);
         left = left.minus(now.len());
     }
 }
@@ -64,8 +71,8 @@ pub(super) struct Sums<'a> {
     of_zeros: u32,
     /// How far it is, in bytes of the disk.
     at: u64,
-    /// The checksums of the clusters from there on; none for one that must be zeros.
-    expected: std::slice::Iter<'a, Option<u32>>,
+    /// What is known of the clusters from there on; none for one that must be zeros.
+    expected: std::slice::Iter<'a, Option<Sum>>,
     /// The cluster that came in in part.
     open: Option<Open>,
     pub(super) compared: u64,
@@ -73,16 +80,27 @@ pub(super) struct Sums<'a> {
 
 struct Open {
     hasher: Hasher,
+    /// If its digest is known.
+    digest: Option<ClusterHasher>,
     is_zero: bool,
     is_lost: bool,
     host: Option<HostOffset>,
+}
+
+impl Open {
+    fn add_zeros(&mut self, length: u64) {
+        hash_zeros(&mut self.hasher, length);
+        if let Some(digest) = &mut self.digest {
+            in_pieces(length, |zeros| digest.update(zeros));
+        }
+    }
 }
 
 impl<'a> Sums<'a> {
     /// From `start`, where a cluster begins.
     pub(super) fn new(
         start: u64,
-        expected: &'a [Option<u32>],
+        expected: &'a [Option<Sum>],
         cluster_size: u64,
         size: u64,
         of_zeros: u32,
@@ -112,7 +130,7 @@ impl<'a> Sums<'a> {
             if now.length() == self.cluster_size {
                 self.at.increase(self.cluster_size);
                 let expected = self.expected.next();
-                let fault = expected.and_then(|expected| self.whole(now, *expected));
+                let fault = expected.and_then(|expected| self.whole(now, expected.as_ref()));
                 self.found(fault, faults);
             } else {
                 self.part(now, faults);
@@ -121,21 +139,42 @@ impl<'a> Sums<'a> {
     }
 
     /// A whole cluster.
-    fn whole(&mut self, bytes: Bytes<'_>, expected: Option<u32>) -> Option<Fault> {
-        let (found, at) = match (bytes, expected) {
+    fn whole(&mut self, bytes: Bytes<'_>, expected: Option<&Sum>) -> Option<Fault> {
+        let start = self.at.minus(self.cluster_size);
+        let hasher = expected
+            .and_then(|sum| sum.digest)
+            .map(|_| ClusterHasher::new(start));
+        let (crc, digest, at) = match (bytes, expected) {
             (Bytes::Lost(_), _) => return None,
-            (Bytes::Zeros(_), _) => (self.of_zeros, None),
+            (Bytes::Zeros(length), _) => {
+                let digest = hasher.map(|mut hasher| {
+                    in_pieces(length, |zeros| hasher.update(zeros));
+                    hasher
+                });
+                (self.of_zeros, digest, None)
+            }
             (Bytes::Data(bytes, at), None) => {
                 return (!is_zero(bytes)).then_some(Fault::NotZeros { at: Some(at) });
             }
-            (Bytes::Data(bytes, at), Some(_)) => (crc32fast::hash(bytes), Some(at)),
+            (Bytes::Data(bytes, at), Some(_)) => {
+                let digest = hasher.map(|mut hasher| {
+                    hasher.update(bytes);
+                    hasher
+                });
+                (crc32fast::hash(bytes), digest, Some(at))
+            }
         };
-        self.compare(found, expected, at)
+        self.compare(crc, digest.as_ref(), expected?, at)
     }
 
     fn part(&mut self, bytes: Bytes<'_>, faults: &mut Vec<Found>) {
+        let start = self.at.minus(within(self.at, self.cluster_size));
+        let expected = self.expected.as_slice().first().and_then(Option::as_ref);
         let open = self.open.get_or_insert_with(|| Open {
             hasher: Hasher::new(),
+            digest: expected
+                .and_then(|sum| sum.digest)
+                .map(|_| ClusterHasher::new(start)),
             is_zero: true,
             is_lost: false,
             host: None,
@@ -143,10 +182,13 @@ impl<'a> Sums<'a> {
         match bytes {
             Bytes::Data(bytes, at) => {
                 open.hasher.update(bytes);
+                if let Some(digest) = &mut open.digest {
+                    digest.update(bytes);
+                }
                 open.is_zero &= is_zero(bytes);
                 open.host = open.host.or(Some(at));
             }
-            Bytes::Zeros(length) => hash_zeros(&mut open.hasher, length),
+            Bytes::Zeros(length) => open.add_zeros(length),
             Bytes::Lost(_) => open.is_lost = true,
         }
         self.at.increase(bytes.length());
@@ -157,23 +199,32 @@ impl<'a> Sums<'a> {
         let Some(mut open) = self.open.take() else { return };
         if over > 0 {
             // The last cluster is padded.
-            hash_zeros(&mut open.hasher, self.cluster_size.minus(over));
+            open.add_zeros(self.cluster_size.minus(over));
         }
         let Some(expected) = self.expected.next().filter(|_| !open.is_lost) else {
             return;
         };
-        let fault = if expected.is_none() {
-            (!open.is_zero).then_some(Fault::NotZeros { at: open.host })
-        } else {
-            self.compare(open.hasher.finalize(), *expected, open.host)
+        let fault = match expected {
+            None => (!open.is_zero).then_some(Fault::NotZeros { at: open.host }),
+            Some(sum) => self.compare(open.hasher.finalize(), open.digest.as_ref(), sum, open.host),
         };
         self.found(fault, faults);
     }
 
-    fn compare(&mut self, found: u32, expected: Option<u32>, at: Option<HostOffset>) -> Option<Fault> {
-        let expected = expected?;
+    fn compare(
+        &mut self,
+        found: u32,
+        digest: Option<&ClusterHasher>,
+        expected: &Sum,
+        at: Option<HostOffset>,
+    ) -> Option<Fault> {
         self.compared.increase(1);
-        (found != expected).then_some(Fault::Checksum { found, expected, at })
+        if found != expected.crc {
+            let expected = expected.crc;
+            return Some(Fault::Checksum { found, expected, at });
+        }
+        let digest = digest.map(ClusterHasher::finish);
+        (digest != expected.digest).then_some(Fault::Digest { at })
     }
 
     /// A fault of the cluster that ends here.
@@ -195,7 +246,9 @@ mod tests {
 
     /// The ranges of the clusters that do not have their checksums, if their bytes come in like this.
     fn failures(expected: &[Option<u32>], size: u64, pieces: &[Bytes<'_>]) -> Vec<(u64, u64)> {
-        let mut sums = Sums::new(0, expected, 512, size, of_zeros(512));
+        let sum = |crc| Sum { crc, digest: None };
+        let expected: Vec<_> = expected.iter().map(|crc| crc.map(sum)).collect();
+        let mut sums = Sums::new(0, &expected, 512, size, of_zeros(512));
         let mut faults = Vec::new();
         for piece in pieces {
             sums.add(*piece, &mut faults);

@@ -6,11 +6,13 @@
 
 pub mod bitmap;
 pub mod checksum;
+pub mod digest;
 pub mod extension;
 pub mod extensions;
 pub mod features;
 pub mod geometry;
 pub mod header;
+pub mod identity;
 pub mod mapping;
 pub mod provenance;
 pub mod record;

@@ -10,6 +10,7 @@ use super::values::{Compress, parse_cluster_size, parse_compress, parse_dedupe_m
 use crate::provenance;
 use mkqcow2::Options;
 use mkqcow2::disk::rescue::OnReadError;
+use mkqcow2::formats::qcow2::structures::digest::SMALLEST_CLUSTER;
 use mkqcow2::formats::qcow2::structures::geometry::ClusterSize;
 use mkqcow2::formats::qcow2::structures::header::{Compat, Compression};
 use mkqcow2::output::Cleanup;
@@ -94,6 +95,14 @@ pub(crate) struct Create {
     /// Write neither the checksum table nor the record of free clusters
     #[arg(long)]
     no_checksums: bool,
+
+    /// Record a BLAKE3 digest of each cluster, too [default: with --compress]
+    #[arg(long, conflicts_with_all = ["no_digests", "no_checksums"])]
+    digests: bool,
+
+    /// Record no digests
+    #[arg(long)]
+    no_digests: bool,
 
     /// Do not record when, on which host and from which source IMAGE is made
     #[arg(long)]
@@ -194,6 +203,9 @@ impl Create {
         if compression == Some(Compression::Zstd) && matches!(self.compat, CompatArg::V0_10) {
             return Err("--compress zstd needs --compat 1.1; version 2 knows zlib only".to_owned());
         }
+        if self.digests && self.cluster_size.bytes() < SMALLEST_CLUSTER {
+            return Err("--digests needs clusters of 1K or more".to_owned());
+        }
         if self.dedupe && compression.is_none() {
             return Err(
                 "--dedupe needs --compress zstd or zlib: only compressed clusters can be shared".to_owned(),
@@ -252,6 +264,7 @@ impl Create {
                 OnReadErrorArg::Zero => OnReadError::Zero,
             },
             checksums: !self.no_checksums,
+            digests: (self.digests || self.no_digests).then_some(self.digests),
             provenance: (!self.no_provenance).then(|| provenance::of(&self.source)),
             sync: !self.no_sync,
             no_clobber: self.no_clobber,

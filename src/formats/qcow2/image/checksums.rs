@@ -8,7 +8,10 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::ours::exactly;
 use crate::error::{Corrupt, Error, Expected, Result};
 use crate::formats::qcow2::Image;
-use crate::formats::qcow2::structures::checksum::{self, MAGIC, MAX_RUN, RawRun, RawTable, TRAILER, VERSION};
+use crate::formats::qcow2::structures::checksum::{
+    self, MAGIC, MAX_RUN_READ, RawRun, RawTable, Sum, TRAILER, VERSION_WITH_DIGESTS,
+};
+use crate::formats::qcow2::structures::digest::Digest;
 use crate::formats::qcow2::structures::extension::ChecksumsAt;
 use crate::units::{Exact, GuestCluster, HostOffset, to_u64, to_usize};
 
@@ -21,6 +24,7 @@ pub struct Checksums<'a> {
     pub(super) image: &'a Image,
     pub(super) at: ChecksumsAt,
     pub(super) clusters: u64,
+    pub(super) has_digests: bool,
 }
 
 /// A run, read from the file and validated.
@@ -28,6 +32,18 @@ pub struct Checksums<'a> {
 pub(super) struct SumRun {
     pub(super) first: u64,
     pub(super) checksums: Vec<[u8; 4]>,
+    /// As many, or none at all.
+    pub(super) digests: Vec<Digest>,
+}
+
+impl SumRun {
+    /// What is known of a cluster, if it is one of these.
+    pub(super) fn of(&self, cluster: GuestCluster) -> Option<Sum> {
+        let within = to_usize(cluster.0.checked_sub(self.first)?);
+        let crc = u32::from_be_bytes(*self.checksums.get(within)?);
+        let digest = self.digests.get(within).copied();
+        Some(Sum { crc, digest })
+    }
 }
 
 impl Image {
@@ -63,14 +79,19 @@ impl<'a> Checksums<'a> {
         }
         let mut head = RawTable::new_zeroed();
         image.file.read_exact(head.as_mut_bytes(), at.offset)?;
-        let expected = RawTable::new(geometry, head.clusters.get());
+        let has_digests = head.version.get() == VERSION_WITH_DIGESTS;
+        let expected = RawTable::new(geometry, head.clusters.get(), has_digests);
         let magic = u64::from_be_bytes;
         exactly(
             STRUCTURE,
             at.offset,
             &[
                 ("magic", magic(head.magic), magic(MAGIC)),
-                ("version", head.version.get().into(), VERSION.into()),
+                (
+                    "version",
+                    head.version.get().into(),
+                    expected.version.get().into(),
+                ),
                 (
                     "cluster_bits",
                     head.cluster_bits.get().into(),
@@ -83,6 +104,7 @@ impl<'a> Checksums<'a> {
             image,
             at,
             clusters: head.clusters.get(),
+            has_digests,
         };
         table.validate(&head)?;
         Ok(table)
@@ -112,18 +134,26 @@ impl<'a> Checksums<'a> {
         self.clusters
     }
 
-    /// Calls `each` for every cluster that is listed, ascending, with its CRC-32.
+    /// Whether clusters have digests.
+    pub fn has_digests(&self) -> bool {
+        self.has_digests
+    }
+
+    /// Calls `each` for every cluster that is listed, ascending, with what is known of it.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if the table cannot be read, [`Error::Corrupt`] if it was changed since it was loaded.
-    pub fn for_each(&self, mut each: impl FnMut(GuestCluster, u32)) -> Result<()> {
+    pub fn for_each(&self, mut each: impl FnMut(GuestCluster, Sum)) -> Result<()> {
         let mut at = self.runs_at();
         let mut next = 0;
         while at.0 < self.trailer_at().0 {
             let run = self.read_run(&mut at, &mut next, &mut Hasher::new())?;
-            for (cluster, crc) in (run.first..).zip(run.checksums) {
-                each(GuestCluster(cluster), u32::from_be_bytes(crc));
+            let end = run.first.plus(to_u64(run.checksums.len()));
+            for cluster in (run.first..end).map(GuestCluster) {
+                if let Some(sum) = run.of(cluster) {
+                    each(cluster, sum);
+                }
             }
         }
         Ok(())
@@ -204,15 +234,22 @@ impl<'a> Checksums<'a> {
             .geometry()
             .clusters()
             .saturating_sub(first)
-            .min(MAX_RUN.into());
+            .min(MAX_RUN_READ.into());
         if clusters > limit {
             return Err(wrong("number of clusters", clusters, Expected::AtMost(limit)));
         }
-        // At most 256 KiB.
+        // At most 256 KiB, and 2 MiB of digests.
         let mut checksums = vec![[0; 4]; to_usize(clusters)];
         self.read_piece(at, checksums.as_flattened_mut(), hasher)?;
+        let listed = if self.has_digests { clusters } else { 0 };
+        let mut digests = vec![[0; size_of::<Digest>()]; to_usize(listed)];
+        self.read_piece(at, digests.as_flattened_mut(), hasher)?;
         *next = first.plus(clusters);
-        Ok(SumRun { first, checksums })
+        Ok(SumRun {
+            first,
+            checksums,
+            digests,
+        })
     }
 
     fn read_piece(&self, at: &mut HostOffset, buf: &mut [u8], hasher: &mut Hasher) -> Result<()> {
@@ -245,13 +282,23 @@ pub struct ChecksumsInOrder<'a> {
 }
 
 impl ChecksumsInOrder<'_> {
-    /// The checksum of every cluster of a range, which begins behind all that were asked for before; `None` for
+    /// The CRC-32 of every cluster of a range, which begins behind all that were asked for before; `None` for
     /// one that is not listed, and so must read as zeros.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if the table cannot be read, [`Error::Corrupt`] if it was changed since it was loaded.
     pub fn of(&mut self, clusters: Range<GuestCluster>) -> Result<Vec<Option<u32>>> {
+        let sums = self.sums(clusters)?;
+        Ok(sums.into_iter().map(|sum| sum.map(|sum| sum.crc)).collect())
+    }
+
+    /// The same with all that is known of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of).
+    pub fn sums(&mut self, clusters: Range<GuestCluster>) -> Result<Vec<Option<Sum>>> {
         (clusters.start.0..clusters.end.0)
             .map(|cluster| self.one(cluster))
             .collect()
@@ -279,13 +326,11 @@ impl ChecksumsInOrder<'_> {
         Ok(())
     }
 
-    fn one(&mut self, cluster: u64) -> Result<Option<u32>> {
+    fn one(&mut self, cluster: u64) -> Result<Option<Sum>> {
         while self.next <= cluster && self.at.0 < self.table.trailer_at().0 {
             self.advance()?;
         }
-        let within = cluster.checked_sub(self.run.first).map(to_usize);
-        let crc = within.and_then(|within| self.run.checksums.get(within));
-        Ok(crc.map(|crc| u32::from_be_bytes(*crc)))
+        Ok(self.run.of(GuestCluster(cluster)))
     }
 }
 

@@ -7,13 +7,15 @@ use crc32fast::Hasher;
 use super::checksums::{Checksums, SumRun};
 use crate::error::Result;
 use crate::formats::qcow2::Image;
+use crate::formats::qcow2::structures::checksum::Sum;
 use crate::formats::qcow2::structures::extension::ChecksumsAt;
-use crate::units::{Exact, GuestCluster, HostOffset, to_usize};
+use crate::units::{Exact, GuestCluster, HostOffset};
 
 /// How long a segment of the table is, in bytes, at least: there is one mark in memory for each.
 const SEGMENT: u64 = 64 << 10;
 
-/// How many segments are kept. A run has at most 256 KiB, so that one takes at most about 320 KiB.
+/// How many segments are kept. A run has less than 300 KiB unless it is made up, and then at most
+/// 2.4 MiB: one takes little more.
 const KEPT: usize = 8;
 
 /// The checksums of a table that was found whole, asked for in any order.
@@ -21,6 +23,7 @@ const KEPT: usize = 8;
 pub(crate) struct Lookup {
     at: ChecksumsAt,
     clusters: u64,
+    has_digests: bool,
     marks: Vec<Mark>,
     /// Those that were used last, the last one at the end.
     kept: Mutex<Vec<Arc<Segment>>>,
@@ -63,6 +66,7 @@ impl Lookup {
         Ok(Self {
             at: table.at,
             clusters: table.clusters,
+            has_digests: table.has_digests,
             marks,
             kept: Mutex::default(),
         })
@@ -74,15 +78,25 @@ impl Lookup {
             image,
             at: self.at,
             clusters: self.clusters,
+            has_digests: self.has_digests,
         }
     }
 
-    /// The checksum of a cluster; `None` if it is not listed, and so must read as zeros.
+    /// The CRC-32 of a cluster; `None` if it is not listed, and so must read as zeros.
     ///
     /// # Errors
     ///
     /// Those of [`Checksums::for_each`].
     pub(crate) fn one(&self, image: &Image, cluster: GuestCluster) -> Result<Option<u32>> {
+        Ok(self.sum(image, cluster)?.map(|sum| sum.crc))
+    }
+
+    /// What is known of a cluster that is listed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Checksums::for_each`].
+    pub(crate) fn sum(&self, image: &Image, cluster: GuestCluster) -> Result<Option<Sum>> {
         let behind = self.marks.partition_point(|mark| mark.first <= cluster.0);
         let Some(number) = behind.checked_sub(1) else {
             return Ok(None);
@@ -90,8 +104,7 @@ impl Lookup {
         let segment = self.segment(image, number)?;
         let behind = segment.runs.partition_point(|run| run.first <= cluster.0);
         let run = behind.checked_sub(1).and_then(|run| segment.runs.get(run));
-        let crc = run.and_then(|run| run.checksums.get(to_usize(cluster.0.minus(run.first))));
-        Ok(crc.map(|crc| u32::from_be_bytes(*crc)))
+        Ok(run.and_then(|run| run.of(cluster)))
     }
 
     fn segment(&self, image: &Image, number: usize) -> Result<Arc<Segment>> {

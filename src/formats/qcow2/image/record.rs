@@ -10,10 +10,11 @@ use crate::error::{Corrupt, Error, Expected, Lost, Result};
 use crate::formats::HostFile;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::geometry::Geometry;
+use crate::formats::qcow2::structures::identity::{BaseIdentity, Identity};
 use crate::formats::qcow2::structures::provenance::{MAX_PROVENANCE, Provenance};
 use crate::formats::qcow2::structures::record::{
-    FREE, IMAGE_VERSION, LONGEST_NUMBER, MAGIC, MAX_FREE_RUNS, MAX_UNREADABLE, PROVENANCE, RawFooter,
-    RawRecord, RawRuns, RawSection, SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
+    BASE, FREE, IDENTITY, IMAGE_VERSION, LONGEST_NUMBER, MAGIC, MAX_FREE_RUNS, MAX_UNREADABLE, PROVENANCE,
+    RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE, TRAILER, UNREADABLE, VERSION, file_end, number,
 };
 use crate::units::{Exact, HostOffset, SECTOR, claimed_end, length, to_u64, to_usize};
 
@@ -24,6 +25,9 @@ const PIECE: usize = 256 << 10;
 
 /// The largest sector size that is believed, in bytes.
 const MAX_SECTOR_SIZE: u64 = 64 << 10;
+
+/// The longest section that is read by [`Pieces::short`], in bytes.
+const MAX_SHORT: u64 = 64;
 
 /// What an image records of its source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +48,10 @@ pub struct Record {
     pub(in crate::formats) image_version: Option<u32>,
     /// Where the image comes from, if it tells.
     pub provenance: Option<Provenance>,
+    /// Which image it is, if it tells.
+    pub identity: Option<Identity>,
+    /// Which backing file it stands on, if it does and tells.
+    pub base: Option<BaseIdentity>,
 }
 
 impl Record {
@@ -147,7 +155,17 @@ impl Record {
             }
             record.read_section(geometry, &section, &mut pieces)?;
             // Unknown kinds may be many.
-            if [FREE, UNREADABLE, SECTOR_SIZE, IMAGE_VERSION, PROVENANCE].contains(&kind) {
+            if [
+                FREE,
+                UNREADABLE,
+                SECTOR_SIZE,
+                IMAGE_VERSION,
+                PROVENANCE,
+                IDENTITY,
+                BASE,
+            ]
+            .contains(&kind)
+            {
                 seen.push(kind);
             }
         }
@@ -169,6 +187,10 @@ impl Record {
             SECTOR_SIZE => self.sector_size = Some(pieces.sector_size(end)?),
             IMAGE_VERSION => self.image_version = Some(pieces.word("length of the version", end)?),
             PROVENANCE => self.provenance = Some(pieces.provenance(end)?),
+            IDENTITY => {
+                self.identity = Some(pieces.short("length of the identity", end, Identity::from_bytes)?);
+            }
+            BASE => self.base = Some(pieces.short("length of the base", end, BaseIdentity::from_bytes)?),
             _ => {}
         }
         pieces.skip_to(end)
@@ -342,6 +364,19 @@ impl<'a> Pieces<'a> {
             return Err(wrong(self.record, field, length, expected));
         }
         Ok(u32::from_be_bytes(self.structure()?))
+    }
+
+    /// A section of at most [`MAX_SHORT`] bytes, whose length is all that can be wrong with it.
+    fn short<T>(&mut self, field: &'static str, end: u64, parse: fn(&[u8]) -> Option<T>) -> Result<T> {
+        let length = end.minus(self.position());
+        let record = self.record;
+        let wrong_length = || wrong(record, field, length, Expected::That("that of this section"));
+        if length > MAX_SHORT {
+            return Err(wrong_length());
+        }
+        let value = parse(self.peek(to_usize(length))?).ok_or_else(wrong_length)?;
+        self.take(to_usize(length));
+        Ok(value)
     }
 
     fn sector_size(&mut self, end: u64) -> Result<u32> {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::words::{encryption, kind, warnings};
+use super::words::{encryption, hex, kind, warnings};
 use crate::args::info::Info as Args;
 use crate::console;
 use crate::report::{ranges, with_causes};
@@ -13,6 +13,7 @@ use mkqcow2::formats::qcow2::structures::extensions::Extension;
 use mkqcow2::formats::qcow2::structures::features::{self, FeatureKind};
 use mkqcow2::formats::qcow2::structures::geometry::L2Form;
 use mkqcow2::formats::qcow2::structures::header::Compat;
+use mkqcow2::formats::qcow2::structures::identity::BaseIdentity;
 use mkqcow2::formats::qcow2::structures::provenance::Provenance;
 use mkqcow2::formats::qcow2::structures::snapshot::Snapshot;
 use mkqcow2::formats::qcow2::{Freshness, Image};
@@ -22,6 +23,7 @@ use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState};
 pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) -> io::Result<()> {
     let (image, header) = (info.image(), info.image().header());
     let geometry = header.geometry();
+    let identity = info.recorded().and_then(|record| record.identity);
     let object = json!({
         "status": status,
         "filename": args.image.to_string_lossy(),
@@ -47,6 +49,9 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "shared-bytes": info.sharing.map(|sharing| sharing.bytes),
         "checksums": checksums(info),
         "record": record(info),
+        "uuid": identity.map(|identity| identity.uuid.to_string()),
+        "digest": identity.and_then(|identity| identity.disk).map(|digest| hex(&digest)),
+        "base": info.recorded().and_then(|record| record.base).map(base),
         "provenance": info.provenance().map(provenance),
         "warnings": warnings(info).collect::<Vec<_>>(),
         "errors": info.faults.iter().map(with_causes).collect::<Vec<_>>(),
@@ -131,7 +136,7 @@ fn checksums(info: &Info) -> Option<Value> {
             (state, Some(*clusters))
         }
     };
-    Some(json!({"state": state, "clusters": clusters}))
+    Some(json!({"state": state, "clusters": clusters, "digests": info.has_digests}))
 }
 
 fn record(info: &Info) -> Option<Value> {
@@ -151,6 +156,14 @@ fn record(info: &Info) -> Option<Value> {
         "sector-size": record.and_then(|record| record.sector_size),
         "unreadable": ranges(record.map(|record| record.unreadable.as_slice()).unwrap_or_default()),
     }))
+}
+
+fn base(base: BaseIdentity) -> Value {
+    json!({
+        "uuid": base.identity.uuid.to_string(),
+        "virtual-size": base.size,
+        "digest": base.identity.disk.map(|digest| hex(&digest)),
+    })
 }
 
 fn provenance(provenance: &Provenance) -> Value {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use indicatif::BinaryBytes;
 
 use super::date;
-use super::words::{encryption, kind};
+use super::words::{encryption, hex, kind};
 use crate::args::info::Info as Args;
 use crate::console::{escaped, shown};
 use mkqcow2::formats::qcow2::structures::bitmap::Bitmap;
@@ -15,7 +15,7 @@ use mkqcow2::formats::qcow2::structures::geometry::L2Form;
 use mkqcow2::formats::qcow2::structures::header::Compat;
 use mkqcow2::formats::qcow2::structures::provenance::Provenance;
 use mkqcow2::formats::qcow2::structures::snapshot::Snapshot;
-use mkqcow2::formats::qcow2::{Freshness, Image};
+use mkqcow2::formats::qcow2::{Freshness, Image, Record};
 use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState, Sharing};
 use mkqcow2::units::length;
 
@@ -44,6 +44,9 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<
     }
     line("checksums", checksums(info))?;
     content(info, &mut line)?;
+    if let Some(record) = info.recorded() {
+        identity(record, &mut line)?;
+    }
     if let Some(provenance) = info.provenance() {
         self::provenance(provenance, &mut line)?;
     }
@@ -164,6 +167,20 @@ fn content(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Which image it is, and which one it stands on.
+fn identity(record: &Record, line: &mut Line<'_>) -> io::Result<()> {
+    if let Some(identity) = record.identity {
+        line("uuid", identity.uuid.to_string())?;
+        if let Some(digest) = &identity.disk {
+            line("digest", format!("{}, of the disk", hex(digest)))?;
+        }
+    }
+    if let Some(base) = record.base {
+        line("base uuid", base.identity.uuid.to_string())?;
+    }
+    Ok(())
+}
+
 /// Where the image comes from. All of it was in the file: nothing is believed to be short, or text for a terminal.
 fn provenance(provenance: &Provenance, line: &mut Line<'_>) -> io::Result<()> {
     if let Some(made) = provenance.made {
@@ -199,7 +216,8 @@ fn checksums(info: &Info) -> String {
                 Freshness::Unknown => "perhaps written to since: version 2 does not record that",
             };
             let plural = if *clusters == 1 { "" } else { "s" };
-            format!("of {clusters} cluster{plural}, {state}")
+            let digests = if info.has_digests { " with digests" } else { "" };
+            format!("of {clusters} cluster{plural}{digests}, {state}")
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What has the same words for people and for scripts.
 
+use std::fmt::Write as _;
+
+use mkqcow2::formats::qcow2::structures::digest::Digest;
 use mkqcow2::formats::qcow2::structures::features::FeatureKind;
 use mkqcow2::formats::qcow2::structures::header::Encryption;
 use mkqcow2::formats::qcow2::{Freshness, Image};
@@ -36,4 +39,13 @@ pub(super) fn kind(kind: FeatureKind) -> &'static str {
         FeatureKind::Compatible => "compatible",
         FeatureKind::Autoclear => "autoclear",
     }
+}
+
+/// A digest as it is written.
+pub(super) fn hex(digest: &Digest) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        // Never fails: it is a string.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

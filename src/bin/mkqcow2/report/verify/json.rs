@@ -52,6 +52,7 @@ pub(super) fn report(
 fn finding(finding: &Finding, freshness: Freshness, places: Option<&Places>) -> Value {
     let (kind, at) = match &finding.fault {
         Fault::Checksum { at, .. } => ("checksum", *at),
+        Fault::Digest { at } => ("digest", *at),
         Fault::NotZeros { at } => ("not-zeros", *at),
         Fault::Table(_) => ("checksum-table", None),
         Fault::TableLost(at) => ("checksum-table", *at),

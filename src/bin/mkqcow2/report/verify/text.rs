@@ -88,7 +88,7 @@ fn line(finding: &Finding, freshness: Freshness, places: Option<&Places>) -> Str
     let snapshot = snapshot(finding);
     let details = details(finding, freshness);
     let what = match finding.fault {
-        Fault::Checksum { .. } | Fault::NotZeros { .. } => meaning(freshness),
+        Fault::Checksum { .. } | Fault::Digest { .. } | Fault::NotZeros { .. } => meaning(freshness),
         Fault::Damage(_) => "lost to damage",
         Fault::Unreadable(_) => "unreadable",
         Fault::Table(_) | Fault::TableLost(_) | Fault::Metadata(_) | Fault::Remark(_) => "concerned",
@@ -127,7 +127,10 @@ fn snapshot(finding: &Finding) -> String {
 /// What was found, for scripts that know the range.
 pub(super) fn finding(finding: &Finding, freshness: Freshness) -> String {
     let (snapshot, details) = (snapshot(finding), details(finding, freshness));
-    if matches!(finding.fault, Fault::Checksum { .. } | Fault::NotZeros { .. }) {
+    if matches!(
+        finding.fault,
+        Fault::Checksum { .. } | Fault::Digest { .. } | Fault::NotZeros { .. }
+    ) {
         format!("{snapshot}{}: {details}", meaning(freshness))
     } else {
         format!("{snapshot}{details}")
@@ -143,6 +146,10 @@ fn details(finding: &Finding, freshness: Freshness) -> String {
                 count => format!("{}, of the first ", clusters(count)),
             };
             format!("{first}CRC-32 {found:#010x}, expected {expected:#010x}{place}")
+        }
+        Fault::Digest { at } => {
+            let (clusters, place) = (clusters(finding.clusters), place(finding, *at));
+            format!("{clusters} whose CRC-32 is right, but not the BLAKE3 digest{place}")
         }
         Fault::NotZeros { at } => {
             let place = place(finding, *at);
