@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::error::Result;
 use crate::formats::qcow2::structures::checksum::MAX_RUN;
 use crate::formats::qcow2::structures::geometry::{ClusterCounts, Geometry};
 use crate::units::{Exact, GuestCluster, GuestOffset};
@@ -55,6 +56,71 @@ pub fn batches(
             used,
         })
     })
+}
+
+/// What is data as [`batches`] has it, and between that what `others` tells to be data on another disk: of that, nothing
+/// is to be read. It is asked for the first data in a range of bytes. After an error there is no more.
+pub fn batches_over<'a>(
+    map: &'a AllocationMap,
+    geometry: Geometry,
+    max_clusters: u64,
+    mut others: impl FnMut(Range<u64>) -> Result<Option<Range<u64>>> + 'a,
+) -> impl Iterator<Item = Result<Batch>> + 'a {
+    let mut own = batches(map, geometry, max_clusters).peekable();
+    let (mut at, mut has_failed) = (0_u64, false);
+    std::iter::from_fn(move || {
+        while !has_failed {
+            let next = own.peek().map_or(geometry.clusters(), |batch| batch.first.0);
+            if at >= next {
+                let batch = own.next()?;
+                at = batch.first.0.plus(batch.count);
+                return Some(Ok(batch));
+            }
+            let end = geometry.start_of(GuestCluster(next)).0.min(geometry.size());
+            let data = match others(geometry.start_of(GuestCluster(at)).0..end) {
+                Ok(Some(data)) => data,
+                Ok(None) => {
+                    at = next;
+                    continue;
+                }
+                Err(error) => {
+                    has_failed = true;
+                    return Some(Err(error));
+                }
+            };
+            let first = first_of(geometry, &data).max(at);
+            at = end_of(geometry, &data).min(next).min(first.plus(max_clusters));
+            return Some(Ok(Batch {
+                first: GuestCluster(first),
+                count: at.minus(first),
+                used: Vec::new(),
+            }));
+        }
+        None
+    })
+}
+
+/// The same of [`batches_over`] another disk: an upper bound, because what is data there may be the same here.
+///
+/// # Errors
+///
+/// Those of `others`.
+pub fn count_over(
+    map: &AllocationMap,
+    geometry: Geometry,
+    others: impl FnMut(Range<u64>) -> Result<Option<Range<u64>>>,
+) -> Result<ClusterCounts> {
+    let (mut content, mut next_table) = (ClusterCounts::default(), 0);
+    for batch in batches_over(map, geometry, MAX_RUN.into(), others) {
+        let batch = batch?;
+        let end = batch.first.0.plus(batch.count);
+        let first_table = (batch.first.0 / geometry.l2_entries()).max(next_table);
+        next_table = end.div_ceil(geometry.l2_entries());
+        content.clusters.increase(batch.count);
+        content.l2_tables = content.l2_tables.plus(next_table.saturating_sub(first_table));
+        content.runs.increase(1);
+    }
+    Ok(content)
 }
 
 /// Counts the clusters with data, the tables they need and the runs they form.

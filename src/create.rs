@@ -1,5 +1,6 @@
 //! The main job: a source becomes an image.
 
+mod base;
 mod options;
 mod origin;
 mod report;
@@ -12,12 +13,13 @@ use std::time::Instant;
 pub use options::Options;
 pub use report::{Plan, Report, Unchecked, Warning};
 
-use crate::clusters;
+use crate::clusters::{self, Batch};
 use crate::disk::rescue::Rescue;
 use crate::disk::{Disk, Part};
-use crate::error::{Corrupt, InUse, Invalid, Result, TooLarge};
+use crate::error::{Corrupt, Error, InUse, Invalid, Result, TooLarge, Unsupported};
 use crate::formats::AnyDisk;
 use crate::formats::qcow2::structures::geometry::{ClusterSize, Geometry, MAX_IMAGE_BYTES, Room};
+use crate::formats::qcow2::structures::header::Compat;
 use crate::formats::qcow2::structures::mapping;
 use crate::layout::{self, Design, Layout, Record, Streamed, Written};
 use crate::output::{
@@ -31,6 +33,7 @@ use crate::pipeline::encode::{Encoded, Encoder};
 use crate::progress::{Phase, Progress, Silent};
 use crate::units::{self, Exact, to_usize};
 use crate::volumes::{self, Allocation, AllocationMap, State, Volume};
+use base::Base;
 use unreadable::Unreadable;
 
 /// How much a worker does in one go, in bytes, unless a cluster of the source or the image is larger. Written in one go too, which lets the
@@ -45,6 +48,10 @@ const IN_FLIGHT: u64 = 16 << 20;
 pub struct Imaging {
     options: Options,
     source: Part<AnyDisk>,
+    /// What the image is to stand on.
+    base: Option<Base>,
+    /// Why it does not stand on what was asked for.
+    unfit: Option<Error>,
     /// The volume that it is, if it was asked for by its name.
     volume: Option<Volume>,
     target: Target<NoDevice>,
@@ -86,13 +93,16 @@ impl Imaging {
             warning: unchecked,
             lost,
         } = origin::open(source, &options)?;
+        let (base, unfit) = base(&image, &options)?;
         let caution = Caution {
             no_clobber: options.no_clobber,
             overwrite: options.overwrite,
             force: options.force || options.plan_only,
         };
-        let (target, unknown) = Target::for_image(&image, caution, &origin::subjects(&source))
-            .map_err(|error| origin::named(error, source.whole(), &image))?;
+        let mut read = origin::subjects(&source);
+        read.extend(base.iter().flat_map(|base| origin::subjects(&base.disk)));
+        let (target, unknown) = Target::for_image(&image, caution, &read)
+            .map_err(|error| origin::named(error, source.whole(), base.as_ref(), &image))?;
         let memory = target.memory()?;
         // Cheap, and the scan of a source that is far too large would be for nothing.
         Geometry::new(options.cluster_size, source.len()).map_err(|error| {
@@ -105,11 +115,16 @@ impl Imaging {
         let told = told.or_else(|| volumes::tables(source.whole()).sector_size);
         let told = told.and_then(|size| u32::try_from(size).ok());
         let sector_size = told.or(recorded);
-        let design = design(&allocation.map, sector_size, &options)?;
+        let design = design(&allocation.map, sector_size, base.as_ref(), &options)?;
+        if let Some(base) = &base {
+            base.refuse_long_name(layout::room_for_name(&design))?;
+        }
         Ok(Self {
             encoded: origin::encoded(&source, &options),
             options,
             source,
+            base,
+            unfit,
             volume,
             target,
             unknown,
@@ -170,6 +185,7 @@ impl Imaging {
             lost: &self.lost,
             lost_before: &self.lost_before,
             sector_size: self.sector_size,
+            base: self.base.as_ref(),
             design: self.design,
             options: &self.options,
             progress,
@@ -271,6 +287,7 @@ struct Copying<'a> {
     lost: &'a [Range<u64>],
     lost_before: &'a [Range<u64>],
     sector_size: Option<u32>,
+    base: Option<&'a Base>,
     design: Design,
     options: &'a Options,
     progress: &'a dyn Progress,
@@ -286,22 +303,27 @@ struct Copied {
 impl Copying<'_> {
     /// Copies into a file, whose beginning is written last: zeros take no room.
     fn packed(self, file: &mut AtomicFile) -> Result<(Copied, Written)> {
-        let layout = Layout::new(self.design, file).sharing(self.options.dedupe_memory);
+        let layout = self.layout(file).sharing(self.options.dedupe_memory);
         self.fill(Phase::Copying, layout)
     }
 
     /// Copies the same into a stream, which cannot go back, in two passes: the first learns what is at the beginning.
     fn two_pass(self, stream: &mut Stdout) -> Result<(Copied, Written)> {
         let mut first = FirstPass::new(self.design.front(), stream);
-        let (before, _) = self.fill(Phase::Measuring, Layout::new(self.design, &mut first))?;
+        let (before, _) = self.fill(Phase::Measuring, self.layout(&mut first))?;
         if self.source.change()?.is_some() {
             // Before anything is sent, not after hours of it.
             return Err(Corrupt::Changed.into());
         }
         let mut second = first.second()?;
-        let (copied, written) = self.fill(Phase::Copying, Layout::new(self.design, &mut second))?;
+        let (copied, written) = self.fill(Phase::Copying, self.layout(&mut second))?;
         let read = copied.read.plus(before.read);
         Ok((Copied { read, ..copied }, written))
+    }
+
+    fn layout<W: WriteAt>(self, writer: &mut W) -> Layout<'_, W> {
+        let name = self.base.map(|base| base.name.clone());
+        Layout::new(self.design, writer).standing_on(name)
     }
 
     fn fill(self, phase: Phase, mut layout: Layout<'_, impl WriteAt>) -> Result<(Copied, Written)> {
@@ -330,8 +352,20 @@ impl Copying<'_> {
             sector_size: self.sector_size,
             compat: self.options.compat,
             provenance: self.options.provenance.as_ref(),
-            base: None,
+            base: self.base.map(|base| base.identity),
             uuid: None,
+        }
+    }
+
+    /// What is to be read, and what is to be told to be zeros that is something else on the base.
+    fn batches(&self, max_clusters: u64) -> Box<dyn Iterator<Item = Result<Batch>> + '_> {
+        let geometry = self.design.geometry;
+        match self.base {
+            None => Box::new(clusters::batches(self.map, geometry, max_clusters).map(Ok)),
+            Some(base) => {
+                let others = |range| base.disk.data_in(range);
+                Box::new(clusters::batches_over(self.map, geometry, max_clusters, others))
+            }
         }
     }
 
@@ -343,7 +377,8 @@ impl Copying<'_> {
             None => pipeline::workers(self.options.threads)?,
         };
         let cluster_size = self.design.geometry.cluster_size();
-        let batch = BATCH.max(cluster_size).max(self.source.grain());
+        let base_grain = self.base.map_or(0, |base| base.disk.grain());
+        let batch = BATCH.max(cluster_size).max(self.source.grain()).max(base_grain);
         let in_flight = to_usize(IN_FLIGHT / batch)
             .min(pool.current_num_threads().times(4))
             // So that no worker is idle.
@@ -359,6 +394,8 @@ impl Copying<'_> {
             stream_buffers: &stream_buffers,
             compressors: compressors.as_ref(),
             digests: self.design.digests,
+            base: self.base.map(|base| &base.disk),
+            zeros_as_data: self.base.is_some() && self.options.compat == Compat::V0_10,
         };
         // What a first pass finds, the second finds again.
         let told: &dyn Progress = if phase == Phase::Measuring {
@@ -381,8 +418,8 @@ impl Copying<'_> {
             stream_buffers.give(encoded.streams);
             Ok(())
         };
-        let batches = clusters::batches(self.map, self.design.geometry, batch / cluster_size);
-        let copied = pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch), take);
+        let batches = self.batches(batch / cluster_size);
+        let copied = pipeline::in_order(&pool, in_flight, batches, |batch| encoder.encode(&batch?), take);
         // In front of an error there may be some, too.
         let unreadable = unreadable.finish();
         copied?;
@@ -393,10 +430,30 @@ impl Copying<'_> {
     }
 }
 
-fn design(map: &AllocationMap, sector_size: Option<u32>, options: &Options) -> Result<Design, TooLarge> {
+/// What the image is to stand on, and why not, if a full one is good enough then.
+fn base(image: &Place, options: &Options) -> Result<(Option<Base>, Option<Error>)> {
+    let Some(path) = &options.base else {
+        return Ok((None, None));
+    };
+    match Base::open(path, image) {
+        Ok(base) => Ok((Some(base), None)),
+        Err(error) if options.full_if_unfit => Ok((None, Some(error))),
+        Err(error) => Err(error),
+    }
+}
+
+fn design(
+    map: &AllocationMap,
+    sector_size: Option<u32>,
+    base: Option<&Base>,
+    options: &Options,
+) -> Result<Design> {
     let fit = |cluster| {
         let geometry = Geometry::new(cluster, map.size())?;
-        let content = clusters::count(map, geometry);
+        let content = match base {
+            None => clusters::count(map, geometry),
+            Some(base) => clusters::count_over(map, geometry, |range| base.disk.data_in(range))?,
+        };
         let limit = match options.compression {
             // Tables and clusters that are stored as they are keep their own limit.
             Some(_) => MAX_IMAGE_BYTES.min(mapping::compressed_reach(geometry)),
@@ -415,13 +472,18 @@ fn design(map: &AllocationMap, sector_size: Option<u32>, options: &Options) -> R
                 geometry,
                 sector_size,
                 options.provenance.as_ref(),
-                None,
+                base.map(|base| base.identity),
                 options.has_digests(),
             ),
             compression: options.compression.map(Codec::compression),
         })
     };
-    fit(options.cluster_size).map_err(|error| smallest_that_serves(error, |cluster| fit(cluster).is_ok()))
+    fit(options.cluster_size).map_err(|error| match error {
+        Error::Unsupported(Unsupported::TooLarge(error)) => {
+            smallest_that_serves(error, |cluster| fit(cluster).is_ok()).into()
+        }
+        error => error,
+    })
 }
 
 /// Completes the error with the smallest cluster size that serves.
@@ -446,9 +508,13 @@ mod tests {
             cluster_size: ClusterSize::MAX,
             ..Options::default()
         };
-        assert!(design(&map, None, &options).is_ok());
+        assert!(design(&map, None, None, &options).is_ok());
         options.compression = Some(Codec::ZSTD);
-        let error = design(&map, None, &options).unwrap_err();
+        let Error::Unsupported(Unsupported::TooLarge(error)) =
+            design(&map, None, None, &options).unwrap_err()
+        else {
+            panic!("another error");
+        };
         assert_eq!((error.what, error.limit), ("the image", 1 << 49));
         assert_eq!(error.smallest, Some(64 << 10));
     }

@@ -243,7 +243,9 @@ fn record(image: &Image, faults: &mut Vec<Error>) -> RecordState {
     let is_as_written = image.is_as_written();
     match image.record() {
         Ok(None) => RecordState::None,
-        Ok(Some(record)) if is_as_written && image.backing_name().is_none() => RecordState::Holds(record),
+        Ok(Some(record)) if is_as_written && (record.base.is_some() || image.backing_name().is_none()) => {
+            RecordState::Holds(record)
+        }
         Ok(Some(record)) => RecordState::Stale(record),
         Err(Error::Corrupt(_)) if image.freshness() != Freshness::Unchanged => RecordState::Lost,
         Err(error) => {

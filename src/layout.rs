@@ -24,6 +24,8 @@ pub(crate) mod record;
 mod refcounts;
 mod streamed;
 
+use std::ffi::{OsStr, OsString};
+
 use allocator::Allocator;
 use blocks::Blocks;
 use checksums::Checksums;
@@ -39,6 +41,7 @@ pub use streamed::Streamed;
 
 use crate::error::Result;
 use crate::formats::qcow2::structures::checksum::Sum;
+use crate::formats::qcow2::structures::digest::Digest;
 use crate::formats::qcow2::structures::extension::{ChecksumsAt, OursAt};
 use crate::formats::qcow2::structures::geometry::{ENTRY, refcount_blocks};
 use crate::formats::qcow2::structures::header::Compat;
@@ -65,6 +68,8 @@ pub struct Written {
     pub shared_bytes: u64,
     /// Clusters in use that are zeros and take no room.
     pub zero_clusters: u64,
+    /// Clusters in use that are as in the image that this one stands on.
+    pub unchanged_clusters: u64,
 }
 
 /// Where checksums of `length` bytes at `offset` are, and the record behind them.
@@ -73,6 +78,16 @@ fn ours_at(offset: HostOffset, length: u64) -> OursAt {
         checksums: ChecksumsAt { offset, length },
         record: Some(offset + length),
     }
+}
+
+/// How much room there is for the name of the image that one of this design stands on, in bytes.
+pub fn room_for_name(design: &Design) -> u64 {
+    /// QEMU's limit.
+    const MAX_NAME: u64 = 1023;
+    let at = design.checksums.then(|| ours_at(HostOffset(0), 0));
+    let header = header::bytes(design, at, Some(OsStr::new("")));
+    let cluster_size = design.geometry.cluster_size();
+    cluster_size.saturating_sub(to_u64(header.len())).min(MAX_NAME)
 }
 
 /// How equal streams are found. What reads the image is here, and only here: not everything that takes one can give it
@@ -96,6 +111,8 @@ pub struct Layout<'a, W> {
     l1: Vec<Entry>,
     l2: L2Cache,
     checksums: Option<Checksums>,
+    /// The name of the image that this one stands on.
+    base: Option<OsString>,
     written: Written,
 }
 
@@ -116,8 +133,15 @@ impl<'a, W: WriteAt> Layout<'a, W> {
             l1: vec![[0; 8]; to_usize(geometry.l1_entries())],
             l2: L2Cache::new(cluster_size, content.l2_tables, l1_bytes),
             checksums: design.checksums.then(|| Checksums::new(geometry, design.digests)),
+            base: None,
             written: Written::default(),
         }
+    }
+
+    /// Lets it stand on the image of this name, which has the clusters that are not placed.
+    #[must_use]
+    pub fn standing_on(self, base: Option<OsString>) -> Self {
+        Self { base, ..self }
     }
 
     /// Stores equal compressed clusters once, as far as `memory` bytes remember them; none if they need not be. What was
@@ -151,6 +175,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
             let end = start.plus(cluster_size);
             match *encoding {
                 Encoding::Zeros => self.place_zeros(cluster, &mut pending)?,
+                Encoding::Same { digest } => self.pass(cluster, digest.as_ref()),
                 Encoding::Plain { sum } => {
                     self.begin_data(cluster, &sum, &mut pending)?;
                     self.place_plain(cluster, BufferPart::new(&batch.bytes, start..end), &mut pending)?;
@@ -168,8 +193,17 @@ impl<'a, W: WriteAt> Layout<'a, W> {
         pending.write(self.writer)
     }
 
+    /// Leaves a cluster to the image that this one stands on.
+    fn pass(&mut self, cluster: GuestCluster, digest: Option<&Digest>) {
+        if let (Some(checksums), Some(digest)) = (&mut self.checksums, digest) {
+            checksums.pass(cluster, digest);
+        }
+        self.written.unchanged_clusters.increase(1);
+    }
+
     fn place_zeros(&mut self, cluster: GuestCluster, pending: &mut Pending<'_>) -> Result<()> {
-        // Version 2 has no zero flag. There is no backing file: unallocated clusters read as zeros as well.
+        // Version 2 has no zero flag. Without a backing file unallocated clusters read as zeros as well, and with one
+        // zeros are data there.
         if self.design.compat == Compat::V1_1 {
             self.reserve_l2(cluster, pending)?;
             self.map(cluster, mapping::ZERO_CLUSTER);
@@ -347,8 +381,10 @@ impl<'a, W: WriteAt> Layout<'a, W> {
             None => (None, end.0),
         };
         self.writer.set_len(image_size)?;
-        self.writer
-            .write_at(&header::bytes(&self.design, at), HostOffset(0))?;
+        self.writer.write_at(
+            &header::bytes(&self.design, at, self.base.as_deref()),
+            HostOffset(0),
+        )?;
         Ok(Written {
             image_size,
             ..self.written

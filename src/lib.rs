@@ -59,6 +59,7 @@
 //! ```
 
 pub mod units;
+pub mod uuid;
 
 pub mod error;
 

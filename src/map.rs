@@ -210,7 +210,16 @@ impl ImageMap {
             range: at..at.plus(length),
             depth: run.depth,
             content,
-            is_free: run.is_free.filter(|_| content == Stored::Unallocated(None)),
+            is_free: run.is_free.filter(|is_free| match content {
+                Stored::Unallocated(room) => room.is_none(),
+                Stored::Zeros(_) => *is_free,
+                Stored::Data(_)
+                | Stored::Preallocated(_)
+                | Stored::Compressed(_)
+                | Stored::Used(_)
+                | Stored::Hole(_)
+                | Stored::Free => false,
+            }),
             within: None,
         }
     }

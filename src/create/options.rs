@@ -1,6 +1,7 @@
 //! How an image is to be made.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use crate::disk::rescue::OnReadError;
 use crate::error::Invalid;
@@ -35,6 +36,10 @@ pub struct Options {
     pub format: Option<Format>,
     /// If the source is an image: what of it is read, and which other files may be opened for that.
     pub access: Access,
+    /// The image that the new one stands on: only what differs is stored.
+    pub base: Option<PathBuf>,
+    /// Whether to make a full image if that is not fit to stand on.
+    pub full_if_unfit: bool,
     /// Which bytes of the source to image.
     pub wanted: Wanted,
     /// Whether to image a source that is in use.
@@ -46,7 +51,7 @@ pub struct Options {
     /// Whether to write a checksum table.
     pub checksums: bool,
     /// Whether the checksum table has a digest of each cluster, too; if not given, where clusters are compressed, which
-    /// takes far longer. There are none of clusters of 512 bytes.
+    /// takes far longer, and where there is a base. There are none of clusters of 512 bytes.
     pub digests: Option<bool>,
     /// Where the image comes from, for the record, which is written with the checksum table; none if it is not to tell.
     pub provenance: Option<Provenance>,
@@ -67,13 +72,22 @@ impl Options {
     /// Whether the image gets digests.
     pub(super) fn has_digests(&self) -> bool {
         let is_possible = self.checksums && self.cluster_size.bytes() >= SMALLEST_CLUSTER;
-        is_possible && self.digests.unwrap_or(self.compression.is_some())
+        is_possible
+            && self
+                .digests
+                .unwrap_or(self.compression.is_some() || self.base.is_some())
     }
 
     /// Refuses what no image can be, and what none can be that is written in order.
     pub(super) fn refuse_contradictions(&self, image: &Place) -> Result<(), Invalid> {
         let is_shared = self.dedupe_memory.is_some();
         let is_stream = *image == Place::Stdout;
+        if self.base.is_some() && is_stream && !self.two_pass {
+            return Err(Invalid::StdoutIncremental);
+        }
+        if self.base.is_some() && !self.checksums {
+            return Err(Invalid::IncrementalUnchecked);
+        }
         match self.compression.map(Codec::compression) {
             Some(Compression::Zstd) if self.compat == Compat::V0_10 => Err(Invalid::ZstdInVersion2),
             None if is_shared => Err(Invalid::SharedUncompressed),
@@ -95,6 +109,8 @@ impl Default for Options {
             scan: Scan::default(),
             format: None,
             access: Access::default(),
+            base: None,
+            full_if_unfit: false,
             wanted: Wanted::default(),
             force: false,
             plan_only: false,

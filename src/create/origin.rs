@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::base::Base;
 use super::report::Unchecked;
 use super::{Options, unreadable};
 use crate::devices::Subject;
@@ -124,19 +125,24 @@ pub(super) fn encoded(source: &Part<AnyDisk>, options: &Options) -> Option<&'sta
 }
 
 /// The error, which tells if the image would replace not the source itself but a file that it needs.
-pub(super) fn named(error: Error, disk: &AnyDisk, image: &Place) -> Error {
+pub(super) fn named(error: Error, disk: &AnyDisk, base: Option<&Base>, image: &Place) -> Error {
     let (Error::Invalid(Invalid::TargetIsSource(_)), Place::Path(path)) = (&error, image) else {
         return error;
     };
     let target = path.metadata().ok().and_then(|metadata| Subject::of(&metadata));
+    let is_base = base.is_some_and(|base| subjects(&base.disk).into_iter().any(|file| Some(file) == target));
     let needed = disk.image().map_or_else(Vec::new, Chain::needed);
     let it = needed
         .into_iter()
         .find(|(file, ..)| Some(file.subject()) == target);
-    it.map_or(error, |(_, role, of)| {
-        let of = of.to_owned();
-        Invalid::TargetIsBehind { role, of }.into()
-    })
+    match it {
+        _ if is_base => Invalid::TargetIsBase.into(),
+        Some((_, role, of)) => {
+            let of = of.to_owned();
+            Invalid::TargetIsBehind { role, of }.into()
+        }
+        None => error,
+    }
 }
 
 /// What images say of themselves that their reader should know, and the paths of those behind the first.

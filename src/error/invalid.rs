@@ -9,6 +9,7 @@ use super::file_kind::FileKind;
 use super::in_use::InUse;
 use super::occupied::Occupied;
 use super::same_as::SameAs;
+use super::unfit::Unfit;
 use super::unmountable::Unmountable;
 use super::unrecorded::Unrecorded;
 use super::unstreamable::Unstreamable;
@@ -20,6 +21,30 @@ pub enum Invalid {
     /// The image has no trustworthy list of free clusters.
     #[error("has no list of free clusters that --used-only can trust: {0}")]
     Unrecorded(Unrecorded),
+    /// Standard output cannot go back to the tables, which depend on what differs.
+    #[error(
+        "an incremental image to standard output needs two passes: its tables come first and depend on what differs"
+    )]
+    StdoutIncremental,
+    /// Nothing would tell which image it stands on.
+    #[error("an incremental image needs checksums: the record behind them tells which image it stands on")]
+    IncrementalUnchecked,
+    /// The name of the base does not fit into the first cluster.
+    #[error(
+        "has a path of {length} bytes as seen from the image, expected at most {limit}, which is what the header has room for"
+    )]
+    BaseName {
+        /// Its length in bytes.
+        length: usize,
+        /// The room in bytes.
+        limit: u64,
+    },
+    /// The image would replace one that it stands on.
+    #[error("is the base, or an image behind it: the new image would stand on itself")]
+    TargetIsBase,
+    /// The image is not the one that another stands on, or cannot be one to stand on.
+    #[error("{0}")]
+    Unfit(Unfit),
     /// The directory cannot be mounted on.
     #[error("{0}")]
     Unmountable(Unmountable),
@@ -367,6 +392,9 @@ impl Invalid {
             | Self::TargetTaken { .. }
             | Self::TargetIsSource(_)
             | Self::TargetIsBehind { .. }
+            | Self::TargetIsBase
+            | Self::StdoutIncremental
+            | Self::IncrementalUnchecked
             | Self::TargetOnSource
             | Self::TargetInUse(_)
             | Self::TargetReplaced
@@ -411,6 +439,8 @@ impl Invalid {
             | Self::NoNeededFile { .. }
             | Self::NeedsNoFile(_)
             | Self::NamelessFile(_)
+            | Self::Unfit(_)
+            | Self::BaseName { .. }
             | Self::ChainLoop
             | Self::ChainTooLong { .. }
             | Self::NeedsPassword

@@ -27,6 +27,13 @@ pub(super) fn resolved(image: &Path, name: &OsStr) -> Result<PathBuf> {
     Ok(directory.join(name))
 }
 
+/// Whether a name is that of a file in the same directory.
+pub(super) fn is_beside(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
+    !bytes.is_empty() && !bytes.contains(&b'/') && !has_protocol(name.as_bytes())
+}
+
 /// Whether QEMU takes it for something else than the name of a file: there is a colon in front of the first slash.
 /// Source: QEMU, `path_has_protocol` in `block.c`.
 fn has_protocol(name: &[u8]) -> bool {

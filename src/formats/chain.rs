@@ -66,7 +66,7 @@ pub struct ChainRun {
     pub depth: usize,
     /// The room that is kept for it in that file, if it is nowhere; see [`HostRun`].
     pub room: Option<HostOffset>,
-    /// Whether it is free, if it is nowhere and what the image records is believed.
+    /// Whether it is free, if it is nowhere and what the image records is believed; or that it is, if it is zeros.
     pub is_free: Option<bool>,
 }
 
@@ -200,7 +200,7 @@ impl Chain {
                 None => layer.run_at(at, here).map_err(|error| self.named(error, depth))?,
             };
             if run.mapping != Mapping::Unallocated {
-                return Ok(ChainRun::new(run.length, run.mapping, depth));
+                return Ok(self.told(at, ChainRun::new(run.length, run.mapping, depth)));
             }
             if run.room.is_none() {
                 self.gaps.note(depth, at.0..at.0.plus(run.length));
@@ -230,12 +230,22 @@ impl Chain {
 
     /// A range that is in none of the files, of which that of number `asked` was the last one that was asked.
     fn nowhere(&self, at: GuestOffset, length: u64, asked: usize, room: Option<HostOffset>) -> ChainRun {
-        let free = self.free.as_ref().map(|record| record.free_at(at.0));
+        let run = ChainRun::new(length, Mapping::Unallocated, asked);
+        self.told(at, ChainRun { room, ..run })
+    }
+
+    /// A run that begins at `at`, with what the image records of it. What is free now may be zeros in an image, to hide
+    /// what one behind it has there.
+    fn told(&self, at: GuestOffset, run: ChainRun) -> ChainRun {
+        let record = self.free.as_ref().filter(|_| run.is_zero());
+        let Some((is_free, until)) = record.map(|record| record.free_at(at.0)) else {
+            return run;
+        };
+        let is_told = is_free || run.mapping == Mapping::Unallocated;
         ChainRun {
-            length: free.map_or(length, |(_, until)| length.min(until.minus(at.0))),
-            is_free: free.map(|(is_free, _)| is_free),
-            room,
-            ..ChainRun::new(0, Mapping::Unallocated, asked)
+            length: run.length.min(until.minus(at.0)),
+            is_free: is_told.then_some(is_free),
+            ..run
         }
     }
 
@@ -421,9 +431,11 @@ impl Disk for Chain {
         Ok(disk::Run {
             length: run.length,
             content: match (run.mapping, run.is_free) {
-                (Mapping::Unallocated, Some(true)) => Content::Free,
+                (Mapping::Unallocated | Mapping::Zero | Mapping::ZeroAllocated(_), Some(true)) => {
+                    Content::Free
+                }
                 (Mapping::Unallocated, Some(false) | None) => Content::Hole,
-                (Mapping::Zero | Mapping::ZeroAllocated(_), _) => Content::Zeros,
+                (Mapping::Zero | Mapping::ZeroAllocated(_), Some(false) | None) => Content::Zeros,
                 (Mapping::Data(_) | Mapping::Compressed(_), _) => Content::Data,
             },
         })

@@ -6,20 +6,21 @@ use std::sync::Arc;
 
 use super::access::Access;
 use super::any::AnyDisk;
-use super::beside::{missing, needs, resolved};
+use super::beside::{is_beside, missing, needs, resolved};
 use super::chain::{Chain, Link};
 use super::format::Format;
 use super::host::HostFile;
 use super::opening::{self, Member, Opened};
+use super::qcow2::structures::identity::BaseIdentity;
 use super::registry::{LUKS, Looks};
 use super::windows::Windows;
 use crate::devices::{FileId, Kernel, Subject};
 use crate::disk::{self, Disk, Empty, FileDisk, Force, Found, Open};
-use crate::error::{Action, Error, Invalid, Result, Role, Unsupported};
+use crate::error::{Action, Error, Invalid, Result, Role, Unfit, Unsupported};
 use crate::units::Exact;
 
 /// How many backing files are followed, one behind the other.
-const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// How a disk is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,11 +101,20 @@ fn raw_unless_image(found: &mut Found) -> Result<Format, Invalid> {
 ///   that it does not need, is its own backing file, has no such snapshot, or a file is in use.
 /// - [`Error::Unsupported`] if it is encrypted in a way, or a backing file is in a format, that is not known here.
 pub fn open(path: &Path, opening: &Opening) -> Result<AnyDisk> {
-    open_found(Found::at(path)?, opening)
+    open_found(Found::at(path)?, opening, IsAt::Path)
+}
+
+/// Where an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IsAt {
+    /// In a directory.
+    Path,
+    /// Nowhere, so that no other file is at its side.
+    Stream,
 }
 
 /// The same of what was found already.
-pub(super) fn open_found(mut found: Found, opening: &Opening) -> Result<AnyDisk> {
+pub(super) fn open_found(mut found: Found, opening: &Opening, is_at: IsAt) -> Result<AnyDisk> {
     let format = opening.format_of(&mut found)?;
     if format == Format::Raw {
         opening.access.refuse_of_raw()?;
@@ -113,13 +123,14 @@ pub(super) fn open_found(mut found: Found, opening: &Opening) -> Result<AnyDisk>
     }
     let mut opener = Opener {
         follow: opening.access.follow,
+        is_at,
         opening,
         windows: Arc::default(),
         links: Vec::new(),
         opened: Vec::new(),
     };
     let mut base = None;
-    let mut next = opener.add(found, format, &opening.access)?;
+    let mut next = opener.add(found, format, &opening.access, None)?;
     while let Some(backing) = next {
         let is_first = opener.links.len() == 1;
         let added = opener
@@ -153,6 +164,7 @@ struct Opener<'a> {
     opening: &'a Opening,
     /// Whether files that images name are opened.
     follow: bool,
+    is_at: IsAt,
     windows: Arc<Windows>,
     links: Vec<Link>,
     opened: Vec<FileId>,
@@ -165,11 +177,19 @@ struct Backing {
     format: Option<Format>,
     /// The image that names the path, unless the user does.
     named_by: Option<PathBuf>,
+    /// Which image it has to be, if that is recorded.
+    expected: Option<BaseIdentity>,
 }
 
 impl Opener<'_> {
     /// Adds an image, and tells what is to be added behind it.
-    fn add(&mut self, found: Found, format: Format, access: &Access) -> Result<Option<Backing>> {
+    fn add(
+        &mut self,
+        found: Found,
+        format: Format,
+        access: &Access,
+        is_it: Option<&BaseIdentity>,
+    ) -> Result<Option<Backing>> {
         let path = found.path().to_owned();
         let member = Member {
             number: u32::try_from(self.links.len()).unwrap_or(u32::MAX),
@@ -177,6 +197,11 @@ impl Opener<'_> {
             access,
         };
         let (opened, image) = format.open(HostFile::of(found)?, &member)?;
+        match (is_it, &image) {
+            (Some(expected), Some(image)) => image.hold_to(expected)?,
+            (Some(_), None) => return Err(Invalid::Unfit(Unfit::Foreign).into()),
+            (None, _) => {}
+        }
         let Opened {
             layer,
             files,
@@ -189,10 +214,14 @@ impl Opener<'_> {
             return Err(Invalid::ChainLoop.into());
         }
         self.opened.extend(files);
+        let expected = match &image {
+            Some(image) if self.is_at == IsAt::Path => image.promised()?,
+            Some(_) | None => None,
+        };
         let backing = backing
             .map(|backing| {
                 let is_told = self.opening.access.backing_formats.len() > self.links.len();
-                located(&path, &backing, is_told, access)
+                located(&path, &backing, is_told, access, expected)
             })
             .transpose()?;
         self.links.push(Link { layer, image });
@@ -214,6 +243,9 @@ impl Opener<'_> {
             None => Looks::at(found.beginning()?).as_backing()?,
         };
         if format == Format::Raw {
+            if backing.expected.is_some() {
+                return Err(Invalid::Unfit(Unfit::Foreign).into());
+            }
             let open = Open {
                 empty: Empty::Allowed,
                 ..self.opening.open
@@ -228,7 +260,7 @@ impl Opener<'_> {
             password: self.opening.access.password.clone(),
             ..Access::default()
         };
-        match self.add(found, format, &access) {
+        match self.add(found, format, &access, backing.expected.as_ref()) {
             Err(Error::Invalid(Invalid::NeedsFile { role, name })) if is_guess && was_followed => {
                 let format = format.name();
                 Err(Invalid::Guessed { format, role, name }.into())
@@ -239,7 +271,13 @@ impl Opener<'_> {
 }
 
 /// Where the backing file is of the image at `image`, and its format, unless that is told otherwise.
-fn located(image: &Path, backing: &opening::Backing, is_told: bool, access: &Access) -> Result<Backing> {
+fn located(
+    image: &Path,
+    backing: &opening::Backing,
+    is_told: bool,
+    access: &Access,
+    expected: Option<BaseIdentity>,
+) -> Result<Backing> {
     // What is not known here may still be told.
     let format = match backing.format.as_deref() {
         None | Some("") => None,
@@ -250,7 +288,10 @@ fn located(image: &Path, backing: &opening::Backing, is_told: bool, access: &Acc
     };
     let path = match &access.backing {
         Some(path) => path.clone(),
-        None if access.follow => resolved(image, &backing.name)?,
+        // What is at its side and can be held to its identity may be opened unasked.
+        None if access.follow || (expected.is_some() && is_beside(&backing.name)) => {
+            resolved(image, &backing.name)?
+        }
         None => return Err(needs(Role::Backing, &backing.name)),
     };
     let named_by = access.backing.is_none().then(|| image.to_owned());
@@ -258,5 +299,6 @@ fn located(image: &Path, backing: &opening::Backing, is_told: bool, access: &Acc
         path,
         format,
         named_by,
+        expected,
     })
 }

@@ -10,7 +10,7 @@ use super::any::AnyDisk;
 use super::chain::{Chain, ChainRun};
 use super::format::Format;
 use super::host::HostFile;
-use super::open::{Opening, open_found};
+use super::open::{IsAt, Opening, open_found};
 use super::qcow2::structures::features;
 use super::qcow2::structures::geometry::{ENTRY, Geometry};
 use super::qcow2::structures::header::{self, Header, TableAt};
@@ -115,7 +115,7 @@ impl PipedImage {
 
     fn disk(&self) -> Result<Chain> {
         let found = Found::piped(Path::new(NAME), &self.pipe)?;
-        match open_found(found, &self.opening)? {
+        match open_found(found, &self.opening, IsAt::Stream)? {
             AnyDisk::Image(chain) => Ok(*chain),
             AnyDisk::Raw(_) => Err(Unstreamable::Format("raw").into()),
         }

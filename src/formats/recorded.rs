@@ -31,7 +31,9 @@ impl Chain {
         if !self.is_active() {
             return Ok(Err(Unrecorded::Snapshot));
         }
-        if !self.is_alone() || image.backing_name().is_some() {
+        // What it is known to stand on is what it stood on then.
+        let is_known = record.base.is_some() && !self.is_alone();
+        if !is_known && (!self.is_alone() || image.backing_name().is_some()) {
             return Ok(Err(Unrecorded::Backing));
         }
         Ok(Ok(record))

@@ -110,6 +110,13 @@ impl Checksums {
         Ok(())
     }
 
+    /// Takes note of a cluster that is not listed, because another image has it.
+    pub(super) fn pass(&mut self, cluster: GuestCluster, digest: &Digest) {
+        if let Some(disk) = &mut self.disk {
+            disk.push(cluster, digest);
+        }
+    }
+
     fn end_run(&mut self, writer: &impl WriteAt) -> Result<()> {
         let clusters = u32::try_from(self.run.len()).expect("a run has at most MAX_RUN clusters");
         if clusters == 0 {

@@ -1,6 +1,9 @@
 //! The header, with its extensions.
 
-use zerocopy::IntoBytes;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::Design;
 use crate::formats::qcow2::structures::extension::{self, OursAt};
@@ -11,8 +14,9 @@ use crate::formats::qcow2::structures::header::{
 use crate::formats::qcow2::structures::refcount;
 use crate::units::to_u64;
 
-/// The header of an image of this design, whose checksum table and record, if there are any, are at `at`.
-pub(super) fn bytes(design: &Design, at: Option<OursAt>) -> Vec<u8> {
+/// The header of an image of this design, whose checksum table and record, if there are any, are at `at`, and which
+/// stands on the image of this name, if it does.
+pub(super) fn bytes(design: &Design, at: Option<OursAt>, base: Option<&OsStr>) -> Vec<u8> {
     let Design {
         geometry,
         compat,
@@ -68,6 +72,23 @@ pub(super) fn bytes(design: &Design, at: Option<OursAt>) -> Vec<u8> {
         }
         extension::append_ours(&mut bytes, at);
     }
+    if base.is_some() {
+        extension::append_backing_format(&mut bytes);
+    }
     extension::append_end(&mut bytes);
+    if let Some(name) = base {
+        append_backing_name(&mut bytes, name);
+    }
     bytes
+}
+
+/// Appends the name, and tells in the header where it is.
+fn append_backing_name(bytes: &mut Vec<u8>, name: &OsStr) {
+    let (offset, length) = (to_u64(bytes.len()), u32::try_from(name.len()));
+    let length = length.expect("QEMU's limit is upheld");
+    bytes.extend(name.as_bytes());
+    if let Ok((raw, _)) = RawHeader::mut_from_prefix(bytes) {
+        raw.backing_file_offset = offset.into();
+        raw.backing_file_size = length.into();
+    }
 }

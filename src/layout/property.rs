@@ -302,6 +302,7 @@ impl Case {
             shared_clusters: streams - to_u64(extents.len()),
             shared_bytes: bytes - extents.values().sum::<u64>(),
             zero_clusters: zeros,
+            unchanged_clusters: 0,
         };
         assert_eq!(*written, expected);
     }

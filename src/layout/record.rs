@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::formats::qcow2::structures::extension::OursAt;
 use crate::formats::qcow2::structures::geometry::Geometry;
 use crate::formats::qcow2::structures::header::Compat;
-use crate::formats::qcow2::structures::identity::{BaseIdentity, Identity, Uuid};
+use crate::formats::qcow2::structures::identity::{BaseIdentity, Identity};
 use crate::formats::qcow2::structures::provenance::Provenance;
 use crate::formats::qcow2::structures::record::{
     BASE, FREE, IDENTITY, IMAGE_VERSION, PROVENANCE, RawFooter, RawRecord, RawRuns, RawSection, SECTOR_SIZE,
@@ -20,6 +20,7 @@ use crate::formats::qcow2::structures::record::{
 };
 use crate::output::WriteAt;
 use crate::units::{Exact, HostOffset, to_u64, to_usize};
+use crate::uuid::Uuid;
 use crate::volumes::AllocationMap;
 
 /// What an image records of its source.

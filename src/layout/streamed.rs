@@ -84,7 +84,7 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
         if let (Some(checksums), Some(at)) = (&mut checksums, at) {
             checksums.expect(at.checksums.length, writer)?;
         }
-        writer.write_at(&header::bytes(&design, at), HostOffset(0))?;
+        writer.write_at(&header::bytes(&design, at, None), HostOffset(0))?;
         writer.write_at(l1(&design, map).as_flattened(), design.l1_at())?;
         let geometry = design.geometry;
         let blocks = Blocks {
@@ -115,7 +115,8 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
     ///
     /// # Panics
     ///
-    /// If the batch holds other clusters than those that the tables say come next, or compressed ones.
+    /// If the batch holds other clusters than those that the tables say come next, or such as
+    /// it cannot have.
     pub fn place(&mut self, batch: &Encoded) -> Result<()> {
         let clusters = to_u64(batch.clusters.len());
         let cluster_size = self.design.geometry.cluster_size();
@@ -133,6 +134,7 @@ impl<'a, W: WriteAt> Streamed<'a, W> {
                         digest: sums.digest_of_zeros(cluster),
                     },
                     Encoding::Plain { sum } => *sum,
+                    Encoding::Same { .. } => panic!("it stands on nothing that has the cluster"),
                     Encoding::Compressed { .. } => {
                         panic!("nobody knew its length when the tables were written")
                     }

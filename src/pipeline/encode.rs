@@ -10,7 +10,8 @@ use crate::disk::Disk;
 use crate::disk::rescue::{self, Rescue};
 use crate::error::Result;
 use crate::formats::qcow2::structures::checksum::Sum;
-use crate::formats::qcow2::structures::digest;
+use crate::formats::qcow2::structures::digest::{self, Digest};
+use crate::formats::{Chain, Known};
 use crate::units::{Exact, GuestCluster, length, to_u64, to_usize};
 use crate::zero::is_zero;
 
@@ -43,6 +44,11 @@ impl Encoded {
 pub enum Encoding {
     /// All of it is zeros.
     Zeros,
+    /// It is as in the image that the new one stands on.
+    Same {
+        /// Its digest, if it was computed.
+        digest: Option<Digest>,
+    },
     /// It stays as it is.
     Plain {
         /// What is known of its content.
@@ -74,6 +80,25 @@ pub struct Encoder<'a> {
     pub compressors: Option<&'a Compressors>,
     /// Whether clusters get a digest; they have at least [`digest::SMALLEST_CLUSTER`] bytes then.
     pub digests: bool,
+    /// What the new image stands on, if it does.
+    pub base: Option<&'a Chain>,
+    /// Whether there is no other way to say that a cluster is zeros, which is something else on the base.
+    pub zeros_as_data: bool,
+}
+
+/// What is known of the clusters of a batch.
+#[derive(Debug)]
+struct Context {
+    first: GuestCluster,
+    /// On the base, if there is one.
+    known: Vec<Known>,
+}
+
+impl Context {
+    /// The number of a cluster.
+    fn number(&self, place: usize) -> GuestCluster {
+        self.first + to_u64(place)
+    }
 }
 
 impl Encoder<'_> {
@@ -84,6 +109,10 @@ impl Encoder<'_> {
     /// Those of [`Rescue::read`] and [`Compressors::compress`].
     pub fn encode(&self, batch: &Batch) -> Result<Encoded> {
         let start = batch.first.0.times(self.cluster_size);
+        let context = self.context(batch)?;
+        if batch.used.is_empty() && !self.zeros_as_data {
+            return Ok(zeros(&context));
+        }
         let mut bytes = self.buffers.take(to_usize(batch.count.times(self.cluster_size)));
         let mut clusters = Vec::with_capacity(to_usize(batch.count));
         let mut streams = self
@@ -104,11 +133,11 @@ impl Encoder<'_> {
             read.increase(stroke.used());
             filled = at.plus(taken.len());
             let (whole, _) = bytes.split_at(filled);
-            self.complete(whole, batch.first, &mut clusters, &mut streams)?;
+            self.complete(whole, &context, &mut clusters, &mut streams)?;
         }
         let (_, rest) = bytes.split_at_mut(filled);
         rest.fill(0);
-        self.complete(&bytes, batch.first, &mut clusters, &mut streams)?;
+        self.complete(&bytes, &context, &mut clusters, &mut streams)?;
         if self.compressors.is_some() && !clusters.iter().any(|how| matches!(how, Encoding::Plain { .. })) {
             // Sooner than the streams, which have to wait for their turn.
             self.buffers.give(std::mem::take(&mut bytes));
@@ -127,7 +156,7 @@ impl Encoder<'_> {
     fn complete(
         &self,
         bytes: &[u8],
-        first: GuestCluster,
+        context: &Context,
         clusters: &mut Vec<Encoding>,
         streams: &mut Vec<u8>,
     ) -> Result<()> {
@@ -135,8 +164,9 @@ impl Encoder<'_> {
         for cluster in whole.skip(clusters.len()) {
             // Of this batch only: what comes out must not depend on who did the one before.
             let doubt = matches!(clusters.last(), Some(Encoding::Plain { .. }));
-            let number = first + to_u64(clusters.len());
-            clusters.push(self.encoding_of(cluster, number, doubt, streams)?);
+            let place = clusters.len();
+            let known = context.known.get(place).copied();
+            clusters.push(self.encoding_of(cluster, context.number(place), known, doubt, streams)?);
         }
         Ok(())
     }
@@ -145,16 +175,27 @@ impl Encoder<'_> {
         &self,
         cluster: &[u8],
         number: GuestCluster,
+        known: Option<Known>,
         doubt: bool,
         streams: &mut Vec<u8>,
     ) -> Result<Encoding> {
         if is_zero(cluster) {
-            return Ok(Encoding::Zeros);
+            if known == Some(Known::Zeros) {
+                return Ok(Encoding::Same { digest: None });
+            }
+            if !self.zeros_as_data {
+                return Ok(Encoding::Zeros);
+            }
         }
         let sum = Sum {
             crc: crc32fast::hash(cluster),
             digest: self.digests.then(|| digest::of_cluster(cluster, number)),
         };
+        if let Some(known) = known
+            && self.is_same(cluster, &sum, number, known)?
+        {
+            return Ok(Encoding::Same { digest: sum.digest });
+        }
         let length = match self.compressors {
             Some(compressors) => compressors.compress(cluster, doubt, streams)?,
             None => None,
@@ -163,5 +204,52 @@ impl Encoder<'_> {
             Some(length) => Encoding::Compressed { sum, length },
             None => Encoding::Plain { sum },
         })
+    }
+
+    /// What is known on the base.
+    fn context(&self, batch: &Batch) -> Result<Context> {
+        let clusters = batch.first.0..batch.first.0.plus(batch.count);
+        let known = match self.base {
+            Some(base) => base.known(clusters, self.cluster_size)?,
+            None => Vec::new(),
+        };
+        let first = batch.first;
+        Ok(Context { first, known })
+    }
+
+    /// Whether the base has the same cluster: only equal digests or equal bytes are equal.
+    fn is_same(&self, cluster: &[u8], sum: &Sum, number: GuestCluster, known: Known) -> Result<bool> {
+        match (known, &sum.digest, self.base) {
+            (Known::Zeros, ..) | (_, _, None) => Ok(false),
+            (Known::Digest(theirs), Some(ours), _) => Ok(theirs == *ours),
+            (Known::Digest(_) | Known::Nothing, _, Some(base)) => {
+                let at = number.0.times(self.cluster_size);
+                let mut theirs = self.buffers.take(cluster.len());
+                // Behind its end there is nothing.
+                let there = to_usize(base.len().saturating_sub(at)).min(cluster.len());
+                let (begin, rest) = theirs.split_at_mut(there);
+                base.read_at(begin, at)?;
+                rest.fill(0);
+                let is_same = theirs == cluster;
+                self.buffers.give(theirs);
+                Ok(is_same)
+            }
+        }
+    }
+}
+
+/// A batch of which nothing is in use.
+fn zeros(context: &Context) -> Encoded {
+    let encoding = |known: &Known| match known {
+        Known::Zeros => Encoding::Same { digest: None },
+        Known::Digest(_) | Known::Nothing => Encoding::Zeros,
+    };
+    Encoded {
+        first: context.first,
+        clusters: context.known.iter().map(encoding).collect(),
+        bytes: Vec::new(),
+        streams: Vec::new(),
+        read: 0,
+        unreadable: Vec::new(),
     }
 }

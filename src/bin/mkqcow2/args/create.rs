@@ -80,6 +80,14 @@ pub(crate) struct Create {
     #[command(flatten)]
     access: Access,
 
+    /// Store only what differs from the image BASE, which the new one stands on
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
+
+    /// Make a full image, with a warning, if BASE is missing, damaged or was changed
+    #[arg(long, requires = "base")]
+    full_if_unfit: bool,
+
     #[command(flatten)]
     bytes: Bytes,
 
@@ -190,6 +198,19 @@ impl Create {
         if self.is_stream() && self.dedupe {
             return Err("--dedupe reads back what was written, which standard output cannot do".to_owned());
         }
+        if self.base.is_some() && self.no_checksums {
+            return Err(
+                "--base needs checksums: the record behind them tells which image the new one stands on"
+                    .to_owned(),
+            );
+        }
+        if self.is_stream() && self.base.is_some() && !self.two_pass {
+            return Err(
+                "--base to standard output needs --two-pass, because the tables come first there and depend on what \
+                 differs"
+                    .to_owned(),
+            );
+        }
         if self.is_stream() && compression.is_some() && !self.two_pass {
             return Err(
                 "--compress to standard output needs --two-pass, because the tables come first there; or pipe \
@@ -256,6 +277,8 @@ impl Create {
             },
             format: self.source_format.map(FormatArg::meant),
             access: self.access.files(),
+            base: self.base.clone(),
+            full_if_unfit: self.full_if_unfit,
             wanted: self.bytes.wanted(),
             force: self.force,
             plan_only: self.dry_run,

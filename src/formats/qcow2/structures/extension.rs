@@ -125,6 +125,11 @@ fn append(header: &mut Vec<u8>, kind: u32, data: &[u8]) {
     header.resize(header.len().next_multiple_of(8), 0);
 }
 
+/// Appends that the backing file is qcow2.
+pub fn append_backing_format(header: &mut Vec<u8>) {
+    append(header, BACKING_FORMAT, b"qcow2");
+}
+
 /// Appends the names of the features that are ours, for programs that meet them.
 pub fn append_feature_names(header: &mut Vec<u8>) {
     const NAME: &[u8; 17] = b"mkqcow2 checksums";

@@ -8,37 +8,8 @@
 //! The UUID is made of what the image records: of its checksum table, and of all other sections. An image with the
 //! same UUID has the same disk, and is of the same source and time.
 
-use std::fmt;
-
 use super::digest::Digest;
-
-/// The UUID of an image. Spec: RFC 9562, section 5.8, "UUID Version 8".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uuid(pub [u8; 16]);
-
-impl Uuid {
-    /// The UUID of what has this hash.
-    pub fn of(hash: &Digest) -> Self {
-        let mut bytes = [0; 16];
-        bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = *from);
-        let [.., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
-        *version = *version & 0x0f | 0x80;
-        *variant = *variant & 0x3f | 0x80;
-        Self(bytes)
-    }
-}
-
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, byte) in self.0.iter().enumerate() {
-            if [4, 6, 8, 10].contains(&place) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
+use crate::uuid::Uuid;
 
 /// Which image it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +90,6 @@ mod tests {
     #[test]
     fn sections_come_back() {
         let uuid = Uuid::of(&[0xff; 32]);
-        assert_eq!(uuid.to_string(), "ffffffff-ffff-8fff-bfff-ffffffffffff");
         for disk in [None, Some([7; 32])] {
             let identity = Identity { uuid, disk };
             let bytes = identity.to_bytes();
