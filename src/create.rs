@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 pub use options::Options;
-pub use report::{Plan, Report, Unchecked, Warning};
+pub use report::{FullInstead, Plan, Report, Unchecked, Warning};
 
 use crate::clusters::{self, Batch};
 use crate::disk::rescue::Rescue;
@@ -51,7 +51,7 @@ pub struct Imaging {
     /// What the image is to stand on.
     base: Option<Base>,
     /// Why it does not stand on what was asked for.
-    unfit: Option<Error>,
+    full_instead: Option<FullInstead>,
     /// The volume that it is, if it was asked for by its name.
     volume: Option<Volume>,
     target: Target<NoDevice>,
@@ -93,7 +93,7 @@ impl Imaging {
             warning: unchecked,
             lost,
         } = origin::open(source, &options)?;
-        let (base, unfit) = base(&image, &options)?;
+        let (base, full_instead) = base(&image, &options)?;
         let caution = Caution {
             no_clobber: options.no_clobber,
             overwrite: options.overwrite,
@@ -124,7 +124,7 @@ impl Imaging {
             options,
             source,
             base,
-            unfit,
+            full_instead,
             volume,
             target,
             unknown,
@@ -151,6 +151,8 @@ impl Imaging {
             room_needed: self.design.room_needed(),
             free_space: self.target.room(),
             memory: self.memory,
+            base: self.base.as_ref().map(|base| base.name.as_os_str()),
+            full_instead: self.full_instead.as_ref(),
             in_use: self.source.writer(),
             target_in_use: self.unknown.as_ref(),
             needs_force: !self.options.force,
@@ -225,6 +227,7 @@ impl Imaging {
             read: copied.read,
             written,
             cluster_size: self.design.geometry.cluster_size(),
+            base: self.base.map(|base| base.name),
             unreadable: (copied.unreadable.iter())
                 .flat_map(|bad| source.segments().resolve(bad))
                 .collect(),
@@ -431,13 +434,13 @@ impl Copying<'_> {
 }
 
 /// What the image is to stand on, and why not, if a full one is good enough then.
-fn base(image: &Place, options: &Options) -> Result<(Option<Base>, Option<Error>)> {
+fn base(image: &Place, options: &Options) -> Result<(Option<Base>, Option<FullInstead>)> {
     let Some(path) = &options.base else {
         return Ok((None, None));
     };
     match Base::open(path, image) {
         Ok(base) => Ok((Some(base), None)),
-        Err(error) if options.full_if_unfit => Ok((None, Some(error))),
+        Err(error) if options.full_if_unfit => Ok((None, Some(Base::full_instead(&error, path)))),
         Err(error) => Err(error),
     }
 }

@@ -214,6 +214,12 @@ impl Error {
         }
     }
 
+    /// The error, which is about the file at `path` unless it is about another one.
+    #[must_use]
+    pub fn of_file(self, path: &Path) -> Self {
+        self.elsewhere(path)
+    }
+
     /// The error without the path of the file [elsewhere](Self::Elsewhere) that it is about, and that path.
     pub fn innermost(&self) -> (&Self, Option<&Path>) {
         if let Self::Elsewhere { path, error } = self {

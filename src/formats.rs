@@ -9,6 +9,7 @@
 
 mod access;
 mod any;
+mod bases;
 mod beside;
 mod chain;
 mod cipher;
@@ -36,6 +37,7 @@ mod windows;
 
 pub use access::Access;
 pub use any::AnyDisk;
+pub use bases::Bases;
 pub use chain::{Chain, ChainRun};
 pub use cipher::Password;
 pub(crate) use decompress::Decoders;

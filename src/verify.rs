@@ -39,13 +39,27 @@ use verifier::{BATCH, Verifier, in_flight};
 /// - [`Error::Unsupported`] if it is a qcow2 image that is encrypted.
 /// - [`Error::Io`] if there is no room for workers.
 pub fn verify(path: &Path, options: Options, progress: &dyn Progress) -> Result<Report> {
-    match Single::open(path, options.format)? {
-        Single::Qcow2(image) => verify_qcow2(&image, options, progress),
-        Single::Legacy(image) => legacy::verify(&image, options, progress),
+    verify_opened(&Single::open(path, options.format)?, options, progress)
+}
+
+/// The same of an image that is open.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_opened(image: &Single, options: Options, progress: &dyn Progress) -> Result<Report> {
+    match image {
+        Single::Qcow2(image) => verify_qcow2(image, options, progress),
+        Single::Legacy(image) => legacy::verify(image, options, progress),
     }
 }
 
-fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Result<Report> {
+/// The same of a qcow2 image.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub fn verify_qcow2(image: &Image, options: Options, progress: &dyn Progress) -> Result<Report> {
     let begun = Instant::now();
     image.refuse_encrypted()?;
     let geometry = image.header().geometry();

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::report::FullInstead;
 use crate::error::{Action, Error, Invalid, Result, Unfit};
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::identity::BaseIdentity;
-use crate::formats::{self, Access, AnyDisk, Chain, Format, MAX_DEPTH, Opening};
+use crate::formats::{self, Access, AnyDisk, Chain, MAX_DEPTH, Opening};
 use crate::output::Place;
 use crate::units::to_u64;
 
@@ -38,14 +39,11 @@ impl Base {
     }
 
     fn open_named(path: &Path, image: &Place) -> Result<Self> {
-        let opening = Opening {
-            format: Some(Format::Qcow2),
-            // Each is held to the identity that the one before it records.
-            ..Opening::image(Access {
-                follow: true,
-                ..Access::default()
-            })
-        };
+        // Each is held to the identity that the one before it records.
+        let opening = Opening::image(Access {
+            follow: true,
+            ..Access::default()
+        });
         let AnyDisk::Image(disk) = formats::open(path, &opening)? else {
             return unfit(Unfit::Foreign);
         };
@@ -57,6 +55,19 @@ impl Base {
         disk.hold_to_checksums()?;
         let name = name(path, image)?;
         Ok(Self { disk, identity, name })
+    }
+
+    /// Why a full image is made instead.
+    pub(super) fn full_instead(error: &Error, path: &Path) -> FullInstead {
+        let (inner, innermost) = error.innermost();
+        let mut why = inner.to_string();
+        if let Error::Io { source, .. } = inner {
+            let text = source.to_string();
+            // Nobody knows the number by heart.
+            why = format!("{why}: {}", text.split(" (os error").next().unwrap_or(&text));
+        }
+        let path = innermost.unwrap_or(path).to_owned();
+        FullInstead { path, why }
     }
 
     /// Refuses a name that does not fit into the header.

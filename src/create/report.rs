@@ -1,5 +1,6 @@
 //! What would be done, what was done, and what to know about it.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ pub enum Unchecked {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {
+    /// The image is a full one, because what it was to stand on is not fit for that.
+    #[error("is a full image, because it cannot stand on {}: {}", .0.path.display(), .0.why)]
+    FullInstead(FullInstead),
     /// The source was imaged although it was in use.
     #[error(
         "the source is {0}: imaging it anyway, free blocks included; the image may mix old and new data, and files in it may be inconsistent"
@@ -141,6 +145,7 @@ impl Warning {
             | Self::Unchecked(_)
             | Self::Unreadable { .. } => Side::Source,
             Self::TargetPerhapsInUse(_)
+            | Self::FullInstead(_)
             | Self::OwnerNotKept
             | Self::RightsNotKept
             | Self::InMemory(_)
@@ -164,6 +169,7 @@ impl Warning {
             | Self::NotDurable(_)
             | Self::Elsewhere => true,
             Self::Unchecked(Unchecked::Changed)
+            | Self::FullInstead(_)
             | Self::PerhapsNoise
             | Self::Encoded(_)
             | Self::CopiedWhole { .. }
@@ -196,6 +202,12 @@ impl Warning {
                 format!("the source is {in_use}: data that its tables do not list yet would read as zeros")
             }
             Self::TargetPerhapsInUse(in_use) => format!("it is {in_use}"),
+            Self::FullInstead(FullInstead { path, why }) => {
+                format!(
+                    "would be a full image, because it cannot stand on {}: {why}",
+                    path.display()
+                )
+            }
             Self::CopiedWhole { volume, name, why } => {
                 format!("{}{why}: would be copied whole", place(volume.as_ref(), *name))
             }
@@ -263,6 +275,15 @@ fn place(volume: Option<&Part>, name: Option<&str>) -> String {
     format!("{}: ", words.join(", "))
 }
 
+/// Why an image is a full one although it was to stand on another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullInstead {
+    /// The image that it was to stand on, or one behind that.
+    pub path: PathBuf,
+    /// Why not.
+    pub why: String,
+}
+
 /// What would be done.
 #[derive(Debug)]
 pub struct Plan<'a> {
@@ -285,6 +306,10 @@ pub struct Plan<'a> {
     pub free_space: Option<u64>,
     /// The filesystem that takes the image, if it is in memory.
     pub memory: Option<Memory>,
+    /// The image that it stands on, as the new one calls it.
+    pub base: Option<&'a OsStr>,
+    /// Why it does not stand on what was asked for.
+    pub full_instead: Option<&'a FullInstead>,
     /// Who might write to the source meanwhile.
     pub in_use: Option<&'a InUse>,
     /// Why the image may be in use, or lie on the source, where that could not be found out.
@@ -319,10 +344,12 @@ impl Plan<'_> {
         let flaws = self.allocation.flaws.iter().cloned().map(Warning::Table);
         let remarks = self.remarks.iter().cloned();
         let remarks = remarks.map(|(remark, path)| Warning::Image { remark, path });
+        let full = self.full_instead.cloned().map(Warning::FullInstead);
         let target = self.target_in_use.cloned().map(Warning::TargetPerhapsInUse);
         in_use
             .into_iter()
             .chain(target)
+            .chain(full)
             .chain(noise)
             .chain(self.encoded.map(Warning::Encoded))
             .chain(self.unchecked.cloned().map(Warning::Unchecked))
@@ -360,6 +387,8 @@ pub struct Report {
     pub written: Written,
     /// The cluster size in bytes.
     pub cluster_size: u64,
+    /// The image that it stands on, as the new one calls it.
+    pub base: Option<OsString>,
     /// The ranges that could not be read, in bytes of the file or device, whichever part of it was imaged.
     pub unreadable: Vec<Range<u64>>,
     /// The ranges that could not be read when the image was made that is the source, in bytes of the disk.

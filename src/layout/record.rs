@@ -298,7 +298,7 @@ mod tests {
                 .finalize()
                 .as_bytes(),
         );
-        expected.extend([0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 48]);
+        expected.extend([0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 48]);
         expected.extend(uuid.0);
         expected.extend([9; 32]);
         assert_eq!(bytes[24..32], to_u64(expected.len()).to_be_bytes());

@@ -39,7 +39,7 @@ fn listed(path: &Path) -> mkqcow2::Result<Option<Vec<(u64, u32)>>> {
         return Ok(None);
     };
     let mut listed = Vec::new();
-    checksums.for_each(|cluster, crc| listed.push((cluster.0, crc)))?;
+    checksums.for_each(|cluster, crc| listed.push((cluster.0, crc.crc)))?;
     assert_eq!(
         checksums.clusters(),
         listed.len() as u64,

@@ -240,7 +240,10 @@ fn images_of_ours_tell_of_their_checksums() {
         };
         dir.run("info disk.qcow2").exits(0).prints(says);
         let info = dir.run("info --json disk.qcow2").exits(0).json();
-        assert_eq!(info["checksums"], json!({"state": state, "clusters": 4}));
+        assert_eq!(
+            info["checksums"],
+            json!({"state": state, "clusters": 4, "digests": false})
+        );
 
         // Without a new cluster, so that the table stays.
         qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 7 0 512"]);
@@ -251,7 +254,10 @@ fn images_of_ours_tell_of_their_checksums() {
             "unknown"
         };
         let info = dir.run("info --json disk.qcow2").exits(0).json();
-        assert_eq!(info["checksums"], json!({"state": state, "clusters": 4}));
+        assert_eq!(
+            info["checksums"],
+            json!({"state": state, "clusters": 4, "digests": false})
+        );
 
         // With new ones, which take the place of the table.
         qemu::io(&dir, "qcow2", "disk.qcow2", &["write -P 7 512k 256k"]);
@@ -282,7 +288,7 @@ fn a_damaged_checksum_table_is_told_with_its_place() {
 
     assert_eq!(
         run.json()["checksums"],
-        json!({"state": "damaged", "clusters": null})
+        json!({"state": "damaged", "clusters": null, "digests": false})
     );
     assert_eq!(run.json()["errors"].as_array().unwrap().len(), 1);
     dir.run("info disk.qcow2")

@@ -266,10 +266,10 @@ fn a_refcount_table_may_have_more_than_one_cluster() {
 }
 
 #[test]
-fn a_run_of_checksums_is_cut_after_65536_clusters() {
+fn a_run_of_checksums_is_cut_after_8192_clusters() {
     let dir = Dir::new("layout-runs");
     for format in Format::both(512) {
-        let size = format.cluster_size * (65536 + 8);
+        let size = format.cluster_size * (8192 + 8);
         image(&dir, format, &Disk::hole(size).data(0..size));
     }
 }

@@ -133,6 +133,7 @@ impl Image {
         verify_layout(&image);
         refcounts::verify(&image);
         checksums::verify(&image);
+        record::verify_identity(&image);
         image
     }
 

@@ -136,6 +136,13 @@ pub(crate) fn unchanged(cleanup: &Cleanup, is_stream: bool) -> Option<&'static s
     })
 }
 
+/// The same as [`with_causes`], behind the path of the file that it is about.
+fn with_path(error: &Error) -> String {
+    let (inner, path) = error.innermost();
+    let path = path.map(|path| format!("{}: ", path.display()));
+    format!("{}{}", path.unwrap_or_default(), with_causes(inner))
+}
+
 /// The message of an error, with those of its causes behind it.
 fn with_causes(error: &Error) -> String {
     let mut message = error.to_string();

@@ -1,9 +1,17 @@
-//! The checksum table: a CRC-32 for every cluster that holds data, and for nothing else.
+//! The checksum table: a CRC-32 for every cluster that holds data, and for nothing else; perhaps a digest, too.
+
+use std::collections::BTreeMap;
+
+use blake3::Hasher;
+use blake3::hazmat::HasherExt;
 
 use super::{Image, bytes_at, u32_at, u64_at};
 
 /// A run is not longer than this many clusters.
-const MAX_RUN: u64 = 65536;
+const MAX_RUN: u64 = 8192;
+
+/// What is hashed as an input of its own.
+const BLOCK: u64 = 2 << 20;
 
 /// Reads the table, if there is one, and computes every checksum again.
 pub(super) fn verify(image: &Image) {
@@ -12,7 +20,7 @@ pub(super) fn verify(image: &Image) {
     };
     let bytes = &image.bytes;
     assert_eq!(bytes_at(bytes, start, 8), b"mkqcrc32", "magic");
-    assert_eq!(u32_at(bytes, start + 8), 1, "version");
+    let has_digests = has_digests(image);
     assert_eq!(
         u32_at(bytes, start + 12),
         image.header.cluster_bits,
@@ -21,7 +29,7 @@ pub(super) fn verify(image: &Image) {
     assert_eq!(u64_at(bytes, start + 16), image.header.size, "size");
 
     let trailer = start + length - 4;
-    let mut listed = Vec::new();
+    let (mut listed, mut digests) = (Vec::new(), Vec::new());
     let (mut at, mut behind_last, mut last_length) = (start + 32, None, 0);
     while at < trailer {
         let (first, count) = (u64_at(bytes, at), u64::from(u32_at(bytes, at + 8)));
@@ -34,6 +42,10 @@ pub(super) fn verify(image: &Image) {
         listed.extend((0..count).map(|n| (first + n, u32_at(bytes, at + 12 + 4 * n))));
         (behind_last, last_length) = (Some(first + count), count);
         at += 12 + 4 * count;
+        if has_digests {
+            digests.extend((0..count).map(|n| bytes_at(bytes, at + 32 * n, 32).to_vec()));
+            at += 32 * count;
+        }
     }
     assert_eq!(at, trailer, "the runs end where the trailer begins");
     assert_eq!(
@@ -55,6 +67,65 @@ pub(super) fn verify(image: &Image) {
         listed == computed,
         "the clusters listed are not those that hold data, or not with their CRC-32"
     );
+    if has_digests {
+        let computed: Vec<_> = image
+            .data()
+            .map(|(cluster, bytes)| digest(cluster, bytes))
+            .collect();
+        assert!(digests == computed, "the digests are not those of the clusters");
+    }
+}
+
+/// Whether the table has digests.
+fn has_digests(image: &Image) -> bool {
+    match image.header.checksums {
+        None => false,
+        Some((start, _)) => match u32_at(&image.bytes, start + 8) {
+            1 => false,
+            2 => true,
+            other => panic!("version {other} of the checksum table"),
+        },
+    }
+}
+
+/// The chaining value of a cluster in its block.
+fn digest(cluster: u64, bytes: &[u8]) -> Vec<u8> {
+    let at = cluster * bytes.len() as u64 % BLOCK;
+    let mut hasher = Hasher::new();
+    hasher.set_input_offset(at);
+    hasher.update(bytes).finalize_non_root().to_vec()
+}
+
+/// The hash of all runs of the table.
+pub(super) fn hash_of_runs(image: &Image) -> Vec<u8> {
+    let (start, length) = image.header.checksums.unwrap();
+    let runs = bytes_at(&image.bytes, start + 32, length - 36);
+    blake3::hash(runs).as_bytes().to_vec()
+}
+
+/// The digest of the disk, if clusters have digests and all of them are in this image.
+pub(super) fn disk(image: &Image) -> Option<Vec<u8>> {
+    if !has_digests(image) {
+        return None;
+    }
+    let mut blocks: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    for (cluster, bytes) in image.data() {
+        let at = cluster * bytes.len() as u64;
+        let block = blocks
+            .entry(at / BLOCK)
+            .or_insert_with(|| vec![0; BLOCK as usize]);
+        let within = (at % BLOCK) as usize;
+        block[within..within + bytes.len()].copy_from_slice(bytes);
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(&image.header.size.to_be_bytes());
+    for (number, block) in blocks {
+        if block.iter().any(|byte| *byte != 0) {
+            hasher.update(&number.to_be_bytes());
+            hasher.update(&Hasher::new().update(&block).finalize_non_root());
+        }
+    }
+    Some(hasher.finalize().as_bytes().to_vec())
 }
 
 /// ISO 3309, polynomial 0x04c11db7 reflected: eight shifts for each value of a byte, done once.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::checksums::crc32;
+use super::checksums::{self, crc32};
 use super::{Image, assert_zeros, bytes_at, u32_at, u64_at};
 
 const FOOTER: u64 = 40;
@@ -19,6 +19,13 @@ pub struct Record {
     pub unreadable: Vec<Range<u64>>,
     pub sector_size: Option<u32>,
     pub provenance: Option<Value>,
+    /// UUID, and digest of the disk.
+    pub uuid: Vec<u8>,
+    pub digest: Option<Vec<u8>>,
+    /// UUID, size and digest of the base.
+    pub base: Option<(Vec<u8>, u64, Option<Vec<u8>>)>,
+    /// Where the identity begins, which is made of all in front of it.
+    identity_at: u64,
 }
 
 /// Reads the record and the footer, if there are any, and holds them to their description.
@@ -43,6 +50,12 @@ pub(super) fn read(bytes: &[u8], start: u64, cluster_bits: u32, size: u64) -> (R
             3 => record.sector_size = Some(u32_at(data, 0)),
             4 => assert_eq!(u32_at(data, 0), u32_at(bytes, 4), "version of the image"),
             5 => record.provenance = Some(serde_json::from_slice(data).unwrap()),
+            6 => record.base = Some((data[..16].to_vec(), u64_at(data, 16), digest(&data[24..]))),
+            7 => {
+                record.uuid = data[..16].to_vec();
+                record.digest = digest(&data[16..]);
+                record.identity_at = at;
+            }
             other => panic!("section {other} of the record"),
         }
         kinds.push(kind);
@@ -50,7 +63,7 @@ pub(super) fn read(bytes: &[u8], start: u64, cluster_bits: u32, size: u64) -> (R
     }
     assert_eq!(at, end, "the sections fill the record");
     assert!(
-        kinds.is_sorted_by(|a, b| a < b) && kinds.contains(&1),
+        kinds.is_sorted_by(|a, b| a < b) && kinds.contains(&1) && kinds.contains(&7),
         "{kinds:?}"
     );
     assert_eq!(
@@ -115,4 +128,32 @@ pub(super) fn verify(image: &Image, checksums: (u64, u64), behind_record: u64) {
     let free: BTreeSet<_> = image.record.free.iter().cloned().flatten().collect();
     let mapped = image.mapping.keys().find(|cluster| free.contains(cluster));
     assert_eq!(mapped, None, "a cluster that is free and mapped");
+}
+
+/// All of it is a digest, or there is none.
+fn digest(bytes: &[u8]) -> Option<Vec<u8>> {
+    assert!(
+        [0, 32].contains(&bytes.len()),
+        "a digest of {} bytes",
+        bytes.len()
+    );
+    (!bytes.is_empty()).then(|| bytes.to_vec())
+}
+
+/// Holds the identity to what it is made of; that of an image that was merged is an older one.
+pub(super) fn verify_identity(image: &Image) {
+    let Some((start, length)) = image.header.checksums else {
+        return;
+    };
+    let before = start + length..image.record.identity_at;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&checksums::hash_of_runs(image));
+    hasher.update(bytes_at(&image.bytes, before.start, before.end - before.start));
+    let mut uuid = hasher.finalize().as_bytes()[..16].to_vec();
+    uuid[6] = uuid[6] & 0x0f | 0x80;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    assert_eq!(image.record.uuid, uuid, "UUID");
+    if image.record.base.is_none() {
+        assert_eq!(image.record.digest, checksums::disk(image), "digest of the disk");
+    }
 }

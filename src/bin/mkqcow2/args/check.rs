@@ -27,9 +27,13 @@ pub(crate) struct Check {
     #[arg(long, value_name = "PATH")]
     data_file: Option<PathBuf>,
 
-    /// Check that clusters lie within the external data file that the image names
+    /// Open the external data file that the image names, and the images that it stands on wherever they are
     #[arg(long)]
-    follow: bool,
+    pub(crate) follow: bool,
+
+    /// Check IMAGE alone, not the images that it stands on
+    #[arg(long, conflicts_with = "follow")]
+    pub(crate) only: bool,
 
     /// Use N worker threads, 1 to 256 [default: number of processors, at most 8]
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]

@@ -104,7 +104,7 @@ pub(crate) struct Create {
     #[arg(long)]
     no_checksums: bool,
 
-    /// Record a BLAKE3 digest of each cluster, too [default: with --compress]
+    /// Record a BLAKE3 digest of each cluster; the default where clusters are compressed, or there is a base
     #[arg(long, conflicts_with_all = ["no_digests", "no_checksums"])]
     digests: bool,
 

@@ -15,6 +15,10 @@ pub(crate) struct Info {
     #[command(flatten)]
     pub(crate) format: ImageFormat,
 
+    /// List the images that IMAGE stands on wherever they are, not only in its directory
+    #[arg(long)]
+    pub(crate) follow: bool,
+
     #[command(flatten)]
     pub(crate) json: Json,
 }

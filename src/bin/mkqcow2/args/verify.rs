@@ -16,6 +16,14 @@ pub(crate) struct Verify {
     #[command(flatten)]
     format: ImageFormat,
 
+    /// Verify IMAGE alone, not the images that it stands on
+    #[arg(long)]
+    pub(crate) only: bool,
+
+    /// Verify the images that IMAGE stands on wherever they are, not only in its directory
+    #[arg(long, conflicts_with = "only")]
+    pub(crate) follow: bool,
+
     #[command(flatten)]
     workers: Workers,
 

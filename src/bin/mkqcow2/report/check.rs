@@ -1,18 +1,22 @@
 //! `mkqcow2 check`.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::{places, verdict};
+use super::{places, verdict, with_causes, with_path};
 use crate::args::check::Check;
-use crate::console::{self, escaped, shown};
-use mkqcow2::Image;
+use crate::console::{self, escaped, say_of, shown};
+use crate::status::FAILURE;
 use mkqcow2::check::{Finding, Report, Severity};
+use mkqcow2::error::Invalid;
+use mkqcow2::formats::Format;
 use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{Exact, length};
 use mkqcow2::volumes::Places;
+use mkqcow2::{Access, Error, Image};
 
 /// Something was found that must not be.
 const CORRUPT: u8 = 2;
@@ -20,25 +24,69 @@ const CORRUPT: u8 = 2;
 /// Nothing worse was found than room that is wasted.
 const LEAKS: u8 = 3;
 
-/// Of a check that was completed.
-pub(crate) fn done(args: &Check, report: &Report, findings: &[Finding]) -> ExitCode {
-    let status = status(report);
-    let has_place = findings.iter().any(|finding| finding.guest().is_some());
-    let places = has_place
-        .then(|| places::of_image(&args.image, args.format.given(), args.access()))
-        .flatten();
-    verdict(args, status, |out| {
-        if args.json.json {
-            return object(out, args, report, (findings, places.as_ref()));
+/// What came of an image.
+pub(crate) struct Checked {
+    pub(crate) path: PathBuf,
+    pub(crate) report: Report,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Checked {
+    /// What is recognised on its disk, if that tells where anything is that was found.
+    fn places(&self, format: Option<Format>, access: Access) -> Option<Places> {
+        let has_place = self.findings.iter().any(|finding| finding.guest().is_some());
+        has_place
+            .then(|| places::of_image(&self.path, format, access))
+            .flatten()
+    }
+
+    /// All of it for people.
+    fn text(&self, out: &mut dyn Write, places: Option<&Places>, is_quiet: bool) -> io::Result<()> {
+        for finding in &self.findings {
+            line(out, &self.path, finding, places)?;
         }
-        for finding in findings {
-            line(out, args, finding, places.as_ref())?;
-        }
-        if args.shown.quiet {
+        if is_quiet {
             return Ok(());
         }
-        summary(out, args, report)
+        summary(out, &self.path, &self.report)
+    }
+}
+
+/// Of a check that was completed: of the image, then of those that it stands on.
+pub(crate) fn done(args: &Check, all: &[Checked], fault: Option<&Error>) -> ExitCode {
+    if let Some(fault) = fault {
+        let (error, path) = fault.innermost();
+        say_of(path.unwrap_or(&args.image), &with_causes(error));
+    }
+    let places: Vec<_> = (all.iter().enumerate())
+        .map(|(number, checked)| match number {
+            0 => checked.places(args.format.given(), args.access()),
+            _ => checked.places(Some(Format::Qcow2), Access::default()),
+        })
+        .collect();
+    let all: Vec<_> = all.iter().zip(&places).collect();
+    let status = worst(all.iter().map(|(checked, _)| status(&checked.report)), fault);
+    verdict(args, status, |out| {
+        if args.json.json {
+            return objects(out, &all, fault, status);
+        }
+        all.iter()
+            .try_for_each(|(checked, places)| checked.text(out, places.as_ref(), args.shown.quiet))
     })
+}
+
+/// Corruption is worst, then what could not be checked, then leaks.
+fn worst(statuses: impl Iterator<Item = u8>, fault: Option<&Error>) -> u8 {
+    let of_fault = fault.map(|fault| match fault.innermost().0 {
+        Error::Corrupt(_) | Error::Invalid(Invalid::Unfit(_)) => CORRUPT,
+        Error::Io { .. } | Error::Unsupported(_) | Error::Invalid(_) | _ => FAILURE,
+    });
+    let rank = |status: &u8| {
+        [0, LEAKS, FAILURE, CORRUPT]
+            .iter()
+            .position(|known| known == status)
+    };
+    statuses.chain(of_fault).max_by_key(rank).unwrap_or(0)
 }
 
 /// As qemu-img check has it.
@@ -52,18 +100,18 @@ fn status(report: &Report) -> u8 {
     }
 }
 
-fn line(out: &mut dyn Write, args: &Check, finding: &Finding, places: Option<&Places>) -> io::Result<()> {
+fn line(out: &mut dyn Write, path: &Path, finding: &Finding, places: Option<&Places>) -> io::Result<()> {
     let (severity, code) = (finding.code.severity().name(), finding.code.name());
     // There is text of the image in it.
     let text = escaped(&finding.fault.to_string());
     let guest = finding.guest();
     let place = guest.and_then(|guest| places::place(&guest, places));
     let place = place.map_or_else(String::new, |place| format!(", in {place}"));
-    writeln!(out, "{}: {severity}: {text}{place} [{code}]", shown(&args.image))
+    writeln!(out, "{}: {severity}: {text}{place} [{code}]", shown(path))
 }
 
 /// What the findings mean, and the figures.
-fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()> {
+fn summary(out: &mut dyn Write, path: &Path, report: &Report) -> io::Result<()> {
     for (code, tally) in &report.tallies {
         let (name, meaning) = (code.name(), code.meaning());
         // None, if there are no more than are told.
@@ -74,7 +122,7 @@ fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()>
         };
         writeln!(out, "{name}: {}{more}: {meaning}", tally.count)?;
     }
-    let image = shown(&args.image);
+    let image = shown(path);
     let (errors, leaks) = (report.count(Severity::Error), report.count(Severity::Leak));
     match (errors, leaks) {
         (0, 0) if report.decompressed.is_some() => writeln!(out, "{image}: no errors, no leaks")?,
@@ -84,7 +132,7 @@ fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()>
         )?,
         (errors, leaks) => writeln!(out, "{image}: errors: {errors}, leaked clusters: {leaks}")?,
     }
-    if leaks > 0 && is_ours(args) {
+    if leaks > 0 && is_ours(path) {
         writeln!(
             out,
             "{image}: mkqcow2 made it, so that a leak is damage: run mkqcow2 verify, and repair nothing"
@@ -106,8 +154,8 @@ fn summary(out: &mut dyn Write, args: &Check, report: &Report) -> io::Result<()>
 }
 
 /// Whether it is an image of ours that nobody is known to have changed. Nothing that we write leaks.
-fn is_ours(args: &Check) -> bool {
-    Image::open(&args.image)
+fn is_ours(path: &Path) -> bool {
+    Image::open(path)
         .is_ok_and(|image| image.extensions().ours.is_some() && image.freshness() != Freshness::Changed)
 }
 
@@ -119,20 +167,36 @@ fn percentage(part: u64, whole: u64) -> String {
 }
 
 /// For scripts: the fields of `qemu-img check --output=json`, and the findings.
-fn object(
+fn objects(
     out: &mut dyn Write,
-    args: &Check,
-    report: &Report,
-    (findings, places): (&[Finding], Option<&Places>),
+    all: &[(&Checked, &Option<Places>)],
+    fault: Option<&Error>,
+    status: u8,
 ) -> io::Result<()> {
+    let mut objects = all
+        .iter()
+        .map(|(checked, places)| object(checked, places.as_ref()));
+    let mut first = objects.next().unwrap_or_default();
+    if let Some(fields) = first.as_object_mut() {
+        fields.insert("status".to_owned(), status.into());
+        fields.insert("bases".to_owned(), objects.collect());
+        fields.insert("base-error".to_owned(), fault.map(with_path).into());
+    }
+    writeln!(out, "{}", console::json(&first))
+}
+
+fn object(checked: &Checked, places: Option<&Places>) -> Value {
+    let report = &checked.report;
     let codes = report.tallies.iter();
     let codes: Map<_, _> = codes
         .map(|(code, tally)| (code.name().to_owned(), tally.count.into()))
         .collect();
-    let findings: Vec<_> = findings.iter().map(|found| finding(found, places)).collect();
-    let object = json!({
+    let findings: Vec<_> = (checked.findings.iter())
+        .map(|found| finding(found, places))
+        .collect();
+    json!({
         "status": status(report),
-        "filename": args.image.to_string_lossy(),
+        "filename": checked.path.to_string_lossy(),
         "format": report.format.name(),
         "check-errors": 0,
         "corruptions": report.count(Severity::Error),
@@ -146,8 +210,7 @@ fn object(
         "seconds": report.duration.as_secs_f64(),
         "codes": codes,
         "findings": findings,
-    });
-    writeln!(out, "{}", console::json(&object))
+    })
 }
 
 fn finding(finding: &Finding, places: Option<&Places>) -> Value {

@@ -26,6 +26,10 @@ pub(crate) const INCOMPLETE: &str = "is incomplete: what was written is not a us
 
 /// What can be done if it cannot be found out whether something is in use.
 const UNKNOWN: &str = "/proc and /sys must be mounted and readable; or pass --force";
+
+/// What can be done without a base.
+const FULL: &str = "make a full image, or pass --full-if-unfit";
+
 const HOW_MUCH: &str = "mkqcow2 -n shows how much space is needed";
 
 /// Of a dry run.
@@ -177,6 +181,9 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
             };
             advice.or_else(|| advice::general(error))
         }
+        Error::Invalid(Invalid::Unfit(_)) if args.base.is_some() => Some(FULL),
+        // Of the base, unless the source is an image itself.
+        Error::Invalid(Invalid::NoNeededFile { .. }) if args.base.is_some() && args.is_raw() => Some(FULL),
         Error::Invalid(Invalid::SourceInUse(in_use)) => Some(match in_use {
             InUse::Mounted { .. } => "unmount it, image a snapshot, or pass --force",
             InUse::Swap { .. } => "swapoff it, or pass --force",

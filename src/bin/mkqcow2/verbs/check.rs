@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use crate::args::check::Check;
 use crate::bar::Bar;
 use crate::report;
+use crate::report::check::Checked;
 use crate::verb::Verb;
-use mkqcow2::check::{Finding, check_legacy};
+use mkqcow2::check::{Finding, Report, check_legacy};
 use mkqcow2::error::Side;
-use mkqcow2::formats::Single;
+use mkqcow2::formats::{Bases, Single};
+use mkqcow2::{Error, Image};
 
 impl Verb for Check {
     fn files(&self) -> Vec<(&'static str, &Path)> {
@@ -33,13 +35,52 @@ impl Verb for Check {
                 Single::Legacy(image)
             }
         };
-        let mut findings = Vec::new();
-        let mut tell = |finding: &Finding| findings.push(finding.clone());
-        let report = match &image {
-            Single::Qcow2(image) => mkqcow2::check(image, &self.options(), &bar, &mut tell),
-            Single::Legacy(image) => check_legacy(image, &self.options(), &bar, &mut tell),
-        };
+        let checked = self.checked(&image, &bar);
         bar.end();
-        Ok(report::check::done(self, &report?, &findings))
+        let (all, fault) = checked?;
+        Ok(report::check::done(self, &all, fault.as_ref()))
+    }
+}
+
+impl Check {
+    /// What came of the image, and of all that it stands on; and why there are no more, although there should be.
+    fn checked(&self, image: &Single, bar: &Bar) -> mkqcow2::Result<(Vec<Checked>, Option<Error>)> {
+        let image = match image {
+            Single::Qcow2(image) => image,
+            Single::Legacy(image) => {
+                let own = self.one(&self.image, |tell| {
+                    check_legacy(image, &self.options(), bar, tell)
+                })?;
+                return Ok((vec![own], None));
+            }
+        };
+        let of = |path: &Path, image: &Image| {
+            self.one(path, |tell| mkqcow2::check(image, &self.options(), bar, tell))
+                .map_err(|error| error.of_file(path))
+        };
+        let mut all = vec![of(&self.image, image)?];
+        if self.only {
+            return Ok((all, None));
+        }
+        let bases = Bases::of(image, self.follow)?;
+        for (path, image) in &bases.images {
+            all.push(of(path, image)?);
+        }
+        Ok((all, bases.fault))
+    }
+
+    fn one(
+        &self,
+        path: &Path,
+        check: impl FnOnce(&mut dyn FnMut(&Finding)) -> mkqcow2::Result<Report>,
+    ) -> mkqcow2::Result<Checked> {
+        let mut findings = Vec::new();
+        let report = check(&mut |finding| findings.push(finding.clone()))?;
+        let path = path.to_owned();
+        Ok(Checked {
+            path,
+            report,
+            findings,
+        })
     }
 }

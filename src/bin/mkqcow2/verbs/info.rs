@@ -7,7 +7,7 @@ use crate::args::info::Info as Args;
 use crate::report;
 use crate::verb::Verb;
 use mkqcow2::error::Side;
-use mkqcow2::formats::Single;
+use mkqcow2::formats::{Bases, Single};
 use mkqcow2::info::{Info, LegacyInfo};
 
 impl Verb for Args {
@@ -25,7 +25,10 @@ impl Verb for Args {
 
     fn run(&self) -> mkqcow2::Result<ExitCode> {
         match Single::open(&self.image, self.format.given())? {
-            Single::Qcow2(image) => Ok(report::info::info(self, &Info::of(*image)?)),
+            Single::Qcow2(image) => {
+                let bases = Bases::of(&image, self.follow)?;
+                Ok(report::info::info(self, &Info::of(*image)?, &bases))
+            }
             Single::Legacy(image) => Ok(report::info::plain(self, &LegacyInfo::of(*image)?)),
         }
     }

@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use crate::args::verify::Verify;
 use crate::bar::Bar;
 use crate::report;
+use crate::report::verify::Reports;
 use crate::verb::Verb;
 use mkqcow2::Error;
 use mkqcow2::error::Side;
+use mkqcow2::formats::{Bases, Single};
+use mkqcow2::verify::{verify_opened, verify_qcow2};
 
 impl Verb for Verify {
     /// A damaged header is what was looked for.
@@ -34,8 +37,34 @@ impl Verb for Verify {
 
     fn run(&self) -> mkqcow2::Result<ExitCode> {
         let bar = Bar::new(self.shown.bar());
-        let report = mkqcow2::verify::verify(&self.image, self.options(), &bar);
+        let result = self.reports(&bar);
         bar.end();
-        Ok(report::verify::done(self, &report?))
+        Ok(report::verify::done(self, &result?))
+    }
+}
+
+impl Verify {
+    /// Of the image, and of all that it stands on.
+    fn reports(&self, bar: &Bar) -> mkqcow2::Result<Reports> {
+        let image = Single::open(&self.image, self.options().format)?;
+        let own = verify_opened(&image, self.options(), bar)?;
+        let mut reports = Reports {
+            own,
+            bases: Vec::new(),
+            fault: None,
+        };
+        let Single::Qcow2(image) = &image else {
+            return Ok(reports);
+        };
+        if self.only {
+            return Ok(reports);
+        }
+        let bases = Bases::of(image, self.follow)?;
+        for (path, image) in bases.images {
+            let report = verify_qcow2(&image, self.options(), bar).map_err(|error| error.of_file(&path))?;
+            reports.bases.push((path, report));
+        }
+        reports.fault = bases.fault;
+        Ok(reports)
     }
 }

@@ -18,8 +18,8 @@
 //! kind 3, sector size        of the source, in bytes (4)
 //! kind 4, version            of the image when it was made, 2 or 3 (4)
 //! kind 5, provenance         JSON, see the [module](super::provenance)
-//! kind 6, identity           UUID and digest, see the [module](super::identity)
-//! kind 7, base               UUID, size and digest of the backing file, see the same
+//! kind 6, base               UUID, size and digest of the backing file, see the [module](super::identity)
+//! kind 7, identity           UUID and digest, see the same
 //! ```
 //!
 //! A run is two numbers: how far behind the end of the last run it begins (for the first one: behind 0), and how long
@@ -74,11 +74,11 @@ pub const IMAGE_VERSION: u32 = 4;
 /// The kind of the section of the [provenance](super::provenance).
 pub const PROVENANCE: u32 = 5;
 
-/// The kind of the section of the [identity](super::identity).
-pub const IDENTITY: u32 = 6;
-
 /// The kind of the section of the backing file that the image stands on.
-pub const BASE: u32 = 7;
+pub const BASE: u32 = 6;
+
+/// The kind of the section of the [identity](super::identity).
+pub const IDENTITY: u32 = 7;
 
 /// The CRC-32 at the end of the record, in bytes.
 pub const TRAILER: u64 = 4;

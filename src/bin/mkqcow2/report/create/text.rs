@@ -25,8 +25,10 @@ pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
     } else {
         String::new()
     };
+    let base = report.base.as_deref();
+    let base = base.map_or_else(String::new, |base| format!(" on {}", shown(base.as_ref())));
     let mut lines = vec![format!(
-        "{}: {} {}, {} image{shared}, {:.2} s, {}/s",
+        "{}: {} {}, {} image{base}{shared}, {:.2} s, {}/s",
         shown(args.shown_image()),
         BinaryBytes(report.size),
         imaged(report),
@@ -39,6 +41,9 @@ pub(super) fn report(args: &Create, report: &Report) -> Vec<String> {
             "clusters of {} bytes with data: {}, zeros: {}; {} bytes in all",
             report.cluster_size, written.data_clusters, written.zero_clusters, written.image_size
         ));
+    }
+    if args.verbose && report.base.is_some() {
+        lines.push(format!("clusters as in the base: {}", written.unchanged_clusters));
     }
     if let (true, Some(codec)) = (args.verbose, args.codec()) {
         lines.push(format!(
@@ -130,6 +135,7 @@ fn summary(out: &mut dyn Write, args: &Create, plan: &Plan<'_>) -> io::Result<()
         );
     }
     let less = match args.codec() {
+        _ if plan.base.is_some() => "at most: less where it is as in the base",
         None => "less if some of the data is zeros",
         Some(_) => "less after compression",
     };

@@ -1,13 +1,15 @@
 //! For scripts: one object, on one line.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::words::{encryption, hex, kind, warnings};
 use crate::args::info::Info as Args;
 use crate::console;
-use crate::report::{ranges, with_causes};
+use crate::report::{ranges, with_causes, with_path};
+use mkqcow2::formats::Bases;
 use mkqcow2::formats::qcow2::structures::bitmap::Bitmap;
 use mkqcow2::formats::qcow2::structures::extensions::Extension;
 use mkqcow2::formats::qcow2::structures::features::{self, FeatureKind};
@@ -20,7 +22,12 @@ use mkqcow2::formats::qcow2::{Freshness, Image};
 use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState};
 
 /// All that there is. Of snapshots and bitmaps there may be more than fit in memory: they are written one by one.
-pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) -> io::Result<()> {
+pub(super) fn info(
+    out: &mut dyn Write,
+    args: &Args,
+    (info, bases): (&Info, &Bases),
+    status: u8,
+) -> io::Result<()> {
     let (image, header) = (info.image(), info.image().header());
     let geometry = header.geometry();
     let identity = info.recorded().and_then(|record| record.identity);
@@ -53,6 +60,8 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, status: u8) ->
         "digest": identity.and_then(|identity| identity.disk).map(|digest| hex(&digest)),
         "base": info.recorded().and_then(|record| record.base).map(base),
         "provenance": info.provenance().map(provenance),
+        "bases": bases.images.iter().map(behind).collect::<Vec<_>>(),
+        "base-error": bases.fault.as_ref().map(with_path),
         "warnings": warnings(info).collect::<Vec<_>>(),
         "errors": info.faults.iter().map(with_causes).collect::<Vec<_>>(),
     });
@@ -147,12 +156,15 @@ fn record(info: &Info) -> Option<Value> {
         RecordState::Lost => ("lost", None),
         RecordState::Damaged => ("damaged", None),
     };
-    let content = info.content();
+    // Of an incremental image, most of the data is elsewhere.
+    let is_whole = record.is_some_and(|record| record.base.is_none());
+    let content = info.content().filter(|_| is_whole);
+    let free = info.content().map(|content| content.free);
     Some(json!({
         "state": state,
         "data": content.map(|content| content.data),
         "zeros": content.map(|content| content.zeros),
-        "free": content.map(|content| content.free),
+        "free": free,
         "sector-size": record.and_then(|record| record.sector_size),
         "unreadable": ranges(record.map(|record| record.unreadable.as_slice()).unwrap_or_default()),
     }))
@@ -163,6 +175,20 @@ fn base(base: BaseIdentity) -> Value {
         "uuid": base.identity.uuid.to_string(),
         "virtual-size": base.size,
         "digest": base.identity.disk.map(|digest| hex(&digest)),
+    })
+}
+
+/// An image that it stands on.
+fn behind((path, image): &(PathBuf, Image)) -> Value {
+    let record = image.record().ok().flatten();
+    let identity = record.as_ref().and_then(|record| record.identity);
+    let made = record.as_ref().and_then(|record| record.provenance.as_ref());
+    json!({
+        "filename": path.to_string_lossy(),
+        "file-size": image.file().length(),
+        "virtual-size": image.header().geometry().size(),
+        "uuid": identity.map(|identity| identity.uuid.to_string()),
+        "made": made.and_then(|provenance| provenance.made),
     })
 }
 

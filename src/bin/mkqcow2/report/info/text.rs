@@ -1,6 +1,7 @@
 //! For people.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use indicatif::BinaryBytes;
 
@@ -8,6 +9,7 @@ use super::date;
 use super::words::{encryption, hex, kind};
 use crate::args::info::Info as Args;
 use crate::console::{escaped, shown};
+use mkqcow2::formats::Bases;
 use mkqcow2::formats::qcow2::structures::bitmap::Bitmap;
 use mkqcow2::formats::qcow2::structures::extensions::Extension;
 use mkqcow2::formats::qcow2::structures::features;
@@ -20,7 +22,7 @@ use mkqcow2::info::{Allocation, ChecksumTable, Feature, Info, RecordState, Shari
 use mkqcow2::units::length;
 
 /// A line for each thing there is to say.
-pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<()> {
+pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info, bases: &Bases) -> io::Result<()> {
     let image = info.image();
     let version = match image.header().compat() {
         Compat::V0_10 => "version 2, compat 0.10",
@@ -49,6 +51,10 @@ pub(super) fn info(out: &mut dyn Write, args: &Args, info: &Info) -> io::Result<
     }
     if let Some(provenance) = info.provenance() {
         self::provenance(provenance, &mut line)?;
+    }
+    for (number, base) in bases.images.iter().enumerate() {
+        let name = if number == 0 { "stands on" } else { "" };
+        line(name, self::base(base))?;
     }
     // They were all readable a moment ago, or are among the faults.
     for snapshot in image.snapshots().map_while(Result::ok) {
@@ -143,6 +149,10 @@ fn shared(sharing: Sharing) -> String {
 fn content(info: &Info, line: &mut Line<'_>) -> io::Result<()> {
     let record = info.recorded();
     match (info.content(), &info.record) {
+        (Some(_), _) if record.is_some_and(|record| record.base.is_some()) => {
+            let free = record.map_or(0, Record::free_bytes);
+            line("free", bytes(free))?;
+        }
         (Some(content), _) => {
             line("disk", format!("{} data", bytes(content.data)))?;
             line("", format!("{} zeros", bytes(content.zeros)))?;
@@ -179,6 +189,23 @@ fn identity(record: &Record, line: &mut Line<'_>) -> io::Result<()> {
         line("base uuid", base.identity.uuid.to_string())?;
     }
     Ok(())
+}
+
+/// An image that it stands on, with its size and date.
+fn base((path, image): &(PathBuf, Image)) -> String {
+    let size = BinaryBytes(image.file().length());
+    let made = made(image).map(|made| format!(", made {made}"));
+    let behind = if image.backing_name().is_none() {
+        ", full"
+    } else {
+        ""
+    };
+    format!("{}, {size}{}{behind}", shown(path), made.unwrap_or_default())
+}
+
+fn made(image: &Image) -> Option<String> {
+    let made = image.record().ok()??.provenance?.made?;
+    u32::try_from(made).ok().map(date::utc)
 }
 
 /// Where the image comes from. All of it was in the file: nothing is believed to be short, or text for a terminal.

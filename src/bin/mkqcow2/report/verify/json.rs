@@ -5,27 +5,39 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::text;
-use super::words::warnings;
-use crate::args::verify::Verify as Args;
+use super::verified::Verified;
 use crate::console;
-use crate::report::{places, ranges};
+use crate::report::{places, ranges, with_path};
+use mkqcow2::Error;
 use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{HostOffset, length};
-use mkqcow2::verify::{Fault, Finding, Report};
+use mkqcow2::verify::{Fault, Finding};
 use mkqcow2::volumes::Places;
 
-/// All that came out.
-pub(super) fn report(
+/// All that came out: the object of the first image, in which there are those of the others.
+pub(super) fn reports(
     out: &mut dyn Write,
-    args: &Args,
-    (report, status): (&Report, u8),
-    places: Option<&Places>,
+    all: &[Verified<'_>],
+    fault: Option<&Error>,
+    status: u8,
 ) -> io::Result<()> {
+    let mut objects = all.iter().map(object);
+    let mut first = objects.next().unwrap_or_default();
+    if let Some(fields) = first.as_object_mut() {
+        fields.insert("status".to_owned(), status.into());
+        fields.insert("bases".to_owned(), objects.collect());
+        fields.insert("base-error".to_owned(), fault.map(with_path).into());
+    }
+    writeln!(out, "{}", console::json(&first))
+}
+
+fn object(verified: &Verified<'_>) -> Value {
+    let (report, places) = (verified.report, verified.places.as_ref());
     let totals = report.findings.totals();
     let findings = report.findings.listed().iter();
-    let object = json!({
-        "status": status,
-        "filename": args.image.to_string_lossy(),
+    json!({
+        "status": verified.status,
+        "filename": verified.path.to_string_lossy(),
         "size": report.size,
         "read": report.read,
         "streams": report.streams,
@@ -44,9 +56,8 @@ pub(super) fn report(
         "unreadable-before": ranges(&report.unreadable),
         "unlisted": report.findings.unlisted(),
         "seconds": report.duration.as_secs_f64(),
-        "warnings": warnings(report).collect::<Vec<_>>(),
-    });
-    writeln!(out, "{}", console::json(&object))
+        "warnings": verified.warnings,
+    })
 }
 
 fn finding(finding: &Finding, freshness: Freshness, places: Option<&Places>) -> Value {

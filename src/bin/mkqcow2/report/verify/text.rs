@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use indicatif::BinaryBytes;
 
-use crate::args::verify::Verify as Args;
+use super::verified::Verified;
 use crate::console::{escaped, per_second, shown};
 use crate::report::{places, with_causes};
 use mkqcow2::error::Role;
@@ -15,13 +15,9 @@ use mkqcow2::verify::{Fault, Finding, Report};
 use mkqcow2::volumes::Places;
 
 /// What is wrong, and the closing line.
-pub(super) fn report(
-    out: &mut dyn Write,
-    args: &Args,
-    report: &Report,
-    places: Option<&Places>,
-) -> io::Result<()> {
-    let image = shown(&args.image);
+pub(super) fn report(out: &mut dyn Write, verified: &Verified<'_>, is_quiet: bool) -> io::Result<()> {
+    let (report, places) = (verified.report, verified.places.as_ref());
+    let image = shown(verified.path);
     for found in report.findings.listed() {
         // There may be text of the image in it.
         let line = escaped(&line(found, report.freshness, places));
@@ -39,7 +35,7 @@ pub(super) fn report(
             range.start
         )?;
     }
-    if args.shown.quiet {
+    if is_quiet {
         return Ok(());
     }
     let verdict = if report.findings.is_empty() {
