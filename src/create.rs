@@ -1,6 +1,6 @@
 //! The main job: a source becomes an image.
 
-mod base;
+pub(crate) mod base;
 mod options;
 mod origin;
 mod report;
@@ -78,10 +78,10 @@ impl Imaging {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`](crate::Error::Invalid) for a request that is not safe, such as a source in use or an
+    /// - [`Error::Invalid`] for a request that is not safe, such as a source in use or an
     ///   image on it.
-    /// - [`Error::Unsupported`](crate::Error::Unsupported) for a source too large for the cluster size.
-    /// - [`Error::Io`](crate::Error::Io) if the system refuses or fails.
+    /// - [`Error::Unsupported`] for a source too large for the cluster size.
+    /// - [`Error::Io`] if the system refuses or fails.
     pub fn prepare(source: &Path, image: impl Into<Place>, options: Options) -> Result<Self> {
         let begun = Instant::now();
         let image = image.into();
@@ -171,10 +171,10 @@ impl Imaging {
     ///
     /// # Errors
     ///
-    /// - [`Error::Invalid`](crate::Error::Invalid) if the source is in use, and only a plan was asked for.
-    /// - [`Error::Io`](crate::Error::Io) if the source cannot be read, or the image cannot be written, synced or
+    /// - [`Error::Invalid`] if the source is in use, and only a plan was asked for.
+    /// - [`Error::Io`] if the source cannot be read, or the image cannot be written, synced or
     ///   named.
-    /// - [`Error::Corrupt`](crate::Error::Corrupt) if the source shrinks, disappears, or is unreadable in too many
+    /// - [`Error::Corrupt`] if the source shrinks, disappears, or is unreadable in too many
     ///   places.
     pub fn run(self, progress: &dyn Progress) -> Result<Report> {
         self.refuse_plan()?;
@@ -366,7 +366,7 @@ impl Copying<'_> {
         match self.base {
             None => Box::new(clusters::batches(self.map, geometry, max_clusters).map(Ok)),
             Some(base) => {
-                let others = |range| base.disk.data_in(range);
+                let others = |range| base.data_in(range);
                 Box::new(clusters::batches_over(self.map, geometry, max_clusters, others))
             }
         }
@@ -455,7 +455,7 @@ fn design(
         let geometry = Geometry::new(cluster, map.size())?;
         let content = match base {
             None => clusters::count(map, geometry),
-            Some(base) => clusters::count_over(map, geometry, |range| base.disk.data_in(range))?,
+            Some(base) => clusters::count_over(map, geometry, |range| base.data_in(range))?,
         };
         let limit = match options.compression {
             // Tables and clusters that are stored as they are keep their own limit.
@@ -481,11 +481,11 @@ fn design(
             compression: options.compression.map(Codec::compression),
         })
     };
-    fit(options.cluster_size).map_err(|error| match error {
-        Error::Unsupported(Unsupported::TooLarge(error)) => {
-            smallest_that_serves(error, |cluster| fit(cluster).is_ok()).into()
-        }
-        error => error,
+    fit(options.cluster_size).map_err(|error| {
+        let Error::Unsupported(Unsupported::TooLarge(error)) = error else {
+            return error;
+        };
+        smallest_that_serves(error, |cluster| fit(cluster).is_ok()).into()
     })
 }
 

@@ -11,6 +11,7 @@ mod occupied;
 mod same_as;
 mod side;
 mod unfit;
+mod unmergeable;
 mod unmountable;
 mod unrecorded;
 mod unstreamable;
@@ -29,6 +30,7 @@ pub use occupied::Occupied;
 pub use same_as::SameAs;
 pub use side::Side;
 pub use unfit::Unfit;
+pub use unmergeable::Unmergeable;
 pub use unmountable::Unmountable;
 pub use unrecorded::Unrecorded;
 pub use unstreamable::Unstreamable;
@@ -227,6 +229,13 @@ impl Error {
         } else {
             (self, None)
         }
+    }
+
+    /// For a sentence about something that is in an image: in which of its backing files, if in one of these.
+    pub(crate) fn of_backing(path: Option<&Path>) -> String {
+        path.map_or_else(String::new, |path| {
+            format!("of its backing file {} ", path.display())
+        })
     }
 
     /// The range of the virtual disk that cannot be read because of the error, in bytes, if known.

@@ -70,6 +70,8 @@ pub struct Written {
     pub zero_clusters: u64,
     /// Clusters in use that are as in the image that this one stands on.
     pub unchanged_clusters: u64,
+    /// The digest of the disk, if clusters have digests.
+    pub disk: Option<Digest>,
 }
 
 /// Where checksums of `length` bytes at `offset` are, and the record behind them.
@@ -372,13 +374,14 @@ impl<'a, W: WriteAt> Layout<'a, W> {
             .write_at(self.l1.as_flattened(), self.design.l1_at())?;
         self.write_refcounts()?;
         let end = self.allocator.end();
-        let (at, image_size) = match self.checksums.take() {
+        let (at, image_size, disk) = match self.checksums.take() {
             Some(checksums) => {
                 let table = checksums.finish(self.writer, end)?;
                 let at = ours_at(end, table.length);
-                (Some(at), record.write(self.writer, geometry, at, &table)?)
+                let image_size = record.write(self.writer, geometry, at, &table)?;
+                (Some(at), image_size, table.disk)
             }
-            None => (None, end.0),
+            None => (None, end.0, None),
         };
         self.writer.set_len(image_size)?;
         self.writer.write_at(
@@ -387,6 +390,7 @@ impl<'a, W: WriteAt> Layout<'a, W> {
         )?;
         Ok(Written {
             image_size,
+            disk,
             ..self.written
         })
     }

@@ -32,6 +32,8 @@
 //! [`volumes::scan`] finds the ranges of a source that are in use, and recognises its partitions and filesystems.
 //! [`Map`](map::Map) lists these ranges, and those of an image.
 //!
+//! [`merge()`] makes an image and those that it stands on one full image, in its place.
+//!
 //! [`Mounting`](mount::Mounting) shows the disk in an image, and its volumes, as files in a directory.
 //!
 //! [`check()`] counts how often each cluster of an image is used, and checks its tables against the specification.
@@ -104,6 +106,8 @@ pub mod compare;
 
 pub mod create;
 
+pub mod merge;
+
 pub mod restore;
 
 pub mod mount;
@@ -114,5 +118,6 @@ pub use create::{Imaging, Options, Plan, Report, Warning, create};
 pub use error::{Error, Result};
 pub use formats::qcow2::Image;
 pub use formats::{Access, AnyDisk, Chain, Opening, open};
+pub use merge::{Merging, merge};
 pub use progress::{Progress, Silent};
 pub use restore::{Restoring, restore};

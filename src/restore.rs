@@ -11,6 +11,7 @@ mod passes;
 mod piped;
 mod proof;
 mod readback;
+mod reference;
 mod report;
 mod smaller;
 mod stretch;
@@ -165,7 +166,8 @@ impl Restoring {
             sum.increase(run.length);
         })?;
         let is_checked = if is_whole {
-            self.origin.checksums(disk, &mut warnings)?.is_some()
+            let reference = self.origin.reference(disk, &mut warnings)?;
+            reference.is_some_and(|reference| reference.is_of_all(disk))
         } else {
             promises_checksums(disk)
         };
@@ -229,10 +231,10 @@ impl Restoring {
         let (disk, options, segments) = (&origin.disk, &origin.options, &origin.selection.segments);
         disk.settle()?;
         let mut warnings = Vec::new();
-        let mut checksums = None;
+        let mut reference = None;
         if origin.piped.is_none() {
             warnings = origin.remarks(disk)?;
-            checksums = origin.checksums(disk, &mut warnings)?;
+            reference = origin.reference(disk, &mut warnings)?;
         }
         let mut proof = origin.proof()?;
         let pool = pipeline::readers(options.threads)?;
@@ -240,7 +242,7 @@ impl Restoring {
             disk,
             segments,
             options,
-            checksums: checksums.as_ref(),
+            reference: reference.as_ref(),
             rules: origin.rules(),
             piped: origin.piped.as_ref(),
             pool: &pool,
@@ -291,7 +293,8 @@ impl Restoring {
             zeros: copied.zeros,
             left: copied.left,
             unreadable,
-            is_checked: checksums.is_some() || ended.is_some_and(|disk| promises_checksums(&disk)),
+            is_checked: reference.is_some_and(|reference| reference.is_of_all(disk))
+                || ended.is_some_and(|disk| promises_checksums(&disk)),
             is_verified: options.verify,
             bad: copied.bad,
             warnings,

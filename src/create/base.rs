@@ -1,10 +1,12 @@
 //! The image that an incremental one stands on.
 
 use std::ffi::OsString;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::report::FullInstead;
+use crate::disk::Disk;
 use crate::error::{Action, Error, Invalid, Result, Unfit};
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::identity::BaseIdentity;
@@ -14,11 +16,11 @@ use crate::units::to_u64;
 
 /// An image that is whole, is what it was when it was made, and so is everything that it stands on itself.
 #[derive(Debug)]
-pub(super) struct Base {
-    pub(super) disk: Chain,
-    pub(super) identity: BaseIdentity,
+pub(crate) struct Base {
+    pub(crate) disk: Chain,
+    pub(crate) identity: BaseIdentity,
     /// What the new image calls it.
-    pub(super) name: OsString,
+    pub(crate) name: OsString,
 }
 
 impl Base {
@@ -31,11 +33,9 @@ impl Base {
     /// - Those of [`formats::open`].
     /// - [`Invalid::Unfit`] if it is no image to stand on.
     /// - [`Error::Corrupt`] if what it records is damaged.
-    pub(super) fn open(path: &Path, image: &Place) -> Result<Self> {
-        Self::open_named(path, image).map_err(|error| match error {
-            Error::Elsewhere { .. } => error,
-            error => error.elsewhere(path),
-        })
+    pub(crate) fn open(path: &Path, image: &Place) -> Result<Self> {
+        // Of a file behind it, the name is there already.
+        Self::open_named(path, image).map_err(|error| error.elsewhere(path))
     }
 
     fn open_named(path: &Path, image: &Place) -> Result<Self> {
@@ -57,6 +57,19 @@ impl Base {
         Ok(Self { disk, identity, name })
     }
 
+    /// The first range in `range` that is data on it, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Disk::data_in`], with the path of the file.
+    pub(super) fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
+        let data = self.disk.data_in(range);
+        data.map_err(|error| match self.disk.paths().next() {
+            Some(path) => error.elsewhere(path),
+            None => error,
+        })
+    }
+
     /// Why a full image is made instead.
     pub(super) fn full_instead(error: &Error, path: &Path) -> FullInstead {
         let (inner, innermost) = error.innermost();
@@ -71,7 +84,7 @@ impl Base {
     }
 
     /// Refuses a name that does not fit into the header.
-    pub(super) fn refuse_long_name(&self, limit: u64) -> Result<(), Invalid> {
+    pub(crate) fn refuse_long_name(&self, limit: u64) -> Result<(), Invalid> {
         let length = self.name.len();
         if to_u64(length) > limit {
             return Err(Invalid::BaseName { length, limit });

@@ -82,7 +82,9 @@ fn hold_to_checksums(disk: &mut AnyDisk, options: &Options) -> Result<Option<Unc
     match chain.hold_to_checksums() {
         Ok(is_outdated) => Ok(is_outdated.then_some(Unchecked::Changed)),
         Err(error) if options.on_read_error == OnReadError::Zero => {
-            Ok(Some(Unchecked::Damaged(error.to_string())))
+            let (fault, of) = error.innermost();
+            let (of, why) = (of.map(Path::to_owned), fault.to_string());
+            Ok(Some(Unchecked::Damaged { of, why }))
         }
         Err(error) => Err(error),
     }
@@ -103,6 +105,8 @@ fn lost(source: &Part<AnyDisk>, options: &Options) -> Result<Vec<Range<u64>>> {
         }
         Some(_) | None => Err(error),
     })?;
+    // Ascending only for each of its images.
+    let lost = unreadable::union(&lost, &[])?;
     Ok(unreadable::union(&segments.located(&lost), &[])?)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::devices::Unwritten;
 use crate::disk::{Change, Kind};
-use crate::error::{InUse, Side};
+use crate::error::{Error, InUse, Side};
 use crate::formats::Remark;
 use crate::layout::Written;
 use crate::output::{Memory, Remains};
@@ -21,9 +21,14 @@ pub enum Unchecked {
     /// They describe an earlier state.
     #[error("was changed since it was made: its checksums are out of date and were not compared")]
     Changed,
-    /// Their table cannot be used, for that reason.
-    #[error("checksums were not compared, because their table is damaged: {0}")]
-    Damaged(String),
+    /// A table of them cannot be used.
+    #[error("checksums {}were not compared, because their table is damaged: {why}", Error::of_backing(of.as_deref()))]
+    Damaged {
+        /// The backing file that it is in, if it is not in the image that was named.
+        of: Option<PathBuf>,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// A warning about an image that was made.
@@ -164,7 +169,7 @@ impl Warning {
             | Self::TargetPerhapsInUse(_)
             | Self::SourceChanged(_)
             | Self::UnreadableBefore { .. }
-            | Self::Unchecked(Unchecked::Damaged(_))
+            | Self::Unchecked(Unchecked::Damaged { .. })
             | Self::Unreadable { .. }
             | Self::NotDurable(_)
             | Self::Elsewhere => true,

@@ -136,6 +136,23 @@ pub enum Corrupt {
         /// The cluster.
         lost: Lost,
     },
+    /// A cluster has the checksum that it was written with, but not the digest.
+    #[error("has another BLAKE3 digest than the one recorded, although its CRC-32 is right{lost}")]
+    Digest {
+        /// The cluster.
+        lost: Lost,
+    },
+    /// A cluster is listed in the checksum table, but the tables of the image do not have it.
+    #[error("the tables have lost a cluster that the checksum table lists{lost}")]
+    LostCluster {
+        /// The cluster.
+        lost: Lost,
+    },
+    /// All clusters are what they were, but the disk is not.
+    #[error(
+        "the disk has another BLAKE3 digest than the one recorded: tables have lost clusters or have them twice"
+    )]
+    DiskDigest,
 }
 
 impl Corrupt {
@@ -154,7 +171,10 @@ impl Corrupt {
             | Self::Changed
             | Self::Disappeared { .. }
             | Self::TooManyUnreadable { .. }
-            | Self::Checksum { .. } => None,
+            | Self::Checksum { .. }
+            | Self::Digest { .. }
+            | Self::LostCluster { .. }
+            | Self::DiskDigest => None,
         }
     }
 
@@ -165,7 +185,9 @@ impl Corrupt {
             | Self::CutOff { lost, .. }
             | Self::Stream { lost, .. }
             | Self::Overlap { lost, .. }
-            | Self::Checksum { lost, .. } => lost.0.clone(),
+            | Self::Checksum { lost, .. }
+            | Self::Digest { lost }
+            | Self::LostCluster { lost } => lost.0.clone(),
             Self::NotClosed(fault) => fault.lost(),
             Self::Shrank { .. }
             | Self::Ended { .. }
@@ -173,7 +195,8 @@ impl Corrupt {
             | Self::Disappeared { .. }
             | Self::TooManyUnreadable { .. }
             | Self::Truncated { .. }
-            | Self::Field { .. } => None,
+            | Self::Field { .. }
+            | Self::DiskDigest => None,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::in_use::InUse;
 use super::occupied::Occupied;
 use super::same_as::SameAs;
 use super::unfit::Unfit;
+use super::unmergeable::Unmergeable;
 use super::unmountable::Unmountable;
 use super::unrecorded::Unrecorded;
 use super::unstreamable::Unstreamable;
@@ -45,6 +46,9 @@ pub enum Invalid {
     /// The image is not the one that another stands on, or cannot be one to stand on.
     #[error("{0}")]
     Unfit(Unfit),
+    /// There is nothing to merge, or not down to there.
+    #[error("{0}")]
+    Unmergeable(Unmergeable),
     /// The directory cannot be mounted on.
     #[error("{0}")]
     Unmountable(Unmountable),
@@ -440,6 +444,7 @@ impl Invalid {
             | Self::NeedsNoFile(_)
             | Self::NamelessFile(_)
             | Self::Unfit(_)
+            | Self::Unmergeable(_)
             | Self::BaseName { .. }
             | Self::ChainLoop
             | Self::ChainTooLong { .. }

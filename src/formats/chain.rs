@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decompress::Decoders;
 use super::gaps::Gaps;
-use super::guard::Guard;
+use super::guard::Guards;
 use super::layer::Layer;
 use super::qcow2::{Image, Record};
 use super::{HostFile, HostRun, Remark};
@@ -34,13 +34,13 @@ pub struct Chain {
     /// The image itself, then the images behind it.
     links: Vec<Link>,
     /// The raw disk behind the last of them, if there is one.
-    base: Option<FileDisk>,
+    pub(super) base: Option<FileDisk>,
     size: u64,
     /// What the image records as free, if that is believed.
     free: Option<Record>,
     gaps: Gaps,
     /// What holds clusters to their checksums, if that was asked for.
-    pub(super) guard: Option<Guard>,
+    pub(super) guards: Option<Guards>,
     decoders: Decoders,
     /// The compressed cluster of which a part was read last.
     last: Mutex<Option<Decoded>>,
@@ -71,7 +71,7 @@ pub struct ChainRun {
 }
 
 impl ChainRun {
-    fn new(length: u64, mapping: Mapping, depth: usize) -> Self {
+    pub(super) fn new(length: u64, mapping: Mapping, depth: usize) -> Self {
         let (room, is_free) = (None, None);
         Self {
             length,
@@ -89,6 +89,23 @@ impl ChainRun {
             Mapping::Data(_) | Mapping::Compressed(_) => false,
         }
     }
+
+    /// What follows so many bytes behind.
+    #[must_use]
+    pub(crate) fn behind(self, skipped: u64) -> Self {
+        let later = |host: HostOffset| host + skipped;
+        Self {
+            length: self.length.minus(skipped),
+            mapping: match self.mapping {
+                Mapping::Data(host) => Mapping::Data(later(host)),
+                Mapping::ZeroAllocated(host) => Mapping::ZeroAllocated(later(host)),
+                // All of the stream, wherever in its cluster one begins.
+                other @ (Mapping::Compressed(_) | Mapping::Unallocated | Mapping::Zero) => other,
+            },
+            room: None,
+            ..self
+        }
+    }
 }
 
 impl Chain {
@@ -100,7 +117,7 @@ impl Chain {
             links,
             base,
             free: None,
-            guard: None,
+            guards: None,
             decoders: Decoders::default(),
             last: Mutex::default(),
         }
@@ -124,6 +141,11 @@ impl Chain {
     /// The image of that number, counted from the one that was opened, if it is qcow2.
     pub fn image_at(&self, depth: usize) -> Option<&Image> {
         self.links.get(depth)?.image.as_deref()
+    }
+
+    /// What tells where the bytes are in the image of that number.
+    pub(super) fn layer_at(&self, depth: usize) -> Option<&dyn Layer> {
+        self.links.get(depth).map(|link| link.layer.as_ref())
     }
 
     /// How many images there are, one behind the other.
@@ -169,9 +191,12 @@ impl Chain {
 
     /// The size of a cluster of the image that was opened, in bytes.
     pub fn own_cluster_size(&self) -> u64 {
-        self.links
-            .first()
-            .map_or(SECTOR, |link| link.layer.cluster_size())
+        self.cluster_size_at(0)
+    }
+
+    /// The size of a cluster of the image of that number, in bytes; that of a sector if there is none.
+    pub(crate) fn cluster_size_at(&self, depth: usize) -> u64 {
+        self.layer_at(depth).map_or(SECTOR, Layer::cluster_size)
     }
 
     /// How much of the disk is lost with a table of the image that cannot be read, in bytes.
@@ -249,8 +274,13 @@ impl Chain {
         }
     }
 
-    /// Fills `buf` with the bytes from `at` on, whatever their checksums are.
-    pub(super) fn read_plain(&self, buf: &mut [u8], at: u64) -> Result<()> {
+    /// Has `buf` filled with the bytes from `at` on, run by run.
+    pub(super) fn read_by(
+        &self,
+        buf: &mut [u8],
+        at: u64,
+        mut read: impl FnMut(ChainRun, GuestOffset, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
         let (mut at, mut rest) = (at, buf);
         while !rest.is_empty() {
             let run = self.place_at(GuestOffset(at), to_u64(rest.len()))?;
@@ -259,21 +289,28 @@ impl Chain {
                 return Err(Corrupt::Shrank { end, expected }.into());
             }
             let (now, later) = rest.split_at_mut(to_usize(run.length));
-            self.read_run(run, GuestOffset(at), now)?;
+            read(run, GuestOffset(at), now)?;
             at.increase(run.length);
             rest = later;
         }
         Ok(())
     }
 
-    /// Fills `buf`, which is not longer than the run, with the bytes of a run that begins at `at`.
+    /// Fills `buf`, which is not longer than the run, with the bytes of a run that begins at `at`, whatever their
+    /// checksums are.
     ///
     /// # Errors
     ///
     /// Those of [`Disk::read_at`].
     pub fn read_run(&self, run: ChainRun, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        let result = self.read_unnamed(run, at, buf);
+        result.map_err(|error| self.named(error, run.depth))
+    }
+
+    /// The same, with an error that does not tell which of the files it is about.
+    pub(super) fn read_unnamed(&self, run: ChainRun, at: GuestOffset, buf: &mut [u8]) -> Result<()> {
         let link = self.links.get(run.depth);
-        let result = match (run.mapping, link, &self.base) {
+        match (run.mapping, link, &self.base) {
             (Mapping::Data(host), Some(link), _) => link.layer.read(host, at, buf),
             (Mapping::Data(_), None, Some(base)) => base.read_at(buf, at.0),
             (Mapping::Compressed(stream), Some(link), _) => {
@@ -284,12 +321,11 @@ impl Chain {
                 buf.fill(0);
                 Ok(())
             }
-        };
-        result.map_err(|error| self.named(error, run.depth))
+        }
     }
 
     /// Of the files behind the first, the name.
-    fn named(&self, error: Error, depth: usize) -> Error {
+    pub(super) fn named(&self, error: Error, depth: usize) -> Error {
         let link = self.links.get(depth).map(|link| link.layer.file().path());
         let base = self.base.as_ref().map(|base| base.underlying().path());
         match link.or(base) {
@@ -353,9 +389,9 @@ impl Disk for Chain {
 
     /// Unallocated clusters read as zeros, unless there is a backing file. Spec: qcow2.txt, "Cluster mapping".
     fn read_at(&self, buf: &mut [u8], at: u64) -> Result<()> {
-        match &self.guard {
-            Some(guard) => self.read_guarded(guard, buf, at),
-            None => self.read_plain(buf, at),
+        match &self.guards {
+            Some(guards) => self.read_guarded(guards, buf, at),
+            None => self.read_by(buf, at, |run, at, buf| self.read_run(run, at, buf)),
         }
     }
 
@@ -364,6 +400,10 @@ impl Disk for Chain {
         let base = self.base.as_ref().filter(|_| run.depth == self.links.len());
         match (base, run.mapping) {
             (Some(base), Mapping::Data(_)) if run.length == to_u64(buf.len()) => {
+                if let Some(guards) = &self.guards {
+                    let range = at..at.plus(run.length);
+                    self.each_missed(guards, run, &range, &mut |_, error| Err(error))?;
+                }
                 let result = base.read_sector_at(buf, at);
                 result.map_err(|error| self.named(error, run.depth))
             }

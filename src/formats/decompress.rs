@@ -8,7 +8,7 @@ use libdeflater::Decompressor;
 use zstd_safe::DCtx;
 
 use super::HostFile;
-use crate::error::{Corrupt, Result, StreamFault};
+use crate::error::{Corrupt, Error, Result, StreamFault};
 use crate::formats::qcow2::structures::header::Compression;
 use crate::formats::qcow2::structures::mapping::Stream;
 use crate::idle::Idle;
@@ -23,6 +23,8 @@ const MAX_WINDOW: u64 = 1 << 27;
 /// What a thread needs to decompress one cluster after the other.
 pub(crate) struct Decoder {
     deflate: Decompressor,
+    /// What tells where a stream ends: the other one does not.
+    measure: Decompress,
     zstd: DCtx<'static>,
     /// Room for a stream as it is in the file.
     stream: Vec<u8>,
@@ -38,6 +40,7 @@ impl Decoder {
     fn new() -> Self {
         Self {
             deflate: Decompressor::new(),
+            measure: Decompress::new(false),
             zstd: DCtx::create(),
             stream: Vec::new(),
         }
@@ -47,8 +50,8 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// - [`Error::Corrupt`](crate::Error::Corrupt) if that cannot be done.
-    /// - [`Error::Io`](crate::Error::Io) if the file cannot be read.
+    /// - [`Error::Corrupt`] if that cannot be done.
+    /// - [`Error::Io`] if the file cannot be read.
     pub(super) fn read(
         &mut self,
         file: &HostFile,
@@ -57,27 +60,64 @@ impl Decoder {
         guest: Range<u64>,
         cluster: &mut [u8],
     ) -> Result<()> {
+        self.load(file, stream)?;
+        self.decode(compression, cluster)
+            .map_err(|fault| damaged(stream, fault, guest))
+    }
+
+    /// The same, and appends the stream to `streams` as it is, without what follows it in its last sector. Returns its
+    /// length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub(super) fn copy(
+        &mut self,
+        file: &HostFile,
+        stream: Stream,
+        compression: Compression,
+        guest: Range<u64>,
+        cluster: &mut [u8],
+        streams: &mut Vec<u8>,
+    ) -> Result<usize> {
+        self.load(file, stream)?;
+        let length = match compression {
+            Compression::Zlib => inflate_measured(&mut self.measure, &self.stream, cluster),
+            Compression::Zstd => unzstd(&mut self.zstd, &self.stream, cluster),
+        };
+        let length = length.and_then(|(found, length)| whole(found, cluster).map(|()| length));
+        let length = length.map_err(|fault| damaged(stream, fault, guest))?;
+        streams.extend_from_slice(self.stream.get(..length).unwrap_or_default());
+        Ok(length)
+    }
+
+    fn load(&mut self, file: &HostFile, stream: Stream) -> Result<()> {
         // At most two clusters: the bits of an entry hold no more.
         self.stream.resize(to_usize(stream.length), 0);
-        file.read_exact(&mut self.stream, stream.at)?;
-        self.decode(compression, cluster).map_err(|fault| {
-            let (at, lost) = (stream.at, guest.into());
-            Corrupt::Stream { at, fault, lost }.into()
-        })
+        file.read_exact(&mut self.stream, stream.at)
     }
 
     /// Decompresses the stream into a whole cluster. What follows the stream does not matter.
     fn decode(&mut self, compression: Compression, cluster: &mut [u8]) -> Result<(), StreamFault> {
         let found = match compression {
             Compression::Zlib => inflate(&mut self.deflate, &self.stream, cluster)?,
-            Compression::Zstd => unzstd(&mut self.zstd, &self.stream, cluster)?,
+            Compression::Zstd => unzstd(&mut self.zstd, &self.stream, cluster)?.0,
         };
-        let (found, expected) = (to_u64(found), to_u64(cluster.len()));
-        if found == expected {
-            Ok(())
-        } else {
-            Err(StreamFault::TooShort { found, expected })
-        }
+        whole(found, cluster)
+    }
+}
+
+fn damaged(stream: Stream, fault: StreamFault, guest: Range<u64>) -> Error {
+    let (at, lost) = (stream.at, guest.into());
+    Corrupt::Stream { at, fault, lost }.into()
+}
+
+fn whole(found: usize, cluster: &[u8]) -> Result<(), StreamFault> {
+    let (found, expected) = (to_u64(found), to_u64(cluster.len()));
+    if found == expected {
+        Ok(())
+    } else {
+        Err(StreamFault::TooShort { found, expected })
     }
 }
 
@@ -90,12 +130,23 @@ fn inflate(deflate: &mut Decompressor, stream: &[u8], cluster: &mut [u8]) -> Res
 }
 
 fn inflate_slowly(stream: &[u8], cluster: &mut [u8]) -> Result<usize, StreamFault> {
-    let mut deflate = Decompress::new(false);
+    let (found, _) = inflate_measured(&mut Decompress::new(false), stream, cluster)?;
+    Ok(found)
+}
+
+/// Returns how many bytes came out, and how many the stream has.
+fn inflate_measured(
+    deflate: &mut Decompress,
+    stream: &[u8],
+    cluster: &mut [u8],
+) -> Result<(usize, usize), StreamFault> {
+    deflate.reset(false);
     let status = deflate.decompress(stream, cluster, FlushDecompress::Finish);
     let found = usize::try_from(deflate.total_out()).unwrap_or(usize::MAX);
+    let length = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX);
     let (all, expected) = (found == cluster.len(), to_u64(cluster.len()));
     match status {
-        Ok(Status::StreamEnd) => Ok(found),
+        Ok(Status::StreamEnd) => Ok((found, length)),
         Ok(Status::Ok | Status::BufError) if all => Err(StreamFault::TooLong { expected }),
         Ok(Status::Ok | Status::BufError) => Err(StreamFault::TooShort {
             found: to_u64(found),
@@ -105,8 +156,12 @@ fn inflate_slowly(stream: &[u8], cluster: &mut [u8]) -> Result<usize, StreamFaul
     }
 }
 
-/// There may be several frames, one after the other.
-fn unzstd(zstd: &mut DCtx<'static>, stream: &[u8], cluster: &mut [u8]) -> Result<usize, StreamFault> {
+/// There may be several frames, one after the other. Returns how many bytes came out, and how many the frames have.
+fn unzstd(
+    zstd: &mut DCtx<'static>,
+    stream: &[u8],
+    cluster: &mut [u8],
+) -> Result<(usize, usize), StreamFault> {
     let expected = to_u64(cluster.len());
     let (mut rest, mut found) = (stream, 0_usize);
     while let Some(room) = cluster.get_mut(found..).filter(|room| !room.is_empty()) {
@@ -134,7 +189,7 @@ fn unzstd(zstd: &mut DCtx<'static>, stream: &[u8], cluster: &mut [u8]) -> Result
         found.increase(decoded);
         rest = behind;
     }
-    Ok(found)
+    Ok((found, stream.len().saturating_sub(rest.len())))
 }
 
 /// The window that a frame wants, in bytes, if its content size is not known in advance: otherwise there is no
@@ -201,6 +256,44 @@ mod tests {
             stream.extend([0xff; 100]);
             assert_eq!(decode(compression, stream), Ok(bytes(512)), "{compression:?}");
         }
+    }
+
+    #[test]
+    fn a_stream_is_copied_without_what_follows_it() {
+        let directory = tempfile();
+        for (compression, stream) in [
+            (Compression::Zlib, deflated(&bytes(512))),
+            (
+                Compression::Zstd,
+                [zstd(&bytes(200)), zstd(&bytes(512)[200..])].concat(),
+            ),
+        ] {
+            let mut file = vec![0x55; 700];
+            file.extend(&stream);
+            file.extend([0x77; 300]);
+            std::fs::write(&directory, &file).unwrap();
+            let file = HostFile::open(&directory).unwrap();
+            let (at, length) = (crate::units::HostOffset(700), to_u64(stream.len()) + 300);
+            let (mut cluster, mut streams) = (vec![0; 512], vec![9]);
+            let found = Decoder::new()
+                .copy(
+                    &file,
+                    Stream { at, length },
+                    compression,
+                    0..512,
+                    &mut cluster,
+                    &mut streams,
+                )
+                .unwrap();
+            assert_eq!(found, stream.len(), "{compression:?}");
+            assert_eq!(streams, [&[9], stream.as_slice()].concat());
+            assert_eq!(cluster, bytes(512));
+        }
+        std::fs::remove_file(directory).unwrap();
+    }
+
+    fn tempfile() -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("mkqcow2-copied-stream-{}", std::process::id()))
     }
 
     #[test]

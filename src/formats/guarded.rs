@@ -1,16 +1,14 @@
-//! What is read of a disk is held to the checksums that its image records.
+//! What is read of a disk is held to the checksums that its images record.
 
-use std::ops::Range;
-use std::sync::Arc;
-
-use super::Chain;
-use super::guard::{Found, Guard, mismatch};
+use super::guard::Guards;
+use super::held::{Held, Wrong};
+use super::layer::Layer;
 use super::qcow2::{Checksums, Freshness, Lookup};
-use crate::disk::Disk;
-use crate::error::{Corrupt, Error, Result};
-use crate::units::{Exact, GuestCluster, GuestOffset, to_u64, to_usize, within};
+use super::{Chain, ChainRun};
+use crate::error::{Error, Result};
+use crate::units::{Exact, GuestOffset, to_u64};
 
-/// The checksums of a disk.
+/// The checksums of an image.
 #[derive(Debug)]
 pub(crate) enum Sums<'a> {
     /// There are none, or none of this state of the disk.
@@ -21,15 +19,31 @@ pub(crate) enum Sums<'a> {
     Count(Checksums<'a>),
 }
 
+/// What there is to hold the images of a disk to.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// The checksums that count, if any do.
+    pub(crate) guards: Option<Guards>,
+    /// Whether those of the first image are out of date.
+    pub(crate) is_outdated: bool,
+    /// What is wrong with tables of checksums, which are not compared.
+    pub(crate) faults: Vec<Error>,
+}
+
 impl Chain {
-    /// The checksums of the disk, if there are any that count.
+    /// The checksums of the first image, if there are any that count.
     ///
     /// # Errors
     ///
     /// Those of [`Image::checksums`](super::qcow2::Image::checksums).
     pub(crate) fn sums(&self) -> Result<Sums<'_>> {
+        self.sums_at(0)
+    }
+
+    fn sums_at(&self, depth: usize) -> Result<Sums<'_>> {
         // They are of the active state.
-        let Some(image) = self.image().filter(|_| self.is_active()) else {
+        let is_active = self.layer_at(depth).is_some_and(Layer::is_active);
+        let Some(image) = self.image_at(depth).filter(|_| is_active) else {
             return Ok(Sums::None);
         };
         if image.extensions().ours.is_some() && image.freshness() == Freshness::Changed {
@@ -38,164 +52,75 @@ impl Chain {
         Ok(image.checksums()?.map_or(Sums::None, Sums::Count))
     }
 
-    /// From now on, every cluster is held to its checksum when it is read, if those count: one that is damaged is an
-    /// error. Returns whether they are out of date.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`sums`](Self::sums).
-    pub(crate) fn hold_to_checksums(&mut self) -> Result<bool> {
-        let sums = match self.sums()? {
-            Sums::None => return Ok(false),
-            Sums::Changed => return Ok(true),
-            Sums::Count(table) => Lookup::new(&table)?,
-        };
-        self.guard = Some(Guard::new(sums));
-        Ok(false)
-    }
-
-    /// Calls `lost` for each cluster that has a checksum and lies in a range at least in part, but of which the tables
-    /// tell that it is zeros; ascending. There is none if checksums are not compared. An error that it returns is the
-    /// last one.
-    ///
-    /// # Errors
-    ///
-    /// - Those of `lost`, and of [`place_at`](Self::place_at).
-    /// - [`Error::Io`] if the table of the checksums cannot be read.
-    pub(crate) fn each_lost(
-        &self,
-        range: &Range<u64>,
-        mut lost: impl FnMut(Error) -> Result<()>,
-    ) -> Result<()> {
-        let (Some(guard), Some(image)) = (&self.guard, self.image()) else {
-            return Ok(());
-        };
-        let cluster_size = self.own_cluster_size();
-        let table = guard.sums.table(image);
-        // Where it is known that there is something.
-        let mut known = 0..0_u64;
-        let mut result = Ok(());
-        table.for_each(|cluster, _| {
-            let start = cluster.0.times(cluster_size);
-            let is_asked = start < range.end && range.start < start.plus(cluster_size);
-            if result.is_err() || !is_asked || known.contains(&start) {
-                return;
-            }
-            let end = start.plus(cluster_size).min(self.len());
-            result = match self.place_at(GuestOffset(start), u64::MAX) {
-                Ok(run) if run.is_zero() => match self.part(guard, cluster, end.minus(start)) {
-                    Ok(Found::Wrong(corrupt)) => lost(corrupt.into()),
-                    Ok(Found::Right(_) | Found::Unreadable) => Ok(()),
-                    Err(error) => Err(error),
-                },
-                Ok(run) => {
-                    known = start..start.plus(run.length);
-                    Ok(())
+    /// The checksums of all images, as far as they count.
+    pub(crate) fn recorded_sums(&self) -> Recorded {
+        let (mut is_outdated, mut faults) = (false, Vec::new());
+        let sums = (0..self.depth()).map(|depth| {
+            let lookup = match self.sums_at(depth) {
+                Ok(Sums::None) => return None,
+                Ok(Sums::Changed) => {
+                    is_outdated |= depth == 0;
+                    return None;
                 }
+                Ok(Sums::Count(table)) => Lookup::new(&table),
                 Err(error) => Err(error),
             };
-        })?;
-        result
-    }
-
-    /// As [`read_at`](Disk::read_at), but a cluster that is not what it was is an error.
-    pub(super) fn read_guarded(&self, guard: &Guard, buf: &mut [u8], at: u64) -> Result<()> {
-        let cluster_size = self.own_cluster_size();
-        let (mut at, mut rest) = (at, buf);
-        while !rest.is_empty() {
-            let (into, length) = (within(at, cluster_size), to_u64(rest.len()));
-            let to_end = at.plus(length) == self.len();
-            let whole = if to_end {
-                length
-            } else {
-                length.minus(within(length, cluster_size))
-            };
-            let is_whole = into == 0 && whole > 0;
-            let now = if is_whole {
-                whole
-            } else {
-                cluster_size.minus(into).min(length)
-            };
-            let (part, behind) = rest.split_at_mut(to_usize(now));
-            if is_whole {
-                self.read_plain(part, at)?;
-                self.compare(guard, part, at)?;
-            } else {
-                self.read_part(guard, part, at)?;
-            }
-            at.increase(now);
-            rest = behind;
-        }
-        Ok(())
-    }
-
-    /// Holds whole clusters, the last of which may end with the disk, to their checksums.
-    fn compare(&self, guard: &Guard, bytes: &[u8], at: u64) -> Result<()> {
-        let (cluster_size, mut at) = (self.own_cluster_size(), at);
-        for cluster in bytes.chunks(to_usize(cluster_size)) {
-            if let Some(corrupt) = self.fault(guard, cluster, at)? {
-                return Err(corrupt.into());
-            }
-            at.increase(cluster_size);
-        }
-        Ok(())
-    }
-
-    fn fault(&self, guard: &Guard, cluster: &[u8], at: u64) -> Result<Option<Corrupt>> {
-        let (Some(image), cluster_size) = (self.image(), self.own_cluster_size()) else {
-            return Ok(None);
-        };
-        let number = GuestCluster(at.checked_div(cluster_size).unwrap_or(0));
-        let expected = guard.sums.one(image, number)?;
-        let lost = at..at.plus(to_u64(cluster.len()));
-        let mismatch = mismatch(cluster, cluster_size, expected, self.is_alone());
-        Ok(mismatch.map(|(found, expected)| Corrupt::Checksum {
-            found,
-            expected,
-            lost: lost.into(),
-        }))
-    }
-
-    /// Fills `buf` with a part of one cluster.
-    fn read_part(&self, guard: &Guard, buf: &mut [u8], at: u64) -> Result<()> {
-        let cluster_size = self.own_cluster_size();
-        let into = within(at, cluster_size);
-        let start = at.minus(into);
-        let cluster = GuestCluster(start.checked_div(cluster_size).unwrap_or(0));
-        let length = cluster_size.min(self.len().saturating_sub(start));
-        match self.part(guard, cluster, length)? {
-            Found::Right(bytes) => {
-                let into = to_usize(into);
-                match bytes.get(into..into.plus(buf.len())) {
-                    Some(bytes) => buf.copy_from_slice(bytes),
-                    // Behind the end of the disk, which the plain way tells.
-                    None => self.read_plain(buf, at)?,
-                }
-                Ok(())
-            }
-            Found::Wrong(corrupt) => Err(corrupt.into()),
-            Found::Unreadable => self.read_plain(buf, at),
+            lookup.map_err(|error| faults.push(self.named(error, depth))).ok()
+        });
+        let sums: Vec<_> = sums.collect();
+        let do_some_count = sums.iter().any(Option::is_some);
+        Recorded {
+            guards: do_some_count.then(|| Guards::new(sums)),
+            is_outdated,
+            faults,
         }
     }
 
-    /// A cluster with so many bytes in front of the end of the disk.
-    fn part(&self, guard: &Guard, cluster: GuestCluster, length: u64) -> Result<Found> {
-        if let Some(found) = guard.find(cluster) {
-            return Ok(found);
+    /// Whether all that is not zeros is held to a checksum.
+    pub(crate) fn is_all_held_to(&self, guards: &Guards) -> bool {
+        self.base.is_none() && (0..self.depth()).all(|depth| guards.sums(depth).is_some())
+    }
+
+    /// From now on, every cluster of an image is held to its checksum there when it is read, if those count: one that is
+    /// damaged is an error. Returns whether those of the first image are out of date.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sums`](Self::sums), for every image: of the first one that has any. The checksums of the others are
+    /// compared even so.
+    pub(crate) fn hold_to_checksums(&mut self) -> Result<bool> {
+        let recorded = self.recorded_sums();
+        self.guards = recorded.guards;
+        let fault = recorded.faults.into_iter().next();
+        fault.map_or(Ok(recorded.is_outdated), Err)
+    }
+
+    /// As [`read_at`](crate::disk::Disk::read_at), but a cluster that is not what it was is an error.
+    pub(super) fn read_guarded(&self, guards: &Guards, buf: &mut [u8], at: u64) -> Result<()> {
+        self.read_by(buf, at, |run, at, buf| {
+            self.read_held(guards, run, at, buf, &mut |_, error| Err(error))
+        })
+    }
+
+    /// As [`read_run`](Self::read_run), but `wrong` is told of what is not what it was in the image that it is in, or is in
+    /// the place of what an image has lost. It is there as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read_run`](Self::read_run), and those of `wrong`.
+    pub(crate) fn read_held(
+        &self,
+        guards: &Guards,
+        run: ChainRun,
+        at: GuestOffset,
+        buf: &mut [u8],
+        wrong: &mut Wrong<'_>,
+    ) -> Result<()> {
+        let range = at.0..at.0.plus(to_u64(buf.len()));
+        self.each_missed(guards, run, &range, wrong)?;
+        match Held::at(self, guards, run.depth) {
+            Some(held) if !run.is_zero() => held.read(run, at.0, buf, wrong),
+            Some(_) | None => self.read_run(run, at, buf),
         }
-        let start = cluster.0.times(self.own_cluster_size());
-        let mut bytes = vec![0; to_usize(length)];
-        let found = match self.read_plain(&mut bytes, start) {
-            Ok(()) => match self.fault(guard, &bytes, start)? {
-                Some(corrupt) => Found::Wrong(corrupt),
-                None => Found::Right(Arc::new(bytes)),
-            },
-            Err(Error::Corrupt(corrupt)) => Found::Wrong(corrupt),
-            // A part of it may be readable.
-            Err(Error::Io { .. } | Error::Elsewhere { .. }) => Found::Unreadable,
-            Err(error) => return Err(error),
-        };
-        guard.keep(cluster, found.clone());
-        Ok(found)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::qcow2::Image;
 use super::qcow2::structures::identity::BaseIdentity;
-use crate::error::{Corrupt, Error, Invalid, Result, Unfit};
+use crate::error::{Invalid, Result, Unfit};
 
 impl Image {
     /// Which image it is, if it is whole and what it was when it was made.
@@ -10,8 +10,8 @@ impl Image {
     /// # Errors
     ///
     /// - [`Invalid::Unfit`] if it does not tell, or was changed since.
-    /// - [`Error::Corrupt`] if what it records is damaged, or the file was cut off.
-    /// - [`Error::Io`] if it cannot be read.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if what it records is damaged, or the file was cut off.
+    /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
     pub(crate) fn identity(&self) -> Result<BaseIdentity> {
         let unfit = |unfit| Err(Invalid::Unfit(unfit).into());
         if self.extensions().ours.is_some() && !self.is_as_written() {
@@ -62,24 +62,20 @@ impl Image {
         Err(Invalid::Unfit(unfit).into())
     }
 
-    /// The image that this one stands on, if it records that, and is what it was. Of a record that is damaged there is
-    /// nothing to be told here: whoever needs it finds that out.
+    /// The image that this one stands on, if it records that, and is what it was.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if it cannot be read.
+    /// - [`Error::Corrupt`](crate::Error::Corrupt) if what it records is damaged, so that any image could be taken for that one.
+    /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
     pub(super) fn promised(&self) -> Result<Option<BaseIdentity>> {
-        if self.backing_name().is_none() || self.extensions().ours.is_none() || !self.is_as_written() {
+        if self.backing_name().is_none() || !self.is_as_written() {
             return Ok(None);
         }
         let version = Some(self.header().compat().version());
-        match self.record() {
-            Ok(record) => Ok(record
-                .filter(|record| record.image_version == version)
-                .and_then(|record| record.base)),
-            Err(Error::Corrupt(Corrupt::Disappeared { at })) => Err(Corrupt::Disappeared { at }.into()),
-            Err(Error::Corrupt(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let record = self.record()?;
+        Ok(record
+            .filter(|record| record.image_version == version)
+            .and_then(|record| record.base))
     }
 }

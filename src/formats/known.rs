@@ -65,8 +65,8 @@ impl Chain {
     }
 
     fn lookup_at(&self, depth: usize) -> Option<(&Image, &Lookup)> {
-        let guard = self.guard.as_ref().filter(|_| depth == 0)?;
-        Some((self.image_at(depth)?, &guard.sums))
+        let sums = self.guards.as_ref()?.sums(depth)?;
+        Some((self.image_at(depth)?, sums))
     }
 }
 

@@ -215,7 +215,11 @@ impl Opener<'_> {
         }
         self.opened.extend(files);
         let expected = match &image {
-            Some(image) if self.is_at == IsAt::Path => image.promised()?,
+            Some(image) if self.is_at == IsAt::Path => match image.promised() {
+                // The user knows which one it is.
+                Err(Error::Corrupt(_)) if access.backing.is_some() => None,
+                promised => promised?,
+            },
             Some(_) | None => None,
         };
         let backing = backing

@@ -115,7 +115,7 @@ impl Case {
     }
 
     fn digests(&self) -> bool {
-        self.bits % 2 == 0
+        self.bits.is_multiple_of(2)
     }
 
     /// What is known of a cluster, whatever its content.
@@ -303,6 +303,7 @@ impl Case {
             shared_bytes: bytes - extents.values().sum::<u64>(),
             zero_clusters: zeros,
             unchanged_clusters: 0,
+            disk: written.disk,
         };
         assert_eq!(*written, expected);
     }

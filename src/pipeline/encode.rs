@@ -8,7 +8,7 @@ use super::stroke::strokes;
 use crate::clusters::Batch;
 use crate::disk::Disk;
 use crate::disk::rescue::{self, Rescue};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::formats::qcow2::structures::checksum::Sum;
 use crate::formats::qcow2::structures::digest::{self, Digest};
 use crate::formats::{Chain, Known};
@@ -210,7 +210,9 @@ impl Encoder<'_> {
     fn context(&self, batch: &Batch) -> Result<Context> {
         let clusters = batch.first.0..batch.first.0.plus(batch.count);
         let known = match self.base {
-            Some(base) => base.known(clusters, self.cluster_size)?,
+            Some(base) => base
+                .known(clusters, self.cluster_size)
+                .map_err(|error| of(base, error))?,
             None => Vec::new(),
         };
         let first = batch.first;
@@ -228,13 +230,21 @@ impl Encoder<'_> {
                 // Behind its end there is nothing.
                 let there = to_usize(base.len().saturating_sub(at)).min(cluster.len());
                 let (begin, rest) = theirs.split_at_mut(there);
-                base.read_at(begin, at)?;
+                base.read_at(begin, at).map_err(|error| of(base, error))?;
                 rest.fill(0);
                 let is_same = theirs == cluster;
                 self.buffers.give(theirs);
                 Ok(is_same)
             }
         }
+    }
+}
+
+/// The error, which is about the base or a file behind it.
+fn of(base: &Chain, error: Error) -> Error {
+    match base.paths().next() {
+        Some(path) => error.elsewhere(path),
+        None => error,
     }
 }
 

@@ -8,10 +8,10 @@ use super::walk::{Job, Span, Task, Whereabouts, Window, behind};
 use crate::disk::Disk;
 use crate::error::{Corrupt, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::{Chain, ChainRun, mismatch};
+use crate::formats::{Chain, ChainRun, Guards, mismatch};
 use crate::pipeline::buffers::Buffers;
 use crate::progress::Retries;
-use crate::units::{Exact, GuestOffset, length, to_u64, to_usize};
+use crate::units::{Exact, GuestOffset, length, to_u64, to_usize, within};
 use crate::zero::is_zero;
 
 /// How much is read before it is hashed, in bytes: it should still be in the processor's cache then.
@@ -54,6 +54,8 @@ pub(super) enum Piece {
 #[derive(Debug)]
 pub(super) struct Filler<'a> {
     pub(super) disk: &'a Chain,
+    /// What each image is held to as it is read, if there are several.
+    pub(super) guards: Option<&'a Guards>,
     /// Where memory comes from, and goes back to once it was written.
     pub(super) buffers: &'a Buffers,
     /// Go on where data is damaged.
@@ -122,11 +124,11 @@ impl Filler<'_> {
             bad: Vec::new(),
         };
         let mut data = 0_u64;
-        for part in window.parts.iter().flat_map(pieces) {
+        for part in window.parts.iter().flat_map(|part| self.pieces(part)) {
             let to = to_usize(part.range.end.minus(range.start));
             let (filled, _) = bytes.split_at_mut(to.min(to_usize(size)));
             let (_, buf) = filled.split_at_mut(to_usize(part.range.start.minus(range.start)));
-            data.increase(self.read(&part, buf, &mut comparison.bad)?);
+            data.increase(self.read(&part, &wanted, buf, &mut comparison.bad)?);
             comparison.advance(filled)?;
         }
         let (_, padding) = bytes.split_at_mut(to_usize(size));
@@ -157,7 +159,7 @@ impl Filler<'_> {
     }
 
     /// Fills `buf` with a part, and returns how many bytes of it are data.
-    fn read(&self, part: &Span, buf: &mut [u8], bad: &mut Vec<Bad>) -> Result<u64> {
+    fn read(&self, part: &Span, wanted: &Stretch, buf: &mut [u8], bad: &mut Vec<Bad>) -> Result<u64> {
         let at = part.range.start;
         let run = match part.place {
             Whereabouts::Run(run) => run,
@@ -169,25 +171,60 @@ impl Filler<'_> {
                 return Ok(0);
             }
         };
-        match self.disk.read_run(run, GuestOffset(at), buf) {
+        match self.read_run(run, at, wanted, buf, bad) {
             Ok(()) => {}
-            Err(_) if self.keep_going => self.rescue(run, at, buf, bad),
+            Err(_) if self.keep_going => self.rescue(run, at, wanted, buf, bad),
             Err(error) => return Err(error),
         }
         Ok(if run.is_zero() { 0 } else { to_u64(buf.len()) })
     }
 
+    /// Fills `buf` with a run, and, if images are held to anything, notes what is not what it was.
+    fn read_run(
+        &self,
+        run: ChainRun,
+        at: u64,
+        wanted: &Stretch,
+        buf: &mut [u8],
+        bad: &mut Vec<Bad>,
+    ) -> Result<()> {
+        let Some(guards) = self.guards else {
+            return self.disk.read_run(run, GuestOffset(at), buf);
+        };
+        let mut found = Vec::new();
+        let mut wrong = |range: Range<u64>, error| {
+            // Large clusters of one image may be read for what is wanted of them, and with it small ones of another.
+            let is_wanted = !wanted.clipped(&range).range.is_empty();
+            if is_wanted && !self.keep_going {
+                return Err(error);
+            }
+            found.push(range);
+            Ok(())
+        };
+        self.disk
+            .read_held(guards, run, GuestOffset(at), buf, &mut wrong)?;
+        // Several images may be wrong in one place.
+        found.sort_by_key(|range| range.start);
+        let mut noted = at;
+        for range in found {
+            let range = range.start.max(noted)..range.end.max(noted);
+            noted = range.end;
+            if !range.is_empty() {
+                note(bad, range, Why::Checksum);
+            }
+        }
+        Ok(())
+    }
+
     /// Reads what can be read of a run.
-    fn rescue(&self, run: ChainRun, at: u64, buf: &mut [u8], bad: &mut Vec<Bad>) {
+    fn rescue(&self, run: ChainRun, at: u64, wanted: &Stretch, buf: &mut [u8], bad: &mut Vec<Bad>) {
         let is_whole = matches!(run.mapping, Mapping::Compressed(_));
         let unit = if is_whole { to_u64(buf.len()) } else { UNREADABLE };
         let (mut here, mut retry) = (at, self.retries.begin(at));
         for chunk in buf.chunks_mut(to_usize(unit)) {
             let end = here.plus(to_u64(chunk.len()));
-            let read = match behind(Whereabouts::Run(run), here.minus(at)) {
-                Whereabouts::Run(run) => self.disk.read_run(run, GuestOffset(here), chunk).is_ok(),
-                Whereabouts::Nothing | Whereabouts::Lost => false,
-            };
+            let rest = run.behind(here.minus(at));
+            let read = self.read_run(rest, here, wanted, chunk, bad).is_ok();
             if !read {
                 chunk.fill(0);
                 note(bad, here..end, Why::Unreadable);
@@ -196,6 +233,16 @@ impl Filler<'_> {
             retry.go_on(end, lost);
             here = end;
         }
+    }
+
+    /// Cuts what may be cut into what is read in one go.
+    fn pieces(&self, part: &Span) -> impl Iterator<Item = Span> + use<> {
+        let unit = match (self.guards, part.place) {
+            // No cluster is compared in parts that can be compared as a whole.
+            (Some(_), Whereabouts::Run(run)) => self.disk.cluster_size_at(run.depth),
+            (Some(_) | None, Whereabouts::Run(_) | Whereabouts::Nothing | Whereabouts::Lost) => 1,
+        };
+        pieces(part, unit)
     }
 
     /// What becomes of each range: zeros that are worth it are made holes.
@@ -264,8 +311,8 @@ pub(super) fn note(bad: &mut Vec<Bad>, range: Range<u64>, why: Why) {
     }
 }
 
-/// Cuts what may be cut into what is read in one go.
-fn pieces(part: &Span) -> impl Iterator<Item = Span> + use<> {
+/// Cuts what may be cut into what is read in one go: at multiples of `unit` bytes, a power of two.
+fn pieces(part: &Span, unit: u64) -> impl Iterator<Item = Span> + use<> {
     let mut rest = part.clone();
     let is_whole = matches!(
         part.place,
@@ -274,9 +321,14 @@ fn pieces(part: &Span) -> impl Iterator<Item = Span> + use<> {
             ..
         })
     );
-    let limit = if is_whole { length(&part.range) } else { PIECE };
+    let (limit, unit) = if is_whole {
+        (length(&part.range), 1)
+    } else {
+        (PIECE.max(unit), unit)
+    };
     std::iter::from_fn(move || {
-        let end = rest.range.end.min(rest.range.start.plus(limit));
+        let end = rest.range.start.plus(limit);
+        let end = end.minus(within(end, unit)).min(rest.range.end);
         let range = rest.range.start..end;
         let place = rest.place;
         rest.place = behind(place, length(&range));
@@ -321,7 +373,7 @@ impl Comparison<'_> {
         let size = to_u64(cluster.len());
         let start = self.start.plus(to_u64(self.compared).times(size));
         let guest = start..start.plus(size).min(self.filler.disk.len());
-        let Some((found, expected)) = mismatch(cluster, size, expected, self.filler.disk.is_alone()) else {
+        let Some((found, expected)) = mismatch(cluster, size, expected) else {
             return Ok(());
         };
         let is_known = |bad: &Bad| bad.range.start < guest.end && guest.start < bad.range.end;

@@ -7,12 +7,13 @@ use super::options::Options;
 use super::partitions::Partitioning;
 use super::piped::Piped;
 use super::proof::Proof;
+use super::reference::Reference;
 use super::report::Warning;
 use super::smaller::LeftOut;
 use super::walk::Rules;
 use crate::disk::Disk;
 use crate::error::{InUse, Result};
-use crate::formats::qcow2::{Checksums, Freshness, Image};
+use crate::formats::qcow2::{Freshness, Image};
 use crate::formats::{Chain, Sums};
 use crate::output::scratch_of_stream;
 use crate::units::length;
@@ -86,25 +87,43 @@ impl Origin {
         }
     }
 
-    /// The checksums of the disk, if there are any that can be compared.
-    pub(super) fn checksums<'a>(
+    /// What the clusters of the disk can be compared with, if there is anything.
+    pub(super) fn reference<'a>(
         &self,
         disk: &'a Chain,
         warnings: &mut Vec<Warning>,
-    ) -> Result<Option<Checksums<'a>>> {
+    ) -> Result<Option<Reference<'a>>> {
+        if !disk.is_alone() {
+            return self.guards(disk, warnings);
+        }
         match disk.sums() {
             Ok(Sums::None) => Ok(None),
             Ok(Sums::Changed) => {
                 warnings.push(Warning::Changed);
                 Ok(None)
             }
-            Ok(Sums::Count(checksums)) => Ok(Some(checksums)),
+            Ok(Sums::Count(checksums)) => Ok(Some(Reference::Table(checksums))),
             Err(error) if self.options.keep_going => {
                 warnings.push(Warning::NoChecksums(error));
                 Ok(None)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The same of images that lie one behind the other.
+    fn guards(&self, disk: &Chain, warnings: &mut Vec<Warning>) -> Result<Option<Reference<'static>>> {
+        let recorded = disk.recorded_sums();
+        if recorded.is_outdated {
+            warnings.push(Warning::Changed);
+        }
+        for fault in recorded.faults {
+            if !self.options.keep_going {
+                return Err(fault);
+            }
+            warnings.push(Warning::NoChecksums(fault));
+        }
+        Ok(recorded.guards.map(Reference::Guards))
     }
 
     /// What keeps the checksums of what comes through a pipe.
@@ -125,8 +144,8 @@ impl Origin {
         warnings.extend(self.remarks(&disk)?);
         // A stream is restored in one piece.
         let range = self.selection.segments.ranges().next();
-        if let (Some(checksums), Some(proof), Some(range)) = (self.checksums(&disk, warnings)?, proof, range)
-        {
+        let reference = self.reference(&disk, warnings)?;
+        if let (Some(Reference::Table(checksums)), Some(proof), Some(range)) = (reference, proof, range) {
             proof.compare(&checksums, range)?;
         }
         Ok(Some(disk))

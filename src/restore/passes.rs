@@ -7,11 +7,11 @@ use super::options::Options;
 use super::piped::Piped;
 use super::proof::Proof;
 use super::readback::{self, Ledger, written};
+use super::reference::Reference;
 use super::report::Bad;
 use super::walk::{Rules, Walk};
 use crate::error::{Corrupt, Result};
 use crate::formats::Chain;
-use crate::formats::qcow2::Checksums;
 use crate::output::{DiskWriter, Settled};
 use crate::pipeline;
 use crate::pipeline::buffers::Buffers;
@@ -31,7 +31,7 @@ pub(super) struct Passes<'a> {
     pub(super) disk: &'a Chain,
     pub(super) segments: &'a Segments,
     pub(super) options: &'a Options,
-    pub(super) checksums: Option<&'a Checksums<'a>>,
+    pub(super) reference: Option<&'a Reference<'a>>,
     pub(super) rules: Rules,
     /// What the image comes through, if it is a pipe.
     pub(super) piped: Option<&'a Piped>,
@@ -57,6 +57,7 @@ impl<'a> Passes<'a> {
         let (buffers, retries) = (Buffers::default(), Retries::new(self.progress));
         let filler = Filler {
             disk: self.disk,
+            guards: self.reference.and_then(Reference::guards),
             buffers: &buffers,
             keep_going: self.options.keep_going,
             retries: &retries,
@@ -115,7 +116,7 @@ impl<'a> Passes<'a> {
     }
 
     fn walk(self) -> Walk<'a> {
-        Walk::new(self.disk, self.segments, self.rules, self.checksums)
+        Walk::new(self.disk, self.segments, self.rules, self.reference)
     }
 
     fn in_flight(self) -> usize {

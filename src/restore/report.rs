@@ -37,7 +37,8 @@ pub enum Warning {
     #[error("was changed since it was made: its checksums are out of date and were not compared")]
     Changed,
     /// The checksum table cannot be used.
-    #[error("checksums were not compared, because their table is damaged: {0}")]
+    #[error("checksums {}were not compared, because their table is damaged: {}",
+        Error::of_backing(.0.innermost().1), .0.innermost().0)]
     NoChecksums(Error),
     /// The record of the source cannot be used.
     #[error("its record of the source is damaged, including the list of unreadable sectors: {0}")]

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
+use super::reference::Reference;
 use super::stretch::Stretch;
 use crate::disk::Disk;
 use crate::error::{Action, Corrupt, Error, Result};
-use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::qcow2::{Checksums, ChecksumsInOrder};
+use crate::formats::qcow2::ChecksumsInOrder;
 use crate::formats::{Chain, ChainRun};
-use crate::units::{Exact, GuestCluster, GuestOffset, HostOffset, length, within};
+use crate::units::{Exact, GuestCluster, GuestOffset, length, within};
 use crate::volumes::Segments;
 
 /// How much is made zeros or left in one job, in bytes: of a huge disk more, so that it is a few thousand jobs.
@@ -95,7 +95,7 @@ pub(super) struct Rules {
 pub(super) struct Walk<'a> {
     disk: &'a Chain,
     rules: Rules,
-    checksums: Option<&'a Checksums<'a>>,
+    reference: Option<&'a Reference<'a>>,
     /// The stretches that are wanted, and which of them is next.
     segments: &'a Segments,
     next: usize,
@@ -117,12 +117,12 @@ impl<'a> Walk<'a> {
         disk: &'a Chain,
         segments: &'a Segments,
         rules: Rules,
-        checksums: Option<&'a Checksums<'a>>,
+        reference: Option<&'a Reference<'a>>,
     ) -> Self {
         Self {
             disk,
             rules,
-            checksums,
+            reference,
             segments,
             next: 0,
             stretch: Stretch::default(),
@@ -144,7 +144,10 @@ impl<'a> Walk<'a> {
         let start = range.start.minus(within(range.start, cluster));
         // Those of the checksums come in ascending order.
         if start < self.at || self.in_order.is_none() {
-            self.in_order = self.checksums.map(Checksums::in_order);
+            self.in_order = match self.reference {
+                Some(Reference::Table(checksums)) => Some(checksums.in_order()),
+                Some(Reference::Guards(_)) | None => None,
+            };
         }
         self.at = start;
         self.end = range.end.next_multiple_of(cluster).min(self.disk.len());
@@ -184,15 +187,25 @@ impl<'a> Walk<'a> {
     fn end_of_alike(&mut self, first: &Span) -> Result<u64> {
         let limit = self.end.min(self.at.plus(self.longest));
         let limit = limit.min(self.next_listed(first.place)?.unwrap_or(limit));
+        let mut limit = limit.min(self.first_missed(first)?.unwrap_or(limit));
         let mut end = first.range.end;
         while end < limit {
             let next = self.part_at(end)?;
             if !is_alike(first.place, next.place) {
                 break;
             }
+            limit = limit.min(self.first_missed(&next)?.unwrap_or(limit));
             end = next.range.end;
         }
         Ok(end.min(limit))
+    }
+
+    /// Where images that lie one behind the other begin to have a checksum for a part that is zeros.
+    fn first_missed(&self, part: &Span) -> Result<Option<u64>> {
+        match (self.reference.and_then(Reference::guards), part.place) {
+            (Some(guards), Whereabouts::Run(run)) => self.disk.first_missed(guards, run, &part.range),
+            (Some(_) | None, Whereabouts::Run(_) | Whereabouts::Nothing | Whereabouts::Lost) => Ok(None),
+        }
     }
 
     fn next_listed(&mut self, place: Whereabouts) -> Result<Option<u64>> {
@@ -327,19 +340,8 @@ fn is_alike(first: Whereabouts, next: Whereabouts) -> bool {
 
 /// What follows so many bytes behind.
 pub(super) fn behind(place: Whereabouts, skipped: u64) -> Whereabouts {
-    let Whereabouts::Run(run) = place else {
-        return place;
-    };
-    let later = |host: HostOffset| host + skipped;
-    Whereabouts::Run(ChainRun {
-        length: run.length.minus(skipped),
-        mapping: match run.mapping {
-            Mapping::Data(host) => Mapping::Data(later(host)),
-            Mapping::ZeroAllocated(host) => Mapping::ZeroAllocated(later(host)),
-            // All of the stream, wherever in its cluster one begins.
-            other @ (Mapping::Compressed(_) | Mapping::Unallocated | Mapping::Zero) => other,
-        },
-        room: None,
-        ..run
-    })
+    match place {
+        Whereabouts::Run(run) => Whereabouts::Run(run.behind(skipped)),
+        Whereabouts::Nothing | Whereabouts::Lost => place,
+    }
 }

@@ -15,7 +15,9 @@
 )]
 
 mod agreement;
+mod bases;
 mod caches;
+mod chains;
 mod check;
 mod checksums;
 mod compare;
@@ -36,12 +38,14 @@ mod format;
 mod formats;
 mod ground;
 mod guards;
+mod histories;
 mod info;
 mod largest;
 mod layout;
 mod malformed;
 mod manual;
 mod map;
+mod merge;
 mod messages;
 mod mount;
 mod mutations;

@@ -224,6 +224,8 @@ impl Forged {
         let at = number(image.len() - 16);
         let mut record = image[at..at + 32 + number(at + 24)].to_vec();
         let own = format!("{{\"made\":{},\"version\":\"{VERSION}\"}}", EPOCH.1);
+        // Behind it there is the identity, with the UUID.
+        record.truncate(record.len() - 12 - 16);
         assert!(record.ends_with(own.as_bytes()));
         record.truncate(record.len() - own.len() - 12);
         for (kind, data) in sections {

@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod create;
 pub(crate) mod info;
 pub(crate) mod map;
+pub(crate) mod merge;
 pub(crate) mod mount;
 pub(crate) mod restore;
 pub(crate) mod shared;

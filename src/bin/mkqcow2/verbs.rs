@@ -5,6 +5,7 @@ mod compare;
 mod create;
 mod info;
 mod map;
+mod merge;
 mod mount;
 mod restore;
 mod verify;
@@ -21,6 +22,7 @@ use crate::args::compare::Compare;
 use crate::args::create::Create;
 use crate::args::info::Info;
 use crate::args::map::Map;
+use crate::args::merge::Merge;
 use crate::args::mount::Mount;
 use crate::args::restore::Restore;
 use crate::args::verify::Verify;
@@ -30,13 +32,14 @@ use crate::status::USAGE;
 use crate::verb::Verb;
 
 /// The words that are commands if they come first, in the order of the help.
-pub(crate) const ALL: [Word; 7] = [
+pub(crate) const ALL: [Word; 8] = [
     Word::of::<Restore>("restore"),
     Word::of::<Verify>("verify"),
     Word::of::<Check>("check"),
     Word::of::<Compare>("compare"),
     Word::of::<Info>("info"),
     Word::of::<Map>("map"),
+    Word::of::<Merge>("merge"),
     Word::of::<Mount>("mount"),
 ];
 

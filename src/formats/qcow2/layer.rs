@@ -179,6 +179,19 @@ impl Image {
         let compression = self.header().compression();
         decoder.read(self.file(), stream, compression, guest, cluster)
     }
+
+    /// The same, and appends the stream as it is to `streams`. Returns its length in bytes.
+    pub(crate) fn copy_stream(
+        &self,
+        decoder: &mut Decoder,
+        stream: Stream,
+        guest: Range<u64>,
+        cluster: &mut [u8],
+        streams: &mut Vec<u8>,
+    ) -> Result<usize> {
+        let compression = self.header().compression();
+        decoder.copy(self.file(), stream, compression, guest, cluster, streams)
+    }
 }
 
 /// The external data file, and its path.

@@ -163,6 +163,10 @@ pub(crate) fn advice(args: &Create, error: &Error) -> Option<&'static str> {
         } if !args.is_reading_on() && is_of_medium(source) => {
             Some("pass --on-read-error=zero to go on, with zeros for what cannot be read")
         }
+        // A raw source has no clusters: it is the base.
+        Error::Corrupt(corrupt) if args.base.is_some() && args.is_raw() && is_of_cluster(corrupt) => {
+            Some("use another copy of the base, or make a full image")
+        }
         Error::Corrupt(corrupt) if !args.is_reading_on() && is_of_cluster(corrupt) => {
             Some("use another copy, or pass --on-read-error=zero to go on, with zeros for damaged clusters")
         }

@@ -48,14 +48,14 @@ impl Check {
         let image = match image {
             Single::Qcow2(image) => image,
             Single::Legacy(image) => {
-                let own = self.one(&self.image, |tell| {
+                let own = one(&self.image, |tell| {
                     check_legacy(image, &self.options(), bar, tell)
                 })?;
                 return Ok((vec![own], None));
             }
         };
         let of = |path: &Path, image: &Image| {
-            self.one(path, |tell| mkqcow2::check(image, &self.options(), bar, tell))
+            one(path, |tell| mkqcow2::check(image, &self.options(), bar, tell))
                 .map_err(|error| error.of_file(path))
         };
         let mut all = vec![of(&self.image, image)?];
@@ -68,19 +68,19 @@ impl Check {
         }
         Ok((all, bases.fault))
     }
+}
 
-    fn one(
-        &self,
-        path: &Path,
-        check: impl FnOnce(&mut dyn FnMut(&Finding)) -> mkqcow2::Result<Report>,
-    ) -> mkqcow2::Result<Checked> {
-        let mut findings = Vec::new();
-        let report = check(&mut |finding| findings.push(finding.clone()))?;
-        let path = path.to_owned();
-        Ok(Checked {
-            path,
-            report,
-            findings,
-        })
-    }
+/// What a check of one image tells.
+fn one(
+    path: &Path,
+    check: impl FnOnce(&mut dyn FnMut(&Finding)) -> mkqcow2::Result<Report>,
+) -> mkqcow2::Result<Checked> {
+    let mut findings = Vec::new();
+    let report = check(&mut |finding| findings.push(finding.clone()))?;
+    let path = path.to_owned();
+    Ok(Checked {
+        path,
+        report,
+        findings,
+    })
 }

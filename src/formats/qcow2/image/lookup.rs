@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::checksum::Sum;
 use crate::formats::qcow2::structures::extension::ChecksumsAt;
-use crate::units::{Exact, GuestCluster, HostOffset};
+use crate::units::{Exact, GuestCluster, HostOffset, to_u64};
 
 /// How long a segment of the table is, in bytes, at least: there is one mark in memory for each.
 const SEGMENT: u64 = 64 << 10;
@@ -105,6 +105,24 @@ impl Lookup {
         let behind = segment.runs.partition_point(|run| run.first <= cluster.0);
         let run = behind.checked_sub(1).and_then(|run| segment.runs.get(run));
         Ok(run.and_then(|run| run.of(cluster)))
+    }
+
+    /// The first cluster that is listed, from `from` on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Checksums::for_each`].
+    pub(crate) fn next_listed(&self, image: &Image, from: GuestCluster) -> Result<Option<GuestCluster>> {
+        let behind = self.marks.partition_point(|mark| mark.first <= from.0);
+        if let Some(number) = behind.checked_sub(1) {
+            let segment = self.segment(image, number)?;
+            let end = |run: &SumRun| run.first.plus(to_u64(run.checksums.len()));
+            let next = segment.runs.partition_point(|run| end(run) <= from.0);
+            if let Some(run) = segment.runs.get(next) {
+                return Ok(Some(GuestCluster(run.first.max(from.0))));
+            }
+        }
+        Ok(self.marks.get(behind).map(|mark| GuestCluster(mark.first)))
     }
 
     fn segment(&self, image: &Image, number: usize) -> Result<Arc<Segment>> {

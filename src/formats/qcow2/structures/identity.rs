@@ -8,6 +8,8 @@
 //! The UUID is made of what the image records: of its checksum table, and of all other sections. An image with the
 //! same UUID has the same disk, and is of the same source and time.
 
+use std::array::TryFromSliceError;
+
 use super::digest::Digest;
 use crate::uuid::Uuid;
 
@@ -33,7 +35,7 @@ impl Identity {
         let (uuid, rest) = bytes.split_first_chunk()?;
         Some(Self {
             uuid: Uuid(*uuid),
-            disk: digest(rest)?,
+            disk: digest(rest).ok()?,
         })
     }
 
@@ -68,7 +70,7 @@ impl BaseIdentity {
         Some(Self {
             identity: Identity {
                 uuid: Uuid(*uuid),
-                disk: digest(rest)?,
+                disk: digest(rest).ok()?,
             },
             size: u64::from_be_bytes(*size),
         })
@@ -76,11 +78,11 @@ impl BaseIdentity {
 }
 
 /// All of `bytes` is a digest, or there is none.
-fn digest(bytes: &[u8]) -> Option<Option<Digest>> {
+fn digest(bytes: &[u8]) -> Result<Option<Digest>, TryFromSliceError> {
     if bytes.is_empty() {
-        return Some(None);
+        return Ok(None);
     }
-    Digest::try_from(bytes).ok().map(Some)
+    Digest::try_from(bytes).map(Some)
 }
 
 #[cfg(test)]
