@@ -278,6 +278,7 @@ fn the_figures_are_those_of_the_tables() {
         "check-errors": 0, "corruptions": 0, "leaks": 0,
         "image-end-offset": length, "total-clusters": 2048, "allocated-clusters": 6, "fragmented-clusters": 2,
         "compressed-clusters": 2, "decompressed-clusters": 2, "codes": {}, "findings": [],
+        "bases": [], "base-error": null,
     });
     assert_eq!(json, expected);
 }
