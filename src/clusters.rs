@@ -110,32 +110,41 @@ pub fn count_over(
     geometry: Geometry,
     others: impl FnMut(Range<u64>) -> Result<Option<Range<u64>>>,
 ) -> Result<ClusterCounts> {
-    let (mut content, mut next_table) = (ClusterCounts::default(), 0);
+    let mut counter = Counter::default();
     for batch in batches_over(map, geometry, MAX_RUN.into(), others) {
         let batch = batch?;
-        let end = batch.first.0.plus(batch.count);
-        let first_table = (batch.first.0 / geometry.l2_entries()).max(next_table);
-        next_table = end.div_ceil(geometry.l2_entries());
-        content.clusters.increase(batch.count);
-        content.l2_tables = content.l2_tables.plus(next_table.saturating_sub(first_table));
-        content.runs.increase(1);
+        counter.add(geometry, &(batch.first.0..batch.first.0.plus(batch.count)));
     }
-    Ok(content)
+    Ok(counter.content)
 }
 
 /// Counts the clusters with data, the tables they need and the runs they form.
 pub fn count(map: &AllocationMap, geometry: Geometry) -> ClusterCounts {
-    let mut content = ClusterCounts::default();
-    let mut next_table = 0;
+    let mut counter = Counter::default();
     for run in runs(map, geometry) {
-        let clusters = run.end.minus(run.start);
-        let first_table = (run.start / geometry.l2_entries()).max(next_table);
-        next_table = run.end.div_ceil(geometry.l2_entries());
-        content.clusters.increase(clusters);
-        content.l2_tables = content.l2_tables.plus(next_table.minus(first_table));
-        content.runs.increase(clusters.div_ceil(MAX_RUN.into()));
+        counter.add(geometry, &run);
     }
-    content
+    counter.content
+}
+
+/// Counts runs of clusters, which come in ascending order.
+#[derive(Default)]
+struct Counter {
+    content: ClusterCounts,
+    /// The first L2 table that was not counted yet.
+    next_table: u64,
+}
+
+impl Counter {
+    fn add(&mut self, geometry: Geometry, run: &Range<u64>) {
+        let clusters = run.end.minus(run.start);
+        let first_table = (run.start / geometry.l2_entries()).max(self.next_table);
+        self.next_table = run.end.div_ceil(geometry.l2_entries());
+        self.content.clusters.increase(clusters);
+        let tables = self.next_table.minus(first_table);
+        self.content.l2_tables = self.content.l2_tables.plus(tables);
+        self.content.runs.increase(clusters.div_ceil(MAX_RUN.into()));
+    }
 }
 
 /// The longest stretches of consecutive clusters with data, ascending.

@@ -205,7 +205,8 @@ impl Error {
     }
 
     /// The same error, about a file that is not the first of those that are read.
-    pub(crate) fn elsewhere(self, path: &Path) -> Self {
+    #[must_use]
+    pub fn elsewhere(self, path: &Path) -> Self {
         // The innermost file is the one that it is about.
         if matches!(self, Self::Elsewhere { .. }) {
             return self;
@@ -214,12 +215,6 @@ impl Error {
             path: path.to_owned(),
             error: Box::new(self),
         }
-    }
-
-    /// The error, which is about the file at `path` unless it is about another one.
-    #[must_use]
-    pub fn of_file(self, path: &Path) -> Self {
-        self.elsewhere(path)
     }
 
     /// The error without the path of the file [elsewhere](Self::Elsewhere) that it is about, and that path.

@@ -8,7 +8,6 @@ use std::path::{Component, Path, PathBuf};
 use super::report::FullInstead;
 use crate::disk::Disk;
 use crate::error::{Action, Error, Invalid, Result, Unfit};
-use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::identity::BaseIdentity;
 use crate::formats::{self, Access, AnyDisk, Chain, MAX_DEPTH, Opening};
 use crate::output::Place;
@@ -64,10 +63,7 @@ impl Base {
     /// Those of [`Disk::data_in`], with the path of the file.
     pub(super) fn data_in(&self, range: Range<u64>) -> Result<Option<Range<u64>>> {
         let data = self.disk.data_in(range);
-        data.map_err(|error| match self.disk.paths().next() {
-            Some(path) => error.elsewhere(path),
-            None => error,
-        })
+        data.map_err(|error| self.disk.of_base(error))
     }
 
     /// Why a full image is made instead.
@@ -103,14 +99,10 @@ fn identity(disk: &Chain) -> Result<BaseIdentity> {
         return unfit(Unfit::Foreign);
     };
     let identity = image.identity()?;
-    if image.backing_name().is_some() && !stands_on_its_own_base(image)? {
+    if image.backing_name().is_some() && image.promised()?.is_none() {
         return unfit(Unfit::Changed);
     }
     Ok(identity)
-}
-
-fn stands_on_its_own_base(image: &Image) -> Result<bool> {
-    Ok(image.record()?.is_some_and(|record| record.base.is_some()))
 }
 
 /// The path of the base as it is seen from the directory of the image; from the root, if the image is a stream.

@@ -1,10 +1,11 @@
 //! The images that an incremental one stands on, one by one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::beside::{is_beside, missing, resolved};
 use super::open::MAX_DEPTH;
 use super::qcow2::Image;
+use super::qcow2::structures::identity::BaseIdentity;
 use crate::error::{Error, Invalid, Result, Role};
 
 /// The images that an image records to stand on, the nearest first.
@@ -16,6 +17,12 @@ pub struct Bases {
     pub fault: Option<Error>,
     /// Whether the last one stands on another, which is not at its side and may not be opened.
     pub is_elsewhere: bool,
+}
+
+/// The next one, as the image that stands on it records it.
+struct Next {
+    path: PathBuf,
+    expected: BaseIdentity,
 }
 
 impl Bases {
@@ -35,7 +42,7 @@ impl Bases {
                 Ok(Some(behind)) => next = behind,
                 Ok(None) => return Ok(bases),
                 Err(error) => {
-                    bases.fault = Some(error.elsewhere(&next));
+                    bases.fault = Some(error.elsewhere(&next.path));
                     return Ok(bases);
                 }
             }
@@ -43,35 +50,34 @@ impl Bases {
     }
 
     /// Opens the next one, and tells where the one behind it is.
-    fn step(&mut self, first: &Image, path: &Path, follow: bool) -> Result<Option<PathBuf>> {
+    fn step(&mut self, first: &Image, at: &Next, follow: bool) -> Result<Option<Next>> {
         if self.images.len() >= MAX_DEPTH {
             return Err(Invalid::ChainTooLong { limit: MAX_DEPTH }.into());
         }
         let above = self.images.last().map_or(first, |(_, image)| image);
         let is_first = self.images.is_empty();
-        let image = Image::open(path)
+        let image = Image::open(&at.path)
             .map_err(|error| missing(error, Role::Backing, above.file().path(), is_first))?;
         let is_it = |other: &Image| other.file().id() == image.file().id();
         if is_it(first) || self.images.iter().any(|(_, other)| is_it(other)) {
             return Err(Invalid::ChainLoop.into());
         }
-        if let Some(expected) = above.promised()? {
-            image.hold_to(&expected)?;
-        }
+        image.hold_to(&at.expected)?;
         let behind = self.next(&image, follow)?;
-        self.images.push((path.to_owned(), image));
+        self.images.push((at.path.clone(), image));
         Ok(behind)
     }
 
     /// Where the image is that another one stands on.
-    fn next(&mut self, image: &Image, follow: bool) -> Result<Option<PathBuf>> {
-        let (Some(_), Some(name)) = (image.promised()?, image.backing_name()) else {
+    fn next(&mut self, image: &Image, follow: bool) -> Result<Option<Next>> {
+        let (Some(expected), Some(name)) = (image.promised()?, image.backing_name()) else {
             return Ok(None);
         };
         self.is_elsewhere = !follow && !is_beside(name);
         if self.is_elsewhere {
             return Ok(None);
         }
-        resolved(image.file().path(), name).map(Some)
+        let path = resolved(image.file().path(), name)?;
+        Ok(Some(Next { path, expected }))
     }
 }

@@ -176,6 +176,14 @@ impl Chain {
         self.stands_on().into_iter().map(Underlying::path)
     }
 
+    /// The error of this disk, which is not the first one that is read: with its path, or that of a file behind it.
+    pub(crate) fn of_base(&self, error: Error) -> Error {
+        match self.paths().next() {
+            Some(path) => error.elsewhere(path),
+            None => error,
+        }
+    }
+
     /// The files that its images need, what each is to an image, and the path of that.
     pub(crate) fn needed(&self) -> Vec<(&Underlying, Role, &Path)> {
         let files = self.links.iter().map(|link| link.layer.file().underlying());

@@ -68,7 +68,7 @@ impl Image {
     ///
     /// - [`Error::Corrupt`](crate::Error::Corrupt) if what it records is damaged, so that any image could be taken for that one.
     /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
-    pub(super) fn promised(&self) -> Result<Option<BaseIdentity>> {
+    pub(crate) fn promised(&self) -> Result<Option<BaseIdentity>> {
         if self.backing_name().is_none() || !self.is_as_written() {
             return Ok(None);
         }

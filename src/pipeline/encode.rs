@@ -8,7 +8,7 @@ use super::stroke::strokes;
 use crate::clusters::Batch;
 use crate::disk::Disk;
 use crate::disk::rescue::{self, Rescue};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::formats::qcow2::structures::checksum::Sum;
 use crate::formats::qcow2::structures::digest::{self, Digest};
 use crate::formats::{Chain, Known};
@@ -212,7 +212,7 @@ impl Encoder<'_> {
         let known = match self.base {
             Some(base) => base
                 .known(clusters, self.cluster_size)
-                .map_err(|error| of(base, error))?,
+                .map_err(|error| base.of_base(error))?,
             None => Vec::new(),
         };
         let first = batch.first;
@@ -230,21 +230,13 @@ impl Encoder<'_> {
                 // Behind its end there is nothing.
                 let there = to_usize(base.len().saturating_sub(at)).min(cluster.len());
                 let (begin, rest) = theirs.split_at_mut(there);
-                base.read_at(begin, at).map_err(|error| of(base, error))?;
+                base.read_at(begin, at).map_err(|error| base.of_base(error))?;
                 rest.fill(0);
                 let is_same = theirs == cluster;
                 self.buffers.give(theirs);
                 Ok(is_same)
             }
         }
-    }
-}
-
-/// The error, which is about the base or a file behind it.
-fn of(base: &Chain, error: Error) -> Error {
-    match base.paths().next() {
-        Some(path) => error.elsewhere(path),
-        None => error,
     }
 }
 

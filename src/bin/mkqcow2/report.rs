@@ -1,5 +1,6 @@
 //! What the user is told: one module a command, and what is told of all of them.
 
+mod bases;
 pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod create;

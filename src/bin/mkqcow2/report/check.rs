@@ -6,12 +6,11 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::{places, verdict, with_causes, with_path};
+use super::{bases, places, verdict};
 use crate::args::check::Check;
-use crate::console::{self, escaped, say_of, shown};
+use crate::console::{self, escaped, shown};
 use crate::status::FAILURE;
 use mkqcow2::check::{Finding, Report, Severity};
-use mkqcow2::error::Invalid;
 use mkqcow2::formats::Format;
 use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{Exact, length};
@@ -54,10 +53,7 @@ impl Checked {
 
 /// Of a check that was completed: of the image, then of those that it stands on.
 pub(crate) fn done(args: &Check, all: &[Checked], fault: Option<&Error>) -> ExitCode {
-    if let Some(fault) = fault {
-        let (error, path) = fault.innermost();
-        say_of(path.unwrap_or(&args.image), &with_causes(error));
-    }
+    bases::say(&args.image, fault);
     let places: Vec<_> = (all.iter().enumerate())
         .map(|(number, checked)| match number {
             0 => checked.places(args.format.given(), args.access()),
@@ -77,10 +73,7 @@ pub(crate) fn done(args: &Check, all: &[Checked], fault: Option<&Error>) -> Exit
 
 /// Corruption is worst, then what could not be checked, then leaks.
 fn worst(statuses: impl Iterator<Item = u8>, fault: Option<&Error>) -> u8 {
-    let of_fault = fault.map(|fault| match fault.innermost().0 {
-        Error::Corrupt(_) | Error::Invalid(Invalid::Unfit(_)) => CORRUPT,
-        Error::Io { .. } | Error::Unsupported(_) | Error::Invalid(_) | _ => FAILURE,
-    });
+    let of_fault = fault.map(|fault| bases::status(fault, CORRUPT));
     let rank = |status: &u8| {
         [0, LEAKS, FAILURE, CORRUPT]
             .iter()
@@ -173,16 +166,11 @@ fn objects(
     fault: Option<&Error>,
     status: u8,
 ) -> io::Result<()> {
-    let mut objects = all
+    let objects = all
         .iter()
         .map(|(checked, places)| object(checked, places.as_ref()));
-    let mut first = objects.next().unwrap_or_default();
-    if let Some(fields) = first.as_object_mut() {
-        fields.insert("status".to_owned(), status.into());
-        fields.insert("bases".to_owned(), objects.collect());
-        fields.insert("base-error".to_owned(), fault.map(with_path).into());
-    }
-    writeln!(out, "{}", console::json(&first))
+    let all = bases::object(objects, fault, status);
+    writeln!(out, "{}", console::json(&all))
 }
 
 fn object(checked: &Checked, places: Option<&Places>) -> Value {

@@ -56,7 +56,7 @@ impl Check {
         };
         let of = |path: &Path, image: &Image| {
             one(path, |tell| mkqcow2::check(image, &self.options(), bar, tell))
-                .map_err(|error| error.of_file(path))
+                .map_err(|error| error.elsewhere(path))
         };
         let mut all = vec![of(&self.image, image)?];
         if self.only {

@@ -61,7 +61,7 @@ impl Verify {
         }
         let bases = Bases::of(image, self.follow)?;
         for (path, image) in bases.images {
-            let report = verify_qcow2(&image, self.options(), bar).map_err(|error| error.of_file(&path))?;
+            let report = verify_qcow2(&image, self.options(), bar).map_err(|error| error.elsewhere(&path))?;
             reports.bases.push((path, report));
         }
         reports.fault = bases.fault;

@@ -7,28 +7,22 @@ use serde_json::{Value, json};
 use super::text;
 use super::verified::Verified;
 use crate::console;
-use crate::report::{places, ranges, with_path};
+use crate::report::{bases, places, ranges};
 use mkqcow2::Error;
 use mkqcow2::formats::qcow2::Freshness;
 use mkqcow2::units::{HostOffset, length};
 use mkqcow2::verify::{Fault, Finding};
 use mkqcow2::volumes::Places;
 
-/// All that came out: the object of the first image, in which there are those of the others.
+/// All that came out.
 pub(super) fn reports(
     out: &mut dyn Write,
     all: &[Verified<'_>],
     fault: Option<&Error>,
     status: u8,
 ) -> io::Result<()> {
-    let mut objects = all.iter().map(object);
-    let mut first = objects.next().unwrap_or_default();
-    if let Some(fields) = first.as_object_mut() {
-        fields.insert("status".to_owned(), status.into());
-        fields.insert("bases".to_owned(), objects.collect());
-        fields.insert("base-error".to_owned(), fault.map(with_path).into());
-    }
-    writeln!(out, "{}", console::json(&first))
+    let all = bases::object(all.iter().map(object), fault, status);
+    writeln!(out, "{}", console::json(&all))
 }
 
 fn object(verified: &Verified<'_>) -> Value {
