@@ -34,6 +34,15 @@ impl Kind {
         })
     }
 
+    /// How long one is, in bytes.
+    pub(super) fn size(self) -> usize {
+        match self {
+            Self::Crc32c => 4,
+            Self::Xxhash64 => 8,
+            Self::Sha256 | Self::Blake2b => 32,
+        }
+    }
+
     /// The checksum of some bytes.
     fn sum(self, bytes: &[u8]) -> Vec<u8> {
         match self {
@@ -97,5 +106,8 @@ mod tests {
             "bddd813c634239723171ef3fee98579b94964e3bb1cb3e427262c8c068d52319"
         );
         assert_eq!(Kind::numbered(4), None);
+        for kind in (0..4).filter_map(Kind::numbered) {
+            assert_eq!(kind.size(), kind.sum(b"abc").len());
+        }
     }
 }
