@@ -27,6 +27,15 @@ impl Window {
         self.bytes_at(at).map(u64::from_be_bytes)
     }
 
+    /// How many numbers from `at` on are 0, `limit` at most, as far as they are within it.
+    pub(super) fn zeros_at(&self, at: HostOffset, limit: u64) -> u64 {
+        let within = at.0.checked_sub(self.start).map(to_usize);
+        let rest = within.and_then(|within| self.bytes.get(within..));
+        let (numbers, _) = rest.unwrap_or_default().as_chunks::<8>();
+        let zeros = numbers.iter().take(to_usize(limit));
+        to_u64(zeros.take_while(|number| **number == [0; 8]).count())
+    }
+
     /// The 8 bytes at `at`; none if they are not within it.
     pub(super) fn bytes_at(&self, at: HostOffset) -> Option<[u8; 8]> {
         let within = to_usize(at.0.checked_sub(self.start)?);

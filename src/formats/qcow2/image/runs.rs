@@ -177,9 +177,21 @@ impl<'a> Cursor<'a> {
                     ..HostRun::new(rest_of_unit, mapping)
                 });
             }
+            Mapping::Unallocated if entry == 0 => {
+                let more = self.empty_behind(index, entry_at).times(cluster_size);
+                (rest_of_unit.plus(more), mapping)
+            }
             Mapping::Unallocated | Mapping::Zero => (rest_of_unit, mapping),
         };
         Ok(HostRun::new(length, mapping))
+    }
+
+    /// How many entries of a standard L2 table behind the one of a number that was just read are 0, at least: a table with
+    /// little in it is most of what a sparse disk has.
+    fn empty_behind(&self, index: u64, entry_at: HostOffset) -> u64 {
+        let left = self.geometry.l2_entries().minus(index).minus(1);
+        let window = self.hand.l2.as_ref();
+        window.map_or(0, |window| window.zeros_at(entry_at + ENTRY, left))
     }
 
     fn l2_number(&mut self, table: HostOffset, at: HostOffset, lost: &Lost) -> Result<u64> {
