@@ -17,10 +17,13 @@ from corpus import (
     build_sparse,
     build_tar,
     build_text,
+    build_thin,
     build_vast,
     build_vast_btrfs,
     build_vast_xfs,
     build_xfs,
+    change_clusters,
+    change_files,
 )
 from mounts import BEYOND, BEYOND_4, MOUNT_NEEDS, MOUNTING, SEQUENTIAL, WITHIN
 from proof import (
@@ -29,6 +32,8 @@ from proof import (
     prove_compare,
     prove_compressed,
     prove_converted,
+    prove_differences,
+    prove_merged,
     prove_metadata,
     prove_restored,
     prove_scan,
@@ -120,6 +125,22 @@ QEMU_COMPARE = tool("qemu-img compare -f qcow2 -F raw IMAGE SOURCE")
 VERIFY = tool("MKQCOW2 verify IMAGE")
 CKSUM = tool("cksum IMAGE")
 
+BASE = tool("MKQCOW2 --digests --no-sync -q SOURCE BASE")
+# Without digests: each cluster of it is read.
+PLAIN_BASE = tool("MKQCOW2 --no-sync -q SOURCE PLAIN")
+BASE_ZSTD = tool("MKQCOW2 -c zstd --no-sync -q SOURCE BASE")
+BASE_ZLIB = tool("MKQCOW2 -c zlib --no-sync -q SOURCE BASE")
+INCREMENT = tool("MKQCOW2 --base BASE --no-sync -q SOURCE IMAGE")
+INCREMENT_BY_BYTES = tool("MKQCOW2 --base PLAIN --no-sync -q SOURCE IMAGE")
+INCREMENT_ZSTD = tool("MKQCOW2 -c zstd --base BASE --no-sync -q SOURCE IMAGE")
+TOP_ZSTD = tool("MKQCOW2 -c zstd --base BASE --no-sync -q SOURCE TOP")
+TOP_ZLIB = tool("MKQCOW2 -c zlib --base BASE --no-sync -q SOURCE TOP")
+# What is merged is replaced.
+MERGE_SCRIPT = 'cp "$2" "$3" && exec "$1" merge --no-sync -q "$3"'
+MERGE = Tool("cp && mkqcow2 merge", ("sh", "-c", MERGE_SCRIPT, "sh", "MKQCOW2", "TOP", "IMAGE"))
+QEMU_MERGE_ZSTD = tool("qemu-img convert -f qcow2 -O qcow2 -c -W -m 16 -o compression_type=zstd TOP IMAGE")
+QEMU_MERGE_ZLIB = tool("qemu-img convert -f qcow2 -O qcow2 -c -W -m 16 -o compression_type=zlib TOP IMAGE")
+
 # A contest is a list of tools, mkqcow2 first.
 PLAIN = (MKQCOW2, QEMU, QEMU_PARALLEL, CP)
 SYNCED = (MKQCOW2_SYNCED, QEMU_SYNCED)
@@ -143,27 +164,38 @@ CONVERTING = Work("", ("IMAGE",), "TARGET", prove_converted)
 CHECKING = Work("check", ("IMAGE",), None, prove_check)
 COMPARING = Work("compare", ("IMAGE", "SOURCE"), None, prove_compare)
 VERIFYING = Work("verify", ("IMAGE",), None, prove_verify)
+INCREMENTING = Work("", ("SOURCE", "BASE"), "IMAGE", prove_differences)
+INCREMENTING_BYTES = Work("", ("SOURCE", "BASE"), "IMAGE", prove_bytes)
+MERGING = Work("merge", ("BASE", "TOP"), "IMAGE", prove_merged)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A source, the work on it, and the contests that are held, by their titles; `image` is the tool that
-    makes the IMAGE beforehand, if that is what is read, and `needs` and `options` are what programs and what
-    options of mkqcow2 it takes.
+    """A source, the work on it, and the contests that are held, by their titles; `images` are the tools that make
+    beforehand what is read, if that is not the SOURCE alone, then `change` changes the SOURCE, and `later` are those
+    that make the rest of it. `needs` and `options` are what programs and what options of mkqcow2 it takes.
     """
 
     build: Callable[[Path, float], None]
     work: Work
     contests: dict[str, tuple[Tool, ...]]
-    image: Tool | None = None
+    images: tuple[Tool, ...] = ()
     needs: tuple[str, ...] = ("qemu-img",)
     options: tuple[str, ...] = ()
     needs_root: bool = False
+    change: Callable[[Path], None] | None = None
+    later: tuple[Tool, ...] = ()
 
 
 def restore_case(build: Callable[[Path, float], None], title: str, image: Tool, *yardsticks: Tool) -> Case:
     """The case of an image that qemu-img made of a source and that is brought back."""
-    return Case(build, RESTORING, {title: (*RESTORED, *yardsticks)}, image)
+    return Case(build, RESTORING, {title: (*RESTORED, *yardsticks)}, (image,))
+
+
+def merge_case(title: str, base: Tool, top: Tool, rival: Tool) -> Case:
+    """The case of two images, of which the upper one has 1 % of the clusters, that become one."""
+    contests = {title: (MERGE, rival)}
+    return Case(build_tar, MERGING, contests, (base,), options=("--base",), change=change_clusters, later=(top,))
 
 
 EXT4_TOOLS = ("mkfs.ext4", "dumpe2fs", "mount", "umount")
@@ -184,6 +216,12 @@ MOUNT_CONTESTS = {
     "mount, zstd, random, 4 readers": BEYOND_4,
 }
 COMPRESS, DEDUPE = ("--compress",), ("--compress", "--dedupe")
+INCREMENTAL, INCREMENTAL_NEEDS = ("--base", "--digests"), ("qemu-img", *EXT4_TOOLS)
+INCREMENT_CONTESTS = {
+    "incremental": (INCREMENT, MKQCOW2, QEMU),
+    "incremental, by bytes": (INCREMENT_BY_BYTES, MKQCOW2, QEMU),
+    "incremental, zstd": (INCREMENT_ZSTD, MKQCOW2_ZSTD, QEMU_PACK_ZSTD),
+}
 FORMAT = ("--source-format",)
 
 CASES = {
@@ -209,15 +247,35 @@ CASES = {
     "restore-text": restore_case(build_text, "restore, text", QEMU, CP_IMAGE),
     "restore-zstd": restore_case(build_text, "restore, zstd", QEMU_ZSTD),
     "restore-zlib": restore_case(build_text, "restore, zlib", QEMU_ZLIB),
-    "qed": Case(build_text, CONVERTING, {"qed": (CONVERT_QED, QEMU_CONVERT_QED)}, QEMU_QED, options=FORMAT),
-    "qcow": Case(build_text, CONVERTING, {"qcow": (CONVERT_QCOW, QEMU_CONVERT_QCOW)}, QEMU_QCOW, options=FORMAT),
-    "check": Case(build_large, CHECKING, {"check": (CHECK, QEMU_CHECK)}, QEMU_4K),
-    "compare": Case(build_text, COMPARING, {"compare": (COMPARE, QEMU_COMPARE)}, QEMU_ZSTD),
-    "verify": Case(build_random, VERIFYING, {"verify": (VERIFY, CKSUM)}, MKQCOW2),
+    "qed": Case(build_text, CONVERTING, {"qed": (CONVERT_QED, QEMU_CONVERT_QED)}, (QEMU_QED,), options=FORMAT),
+    "qcow": Case(build_text, CONVERTING, {"qcow": (CONVERT_QCOW, QEMU_CONVERT_QCOW)}, (QEMU_QCOW,), options=FORMAT),
+    "check": Case(build_large, CHECKING, {"check": (CHECK, QEMU_CHECK)}, (QEMU_4K,)),
+    "compare": Case(build_text, COMPARING, {"compare": (COMPARE, QEMU_COMPARE)}, (QEMU_ZSTD,)),
+    "verify": Case(build_random, VERIFYING, {"verify": (VERIFY, CKSUM)}, (MKQCOW2,)),
     "mount": Case(
-        build_random, MOUNTING, {"mount, sequential": SEQUENTIAL}, MKQCOW2, needs=MOUNT_NEEDS, needs_root=True
+        build_random, MOUNTING, {"mount, sequential": SEQUENTIAL}, (MKQCOW2,), needs=MOUNT_NEEDS, needs_root=True
     ),
     "mount-zstd": Case(
-        build_text, MOUNTING, MOUNT_CONTESTS, MKQCOW2_ZSTD, needs=MOUNT_NEEDS, options=COMPRESS, needs_root=True
+        build_text, MOUNTING, MOUNT_CONTESTS, (MKQCOW2_ZSTD,), needs=MOUNT_NEEDS, options=COMPRESS, needs_root=True
     ),
+    "incremental": Case(
+        build_ext4,
+        INCREMENTING,
+        INCREMENT_CONTESTS,
+        (BASE, PLAIN_BASE),
+        needs=INCREMENTAL_NEEDS,
+        options=INCREMENTAL,
+        needs_root=True,
+        change=change_files,
+    ),
+    "incremental-thin": Case(
+        build_thin,
+        INCREMENTING_BYTES,
+        {"incremental, thin": (INCREMENT, MKQCOW2)},
+        (BASE,),
+        options=INCREMENTAL,
+        change=change_clusters,
+    ),
+    "merge-zstd": merge_case("merge, zstd", BASE_ZSTD, TOP_ZSTD, QEMU_MERGE_ZSTD),
+    "merge-zlib": merge_case("merge, zlib", BASE_ZLIB, TOP_ZLIB, QEMU_MERGE_ZLIB),
 }

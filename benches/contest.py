@@ -14,8 +14,8 @@ from pathlib import Path
 from corpus import GIB, KIB, MIB, fail
 from memory import touch_free_memory
 
-# Where things are: MKQCOW2 the binary, SOURCE a raw disk, IMAGE one in qcow2, TARGET one brought back, LOG what is
-# said meanwhile.
+# Where things are: MKQCOW2 the binary, SOURCE a raw disk, IMAGE one in qcow2, BASE and PLAIN
+# what one stands on, TOP what is merged, TARGET one brought back, LOG what is said meanwhile.
 Places = dict[str, Path]
 
 

@@ -142,6 +142,43 @@ def build_ext4(path: Path, scale: float) -> None:
         fill_and_thin_out(root, size)
 
 
+def change_files(path: Path) -> None:
+    """Overwrites files, anywhere in a filesystem, in their places: 1 % of its size."""
+    with mounted(path) as root:
+        # In the same order everywhere; a list of them would let the peak of this script grow, see own_peak.
+        rng, left = random.Random(SEED), path.stat().st_size // 100
+        while left > 0:
+            for copy in regular_files(str(root)):
+                if left > 0 and rng.random() < 0.02:
+                    with copy.open("r+b") as file:
+                        length = copy.stat().st_size
+                        file.write(rng.randbytes(length))
+                        left -= max(length, BLOCK)
+
+
+def change_clusters(path: Path) -> None:
+    """Overwrites 1 % of the clusters that hold data by what begins 999 bytes further on."""
+    rng = random.Random(SEED)
+    with path.open("r+b") as file:
+        for place in data_clusters(file):
+            if rng.random() < 0.01:
+                os.pwrite(file.fileno(), os.pread(file.fileno(), CLUSTER, place * CLUSTER + 999), place * CLUSTER)
+
+
+def data_clusters(file: BinaryIO) -> Iterator[int]:
+    """The clusters of a file that are no holes, ascending."""
+    size, end = os.fstat(file.fileno()).st_size, 0
+    while True:
+        try:
+            start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return
+        end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+        yield from range(start // CLUSTER, min(end, size) // CLUSTER)
+
+
 def build_xfs(path: Path, scale: float) -> None:
     """The same with XFS, without shared blocks."""
     size = make_xfs(path, scaled(4 * GIB, scale))
@@ -369,6 +406,15 @@ def build_sparse(path: Path, scale: float) -> None:
         for place in sparse_places(scale):
             file.seek(place * CLUSTER)
             file.write(rng.randbytes(CLUSTER))
+
+
+def build_thin(path: Path, scale: float) -> None:
+    """Makes a hole of 16 TiB with a cluster of random bytes in each GiB."""
+    build_empty(path, scale)
+    rng = random.Random(SEED)
+    with path.open("r+b") as file:
+        for start in range(0, path.stat().st_size - GIB, GIB):
+            os.pwrite(file.fileno(), rng.randbytes(CLUSTER), start + rng.randrange(GIB // CLUSTER) * CLUSTER)
 
 
 def build_empty(path: Path, scale: float) -> None:

@@ -55,6 +55,40 @@ def prove_used_blocks(places: Places) -> None:
     prove_ranges(places, used_ranges(places["SOURCE"]))
 
 
+def prove_differences(places: Places) -> None:
+    """The same, and unless an incremental image has no more than the clusters that differ from its base, and a tenth."""
+    prove_used_blocks(places)
+    if not has_base(places["IMAGE"]):
+        return  # The yardstick: all of it.
+    base = places["TARGET"]
+    command("qemu-img", "convert", "-f", "qcow2", "-O", "raw", places["BASE"], base)
+    differ = set()
+    with places["SOURCE"].open("rb") as now, base.open("rb") as before:
+        for start, end in used_ranges(places["SOURCE"]):
+            for at in range(start // CLUSTER * CLUSTER, end, CLUSTER):
+                first, length = max(start, at), min(end, at + CLUSTER) - max(start, at)
+                if os.pread(now.fileno(), length, first) != os.pread(before.fileno(), length, first):
+                    differ.add(at)
+    base.unlink()
+    found, expected = places["IMAGE"].stat().st_size, len(differ) * CLUSTER
+    if found > 1.1 * expected:
+        fail(f"the image has {found} bytes; {len(differ)} clusters differ, which take {expected}")
+    print(f"{len(differ)} clusters differ, {expected / MIB:.1f} MiB; the image has {found / MIB:.1f} MiB")
+
+
+def prove_merged(places: Places) -> None:
+    """Stops unless the image is clean, without a base, equal to the source in every byte and what its checksums say."""
+    prove_bytes(places)
+    if has_base(places["IMAGE"]):
+        fail("the merged image stands on another one")
+    command(places["MKQCOW2"], "verify", places["IMAGE"])
+
+
+def has_base(image: Path) -> bool:
+    """Whether an image stands on another one."""
+    return "backing-filename" in json.loads(command("qemu-img", "info", "-f", "qcow2", "--output=json", image))
+
+
 def prove_used_of_volume(places: Places) -> None:
     """The same of the logical volume on a disk, and of all that lies in front of it."""
     start, length = logical_volume(places["SOURCE"].stat().st_size)

@@ -19,26 +19,36 @@ class Broken(Exception):
 class Disks:
     """The sources of all runs, and the images that runs without a fault make of them."""
 
-    # Name of an image: options, source.
+    # Name of an image: options, source, the image that it stands on.
     IMAGES = {
-        "plain": ([], "noise"),
-        "zstd": (["-c", "zstd"], "mixed"),
-        "dedupe": (["-c", "zlib", "--dedupe"], "mixed"),
-        "small": (["--cluster-size", "4K"], "mixed"),
-        "old-version": (["--compat", "0.10", "-c", "zlib"], "mixed"),
-        "ext4": ([], "ext4"),
-        "ext4-zstd": (["-c", "zstd", "--dedupe"], "ext4"),
+        "plain": ([], "noise", None),
+        "zstd": (["-c", "zstd"], "mixed", None),
+        "dedupe": (["-c", "zlib", "--dedupe"], "mixed", None),
+        "small": (["--cluster-size", "4K"], "mixed", None),
+        "old-version": (["--compat", "0.10", "-c", "zlib"], "mixed", None),
+        "ext4": ([], "ext4", None),
+        "ext4-zstd": (["-c", "zstd", "--dedupe"], "ext4", None),
+        "second": ([], "later", "zstd"),
+        "third": (["-c", "zstd"], "last", "second"),
+        "small-second": (["--cluster-size", "4K"], "later", "small"),
+        "old-second": (["--compat", "0.10"], "later", "old-version"),
+        "ext4-second": (["-c", "zstd"], "ext4-later", "ext4-zstd"),
     }
 
     def __init__(self, binary, place, random):
         self.binary = binary
         self.root = place.directory("disks")
         self.make_sources(random)
-        for name, (options, source) in self.IMAGES.items():
-            image = self.image(name)
-            world.must([binary, "-q", *options, self.source(source), image])
-            if not is_image_of(image, self.source(source)):
-                raise RuntimeError(f"{image} is not right, and nothing was injected yet")
+        for name, (_, source, base) in self.IMAGES.items():
+            self.make([*self.options(name), self.source(source)], self.image(name), source)
+            if base:
+                world.write(self.merged(name), world.read(self.image(name)))
+                self.make(["merge"], self.merged(name), source)
+
+    def make(self, words, image, source):
+        world.must([self.binary, *words, "-q", image])
+        if not is_image_of(image, self.source(source)):
+            raise RuntimeError(f"{image} is not right, and nothing was injected yet")
 
     def make_sources(self, random):
         noise = random.randbytes(4 * MIB)
@@ -53,6 +63,32 @@ class Disks:
         # What is free in it is zeros, so that an image is equal to it.
         world.sparse(self.source("ext4"), 8 * MIB)
         world.must(["mke2fs", "-q", "-F", "-t", "ext4", "-d", files, self.source("ext4")])
+        # What each was a night later: changed, zeros where there was data, data where there were zeros, one file more.
+        pieces += [(64 * KIB, noise[:KIB]), (2 * MIB + 512, bytes(300 * KIB)), (4 * MIB, noise[3 * MIB :])]
+        world.sparse(self.source("later"), 8 * MIB, pieces)
+        world.sparse(self.source("last"), 8 * MIB, [*pieces, (2 * MIB, noise[2 * MIB : 3 * MIB]), (7 * MIB, bytes(MIB))])
+        world.write(self.source("ext4-later"), world.read(self.source("ext4")))
+        write = f"write {os.path.join(files, 'noise')} more"
+        world.must(["debugfs", "-w", "-R", write, self.source("ext4-later")])
+
+    def options(self, name):
+        """With which an image is made."""
+        options, _, base = self.IMAGES[name]
+        return [*options, *(["--base", self.image(base)] if base else [])]
+
+    def bases(self, name):
+        """The names of the images that one stands on."""
+        base = self.IMAGES[name][2]
+        return [base, *self.bases(base)] if base else []
+
+    @classmethod
+    def increments(cls):
+        """The names of the images that stand on others."""
+        return [name for name, (_, _, base) in cls.IMAGES.items() if base]
+
+    def merged(self, name):
+        """One that stands on others, and what those hold."""
+        return os.path.join(self.root, f"{name}-merged.qcow2")
 
     def source(self, name):
         return os.path.join(self.root, f"{name}.raw")
@@ -81,28 +117,53 @@ class Job:
         self.seen = directory
         self.real = directory
         self.old = None
+        # Names and content of what must lie beside the target.
+        self.beside = {}
         self.to_device = False
         self.is_stream = False
 
     def create(self, name):
         """Makes an image as `name` of the disks is."""
-        options, source = Disks.IMAGES[name]
-        self.verb, self.options = [], list(options)
+        source = Disks.IMAGES[name][1]
+        self.verb, self.options = [], self.disks.options(name)
         self.input, self.expected = self.disks.source(source), self.disks.image(name)
         self.target = "target.qcow2"
         return self
 
     def restore(self, name):
-        _, source = Disks.IMAGES[name]
+        source = Disks.IMAGES[name][1]
         self.verb = ["restore"]
         self.input, self.expected = self.disks.image(name), self.disks.source(source)
         self.target = "target.raw"
         return self
 
-    def with_old(self):
-        self.old = OLD if self.target.endswith(".qcow2") else b"the old disk"
-        world.write(self.path(), self.old)
+    def merge(self, name):
+        """Makes an image and those that it stands on one."""
+        self.verb, self.input, self.expected = ["merge"], None, self.disks.merged(name)
+        self.target = "target.qcow2"
+        self.old = world.read(self.disks.image(name))
+        return self.on_bases(name)
+
+    def on_bases(self, name):
+        """What an image stands on must lie beside the target."""
+        images = {f"{base}.qcow2": self.disks.image(base) for base in self.disks.bases(name)}
+        self.beside = {base: world.read(image) for base, image in images.items()}
         return self
+
+    def with_old(self):
+        if not self.is_merge():
+            self.old = OLD if self.target.endswith(".qcow2") else b"the old disk"
+        return self.put()
+
+    def put(self):
+        """Writes what was there before, and what must lie beside it."""
+        world.write(self.path(), self.old)
+        for name, content in self.beside.items():
+            world.write(os.path.join(self.real, name), content)
+        return self
+
+    def is_merge(self):
+        return self.verb == ["merge"]
 
     def onto(self, device):
         self.to_device, self.target = True, device
@@ -123,6 +184,8 @@ class Job:
             words = [self.disks.binary, *self.verb, *self.options, self.input, "-"]
             return ["sh", "-c", 'exec "$@" > target', "sh", *words]
         target = self.target if self.to_device else os.path.join(self.seen, self.target)
+        if self.is_merge():
+            return [self.disks.binary, *self.verb, *self.options, target]
         return [self.disks.binary, *self.verb, *self.options, self.input, target]
 
     def is_new(self, path=None):
@@ -152,6 +215,7 @@ class Job:
 
     def old_or_new(self):
         """What holds however it ended; tells whether it is the new one."""
+        self.bases_are_as_they_were()
         if self.is_new():
             return True
         if not (self.to_device or self.is_stream):
@@ -177,10 +241,17 @@ class Job:
 
     def next_run(self, place):
         """After whatever happened the next run is right, and removes what was left."""
+        if self.is_merge() and self.is_new():
+            world.write(self.path(), self.old)
         ran = place.run(self.command(), self.directory)
         require(ran.status == 0, f"the next run ends with status {ran.status}: {ran.said}")
         require(self.is_new(), "the next run is not right")
         self.no_leftovers()
+
+
+    def bases_are_as_they_were(self):
+        for name, content in self.beside.items():
+            require(world.read(os.path.join(self.real, name)) == content, f"{name}, which it stands on, was changed")
 
 
 def require(condition, what):
@@ -206,7 +277,10 @@ def target_job(disks, directory, random, place=None):
     """A run that replaces or makes a file at random."""
     name = random.choice(list(Disks.IMAGES))
     job = Job(disks, directory, name)
-    if random.random() < 0.65:
+    draw = random.random()
+    if draw < 0.2:
+        job.merge(random.choice(Disks.increments()))
+    elif draw < 0.7:
         job.create(name)
     else:
         job.restore(name)
@@ -217,7 +291,7 @@ def target_job(disks, directory, random, place=None):
     if place and random.random() < 0.15:
         job.real = os.path.join(directory, "real")
         job.seen = place.view(job.real, os.path.join(directory, "view"))
-    if random.random() < 0.7:
+    if job.is_merge() or random.random() < 0.7:
         job.with_old()
     elif random.random() < 0.5:
         job.options.append("--no-clobber")
@@ -238,6 +312,8 @@ def any_job(disks, directory, random, place):
             job.options.append("--verify")
         return job
     if draw < 0.94:
+        # What stands on another image is no stream that is made in one pass.
+        name = random.choice([name for name, (_, _, base) in Disks.IMAGES.items() if not base])
         job.create(name).target = "target"
         # A stream cannot look back for equal clusters.
         job.options = [option for option in job.options if option != "--dedupe"]

@@ -188,14 +188,15 @@ def full(case):
     """A filesystem without enough room."""
     job = jobs.target_job(case.disks, case.directory, case.random)
     room = os.path.getsize(job.expected)
+    taken = sum(map(len, job.beside.values())) + len(job.old or b"") if job.is_merge() else 0
     point = os.path.join(case.directory, "small")
     if job.old is not None:
         os.unlink(job.path())
     if case.random.random() < 0.5:
-        size = case.random.randint(16 * KIB, room * 5 // 4) // 4096 * 4096
+        size = (taken * 9 // 8 + case.random.randint(16 * KIB, room * 5 // 4)) // 4096 * 4096
         case.place.mount("tmpfs", point, "-t", "tmpfs", "-o", f"size={size}")
     else:
-        size = case.random.randint(MIB, room * 3 // 2 + MIB) // 4096 * 4096
+        size = (taken * 9 // 8 + case.random.randint(MIB, room * 3 // 2 + MIB)) // 4096 * 4096
         file = world.sparse(os.path.join(case.directory, "filesystem"), size)
         world.must(["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", file])
         case.place.mount(file, point, "-o", "loop")
@@ -246,11 +247,11 @@ def inject_reader(case):
         at = data_in(content, case.random)
         content = content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
     image = os.path.join(case.directory, job.target)
-    world.write(image, content)
+    job.on_bases(name).old = content
+    job.put()
     verb = case.random.choice(["verify", "check", "compare"])
     words = [case.disks.binary, verb, image] + ([job.input] if verb == "compare" else [])
     job.command = lambda: words
-    job.old = content
     fault = injection(case, job)
     ran = case.run(strace(fault, words))
     sane(ran)
@@ -349,11 +350,15 @@ def damage(case):
     """An image that was damaged: never wrong bytes with status 0."""
     name = case.random.choice(list(Disks.IMAGES))
     job = Job(case.disks, case.directory, name).restore(name)
-    image = os.path.join(case.directory, "damaged.qcow2")
-    content = bytearray(world.read(job.input))
-    case.note = spoil(content, case.random)
-    world.write(image, content)
-    job.input = image
+    # One of those that it stands on may be the one.
+    names = [name, *case.disks.bases(name)]
+    damaged = case.random.choice(names)
+    for other in names:
+        content = bytearray(world.read(case.disks.image(other)))
+        if other == damaged:
+            case.note = f"{other}: {spoil(content, case.random)}"
+        world.write(os.path.join(case.directory, f"{other}.qcow2"), content)
+    job.input = image = os.path.join(case.directory, f"{name}.qcow2")
     if case.random.random() < 0.5:
         job.with_old()
     keeps_going = case.random.random() < 0.2
