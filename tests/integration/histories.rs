@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::naive;
 use crate::restore::same;
 use crate::support::loops::{Loop, Mount, make_ext4};
-use crate::support::{Dice, Dir, noise, qemu};
+use crate::support::{Dice, Dir, noise, qemu, tool};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -192,50 +193,91 @@ fn restores_over_anything(dir: &Dir, name: &str, options: &str) {
     }
 }
 
+/// Files that are written, or removed where nothing is told of their content.
+type Changes = [(String, Option<Vec<u8>>)];
+
+fn change_ext4(dir: &Dir, disk: &Path, changes: &Changes) {
+    let mount = Mount::new("loop", disk, dir.join("mnt"));
+    for (name, content) in changes {
+        match content {
+            Some(content) => fs::write(mount.join(name), content).unwrap(),
+            // It need not be there.
+            None => drop(fs::remove_file(mount.join(name))),
+        }
+    }
+}
+
+fn make_fat(disk: &Path) {
+    tool("mkfs.fat", ["-F", "32", "-s", "1", disk.to_str().unwrap()]);
+}
+
+fn change_fat(dir: &Dir, disk: &Path, changes: &Changes) {
+    let (image, new) = (disk.to_str().unwrap(), dir.join("new"));
+    for (name, content) in changes {
+        let there = format!("::{name}");
+        // A file that is not there cannot be removed.
+        let _ = Command::new("mdel")
+            .args(["-i", image, &there])
+            .output()
+            .expect("mdel: install mtools");
+        if let Some(content) = content {
+            fs::write(&new, content).unwrap();
+            tool("mcopy", ["-i", image, new.to_str().unwrap(), &there]);
+        }
+    }
+}
+
+/// Makes an image of a filesystem again and again while files come and go, each on the one before, and holds it to a full
+/// image.
+fn assert_history(name: &str, seed: u64, make: fn(&Path), apply: fn(&Dir, &Path, &Changes)) {
+    let dir = Dir::new(&format!("histories-{name}-{seed}"));
+    let disk = dir.sparse("disk.raw", 36 * MIB, &[]);
+    make(&disk);
+    let mut dice = Dice::new(seed);
+    let mut base = String::new();
+    for number in 0..6 {
+        let changes: Vec<_> = (0..4)
+            .map(|_| {
+                let file = format!("file{}", dice.below(8));
+                let size = dice.below(2 * MIB) as usize;
+                let content = match dice.below(4) {
+                    0 => None,
+                    1 => Some(vec![0; size]),
+                    _ => Some(noise(dice.roll(), size)),
+                };
+                (file, content)
+            })
+            .collect();
+        apply(&dir, &disk, &changes);
+        let (options, _, compat) = options(&mut dice);
+        let name = format!("{number}.qcow2");
+        dir.run(&format!("-q --no-sync {options} {base} disk.raw {name}"))
+            .exits(0);
+        dir.run("-q --no-sync --digests --cluster-size 4K disk.raw fine.qcow2")
+            .exits(0);
+        // What is free differs with the size of clusters.
+        let cluster = options.split_whitespace().nth(1).unwrap();
+        dir.run(&format!(
+            "-q --no-sync --cluster-size {cluster} disk.raw full.qcow2"
+        ))
+        .exits(0);
+        qemu::assert_clean(&dir.join(&name));
+        qemu::img(&dir, &format!("compare {name} full.qcow2"));
+        dir.run(&format!("compare -q {name} fine.qcow2")).exits(0);
+        restores_over_anything(&dir, &name, "");
+        // In version 2, what hides the base is data and no longer free.
+        if compat == "1.1" {
+            restores_over_anything(&dir, &name, "--used-only");
+        }
+        base = format!("--base {name}");
+    }
+    dir.run("verify 5.qcow2").exits(0);
+}
+
 #[test]
 fn each_image_of_a_filesystem_is_what_a_full_one_is_as_root() {
     for seed in 0..histories().div_ceil(6) {
-        let dir = Dir::new(&format!("histories-ext4-{seed}"));
-        let disk = dir.sparse("disk.raw", 48 * MIB, &[]);
-        make_ext4(&disk);
-        let mut dice = Dice::new(seed);
-        let mut base = String::new();
-        for number in 0..6 {
-            {
-                let mount = Mount::new("loop", &disk, dir.join("mnt"));
-                for _ in 0..4 {
-                    let file = mount.join(&format!("file{}", dice.below(8)));
-                    match dice.below(4) {
-                        0 => {
-                            let _ = fs::remove_file(file);
-                        }
-                        1 => fs::write(file, vec![0; dice.below(3 * MIB) as usize]).unwrap(),
-                        _ => fs::write(file, noise(dice.roll(), dice.below(3 * MIB) as usize)).unwrap(),
-                    }
-                }
-            }
-            let (options, _, compat) = options(&mut dice);
-            let name = format!("{number}.qcow2");
-            dir.run(&format!("-q --no-sync {options} {base} disk.raw {name}"))
-                .exits(0);
-            dir.run("-q --no-sync --digests --cluster-size 4K disk.raw fine.qcow2")
-                .exits(0);
-            // What is free differs with the size of clusters.
-            let cluster = options.split_whitespace().nth(1).unwrap();
-            dir.run(&format!(
-                "-q --no-sync --cluster-size {cluster} disk.raw full.qcow2"
-            ))
-            .exits(0);
-            qemu::assert_clean(&dir.join(&name));
-            qemu::img(&dir, &format!("compare {name} full.qcow2"));
-            dir.run(&format!("compare -q {name} fine.qcow2")).exits(0);
-            restores_over_anything(&dir, &name, "");
-            // In version 2, what hides the base is data and no longer free.
-            if compat == "1.1" {
-                restores_over_anything(&dir, &name, "--used-only");
-            }
-            base = format!("--base {name}");
-        }
-        dir.run("verify 5.qcow2").exits(0);
+        assert_history("ext4", seed, make_ext4, change_ext4);
+        assert_history("fat", seed, make_fat, change_fat);
     }
 }
