@@ -9,6 +9,7 @@
 mod boot;
 mod entries;
 mod identity;
+mod label;
 mod table;
 
 use boot::{RawBoot, Root, Volume, Width};
@@ -56,7 +57,7 @@ fn is(view: View<'_>) -> Answer {
 fn glance(view: View<'_>) -> Result<Found, Doubt> {
     let volume = Volume::read(view)?;
     Ok(Found {
-        label: volume.label,
+        label: label::label(view, &volume),
         ..Found::named(volume.kind.name(), Usage::Opaque)
     })
 }
@@ -90,7 +91,7 @@ fn read(view: View<'_>) -> Result<Found, Doubt> {
     Ok(Found {
         name: volume.kind.name(),
         content: Usage::Mapped(volume.heap.map(&used, &directories, volume.size)),
-        label: volume.label,
+        label: label::label(view, &volume),
         details: Vec::new(),
     })
 }

@@ -3,6 +3,7 @@
 mod boundaries;
 mod directories;
 mod doubted;
+mod labels;
 mod naive;
 
 use std::fs::{self, File};

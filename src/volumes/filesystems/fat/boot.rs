@@ -81,7 +81,7 @@ struct RawExtended {
     boot_sig: u8,
     /// 3.
     vol_id: U32<LE>,
-    /// 7: spaces behind it.
+    /// 7: a copy of the label, which most programs leave as it was when they change the label itself.
     vol_lab: [u8; 11],
     /// 18: `FAT12   ` or the like.
     fil_sys_type: [u8; 8],
@@ -142,7 +142,6 @@ pub(super) struct Volume {
     pub(super) media: u8,
     /// Whether the boot sector says that it was not unmounted.
     pub(super) is_dirty: bool,
-    pub(super) label: Option<String>,
 }
 
 impl Volume {
@@ -336,13 +335,6 @@ impl Layout {
             root,
             media: boot.media,
             is_dirty: extended.state & 1 != 0,
-            label: is_extended.then(|| label(extended.vol_lab)).flatten(),
         })
     }
-}
-
-fn label(field: [u8; 11]) -> Option<String> {
-    let label = String::from_utf8_lossy(&field);
-    let label = label.trim_end_matches([' ', '\0']);
-    (!label.is_empty() && label != "NO NAME").then(|| label.to_owned())
 }

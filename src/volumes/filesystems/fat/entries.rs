@@ -14,19 +14,19 @@ use crate::volumes::view::View;
 /// An entry of a directory.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct RawEntry {
+pub(super) struct RawEntry {
     /// 0: its first byte is 0xe5 in an entry that is free, 0 in one that is free as are all behind it.
-    name: [u8; 11],
+    pub(super) name: [u8; 11],
     /// 11: bit 3 a label, bit 4 a directory; bits 0 to 3 together a piece of a long name.
-    attr: u8,
+    pub(super) attr: u8,
     /// 12: of no concern here: cases, times.
     of_no_concern: [u8; 8],
     /// 20: the upper half of the number of the first cluster; in FAT12 and FAT16 something else.
-    fst_clus_hi: U16<LE>,
+    pub(super) fst_clus_hi: U16<LE>,
     /// 22.
     wrt_time_date: U32<LE>,
     /// 26: the lower half; 0 for an empty file, and for a root directory.
-    fst_clus_lo: U16<LE>,
+    pub(super) fst_clus_lo: U16<LE>,
     /// 28.
     file_size: U32<LE>,
 }
