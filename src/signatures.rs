@@ -128,6 +128,11 @@ const BITLOCKER_GUID: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3
 const HPFS: Mark = At(8 * KIB, b"\x49\xe8\x95\xf9");
 const RIGID_DISK: &[u8] = b"RDSK";
 
+/// Names of formats that share a signature with others, which are told apart by more than that.
+pub(crate) const BCACHE_NAME: &str = "bcache";
+pub(crate) const BCACHEFS_NAME: &str = "bcachefs";
+pub(crate) const ISO_9660_NAME: &str = "ISO 9660";
+
 /// Whatever holds other things comes first, then filesystems, other partition tables, and images of disks.
 pub(crate) const CONTENT: &[Signature] = &[
     format(
@@ -161,9 +166,9 @@ pub(crate) const CONTENT: &[Signature] = &[
     format("dm-integrity", &[At(0, b"integrt\0")]),
     format("VDO", &[At(0, b"dmvdo001")]),
     format("Stratis", &[At(512 + 4, STRATIS), At(9 * 512 + 4, STRATIS)]),
-    format("bcache", &[At(4 * KIB + 24, BCACHE)]),
+    format(BCACHE_NAME, &[At(4 * KIB + 24, BCACHE)]),
     format(
-        "bcachefs",
+        BCACHEFS_NAME,
         &[
             At(4 * KIB + 24, BCACHEFS),
             At(2 * MIB + 24, BCACHEFS),
@@ -235,7 +240,7 @@ pub(crate) const CONTENT: &[Signature] = &[
     ),
     format("Reiser4", &[At(64 * KIB, b"ReIsEr4")]),
     format(
-        "ISO 9660",
+        ISO_9660_NAME,
         &[At(32 * KIB + 1, b"CD001"), At(32 * KIB + 9, b"CDROM")],
     ),
     format("UDF", &[At(32 * KIB + 1, b"BEA01")]),
@@ -289,7 +294,7 @@ pub(crate) const CONTENT: &[Signature] = &[
     ),
     format("HPFS", &[HPFS]),
     format(
-        "BFS",
+        "BeOS BFS",
         &[
             At(32, b"BFS1"),
             At(32, b"1SFB"),

@@ -5,6 +5,7 @@
 //! free what is in use. What looks like one of these and like something else is copied whole.
 
 mod raid;
+mod refined;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod tests;
@@ -36,7 +37,7 @@ pub(super) fn name_but(view: View<'_>, excused: Range<u64>) -> Result<Option<&'s
 fn name_in(edges: &Edges<'_>) -> Result<Option<&'static str>, Doubt> {
     let of_table = answer::first(known(), |format| is_in(format, edges));
     if let Ok(Some(format)) = of_table {
-        return Ok(Some(format.name));
+        return Ok(Some(refined::name(format.name, edges)));
     }
     match answer::first(&COMPUTED, |(_, is_in)| is_in(edges)) {
         Ok(Some((name, _))) => Ok(Some(name)),

@@ -8,6 +8,7 @@ mod ext;
 mod fat;
 mod journal;
 pub mod lvm;
+mod named;
 mod neighbours;
 mod opaque;
 mod oracle;
