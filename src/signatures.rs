@@ -127,11 +127,19 @@ const BITLOCKER_GUID: &[u8] = b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3
 /// Of its superblock.
 const HPFS: Mark = At(8 * KIB, b"\x49\xe8\x95\xf9");
 const RIGID_DISK: &[u8] = b"RDSK";
+/// Labels of z/OS, of Linux and of CMS, in EBCDIC.
+const VOL1: &[u8] = b"\xe5\xd6\xd3\xf1";
+const LNX1: &[u8] = b"\xd3\xd5\xe7\xf1";
+const CMS1: &[u8] = b"\xc3\xd4\xe2\xf1";
 
 /// Names of formats that share a signature with others, which are told apart by more than that.
 pub(crate) const BCACHE_NAME: &str = "bcache";
 pub(crate) const BCACHEFS_NAME: &str = "bcachefs";
 pub(crate) const ISO_9660_NAME: &str = "ISO 9660";
+pub(crate) const DRBD_NAME: &str = "DRBD";
+/// Where the magic of DRBD is in its last block of 4 KiB, and the magics of version 8, of one in use, and of version 9.
+pub(crate) const DRBD_MAGIC: u64 = 60;
+pub(crate) const DRBD: [[u8; 4]; 3] = [*b"\x83\x74\x02\x6b", *b"\x83\x74\x02\x6c", *b"\x83\x74\x02\x6d"];
 
 /// Whatever holds other things comes first, then filesystems, other partition tables, and images of disks.
 pub(crate) const CONTENT: &[Signature] = &[
@@ -176,11 +184,11 @@ pub(crate) const CONTENT: &[Signature] = &[
         ],
     ),
     format(
-        "DRBD",
+        DRBD_NAME,
         &[
-            Back(4 * KIB - 60, b"\x83\x74\x02\x6b"),
-            Back(4 * KIB - 60, b"\x83\x74\x02\x6c"),
-            Back(4 * KIB - 60, b"\x83\x74\x02\x6d"),
+            Back(4 * KIB - DRBD_MAGIC, &DRBD[0]),
+            Back(4 * KIB - DRBD_MAGIC, &DRBD[1]),
+            Back(4 * KIB - DRBD_MAGIC, &DRBD[2]),
             At(0, b"$DRBDmgr=q"),
             At(0, b"DRBDdlh*"),
         ],
@@ -302,7 +310,12 @@ pub(crate) const CONTENT: &[Signature] = &[
             At(512 + 32, b"1SFB"),
         ],
     ),
+    format("SCO BFS", &[At(0, b"\xce\xfa\xad\x1b")]),
+    format("mpool", &[At(0, b"mpoolDev")]),
+    format("NetWare NSS", &[At(4 * KIB, b"SPB5")]),
+    format("ScoutFS", &[At(64 * KIB + 4, b"\x8b\x42\x3c\x10")]),
     format("UBI", &[At(0, b"UBI#")]),
+    format("UBIFS", &[At(0, b"\x31\x18\x10\x06")]),
     format("zonefs", &[At(0, b"SFOZ")]),
     format(
         "BSD disk label",
@@ -315,6 +328,24 @@ pub(crate) const CONTENT: &[Signature] = &[
     format("Solaris disk label", &[At(512 + 12, b"\xee\xde\x0d\x60")]),
     format("SGI disk label", &[At(0, b"\x0b\xe5\xa9\x41")]),
     format("AIX disk label", &[At(0, b"\xc9\xc2\xd4\xc1")]),
+    format(
+        "DASD disk label",
+        &[
+            // In the third block, of 512 to 4096 bytes; that of z/OS behind a key.
+            At(2 * 512 + 4, VOL1),
+            At(2 * 512, LNX1),
+            At(2 * 512, CMS1),
+            At(2 * 1024 + 4, VOL1),
+            At(2 * 1024, LNX1),
+            At(2 * 1024, CMS1),
+            At(2 * 2048 + 4, VOL1),
+            At(2 * 2048, LNX1),
+            At(2 * 2048, CMS1),
+            At(2 * 4096 + 4, VOL1),
+            At(2 * 4096, LNX1),
+            At(2 * 4096, CMS1),
+        ],
+    ),
     format(
         "Amiga partition table",
         &[

@@ -44,6 +44,11 @@ impl<'a> Edges<'a> {
         self.view.len()
     }
 
+    /// The size of a sector, if that is known.
+    pub(super) fn sector_size(&self) -> Option<u64> {
+        self.view.sector_size()
+    }
+
     /// The same, where the bytes of a range are known to be no signature even if they cannot be read.
     pub(super) fn but(self, excused: Range<u64>) -> Self {
         Self { excused, ..self }

@@ -10,7 +10,12 @@ pub(super) fn u16_le(bytes: &[u8], at: usize) -> u16 {
     at_offset(bytes, at).map_or(0, u16::from_le_bytes)
 }
 
-/// The same, of 32 bits.
+/// The same, big-endian.
+pub(super) fn u16_be(bytes: &[u8], at: usize) -> u16 {
+    at_offset(bytes, at).map_or(0, u16::from_be_bytes)
+}
+
+/// A little-endian number of 32 bits at an offset; 0 behind the end.
 pub(super) fn u32_le(bytes: &[u8], at: usize) -> u32 {
     at_offset(bytes, at).map_or(0, u32::from_le_bytes)
 }

@@ -4,11 +4,14 @@
 //! of an encrypted volume or of a RAID, that of an old filesystem may look as good as ever, and its map would call
 //! free what is in use. What looks like one of these and like something else is copied whole.
 
+mod minix;
 mod raid;
 mod refined;
+mod tables;
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails")]
 mod tests;
+mod xfs_log;
 
 use std::ops::Range;
 
@@ -17,7 +20,7 @@ use super::containers::md;
 use super::doubt::Doubt;
 use super::edges::Edges;
 use super::view::View;
-use crate::signatures::{CONTENT, IMAGES, Mark, Signature};
+use crate::signatures::{CONTENT, DRBD_NAME, IMAGES, Mark, Signature};
 use crate::units::Exact;
 
 /// The name of the format that a stretch carries the signature of, if it is one of these.
@@ -44,6 +47,12 @@ fn name_in(edges: &Edges<'_>) -> Result<Option<&'static str>, Doubt> {
         Ok(None) => of_table.map(|_| None),
         Err(doubt) => of_table.and(Err(doubt)),
     }
+}
+
+/// The name of a format that leaves nothing in place of what was there before, so that it says nothing where something
+/// else is recognised. What cannot be read is none.
+pub(super) fn name_of_last_resort(view: View<'_>) -> Option<&'static str> {
+    xfs_log::is(view).then_some("XFS external log")
 }
 
 /// Whatever holds other things comes first, then filesystems, other partition tables, and images of disks.
@@ -79,16 +88,18 @@ const VERITY: &[u8] = b"verity\0\0";
 type Test = fn(&Edges<'_>) -> Answer;
 
 /// Those whose signature is more than some bytes in some place.
-const COMPUTED: [(&str, Test); 9] = [
+const COMPUTED: [(&str, Test); 11] = [
     (md::READER.name, md::is),
+    (DRBD_NAME, raid::is_drbd),
     ("Promise RAID", raid::is_promise),
     ("VIA RAID", raid::is_via),
     ("JMicron RAID", raid::is_jmicron),
     ("Apple Core Storage", is_core_storage),
     ("ZFS", is_zfs),
-    ("minix", is_minix),
-    ("Apple partition map", is_apple_map),
-    ("Sun disk label", is_sun_label),
+    ("minix", minix::is),
+    ("Apple partition map", tables::is_apple),
+    ("Sun disk label", tables::is_sun),
+    ("Atari partition table", tables::is_atari),
 ];
 
 /// A label of ZFS begins with a list of names and values, in the external data representation, of which the first is
@@ -106,32 +117,4 @@ fn is_zfs(edges: &Edges<'_>) -> Answer {
 /// A short signature again, between a version and the kind of checksum: of either there is one.
 fn is_core_storage(edges: &Edges<'_>) -> Answer {
     answer::all([edges.has(8, b"\x01\0"), edges.has(88, b"CS\x01\0\0\0")])
-}
-
-/// Its superblock is where that of ext4 is, and its signature so short that a number of that may look like it.
-fn is_minix(edges: &Edges<'_>) -> Answer {
-    const SUPERBLOCK: u64 = 1024;
-    let has = |at: u64, bytes: &[u8]| edges.has(SUPERBLOCK.plus(at), bytes);
-    // Versions 1 and 2, each with short and long names, and version 3.
-    let short = [b"\x7f\x13", b"\x8f\x13", b"\x68\x24", b"\x78\x24"].map(|magic| has(16, magic));
-    let is_signed = answer::any(short.into_iter().chain([has(24, b"\x5a\x4d")]));
-    let is_ext = has(56, b"\x53\xef");
-    answer::all([is_signed, is_ext.map(|is_ext| !is_ext)])
-}
-
-/// The first block names the size of blocks, the second begins the map.
-fn is_apple_map(edges: &Edges<'_>) -> Answer {
-    let map = [512, 1024, 2048, 4096].map(|block| edges.has(block, b"PM\0\0"));
-    answer::all([edges.has(0, b"ER"), answer::any(map)])
-}
-
-/// A sector signed near its end, in which all words come to nothing.
-fn is_sun_label(edges: &Edges<'_>) -> Answer {
-    let Some(sector) = edges.bytes(0, 512)? else {
-        return Ok(false);
-    };
-    let sum = sector.chunks_exact(2).fold(0, |sum, word| {
-        sum ^ <[u8; 2]>::try_from(word).map_or(0, u16::from_be_bytes)
-    });
-    Ok(edges.has(508, b"\xda\xbe")? && sum == 0)
 }

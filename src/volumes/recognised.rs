@@ -95,7 +95,7 @@ impl Recognised {
         match (&*found, opaque, unclear) {
             ([], None, Some(doubt)) => Self::doubted(None, doubt),
             ([], Some(name), _) => Self::signed(name, view),
-            ([], None, None) => Self::opaque(None),
+            ([], None, None) => Self::opaque(opaque::name_of_last_resort(view)),
             ([one, other, ..], ..) => Self::doubted(None, Doubt::Ambiguous(one.name, other.name)),
             ([scheme], Some(name), _) => Self::doubted(None, Doubt::Ambiguous(name, scheme.name)),
             ([scheme], None, Some(doubt)) => Self::doubted(Some(scheme.name), doubt),

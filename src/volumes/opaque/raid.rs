@@ -1,11 +1,18 @@
-//! Members of RAIDs other than Linux's own. Source: the makers' formats as libblkid knows them.
+//! Members of RAIDs other than Linux's md. Source: the makers' formats as libblkid knows them, and drbdmeta(8).
 
 use std::borrow::Cow;
 
+use crate::signatures::{DRBD, DRBD_MAGIC};
 use crate::units::Exact;
 use crate::volumes::answer::{self, Answer};
 use crate::volumes::doubt::Doubt;
 use crate::volumes::edges::Edges;
+
+/// DRBD writes its last block in a place that 4 KiB divide, which is not 4 KiB before each end.
+pub(super) fn is_drbd(edges: &Edges<'_>) -> Answer {
+    let magic = edges.before_end(4096, 4096).map(|block| block.plus(DRBD_MAGIC));
+    answer::any(DRBD.iter().map(|bytes| edges.has_at(magic, bytes)))
+}
 
 /// Promise's is in one of many places near the end.
 pub(super) fn is_promise(edges: &Edges<'_>) -> Answer {
