@@ -1,6 +1,7 @@
 //! ext2, ext3 and ext4 with all features that change where things lie: what is free is exactly what dumpe2fs says,
 //! and nobody misses it. What does not fit together is copied whole.
 
+mod bitmaps;
 mod doubted;
 mod followed;
 mod forged;
