@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::Design;
-use crate::formats::qcow2::structures::extension::{self, OursAt};
+use crate::formats::qcow2::structures::extension::{self, Named, OursAt};
 use crate::formats::qcow2::structures::features;
 use crate::formats::qcow2::structures::header::{
     self, AUTOCLEAR_CHECKSUMS, Compat, Compression, RawHeader, RawHeaderV3,
@@ -65,11 +65,15 @@ pub(super) fn bytes(design: &Design, at: Option<OursAt>, base: Option<&OsStr>) -
             bytes.push(header::ZSTD);
             bytes.resize(header_length, 0);
         }
+        // The bits that are set, and no others: with the smallest clusters there is no room for all that QEMU names.
+        let compression = is_zstd.then_some(Named::CompressionType);
+        let named: Vec<_> = compression
+            .into_iter()
+            .chain(at.map(|_| Named::Checksums))
+            .collect();
+        extension::append_feature_names(&mut bytes, &named);
     }
     if let Some(at) = at {
-        if compat == Compat::V1_1 {
-            extension::append_feature_names(&mut bytes);
-        }
         extension::append_ours(&mut bytes, at);
     }
     if base.is_some() {

@@ -7,6 +7,7 @@ mod writable;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -404,5 +405,36 @@ fn what_cannot_be_compressed_like_that_is_refused() {
         ("-c zstd --dedupe --dedupe-memory", "--dedupe-memory <SIZE>"),
     ] {
         misused(&dir, &format!("{options} disk.raw disk.qcow2"), says);
+    }
+}
+
+#[test]
+fn the_compression_type_is_named_as_qemu_names_it() {
+    let dir = Dir::new("compress-name");
+    qemu::img(
+        &dir,
+        "create -q -f qcow2 -o compression_type=zstd theirs.qcow2 64K",
+    );
+    // Only now it has the table.
+    qemu::img(&dir, "amend -f qcow2 -o lazy_refcounts=on theirs.qcow2");
+    // The table is the first extension, behind the header of 112 bytes.
+    let entries = |path: &Path| {
+        let bytes = fs::read(path).unwrap();
+        assert_eq!(bytes[112..116], 0x6803_f857_u32.to_be_bytes());
+        let length = u32::from_be_bytes(bytes[116..120].try_into().unwrap()) as usize;
+        let entries = bytes[120..120 + length].chunks(48).map(<[u8]>::to_vec);
+        entries.collect::<Vec<_>>()
+    };
+    let theirs = entries(&dir.join("theirs.qcow2"));
+    let of_compression = theirs.iter().find(|entry| entry[..2] == [0, 3]).unwrap();
+
+    for (options, count) in [
+        ("-c zstd", 2),
+        ("-c zstd --cluster-size 512", 2),
+        ("-c zstd --no-checksums", 1),
+    ] {
+        let path = Disk::hole(1 << 20).data(0..100).image(&dir, options);
+        let ours = entries(&path);
+        assert_eq!((ours.len(), &ours[0]), (count, of_compression), "{options}");
     }
 }

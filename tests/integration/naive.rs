@@ -378,7 +378,7 @@ fn header(bytes: &[u8]) -> Header {
 /// Reads all extensions; returns what the one about checksums says.
 fn extensions(bytes: &[u8], header: &Header) -> Option<(u64, u64)> {
     let mut at = header.length();
-    let mut checksums = None;
+    let (mut checksums, mut names) = (None, Vec::new());
     loop {
         let (kind, length) = (u32_at(bytes, at), u64::from(u32_at(bytes, at + 4)));
         let data = at + 8;
@@ -391,10 +391,11 @@ fn extensions(bytes: &[u8], header: &Header) -> Option<(u64, u64)> {
         match kind {
             0 => break,
             FEATURE_NAMES => {
-                assert_eq!((header.version, length), (3, 48), "feature name table");
-                let entry = bytes_at(bytes, data, length);
-                assert_eq!(entry[..2], [2, 63], "feature name table: kind and bit");
-                assert!(entry[2].is_ascii_alphanumeric(), "feature name table: name");
+                assert_eq!((header.version, length % 48), (3, 0), "feature name table");
+                let entries = bytes_at(bytes, data, length).chunks(48);
+                names = entries
+                    .map(|entry| (entry[0], entry[1], text(&entry[2..])))
+                    .collect();
             }
             CHECKSUMS => {
                 assert_eq!(length, 24, "extension for checksums");
@@ -411,7 +412,25 @@ fn extensions(bytes: &[u8], header: &Header) -> Option<(u64, u64)> {
         at..header.cluster_size(),
         "the first cluster behind the extensions",
     );
+    let mut expected = Vec::new();
+    if header.is_zstd {
+        expected.push((0, 3, "compression type".to_owned()));
+    }
+    if header.version == 3 && checksums.is_some() {
+        expected.push((2, 63, "mkqcow2 checksums".to_owned()));
+    }
+    assert_eq!(names, expected, "feature name table");
     checksums
+}
+
+/// A name that is padded with zeros.
+fn text(padded: &[u8]) -> String {
+    let name = padded.split(|byte| *byte == 0).next().unwrap();
+    assert!(
+        padded[name.len()..].iter().all(|byte| *byte == 0),
+        "padding of a name"
+    );
+    String::from_utf8(name.to_vec()).unwrap()
 }
 
 /// Reads the L1 table and all L2 tables.

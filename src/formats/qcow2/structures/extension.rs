@@ -3,6 +3,7 @@
 use zerocopy::byteorder::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::features::{self, FeatureKind};
 use super::header::AUTOCLEAR_CHECKSUMS;
 use crate::units::HostOffset;
 
@@ -113,7 +114,7 @@ pub struct OursAt {
 
 /// Appends an extension to a header.
 fn append(header: &mut Vec<u8>, kind: u32, data: &[u8]) {
-    let length = u32::try_from(data.len()).expect("what this module writes is shorter than 100 bytes");
+    let length = u32::try_from(data.len()).expect("what this module writes is a few entries or a structure");
     header.extend(
         RawExtension {
             kind: kind.into(),
@@ -130,25 +131,44 @@ pub fn append_backing_format(header: &mut Vec<u8>) {
     append(header, BACKING_FORMAT, b"qcow2");
 }
 
-/// Appends the names of the features that are ours, for programs that meet them.
-pub fn append_feature_names(header: &mut Vec<u8>) {
-    const NAME: &[u8; 17] = b"mkqcow2 checksums";
-    const BIT: u8 = 63;
-    const _: () = assert!(AUTOCLEAR_CHECKSUMS == 63, "the bit that is named");
-    let mut name = [0; 46];
-    for (to, from) in name.iter_mut().zip(NAME) {
-        *to = *from;
-    }
-    append(
-        header,
-        FEATURE_NAMES,
+/// A feature bit that our images may have, for programs that meet it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Incompatible: the image has a compression type. Old programs cannot read it, and can say why.
+    CompressionType,
+    /// Autoclear: the image has checksums that are up to date.
+    Checksums,
+}
+
+impl Named {
+    fn entry(self) -> RawFeatureName {
+        // The name of the first is QEMU's.
+        let (kind, bit, text) = match self {
+            Self::CompressionType => (
+                FeatureKind::Incompatible,
+                features::COMPRESSION,
+                "compression type",
+            ),
+            Self::Checksums => (FeatureKind::Autoclear, AUTOCLEAR_CHECKSUMS, "mkqcow2 checksums"),
+        };
+        let mut name = [0; 46];
+        for (to, from) in name.iter_mut().zip(text.bytes()) {
+            *to = from;
+        }
         RawFeatureName {
-            kind: 2,
-            bit: BIT,
+            kind: kind.number(),
+            bit: u8::try_from(bit).expect("a bit of 64"),
             name,
         }
-        .as_bytes(),
-    );
+    }
+}
+
+/// Appends a table of the names of these bits, if there are any.
+pub fn append_feature_names(header: &mut Vec<u8>, named: &[Named]) {
+    let entries: Vec<_> = named.iter().map(|named| named.entry()).collect();
+    if !entries.is_empty() {
+        append(header, FEATURE_NAMES, entries.as_slice().as_bytes());
+    }
 }
 
 /// Appends our extension.
@@ -185,7 +205,7 @@ mod tests {
         };
         let parsed = |record| {
             let mut bytes = vec![0; 104];
-            append_feature_names(&mut bytes);
+            append_feature_names(&mut bytes, &[Named::CompressionType, Named::Checksums]);
             append_ours(&mut bytes, OursAt { checksums, record });
             append_end(&mut bytes);
             bytes.resize(512, 0);
@@ -197,5 +217,10 @@ mod tests {
         let found = parsed(None);
         let name = found.feature_name(FeatureKind::Autoclear, AUTOCLEAR_CHECKSUMS);
         assert_eq!(name.as_deref(), Some("mkqcow2 checksums"));
+        let name = found.feature_name(FeatureKind::Incompatible, features::COMPRESSION);
+        assert_eq!(name.as_deref(), Some("compression type"));
+        let mut nothing = Vec::new();
+        append_feature_names(&mut nothing, &[]);
+        assert!(nothing.is_empty());
     }
 }

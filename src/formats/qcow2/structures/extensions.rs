@@ -257,7 +257,7 @@ mod tests {
 
     fn first_cluster() -> Vec<u8> {
         let mut bytes = vec![0; 104];
-        extension::append_feature_names(&mut bytes);
+        extension::append_feature_names(&mut bytes, &[extension::Named::Checksums]);
         extension::append_ours(&mut bytes, AT);
         extension::append_end(&mut bytes);
         bytes.resize(512, 0);
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn an_image_without_ours_has_none() {
         let mut bytes = vec![0; 104];
-        extension::append_feature_names(&mut bytes);
+        extension::append_feature_names(&mut bytes, &[extension::Named::Checksums]);
         bytes.resize(512, 0);
         let found = Extensions::parse(&bytes, HostOffset(104), 512).unwrap();
         assert_eq!((found.ours, found.all.len()), (None, 1));

@@ -33,6 +33,17 @@ pub enum FeatureKind {
     Autoclear,
 }
 
+impl FeatureKind {
+    /// Its number in a feature name table.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Incompatible => 0,
+            Self::Compatible => 1,
+            Self::Autoclear => 2,
+        }
+    }
+}
+
 /// What the specification calls a feature.
 pub fn name(kind: FeatureKind, bit: u32) -> Option<&'static str> {
     match (kind, bit) {
