@@ -44,7 +44,7 @@ pub use findings::{Fault, Finding, TOLD, Tally, What};
 pub use legacy::check_legacy;
 
 use crate::error::{Error, Result};
-use crate::formats::qcow2::Image;
+use crate::formats::qcow2::{Freshness, Image};
 use crate::formats::{Decoders, Format, Remark};
 use crate::pipeline::{in_order, readers};
 use crate::progress::{Phase, Progress};
@@ -328,9 +328,22 @@ fn of_remark(remark: Remark) -> Option<Finding> {
         Remark::Dirty => (Code::Dirty, "incompatible bit 0 is set"),
         Remark::Corrupt => (Code::MarkedCorrupt, "incompatible bit 1 is set"),
         Remark::NeedsCheck => (Code::Dirty, "feature bit 1 is set"),
+        Remark::Unmarked(trace) => return Some(Finding::new(Code::ChangedUnmarked, trace)),
         Remark::HeaderLength | Remark::NoRefcounts | Remark::NoSnapshots => return None,
     };
     Some(Finding::new(code, Fault::That(text)))
+}
+
+/// Whether the checksum table is whole although a program wrote clusters behind it, which is told already.
+fn is_behind_unmarked(image: &Image) -> Result<bool> {
+    if image.freshness() != Freshness::Doubtful {
+        return Ok(false);
+    }
+    match image.checksums() {
+        Ok(checksums) => Ok(checksums.is_some()),
+        Err(Error::Corrupt(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Our tables lie behind all that is in use. Whoever has written to the image may have written there.
@@ -344,12 +357,12 @@ fn find_checksums(image: &Image, end: HostOffset, log: &mut Log<'_>) -> Result<(
         }
         Err(error) => return Err(error),
     };
-    if !image.is_as_written() {
+    if image.is_outdated() {
         return Ok(());
     }
     let text = if !image.file().holds(at.offset, at.length) {
         "the checksum table lies at least partly past the end of the file"
-    } else if at.offset < end {
+    } else if at.offset < end && !is_behind_unmarked(image)? {
         "the checksum table overlaps clusters in use"
     } else {
         return Ok(());

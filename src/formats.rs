@@ -55,4 +55,4 @@ pub use open::{Opening, TakenFor, open};
 pub(crate) use piped::PipedImage;
 pub(crate) use registry::image_format;
 pub use registry::{Single, is_image};
-pub use remark::Remark;
+pub use remark::{Remark, Trace};

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::formats::legacy::LegacyHeader;
 use crate::formats::qcow2::structures::features::{self, FeatureKind};
 use crate::formats::qcow2::structures::provenance::Provenance;
-use crate::formats::qcow2::{Freshness, Image, Record};
+use crate::formats::qcow2::{Image, Record};
 use crate::units::Exact;
 
 /// What an image says of itself.
@@ -228,9 +228,7 @@ fn checksums(image: &Image, faults: &mut Vec<Error>) -> (ChecksumTable, bool) {
     let table = match image.checksums() {
         Ok(None) => ChecksumTable::None,
         Ok(Some(table)) => return (ChecksumTable::Whole(table.clusters()), table.has_digests()),
-        Err(error @ Error::Corrupt(_)) if image.freshness() != Freshness::Unchanged => {
-            ChecksumTable::Lost(error)
-        }
+        Err(error @ Error::Corrupt(_)) if !image.claims_unchanged() => ChecksumTable::Lost(error),
         Err(error) => {
             faults.push(error);
             ChecksumTable::Damaged
@@ -247,7 +245,7 @@ fn record(image: &Image, faults: &mut Vec<Error>) -> RecordState {
             RecordState::Holds(record)
         }
         Ok(Some(record)) => RecordState::Stale(record),
-        Err(Error::Corrupt(_)) if image.freshness() != Freshness::Unchanged => RecordState::Lost,
+        Err(Error::Corrupt(_)) if !image.claims_unchanged() => RecordState::Lost,
         Err(error) => {
             // What is wrong with both is told once.
             let told = faults.iter().any(|fault| fault.to_string() == error.to_string());

@@ -35,7 +35,7 @@ pub use warning::Warning;
 
 use crate::disk::{Disk, Open};
 use crate::error::{Action, Error, Invalid, Result};
-use crate::formats::qcow2::{Freshness, Image};
+use crate::formats::qcow2::Image;
 use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
 use crate::units::length;
 use crate::volumes::{self, Region, Scan};
@@ -221,7 +221,7 @@ fn warnings(disk: &Chain) -> Vec<Warning> {
     });
     let mut warnings: Vec<_> = remarks.collect();
     let image = disk.image().filter(|_| disk.is_active());
-    let is_unchanged = image.is_some_and(|image| image.freshness() == Freshness::Unchanged);
+    let is_unchanged = image.is_some_and(Image::claims_unchanged);
     match image.map_or(Ok(None), Image::record) {
         Ok(record) => {
             let unreadable = record.map_or_else(Vec::new, |record| record.unreadable);

@@ -250,7 +250,9 @@ impl Restoring {
         };
         let sync = options.sync || options.verify;
         let mut writer = DiskWriter::open(target, options.cleanup.clone(), sync)?;
-        let copied = run.copy(&mut writer, &mut proof)?;
+        let copied = run
+            .copy(&mut writer, &mut proof)
+            .map_err(|error| disk.doubting(error))?;
         let ended = origin.ended(proof, &mut warnings)?;
         let told = ended.as_ref().unwrap_or(disk);
         progress.begin(Phase::Syncing, 0);

@@ -134,19 +134,19 @@ fn tables<'a>(image: &'a Image, findings: &mut Findings) -> Result<(Option<Check
     let Some(ours) = ours else {
         return Ok((None, None));
     };
-    let is_as_written = image.is_as_written();
+    let is_outdated = image.is_outdated();
     let table = or_finding(image.checksums(), findings)?.flatten();
-    if let (Some(table), None, true) = (&table, ours.record, is_as_written)
+    if let (Some(table), None, true) = (&table, ours.record, !is_outdated)
         && let Some(error) = table.cut_off()
     {
         findings.add_table(error);
     }
     let record = match image.record() {
         // No wonder, or told already: what overwrote the one has overwritten the other.
-        Err(Error::Corrupt(_)) if !is_as_written || table.is_none() => None,
+        Err(Error::Corrupt(_)) if is_outdated || table.is_none() => None,
         record => or_finding(record, findings)?.flatten(),
     };
-    if let (Some(record), true) = (&record, is_as_written)
+    if let (Some(record), true) = (&record, !is_outdated)
         && let Some(error) = record.cut_off(image)?
     {
         findings.add_table(error);

@@ -62,6 +62,7 @@ pub enum Code {
     SnapshotShort,
     BitmapsStale,
     ChecksumsLost,
+    ChangedUnmarked,
     Dirty,
     MarkedCorrupt,
 }
@@ -151,6 +152,7 @@ pub(super) const TABLE: &[Row] = &[
     row(Code::SnapshotShort, "snapshot-short", Remark, "the L1 table of a snapshot is too short for its disk: the rest of the disk is empty"),
     row(Code::BitmapsStale, "bitmaps-stale", Remark, "bitmaps made invalid by a program that does not know them"),
     row(Code::ChecksumsLost, "checksums-lost", Remark, "the checksum table was cut off or overwritten"),
+    row(Code::ChangedUnmarked, "changed-unmarked", Remark, "a program changed the image without marking it as changed, or it is damaged"),
     row(Code::Dirty, "dirty", Remark, "the image was not closed properly, or is in use"),
     row(Code::MarkedCorrupt, "marked-corrupt", Remark, "a program has marked the image as corrupt"),
 ];

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::catalogue::Code;
 use crate::error::{Corrupt, Lost};
+use crate::formats::Trace;
 use crate::units::{Exact, HostOffset, claimed_end, claimed_size};
 
 /// How many findings of a code are told; all are counted.
@@ -111,6 +112,9 @@ pub enum Fault {
         /// What is wrong with it.
         fault: Corrupt,
     },
+    /// What shows that a program changed the image.
+    #[error(transparent)]
+    Trace(#[from] Trace),
     /// Something that needs no more words.
     #[error("{0}")]
     That(&'static str),
@@ -164,7 +168,7 @@ impl Finding {
             | Fault::Overflow { at, .. }
             | Fault::Copied { at, .. }
             | Fault::Overlap { at, .. } => Some(*at),
-            Fault::That(_) => None,
+            Fault::Trace(_) | Fault::That(_) => None,
         }
     }
 
@@ -179,6 +183,7 @@ impl Finding {
             | Fault::Overlap { .. }
             | Fault::Snapshot { .. }
             | Fault::Bitmap { .. }
+            | Fault::Trace(_)
             | Fault::That(_) => None,
         }
     }

@@ -126,6 +126,9 @@ pub enum Corrupt {
     /// The tables of an image that was not closed properly are damaged.
     #[error("was not closed properly, and its tables are damaged: {0}")]
     NotClosed(Box<Corrupt>),
+    /// Something of an image is not what it was, and the image cannot tell whether a program changed it.
+    #[error("was changed since it was made, or is damaged: {0}")]
+    PerhapsChanged(Box<Corrupt>),
     /// A cluster does not have the checksum that it was written with.
     #[error("CRC-32 is {found:#010x}, expected {expected:#010x}{lost}")]
     Checksum {
@@ -165,7 +168,7 @@ impl Corrupt {
             | Self::CutOff { at, .. }
             | Self::Stream { at, .. }
             | Self::Overlap { at, .. } => Some(*at),
-            Self::NotClosed(fault) => fault.at(),
+            Self::NotClosed(fault) | Self::PerhapsChanged(fault) => fault.at(),
             Self::Shrank { .. }
             | Self::Ended { .. }
             | Self::Changed
@@ -188,7 +191,7 @@ impl Corrupt {
             | Self::Checksum { lost, .. }
             | Self::Digest { lost }
             | Self::LostCluster { lost } => lost.0.clone(),
-            Self::NotClosed(fault) => fault.lost(),
+            Self::NotClosed(fault) | Self::PerhapsChanged(fault) => fault.lost(),
             Self::Shrank { .. }
             | Self::Ended { .. }
             | Self::Changed

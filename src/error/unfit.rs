@@ -14,6 +14,9 @@ pub enum Unfit {
     /// It is not what it was any more.
     #[error("was written to since it was made: what stands on it would be read wrong")]
     Changed,
+    /// It does not say that it was changed, but does not look like what it was.
+    #[error("was written to since it was made, or is damaged: what stands on it could be read wrong")]
+    Doubtful,
     /// It is an image, but another one.
     #[error("is another image: its UUID is {found}, expected {expected}")]
     Another {

@@ -9,6 +9,9 @@ pub enum Unrecorded {
     /// The record is of an earlier state.
     #[error("another program wrote to it since it was made")]
     Changed,
+    /// It does not say that it was changed, but does not look like what it was.
+    #[error("another program wrote to it since it was made, or it is damaged")]
+    Doubtful,
     /// The record is of the active state.
     #[error("its list is of the active disk, not of a snapshot")]
     Snapshot,

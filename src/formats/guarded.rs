@@ -3,9 +3,10 @@
 use super::guard::Guards;
 use super::held::{Held, Wrong};
 use super::layer::Layer;
-use super::qcow2::{Checksums, Freshness, Lookup};
+use super::qcow2::structures::checksum::{RUN, TABLE};
+use super::qcow2::{Checksums, Freshness, Image, Lookup};
 use super::{Chain, ChainRun};
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::units::{Exact, GuestOffset, to_u64};
 
 /// The checksums of an image.
@@ -30,6 +31,25 @@ pub(crate) struct Recorded {
     pub(crate) faults: Vec<Error>,
 }
 
+/// The same error, which says so if the image cannot tell whether it was changed.
+fn doubting(image: &Image, error: Error) -> Error {
+    let has_ours = image.extensions().ours.is_some();
+    match (image.freshness(), error) {
+        (
+            Freshness::Unknown | Freshness::Doubtful,
+            Error::Corrupt(
+                fault @ (Corrupt::Field {
+                    structure: TABLE | RUN,
+                    ..
+                }
+                | Corrupt::Truncated { structure: TABLE, .. }
+                | Corrupt::Checksum { .. }),
+            ),
+        ) if has_ours => Corrupt::PerhapsChanged(Box::new(fault)).into(),
+        (_, error) => error,
+    }
+}
+
 impl Chain {
     /// The checksums of the first image, if there are any that count.
     ///
@@ -46,10 +66,20 @@ impl Chain {
         let Some(image) = self.image_at(depth).filter(|_| is_active) else {
             return Ok(Sums::None);
         };
-        if image.extensions().ours.is_some() && image.freshness() == Freshness::Changed {
+        if image.extensions().ours.is_some() && image.is_outdated() {
             return Ok(Sums::Changed);
         }
-        Ok(image.checksums()?.map_or(Sums::None, Sums::Count))
+        let checksums = image.checksums().map_err(|error| doubting(image, error))?;
+        Ok(checksums.map_or(Sums::None, Sums::Count))
+    }
+
+    /// The same error, but if it is about what the first image holds, and that cannot tell whether it was changed, it
+    /// says so: what differs may be right.
+    pub(crate) fn doubting(&self, error: Error) -> Error {
+        match self.image().filter(|_| self.is_active()) {
+            Some(image) => doubting(image, error),
+            None => error,
+        }
     }
 
     /// The checksums of all images, as far as they count.

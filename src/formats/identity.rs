@@ -15,7 +15,11 @@ impl Image {
     pub(crate) fn identity(&self) -> Result<BaseIdentity> {
         let unfit = |unfit| Err(Invalid::Unfit(unfit).into());
         if self.extensions().ours.is_some() && !self.is_as_written() {
-            return unfit(Unfit::Changed);
+            return unfit(if self.is_outdated() {
+                Unfit::Changed
+            } else {
+                Unfit::Doubtful
+            });
         }
         let Some(record) = self.record()? else {
             return unfit(Unfit::Foreign);
@@ -69,7 +73,7 @@ impl Image {
     /// - [`Error::Corrupt`](crate::Error::Corrupt) if what it records is damaged, so that any image could be taken for that one.
     /// - [`Error::Io`](crate::Error::Io) if it cannot be read.
     pub(crate) fn promised(&self) -> Result<Option<BaseIdentity>> {
-        if self.backing_name().is_none() || !self.is_as_written() {
+        if self.backing_name().is_none() || self.is_outdated() {
             return Ok(None);
         }
         let version = Some(self.header().compat().version());

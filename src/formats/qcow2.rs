@@ -4,10 +4,11 @@ mod image;
 mod layer;
 pub mod structures;
 
+pub use image::Image;
 pub use image::checksums::{Checksums, ChecksumsInOrder};
+pub use image::freshness::Freshness;
 pub(crate) use image::lookup::Lookup;
 pub use image::record::Record;
 pub(crate) use image::runs::Cursor;
 pub use image::view::View;
-pub use image::{Freshness, Image};
 pub(in crate::formats) use layer::open;

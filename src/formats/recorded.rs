@@ -18,7 +18,11 @@ impl Chain {
             return Ok(Err(Unrecorded::Nothing));
         };
         if image.extensions().ours.is_some() && !image.is_as_written() {
-            return Ok(Err(Unrecorded::Changed));
+            return Ok(Err(if image.is_outdated() {
+                Unrecorded::Changed
+            } else {
+                Unrecorded::Doubtful
+            }));
         }
         let Some(record) = image.record()? else {
             return Ok(Err(Unrecorded::Nothing));

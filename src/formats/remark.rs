@@ -1,5 +1,25 @@
 //! What images say about themselves.
 
+/// What shows that an image is not laid out as it was made, although it does not say that a program has changed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trace {
+    /// None is made with snapshots.
+    #[error("it has snapshots")]
+    Snapshots,
+    /// None is made with bitmaps.
+    #[error("it has bitmaps")]
+    Bitmaps,
+    /// The L1 table lies behind the header, and the refcount table behind that.
+    #[error("its L1 table or refcount table is not where it was")]
+    Tables,
+    /// A program that allocates by refcount takes their place first.
+    #[error("its checksums were overwritten")]
+    Checksums,
+    /// There is something behind the footer.
+    #[error("its file has grown")]
+    Grown,
+}
+
 /// What an image says about itself that its reader should know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Remark {
@@ -21,6 +41,9 @@ pub enum Remark {
     /// Of qcow2: the snapshot table cannot be used.
     #[error("has no usable snapshot table: snapshots cannot be read, the active disk can")]
     NoSnapshots,
+    /// Of qcow2: it is not as it was made, but does not say so.
+    #[error("was changed since it was made by a program that did not mark it as changed, or is damaged: {0}")]
+    Unmarked(Trace),
 }
 
 impl Remark {
@@ -28,9 +51,13 @@ impl Remark {
     pub(crate) fn matters(self) -> bool {
         match self {
             Self::Corrupt => true,
-            Self::Dirty | Self::NeedsCheck | Self::HeaderLength | Self::NoRefcounts | Self::NoSnapshots => {
-                false
-            }
+            // Its checksums are compared even so.
+            Self::Unmarked(_)
+            | Self::Dirty
+            | Self::NeedsCheck
+            | Self::HeaderLength
+            | Self::NoRefcounts
+            | Self::NoSnapshots => false,
         }
     }
 
@@ -38,7 +65,7 @@ impl Remark {
     pub(crate) fn is_about_unneeded(self) -> bool {
         match self {
             Self::HeaderLength | Self::NoRefcounts | Self::NoSnapshots => true,
-            Self::Dirty | Self::Corrupt | Self::NeedsCheck => false,
+            Self::Dirty | Self::Corrupt | Self::NeedsCheck | Self::Unmarked(_) => false,
         }
     }
 }

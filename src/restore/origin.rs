@@ -13,7 +13,7 @@ use super::smaller::LeftOut;
 use super::walk::Rules;
 use crate::disk::Disk;
 use crate::error::{InUse, Result};
-use crate::formats::qcow2::{Freshness, Image};
+use crate::formats::qcow2::Image;
 use crate::formats::{Chain, Sums};
 use crate::output::scratch_of_stream;
 use crate::units::length;
@@ -73,7 +73,7 @@ impl Origin {
     pub(super) fn unreadable(&self, disk: &Chain, warnings: &mut Vec<Warning>) -> Vec<Range<u64>> {
         let image = disk.image().filter(|_| disk.is_active());
         let record = image.map_or(Ok(None), Image::record);
-        let is_unchanged = image.is_some_and(|image| image.freshness() == Freshness::Unchanged);
+        let is_unchanged = image.is_some_and(Image::claims_unchanged);
         match record {
             Ok(record) => {
                 let unreadable = record.map_or_else(Vec::new, |record| record.unreadable);
@@ -146,7 +146,9 @@ impl Origin {
         let range = self.selection.segments.ranges().next();
         let reference = self.reference(&disk, warnings)?;
         if let (Some(Reference::Table(checksums)), Some(proof), Some(range)) = (reference, proof, range) {
-            proof.compare(&checksums, range)?;
+            proof
+                .compare(&checksums, range)
+                .map_err(|error| disk.doubting(error))?;
         }
         Ok(Some(disk))
     }
@@ -174,6 +176,6 @@ impl Origin {
 
 /// Whether an image says that its end holds checksums which count.
 pub(super) fn promises_checksums(disk: &Chain) -> bool {
-    let image = disk.image().filter(|image| image.is_as_written());
+    let image = disk.image().filter(|image| !image.is_outdated());
     image.is_some_and(|image| image.extensions().ours.is_some())
 }

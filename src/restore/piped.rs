@@ -76,11 +76,11 @@ impl Piped {
     /// - [`Error::Io`] if it cannot be read.
     pub(super) fn finish(&self, disk: &Chain) -> Result<Chain> {
         let disk = self.image.finish(disk)?;
-        let Some(image) = disk.image().filter(|image| image.is_as_written()) else {
+        let Some(image) = disk.image().filter(|image| !image.is_outdated()) else {
             return Ok(disk);
         };
         let end = image.file().length();
-        let checksums = image.checksums()?;
+        let checksums = image.checksums().map_err(|error| disk.doubting(error))?;
         let record = image.record().map_err(|error| as_ended(error, end))?;
         let cut_off = match (checksums.and_then(|checksums| checksums.cut_off()), record) {
             (None, Some(record)) => record.cut_off(image)?,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::existing::Existing;
 use crate::devices::Unwritten;
-use crate::error::{Error, InUse, Side};
+use crate::error::{Corrupt, Error, InUse, Side};
 use crate::formats::Remark;
 use crate::output::{Memory, Remains};
 use crate::volumes::{Flaw, Outcome, Volume};
@@ -37,8 +37,7 @@ pub enum Warning {
     #[error("was changed since it was made: its checksums are out of date and were not compared")]
     Changed,
     /// The checksum table cannot be used.
-    #[error("checksums {}were not compared, because their table is damaged: {}",
-        Error::of_backing(.0.innermost().1), .0.innermost().0)]
+    #[error("{}", not_compared(.0))]
     NoChecksums(Error),
     /// The record of the source cannot be used.
     #[error("its record of the source is damaged, including the list of unreadable sectors: {0}")]
@@ -285,4 +284,23 @@ pub struct Report {
     pub existing: Option<Existing>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// That checksums were not compared, and why not.
+fn not_compared(error: &Error) -> String {
+    let (error, backing) = error.innermost();
+    let of_backing = Error::of_backing(backing);
+    match error {
+        Error::Corrupt(Corrupt::PerhapsChanged(fault)) => format!(
+            "checksums {of_backing}were not compared, because they were overwritten since or are damaged: {fault}"
+        ),
+        Error::Corrupt(_)
+        | Error::Io { .. }
+        | Error::Unsupported(_)
+        | Error::Invalid(_)
+        | Error::ReadBack(_)
+        | Error::Elsewhere { .. } => {
+            format!("checksums {of_backing}were not compared, because their table is damaged: {error}")
+        }
+    }
 }

@@ -70,6 +70,7 @@ mod support;
 mod targets;
 mod terminal;
 mod unknown_use;
+mod unmarked;
 mod unreadable;
 mod used_only;
 mod verify;

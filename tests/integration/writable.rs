@@ -200,7 +200,12 @@ fn a_checksum_table_that_qemu_has_written_over_is_an_error() {
         qemu::guest(&image, &[format!("write -P 0x5a {} {}", piece * 10, piece * 10)]);
 
         assert!(extension(&image).is_some(), "{format}");
-        assert_eq!(freshness(&image), touched(format), "{format}");
+        // Without a bit that tells of changes, that is all that does.
+        let expected = match touched(format) {
+            Freshness::Unknown => Freshness::Doubtful,
+            known @ (Freshness::Unchanged | Freshness::Changed | Freshness::Doubtful) => known,
+        };
+        assert_eq!(freshness(&image), expected, "{format}");
         let error = Image::open(&image).unwrap().checksums().unwrap_err();
         assert!(
             error.to_string().starts_with("checksum table at 0x"),

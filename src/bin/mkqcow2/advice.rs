@@ -35,6 +35,9 @@ pub(crate) fn general(error: &Error) -> Option<&'static str> {
         Error::Corrupt(Corrupt::NotClosed(_)) => {
             Some("mkqcow2 check lists all of it; qemu-img check -r all repairs a copy")
         }
+        Error::Corrupt(Corrupt::PerhapsChanged(_)) => {
+            Some("mkqcow2 restore --keep-going restores it as it is")
+        }
         Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! An image file that is read, by itself: no other file is opened.
 
 pub(super) mod checksums;
+pub(super) mod freshness;
 mod listed;
 pub(in crate::formats) mod lookup;
 mod ours;
@@ -18,11 +19,11 @@ use crate::error::{Corrupt, Error, Expected, Features, Invalid, Result, Unsuppor
 use crate::formats::qcow2::structures::extensions::Extensions;
 use crate::formats::qcow2::structures::features::{self, FeatureKind};
 use crate::formats::qcow2::structures::geometry::{ENTRY, Geometry, MAX_L1_BYTES};
-use crate::formats::qcow2::structures::header::{AUTOCLEAR_CHECKSUMS, Compat, Header, TableAt, Unneeded};
+use crate::formats::qcow2::structures::header::{Header, TableAt, Unneeded};
 use crate::formats::qcow2::structures::mapping::L2Rules;
 use crate::formats::qcow2::structures::snapshot::Snapshot;
 use crate::formats::windows::Windows;
-use crate::formats::{HostFile, Remark, truncated};
+use crate::formats::{HostFile, Remark, Trace, truncated};
 use crate::units::{Exact, HostOffset, claimed_size, to_usize};
 use view::View;
 
@@ -43,17 +44,8 @@ pub struct Image {
     unneeded: Unneeded,
     /// Which of the files of a disk it is.
     number: u32,
-}
-
-/// Whether a checksum table still describes the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// No program has opened the image for writing since it was made.
-    Unchanged,
-    /// Another program has, so that clusters may differ without being damaged.
-    Changed,
-    /// Version 2 has no autoclear bits to tell.
-    Unknown,
+    /// What shows that it was changed, if it does not say so itself.
+    trace: Option<Trace>,
 }
 
 impl Image {
@@ -104,8 +96,10 @@ impl Image {
             data: None,
             windows,
             number,
+            trace: None,
         };
         image.validate_tables()?;
+        image.trace = image.find_trace();
         Ok(image)
     }
 
@@ -157,6 +151,7 @@ impl Image {
         ]
         .into_iter()
         .filter_map(|(is_so, remark)| is_so.then_some(remark))
+        .chain(self.trace.map(Remark::Unmarked))
     }
 
     /// What is wrong with structures that reading the active disk does not need.
@@ -238,15 +233,6 @@ impl Image {
             }
             .into()
         })
-    }
-
-    /// Whether the checksum table still describes the disk.
-    pub fn freshness(&self) -> Freshness {
-        match self.header.compat() {
-            Compat::V0_10 => Freshness::Unknown,
-            Compat::V1_1 if self.header.has_autoclear(AUTOCLEAR_CHECKSUMS) => Freshness::Unchanged,
-            Compat::V1_1 => Freshness::Changed,
-        }
     }
 
     /// Where the clusters of the disk end, in the file that holds them; none if that was not opened.

@@ -195,6 +195,7 @@ pub(super) const ROWS: &[Row] = &[
 
     ("marked as dirty", V3, |p| p.put::<8>(72, 1), 0, "dirty", 0),
     ("marked as corrupt", V3, |p| p.put::<8>(72, 2), 0, "marked-corrupt", 0),
+    ("checksums overwritten", Ours, |p| p.put::<8>(p.get::<8>(p.extension(CHECKSUMS) + 8), 0), 0, "changed-unmarked", 0),
     ("checksums cut off", Ours, |p| p.resize(p.get::<8>(p.extension(CHECKSUMS) + 8)), 0, "checksums-lost", 0),
     ("checksums past the end", Ours,
         |p| p.put::<8>(p.extension(CHECKSUMS) + 8, 1 << 40), 2, "checksums-hidden", 0),

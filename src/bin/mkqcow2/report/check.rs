@@ -148,8 +148,13 @@ fn summary(out: &mut dyn Write, path: &Path, report: &Report) -> io::Result<()> 
 
 /// Whether it is an image of ours that nobody is known to have changed. Nothing that we write leaks.
 fn is_ours(path: &Path) -> bool {
-    Image::open(path)
-        .is_ok_and(|image| image.extensions().ours.is_some() && image.freshness() != Freshness::Changed)
+    Image::open(path).is_ok_and(|image| {
+        image.extensions().ours.is_some()
+            && match image.freshness() {
+                Freshness::Unchanged | Freshness::Unknown => true,
+                Freshness::Changed | Freshness::Doubtful => false,
+            }
+    })
 }
 
 /// A part of something, which may be nothing of nothing; to two places.

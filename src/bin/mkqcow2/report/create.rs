@@ -146,11 +146,13 @@ fn is_of_cluster(corrupt: &Corrupt) -> bool {
 
 /// Whether it is about the checksums of an image, without which the disk can be read.
 fn is_of_checksums(corrupt: &Corrupt) -> bool {
-    matches!(
-        corrupt,
-        Corrupt::Field { structure, .. } | Corrupt::Truncated { structure, .. }
-            if structure.ends_with("checksum table")
-    )
+    // What a source says of its clusters is not put that way.
+    matches!(corrupt, Corrupt::PerhapsChanged(_))
+        || matches!(
+            corrupt,
+            Corrupt::Field { structure, .. } | Corrupt::Truncated { structure, .. }
+                if structure.ends_with("checksum table")
+        )
 }
 
 /// What can be done about an error.

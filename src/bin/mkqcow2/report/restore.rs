@@ -133,7 +133,12 @@ pub(crate) fn place(args: &Restore, error: &Error) -> Option<String> {
         Error::Corrupt(corrupt) if is_of_a_part(corrupt) => corrupt.lost()?,
         Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) | _ => return None,
     };
-    Some(places::words("damaged", &lost, places_of(args).as_ref()))
+    let what = if matches!(error, Error::Corrupt(Corrupt::PerhapsChanged(_))) {
+        "concerned"
+    } else {
+        "damaged"
+    };
+    Some(places::words(what, &lost, places_of(args).as_ref()))
 }
 
 /// What can be done about an error.
@@ -178,6 +183,7 @@ fn is_of_a_part(corrupt: &Corrupt) -> bool {
         Corrupt::Entry { .. }
         | Corrupt::CutOff { .. }
         | Corrupt::Stream { .. }
+        | Corrupt::PerhapsChanged(_)
         | Corrupt::Checksum { .. } => true,
         Corrupt::Field { structure, .. } | Corrupt::Truncated { structure, .. } => {
             structure.ends_with("checksum table")

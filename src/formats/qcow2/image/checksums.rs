@@ -216,9 +216,8 @@ impl<'a> Checksums<'a> {
         hasher: &mut Hasher,
     ) -> Result<SumRun> {
         let start = *at;
-        let wrong = |field, found, expected| -> Error {
-            Error::field("run of the checksum table", start, field, found, expected)
-        };
+        let wrong =
+            |field, found, expected| -> Error { Error::field(checksum::RUN, start, field, found, expected) };
         let mut raw = RawRun::new_zeroed();
         self.read_piece(at, raw.as_mut_bytes(), hasher)?;
         let (first, clusters) = (raw.first.get(), u64::from(raw.clusters.get()));

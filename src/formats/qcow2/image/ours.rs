@@ -3,10 +3,10 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::error::{Error, Expected, Result};
+use crate::formats::qcow2::Image;
 use crate::formats::qcow2::structures::extension::OursAt;
 use crate::formats::qcow2::structures::header::AUTOCLEAR_CHECKSUMS;
 use crate::formats::qcow2::structures::record::RawFooter;
-use crate::formats::qcow2::{Freshness, Image};
 use crate::units::{HostOffset, to_u64};
 
 /// Holds fields of a structure at `at` to what they must be: name, found, expected.
@@ -92,13 +92,5 @@ impl Image {
         };
         self.file.read_exact(footer.as_mut_bytes(), HostOffset(at))?;
         Ok(footer.is_right().then_some(footer))
-    }
-
-    /// Whether what our tables say of the disk still holds, as far as the image tells.
-    pub(crate) fn is_as_written(&self) -> bool {
-        match self.freshness() {
-            Freshness::Unchanged | Freshness::Unknown => true,
-            Freshness::Changed => false,
-        }
     }
 }

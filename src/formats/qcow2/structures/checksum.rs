@@ -28,6 +28,9 @@ use crate::units::{Exact, to_u64};
 /// What the table is called in errors.
 pub const TABLE: &str = "checksum table";
 
+/// What a run of it is called in errors.
+pub const RUN: &str = "run of the checksum table";
+
 /// The first 8 bytes of the table.
 pub const MAGIC: [u8; 8] = *b"mkqcrc32";
 

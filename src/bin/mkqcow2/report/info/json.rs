@@ -141,6 +141,7 @@ fn checksums(info: &Info) -> Option<Value> {
                 Freshness::Unchanged => "unchanged",
                 Freshness::Changed => "changed",
                 Freshness::Unknown => "unknown",
+                Freshness::Doubtful => "doubtful",
             };
             (state, Some(*clusters))
         }

@@ -241,6 +241,7 @@ fn checksums(info: &Info) -> String {
                 Freshness::Unchanged => "not written to since",
                 Freshness::Changed => "written to since",
                 Freshness::Unknown => "perhaps written to since: version 2 does not record that",
+                Freshness::Doubtful => "written to since without a mark, or damaged",
             };
             let plural = if *clusters == 1 { "" } else { "s" };
             let digests = if info.has_digests { " with digests" } else { "" };

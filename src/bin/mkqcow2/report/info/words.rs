@@ -14,7 +14,7 @@ pub(super) fn warnings(info: &Info) -> impl Iterator<Item = String> {
         ChecksumTable::Lost(error) => Some(format!(
             "the checksums are lost, {}: {error}",
             match info.image().freshness() {
-                Freshness::Unknown => "damaged or overwritten since the image was made",
+                Freshness::Unknown | Freshness::Doubtful => "damaged or overwritten since the image was made",
                 Freshness::Changed | Freshness::Unchanged => "the image was written to since it was made",
             }
         )),

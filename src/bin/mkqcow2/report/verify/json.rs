@@ -39,7 +39,7 @@ fn object(verified: &Verified<'_>) -> Value {
         "changed": match report.freshness {
             Freshness::Unchanged => Some(false),
             Freshness::Changed => Some(true),
-            Freshness::Unknown => None,
+            Freshness::Unknown | Freshness::Doubtful => None,
         },
         "mismatched": totals.mismatched,
         "damaged": totals.damaged,

@@ -156,7 +156,9 @@ fn details(finding: &Finding, freshness: Freshness) -> String {
             let why = match freshness {
                 Freshness::Unchanged => "",
                 Freshness::Changed => " (the image was opened for writing since, which may overwrite it)",
-                Freshness::Unknown => " (the image may have been written to since, which overwrites it)",
+                Freshness::Unknown | Freshness::Doubtful => {
+                    " (the image may have been written to since, which overwrites it)"
+                }
             };
             format!("{error}{why}")
         }
@@ -188,7 +190,7 @@ fn meaning(freshness: Freshness) -> &'static str {
     match freshness {
         Freshness::Unchanged => "damaged",
         Freshness::Changed => "changed since it was made, or damaged",
-        Freshness::Unknown => "damaged, or changed since it was made",
+        Freshness::Unknown | Freshness::Doubtful => "damaged, or changed since it was made",
     }
 }
 
