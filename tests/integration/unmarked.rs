@@ -114,12 +114,10 @@ fn assert_is_told(dir: &Dir, cluster: u64, trace: &str) {
         "was changed since it was made by a program that did not mark it as changed, or is damaged: {trace}"
     );
 
-    let run = dir
-        .run("restore disk.qcow2 copy.raw")
+    dir.run("restore disk.qcow2 copy.raw")
         .exits(1)
         .says("(--keep-going restores what can be read)")
         .says("was changed since it was made, or is damaged: ");
-    assert!(!run.stderr().contains("KiB damaged"), "{}", run.stderr());
     assert!(!dir.join("copy.raw").exists());
     dir.run("restore --keep-going disk.qcow2 copy.raw")
         .exits(3)
@@ -214,7 +212,7 @@ fn a_cluster_that_is_changed_in_its_place_is_found_by_its_checksum() {
         let what = match compat {
             "1.1" => "64.00 KiB damaged at 0x10000 of the disk: CRC-32 is",
             _ => {
-                "64.00 KiB concerned at 0x10000 of the disk: was changed since it was made, or is damaged: CRC-32 is"
+                "64.00 KiB damaged at 0x10000 of the disk: was changed since it was made, or is damaged: CRC-32 is"
             }
         };
         dir.run("restore disk.qcow2 copy.raw").exits(1).says(what);

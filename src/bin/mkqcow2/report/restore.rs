@@ -133,12 +133,7 @@ pub(crate) fn place(args: &Restore, error: &Error) -> Option<String> {
         Error::Corrupt(corrupt) if is_of_a_part(corrupt) => corrupt.lost()?,
         Error::Io { .. } | Error::Corrupt(_) | Error::Unsupported(_) | Error::Invalid(_) | _ => return None,
     };
-    let what = if matches!(error, Error::Corrupt(Corrupt::PerhapsChanged(_))) {
-        "concerned"
-    } else {
-        "damaged"
-    };
-    Some(places::words(what, &lost, places_of(args).as_ref()))
+    Some(places::words("damaged", &lost, places_of(args).as_ref()))
 }
 
 /// What can be done about an error.
