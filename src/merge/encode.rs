@@ -75,7 +75,9 @@ impl Encoder<'_> {
     pub(super) fn encode(&self, batch: &Range<u64>) -> Result<(Encoded, Tally)> {
         let cluster_size = to_usize(self.design.geometry.cluster_size());
         let known = match self.base {
-            Some(base) => base.known(batch.clone(), self.design.geometry.cluster_size())?,
+            Some(base) => base
+                .known(batch.clone(), self.design.geometry.cluster_size())
+                .map_err(|error| base.of_base(error))?,
             None => Vec::new(),
         };
         let count = batch.end.minus(batch.start);
