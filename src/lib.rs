@@ -54,7 +54,7 @@
 //! disk.read_at(&mut boot_sector, 0)?;
 //! let image = disk.image().and_then(|chain| chain.image());
 //! if let Some(image) = image && let Some(checksums) = image.checksums()? {
-//!     checksums.for_each(|cluster, crc| println!("{} {crc:08x}", cluster.0))?;
+//!     checksums.for_each(|cluster, sum| println!("{} {:08x}", cluster.0, sum.crc))?;
 //! }
 //! # Ok(())
 //! # }
