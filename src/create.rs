@@ -374,11 +374,7 @@ impl Copying<'_> {
 
     fn copy(self, phase: Phase, mut place: impl FnMut(&Encoded) -> Result<()>) -> Result<Copied> {
         self.progress.begin(phase, self.map.to_read());
-        // Compression takes longer than writing what it leaves.
-        let pool = match self.options.compression {
-            Some(_) => pipeline::compressors(self.options.threads)?,
-            None => pipeline::workers(self.options.threads)?,
-        };
+        let pool = self.options.workers(self.base.is_some())?;
         let cluster_size = self.design.geometry.cluster_size();
         let base_grain = self.base.map_or(0, |base| base.disk.grain());
         let batch = BATCH.max(cluster_size).max(self.source.grain()).max(base_grain);

@@ -3,14 +3,17 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use rayon::ThreadPool;
+
 use crate::disk::rescue::OnReadError;
-use crate::error::Invalid;
+use crate::error::{Invalid, Result};
 use crate::formats::qcow2::structures::digest::SMALLEST_CLUSTER;
 use crate::formats::qcow2::structures::geometry::ClusterSize;
 use crate::formats::qcow2::structures::header::{Compat, Compression};
 use crate::formats::qcow2::structures::provenance::Provenance;
 use crate::formats::{Access, Format};
 use crate::output::{Cleanup, Place};
+use crate::pipeline;
 use crate::pipeline::compress::Codec;
 use crate::volumes::{Scan, Wanted};
 
@@ -94,6 +97,18 @@ impl Options {
             Some(_) if is_stream && is_shared => Err(Invalid::StdoutShared),
             Some(_) if is_stream && !self.two_pass => Err(Invalid::StdoutCompressed),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The threads that read, hash and compress. Compression takes longer than writing what it leaves, and so does
+    /// hashing where little differs from a base; else writing takes a processor of its own.
+    pub(super) fn workers(&self, has_base: bool) -> Result<ThreadPool> {
+        if self.compression.is_some() {
+            pipeline::compressors(self.threads)
+        } else if has_base {
+            pipeline::readers(self.threads)
+        } else {
+            pipeline::workers(self.threads)
         }
     }
 }
