@@ -1,6 +1,5 @@
 """Tools that do the same work in turn, and what each run of them takes."""
 
-import contextlib
 import os
 import select
 import signal
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corpus import GIB, KIB, MIB, fail
+from corpus import GIB, KIB, MIB, data_ranges, fail
 from memory import touch_free_memory
 
 # Where things are: MKQCOW2 the binary, SOURCE a raw disk, IMAGE one in qcow2, BASE and PLAIN
@@ -199,10 +198,6 @@ class Contest:
 def read_data(path: Path) -> None:
     """Reads a file, its holes aside, so that it is cached even if the tool before dropped it."""
     with path.open("rb", buffering=0) as file:
-        start = 0
-        with contextlib.suppress(OSError):  # ENXIO: no data behind `start`.
-            while True:
-                start = os.lseek(file.fileno(), start, os.SEEK_DATA)
-                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-                while start < end:
-                    start += len(os.pread(file.fileno(), min(MIB, end - start), start))
+        for start, end in data_ranges(file):
+            while start < end:
+                start += len(os.pread(file.fileno(), min(MIB, end - start), start))

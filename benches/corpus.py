@@ -160,23 +160,20 @@ def change_clusters(path: Path) -> None:
     """Overwrites 1 % of the clusters that hold data by what begins 999 bytes further on."""
     rng = random.Random(SEED)
     with path.open("r+b") as file:
-        for place in data_clusters(file):
-            if rng.random() < 0.01:
-                os.pwrite(file.fileno(), os.pread(file.fileno(), CLUSTER, place * CLUSTER + 999), place * CLUSTER)
+        for start, end in data_ranges(file):
+            for place in range(start // CLUSTER, end // CLUSTER):
+                if rng.random() < 0.01:
+                    os.pwrite(file.fileno(), os.pread(file.fileno(), CLUSTER, place * CLUSTER + 999), place * CLUSTER)
 
 
-def data_clusters(file: BinaryIO) -> Iterator[int]:
-    """The clusters of a file that are no holes, ascending."""
-    size, end = os.fstat(file.fileno()).st_size, 0
-    while True:
-        try:
+def data_ranges(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Start and end, in bytes, of what is no hole of a file, ascending."""
+    end = 0
+    with contextlib.suppress(OSError):  # ENXIO: no data behind `end`.
+        while True:
             start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            return
-        end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-        yield from range(start // CLUSTER, min(end, size) // CLUSTER)
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            yield start, end
 
 
 def build_xfs(path: Path, scale: float) -> None:

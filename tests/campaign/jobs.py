@@ -213,6 +213,10 @@ class Job:
             time.sleep(0.05)
         require(not left, f"left over: {left}")
 
+    def bases_are_as_they_were(self):
+        for name, content in self.beside.items():
+            require(world.read(os.path.join(self.real, name)) == content, f"{name}, which it stands on, was changed")
+
     def old_or_new(self):
         """What holds however it ended; tells whether it is the new one."""
         self.bases_are_as_they_were()
@@ -241,17 +245,10 @@ class Job:
 
     def next_run(self, place):
         """After whatever happened the next run is right, and removes what was left."""
-        if self.is_merge() and self.is_new():
-            world.write(self.path(), self.old)
         ran = place.run(self.command(), self.directory)
         require(ran.status == 0, f"the next run ends with status {ran.status}: {ran.said}")
         require(self.is_new(), "the next run is not right")
         self.no_leftovers()
-
-
-    def bases_are_as_they_were(self):
-        for name, content in self.beside.items():
-            require(world.read(os.path.join(self.real, name)) == content, f"{name}, which it stands on, was changed")
 
 
 def require(condition, what):

@@ -158,7 +158,7 @@ def kill(case):
     require(ran.status in (-signal.SIGKILL, 0), f"status {ran.status}: {ran.said}")
     is_new = job.old_or_new()
     require(ran.status != 0 or is_new, "status 0, and it is not right")
-    if "--no-clobber" in job.options:
+    if "--no-clobber" in job.options or job.is_merge():
         restore(job)
     job.next_run(case.place)
     return RIGHT if ran.status == 0 else FAILED

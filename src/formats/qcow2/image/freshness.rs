@@ -1,7 +1,6 @@
 //! Whether an image is still what it was when it was made, as far as that can be told without reading all of it.
 
-use zerocopy::{FromZeros, IntoBytes};
-
+use super::record::{content, read_head};
 use crate::devices::Subject;
 use crate::formats::Trace;
 use crate::formats::qcow2::Image;
@@ -9,8 +8,8 @@ use crate::formats::qcow2::structures::checksum;
 use crate::formats::qcow2::structures::extension::OursAt;
 use crate::formats::qcow2::structures::geometry::ENTRY;
 use crate::formats::qcow2::structures::header::{AUTOCLEAR_CHECKSUMS, Compat};
-use crate::formats::qcow2::structures::record::{self, RawRecord, TRAILER, file_end};
-use crate::units::{Exact, HostOffset, claimed_end, to_u64, to_usize};
+use crate::formats::qcow2::structures::record::{MAGIC, TRAILER, file_end};
+use crate::units::{Exact, HostOffset, to_u64, to_usize};
 use crate::zero::is_zero;
 
 /// Whether a checksum table still describes the disk.
@@ -108,14 +107,12 @@ impl Image {
 
     /// Where the file ended when it was made, in bytes, if the record says so.
     fn made_end(&self, ours: OursAt) -> Option<u64> {
-        let (at, mut head) = (ours.record?, RawRecord::new_zeroed());
-        if !self.file.holds(at, to_u64(size_of::<RawRecord>())) {
-            return None;
-        }
-        self.file.read_exact(head.as_mut_bytes(), at).ok()?;
-        let length = claimed_end(to_u64(size_of::<RawRecord>()), head.length.get());
-        let length = claimed_end(length, TRAILER);
-        let is_whole = head.magic == record::MAGIC && self.file.holds(at, length);
-        is_whole.then(|| file_end(at.0.plus(length), self.header.geometry().cluster_size()))
+        let at = ours.record?;
+        let head = read_head(&self.file, at)
+            .ok()
+            .filter(|head| head.magic == MAGIC)?;
+        let content = content(&self.file, at, &head).ok()?;
+        let cluster_size = self.header.geometry().cluster_size();
+        Some(file_end(content.end.0.plus(TRAILER), cluster_size))
     }
 }

@@ -124,22 +124,12 @@ impl Record {
     // Of the file, which has less than 2^63 bytes, all is seen to be there before it is read.
     fn load(image: &Image, at: HostOffset) -> Result<Self> {
         let (file, geometry) = (&image.file, image.header.geometry());
-        let mut head = RawRecord::new_zeroed();
-        if !file.holds(at, to_u64(size_of::<RawRecord>())) {
-            let found = file.length().saturating_sub(at.0);
-            return Err(truncated(at, found, to_u64(size_of::<RawRecord>())));
-        }
-        file.read_exact(head.as_mut_bytes(), at)?;
+        let head = read_head(file, at)?;
         validate_head(&head, geometry, at)?;
-        let start = at.0.plus(to_u64(size_of::<RawRecord>()));
-        let (length, found) = (head.length.get(), file.length().minus(start));
-        let expected = claimed_end(length, TRAILER);
-        if found < expected {
-            return Err(truncated(at, found, expected));
-        }
-        let end = HostOffset(start.plus(length));
+        let content = content(file, at, &head)?;
+        let end = content.end;
         validate_crc(file, at, end)?;
-        let mut pieces = Pieces::new(file, at, HostOffset(start)..end);
+        let mut pieces = Pieces::new(file, at, content);
         let mut record = Self {
             cluster_size: geometry.cluster_size(),
             size: geometry.size(),
@@ -208,6 +198,27 @@ impl Image {
         let at = self.ours()?.and_then(|ours| ours.record);
         at.map(|at| Record::load(self, at)).transpose()
     }
+}
+
+/// The head of a record, whatever it says.
+pub(super) fn read_head(file: &HostFile, at: HostOffset) -> Result<RawRecord> {
+    let (mut head, length) = (RawRecord::new_zeroed(), to_u64(size_of::<RawRecord>()));
+    if !file.holds(at, length) {
+        return Err(truncated(at, file.length().saturating_sub(at.0), length));
+    }
+    file.read_exact(head.as_mut_bytes(), at)?;
+    Ok(head)
+}
+
+/// Where the sections of a record are whose head was read. Its checksum is behind them, in the file like them.
+pub(super) fn content(file: &HostFile, at: HostOffset, head: &RawRecord) -> Result<Range<HostOffset>> {
+    let start = at.0.plus(to_u64(size_of::<RawRecord>()));
+    let (length, found) = (head.length.get(), file.length().minus(start));
+    let expected = claimed_end(length, TRAILER);
+    if found < expected {
+        return Err(truncated(at, found, expected));
+    }
+    Ok(HostOffset(start)..HostOffset(start.plus(length)))
 }
 
 fn validate_head(head: &RawRecord, geometry: Geometry, at: HostOffset) -> Result<()> {

@@ -33,6 +33,10 @@ pub(super) struct RawEntry {
 
 const _: () = assert!(size_of::<RawEntry>() == 32);
 
+/// Bits of an entry's attributes: it is a label, or a piece of a long name; it is a directory.
+pub(super) const LABEL: u8 = 0x08;
+pub(super) const DIRECTORY: u8 = 0x10;
+
 /// Adds the first cluster of every file and directory. Those that follow are told by the FATs. Returns the clusters of
 /// directories.
 pub(super) fn join(
@@ -85,7 +89,7 @@ impl Format for Entries<'_> {
             let Ok(entry) = RawEntry::read_from_bytes(entry) else {
                 continue;
             };
-            if entry.name.starts_with(&[0]) || entry.name.starts_with(&[0xe5]) || entry.attr & 8 != 0 {
+            if entry.name.starts_with(&[0]) || entry.name.starts_with(&[0xe5]) || entry.attr & LABEL != 0 {
                 continue;
             }
             let mut first = u64::from(entry.fst_clus_lo.get());
@@ -106,7 +110,7 @@ impl Format for Entries<'_> {
                 });
             }
             self.used.insert(first);
-            if entry.attr & 0x10 != 0 {
+            if entry.attr & DIRECTORY != 0 {
                 found.push(Directory { first, more: None });
             }
         }

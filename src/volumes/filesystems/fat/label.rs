@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use zerocopy::FromBytes;
 
 use super::boot::{Root, Volume};
-use super::entries::RawEntry;
+use super::entries::{DIRECTORY, LABEL, RawEntry};
 use super::table::Table;
 use crate::units::length;
 use crate::volumes::view::View;
@@ -14,9 +14,7 @@ use crate::volumes::view::View;
 /// How many clusters of a root directory are looked into.
 const MAX_CLUSTERS: usize = 99;
 
-/// Bits of an entry's attributes: it is a label; it is a directory; those of a piece of a long name; all there are.
-const LABEL: u8 = 0x08;
-const DIRECTORY: u8 = 0x10;
+/// More bits of an entry's attributes: those of a piece of a long name; all there are.
 const LONG_NAME: u8 = 0x0f;
 const ALL: u8 = 0x3f;
 
