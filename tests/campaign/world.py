@@ -1,5 +1,6 @@
 """Where runs take place: directories, mounts, loop devices and processes, all undone at the end."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -65,8 +66,7 @@ class World:
         for point in reversed(list(self.mounts)):
             subprocess.run(["umount", "-l", point], stderr=subprocess.DEVNULL, check=False)
         for number in os.listdir("/sys/block"):
-            backing = read(f"/sys/block/{number}/loop/backing_file") or b""
-            if backing.startswith(self.root.encode() + b"/"):
+            if backing_file(number).startswith(self.root.encode() + b"/"):
                 subprocess.run(["losetup", "-d", f"/dev/{number}"], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(self.root, ignore_errors=True)
 
@@ -182,6 +182,17 @@ def read(path):
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def backing_file(device):
+    """The name of the file behind a loop device, as the kernel has it, or nothing if there is none (any more)."""
+    try:
+        return read(f"/sys/block/{os.path.basename(device)}/loop/backing_file") or b""
+    except OSError as error:
+        # It was detached between opening and reading.
+        if error.errno in (errno.ENODEV, errno.ENXIO):
+            return b""
+        raise
 
 
 def write(path, content):
