@@ -22,7 +22,8 @@ pub struct Encoded {
     pub first: GuestCluster,
     /// What became of each cluster.
     pub clusters: Vec<Encoding>,
-    /// All clusters, whole, one after the other. Empty if clusters are compressed and none stays as it is.
+    /// All clusters, whole, one after the other. Empty if clusters are compressed, or left to a base, and none
+    /// stays as it is.
     pub bytes: Vec<u8>,
     /// The streams of those that are compressed, one after the other.
     pub streams: Vec<u8>,
@@ -138,8 +139,10 @@ impl Encoder<'_> {
         let (_, rest) = bytes.split_at_mut(filled);
         rest.fill(0);
         self.complete(&bytes, &context, &mut clusters, &mut streams)?;
-        if self.compressors.is_some() && !clusters.iter().any(|how| matches!(how, Encoding::Plain { .. })) {
-            // Sooner than the streams, which have to wait for their turn.
+        // A stream without either has all clusters in order, those of zeros as well.
+        let may_be_empty = self.compressors.is_some() || self.base.is_some();
+        if may_be_empty && !clusters.iter().any(|how| matches!(how, Encoding::Plain { .. })) {
+            // Sooner than what is placed, which has to wait for its turn.
             self.buffers.give(std::mem::take(&mut bytes));
         }
         Ok(Encoded {
@@ -187,15 +190,14 @@ impl Encoder<'_> {
                 return Ok(Encoding::Zeros);
             }
         }
-        let sum = Sum {
-            crc: crc32fast::hash(cluster),
-            digest: self.digests.then(|| digest::of_cluster(cluster, number)),
-        };
+        let digest = self.digests.then(|| digest::of_cluster(cluster, number));
         if let Some(known) = known
-            && self.is_same(cluster, &sum, number, known)?
+            && self.is_same(cluster, digest.as_ref(), number, known)?
         {
-            return Ok(Encoding::Same { digest: sum.digest });
+            return Ok(Encoding::Same { digest });
         }
+        let crc = crc32fast::hash(cluster);
+        let sum = Sum { crc, digest };
         let length = match self.compressors {
             Some(compressors) => compressors.compress(cluster, doubt, streams)?,
             None => None,
@@ -220,8 +222,14 @@ impl Encoder<'_> {
     }
 
     /// Whether the base has the same cluster: only equal digests or equal bytes are equal.
-    fn is_same(&self, cluster: &[u8], sum: &Sum, number: GuestCluster, known: Known) -> Result<bool> {
-        match (known, &sum.digest, self.base) {
+    fn is_same(
+        &self,
+        cluster: &[u8],
+        digest: Option<&Digest>,
+        number: GuestCluster,
+        known: Known,
+    ) -> Result<bool> {
+        match (known, digest, self.base) {
             (Known::Zeros, ..) | (_, _, None) => Ok(false),
             (Known::Digest(theirs), Some(ours), _) => Ok(theirs == *ours),
             (Known::Digest(_) | Known::Nothing, _, Some(base)) => {
