@@ -329,7 +329,7 @@ fn of_remark(remark: Remark) -> Option<Finding> {
         Remark::Corrupt => (Code::MarkedCorrupt, "incompatible bit 1 is set"),
         Remark::NeedsCheck => (Code::Dirty, "feature bit 1 is set"),
         Remark::Unmarked(trace) => return Some(Finding::new(Code::ChangedUnmarked, trace)),
-        Remark::HeaderLength | Remark::NoRefcounts | Remark::NoSnapshots => return None,
+        Remark::HeaderLength | Remark::Overlap | Remark::NoRefcounts | Remark::NoSnapshots => return None,
     };
     Some(Finding::new(code, Fault::That(text)))
 }

@@ -52,6 +52,7 @@ pub use host_run::HostRun;
 pub(crate) use known::Known;
 pub(crate) use open::MAX_DEPTH;
 pub use open::{Opening, TakenFor, open};
+pub use opening::Overlap;
 pub(crate) use piped::PipedImage;
 pub(crate) use registry::image_format;
 pub use registry::{Single, is_image};

@@ -36,7 +36,7 @@ pub use warning::Warning;
 use crate::disk::{Disk, Open};
 use crate::error::{Action, Error, Invalid, Result};
 use crate::formats::qcow2::Image;
-use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
+use crate::formats::{self, AnyDisk, Chain, Format, Opening, Overlap, TakenFor};
 use crate::units::length;
 use crate::volumes::{self, Region, Scan};
 use content::Content;
@@ -205,6 +205,7 @@ fn open(path: &Path, options: &Options) -> Result<Chain> {
         taken_for: TakenFor::Image,
         access: options.access.clone(),
         open: Open::default(),
+        overlap: Overlap::Refused,
     };
     match formats::open(path, &opening)? {
         AnyDisk::Image(chain) => Ok(*chain),

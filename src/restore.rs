@@ -28,7 +28,7 @@ pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
 use crate::disk::{Content, Disk, Force, Open, Run};
 use crate::error::{Error, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::{Freshness, Record};
-use crate::formats::{self, AnyDisk, Chain, Format, Opening, TakenFor};
+use crate::formats::{self, AnyDisk, Chain, Format, Opening, Overlap, TakenFor};
 use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Target};
 use crate::pipeline;
 use crate::progress::{Phase, Progress};
@@ -337,6 +337,11 @@ fn open(image: &ImageAt, options: &Options) -> Result<(Chain, Option<Piped>)> {
                 Force::No
             },
             ..Open::default()
+        },
+        overlap: if options.keep_going {
+            Overlap::Read
+        } else {
+            Overlap::Refused
         },
     };
     let path = match image {

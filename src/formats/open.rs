@@ -10,7 +10,7 @@ use super::beside::{is_beside, missing, needs, resolved};
 use super::chain::{Chain, Link};
 use super::format::Format;
 use super::host::HostFile;
-use super::opening::{self, Member, Opened};
+use super::opening::{self, Member, Opened, Overlap};
 use super::qcow2::structures::identity::BaseIdentity;
 use super::registry::{LUKS, Looks};
 use super::windows::Windows;
@@ -33,6 +33,8 @@ pub struct Opening {
     pub access: Access,
     /// How it, and what is behind an image, is opened.
     pub open: Open,
+    /// What becomes of it, and of its backing files, if they are images whose tables overlap.
+    pub overlap: Overlap,
 }
 
 /// What a file or device is taken for whose format is not given. A raw disk may begin like any image, if whoever writes
@@ -195,6 +197,7 @@ impl Opener<'_> {
             number: u32::try_from(self.links.len()).unwrap_or(u32::MAX),
             windows: Arc::clone(&self.windows),
             access,
+            overlap: self.opening.overlap,
         };
         let (opened, image) = format.open(HostFile::of(found)?, &member)?;
         match (is_it, &image) {

@@ -8,6 +8,17 @@ use super::layer::Layer;
 use super::windows::Windows;
 use crate::devices::FileId;
 
+/// What becomes of an image whose L1 table and refcount table overlap: one of them is in the wrong place, and it cannot
+/// be known which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// It is refused: whatever the L1 table leads to may be what it does not say.
+    #[default]
+    Refused,
+    /// It is read as the L1 table says, and [that is told](super::Remark::Overlap).
+    Read,
+}
+
 /// How one image of a disk is opened.
 #[derive(Debug)]
 pub(super) struct Member<'a> {
@@ -17,6 +28,8 @@ pub(super) struct Member<'a> {
     pub(super) windows: Arc<Windows>,
     /// What was asked for.
     pub(super) access: &'a Access,
+    /// What becomes of it if its tables overlap.
+    pub(super) overlap: Overlap,
 }
 
 /// An image that was opened.

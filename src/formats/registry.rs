@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::format::Format;
 use super::legacy::LegacyImage;
 use super::legacy::two_level::Tables;
-use super::opening::{Member, Opened};
+use super::opening::{Member, Opened, Overlap};
 use super::qcow2::structures::header;
 use super::qcow2::{self, Image};
 use super::{HostFile, qcow1, qed};
@@ -76,7 +76,7 @@ impl Single {
         let image = match format {
             Format::Raw => return Err(Invalid::NoImage.into()),
             Format::Qcow2 => {
-                let image = Image::of_file(open()?, 0, tables.windows)?;
+                let image = Image::of_file(open()?, 0, tables.windows, Overlap::Refused)?;
                 return Ok(Self::Qcow2(Box::new(image)));
             }
             Format::Qcow => qcow1::read(open()?, tables)?,

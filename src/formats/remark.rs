@@ -35,6 +35,9 @@ pub enum Remark {
     /// Of qcow2: the length of the header is no multiple of 8.
     #[error("has a header of an invalid length, which does not matter for reading")]
     HeaderLength,
+    /// Of qcow2: the L1 table and the refcount table overlap.
+    #[error("has its L1 table and its refcount table in the same place: what is read may be wrong")]
+    Overlap,
     /// Of qcow2: the refcount table cannot be used.
     #[error("has no usable refcount table, which does not matter for reading")]
     NoRefcounts,
@@ -50,7 +53,7 @@ impl Remark {
     /// Whether what is read may not be what it should be.
     pub(crate) fn matters(self) -> bool {
         match self {
-            Self::Corrupt => true,
+            Self::Corrupt | Self::Overlap => true,
             // Its checksums are compared even so.
             Self::Unmarked(_)
             | Self::Dirty
@@ -65,7 +68,7 @@ impl Remark {
     pub(crate) fn is_about_unneeded(self) -> bool {
         match self {
             Self::HeaderLength | Self::NoRefcounts | Self::NoSnapshots => true,
-            Self::Dirty | Self::Corrupt | Self::NeedsCheck | Self::Unmarked(_) => false,
+            Self::Dirty | Self::Corrupt | Self::Overlap | Self::NeedsCheck | Self::Unmarked(_) => false,
         }
     }
 }

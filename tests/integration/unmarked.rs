@@ -134,6 +134,7 @@ fn assert_is_told(dir: &Dir, cluster: u64, trace: &str) {
         "{}",
         info.stdout()
     );
+    dir.run("map --format qcow2 disk.qcow2").exits(0).says(&warning);
     dir.run("check disk.qcow2")
         .exits(0)
         .prints(&format!("remark: {trace} [changed-unmarked]"));
@@ -241,6 +242,19 @@ fn an_image_of_version_2_that_was_changed_is_no_source_unless_that_is_borne() {
     let expected = changed(7).file(&dir, "expected.raw");
     dir.run_with(["compare".as_ref(), expected.as_os_str(), "other.qcow2".as_ref()])
         .exits(0);
+}
+
+#[test]
+fn an_image_of_version_2_that_was_changed_is_not_mounted() {
+    let dir = Dir::new("unmarked-mounted");
+    let path = disk().image(&dir, "--compat 0.10");
+    qemu_writes_unmarked(&path, 7);
+    fs::create_dir(dir.join("point")).unwrap();
+
+    dir.run("mount disk.qcow2 point")
+        .exits(1)
+        .says("was changed since it was made, or is damaged: checksum table at")
+        .says("mkqcow2 restore --keep-going restores it as it is");
 }
 
 #[test]

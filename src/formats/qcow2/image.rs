@@ -23,7 +23,7 @@ use crate::formats::qcow2::structures::header::{Header, TableAt, Unneeded};
 use crate::formats::qcow2::structures::mapping::L2Rules;
 use crate::formats::qcow2::structures::snapshot::Snapshot;
 use crate::formats::windows::Windows;
-use crate::formats::{HostFile, Remark, Trace, truncated};
+use crate::formats::{HostFile, Overlap, Remark, Trace, truncated};
 use crate::units::{Exact, HostOffset, claimed_size, to_usize};
 use view::View;
 
@@ -42,6 +42,8 @@ pub struct Image {
     data: Option<HostFile>,
     windows: Arc<Windows>,
     unneeded: Unneeded,
+    /// The L1 table and the refcount table have bytes in common.
+    do_tables_overlap: bool,
     /// Which of the files of a disk it is.
     number: u32,
     /// What shows that it was changed, if it does not say so itself.
@@ -59,10 +61,15 @@ impl Image {
     ///   or overlaps the refcount table.
     /// - [`Error::Unsupported`] for a version other than 2 and 3, and for incompatible features that are not known.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of_file(HostFile::open(path)?, 0, Arc::default())
+        Self::of_file(HostFile::open(path)?, 0, Arc::default(), Overlap::Refused)
     }
 
-    pub(in crate::formats) fn of_file(file: HostFile, number: u32, windows: Arc<Windows>) -> Result<Self> {
+    pub(in crate::formats) fn of_file(
+        file: HostFile,
+        number: u32,
+        windows: Arc<Windows>,
+        overlap: Overlap,
+    ) -> Result<Self> {
         let mut bytes = vec![0; to_usize(HEADER.min(file.length()))];
         file.read_beginning(&mut bytes)?;
         let header = Header::parse(&bytes)?;
@@ -95,10 +102,11 @@ impl Image {
             extensions,
             data: None,
             windows,
+            do_tables_overlap: false,
             number,
             trace: None,
         };
-        image.validate_tables()?;
+        image.validate_tables(overlap)?;
         image.trace = image.find_trace();
         Ok(image)
     }
@@ -146,7 +154,11 @@ impl Image {
             (self.header.needs(features::DIRTY), Remark::Dirty),
             (self.header.needs(features::CORRUPT), Remark::Corrupt),
             (unneeded.header_length.is_some(), Remark::HeaderLength),
-            (unneeded.refcount_table.is_some(), Remark::NoRefcounts),
+            (self.do_tables_overlap, Remark::Overlap),
+            (
+                unneeded.refcount_table.is_some() && !self.do_tables_overlap,
+                Remark::NoRefcounts,
+            ),
             (unneeded.snapshot_table.is_some(), Remark::NoSnapshots),
         ]
         .into_iter()
@@ -275,7 +287,7 @@ impl Image {
 
     /// Refuses what reading needs, and keeps what else is wrong. If the L1 table and the refcount table overlap, either
     /// may be in the wrong place.
-    fn validate_tables(&mut self) -> Result<()> {
+    fn validate_tables(&mut self, overlap: Overlap) -> Result<()> {
         self.validate_table("L1 table", self.header.l1())?;
         let refcounts = self.header.refcount_table();
         if self.unneeded.refcount_table.is_none() {
@@ -286,13 +298,24 @@ impl Image {
             self.refcount_table().map_or(0..0, bytes_of),
         );
         if l1.start < refcounts.end && refcounts.start < l1.end {
-            return Err(Error::field(
-                "header",
-                HostOffset(0),
-                "l1_table_offset",
-                l1.start,
-                Expected::Outside("refcount table"),
-            ));
+            if overlap == Overlap::Refused {
+                let expected = Expected::Outside("refcount table");
+                return Err(Error::field(
+                    "header",
+                    HostOffset(0),
+                    "l1_table_offset",
+                    l1.start,
+                    expected,
+                ));
+            }
+            self.do_tables_overlap = true;
+            self.unneeded.refcount_table = Some(Corrupt::Field {
+                structure: "header",
+                at: HostOffset(0),
+                field: "refcount_table_offset",
+                found: refcounts.start,
+                expected: Expected::Outside("L1 table"),
+            });
         }
         let snapshots = self.header.snapshots();
         if snapshots.entries > 0 && snapshots.at.0 >= self.file.length() {

@@ -31,7 +31,7 @@ struct Qcow2Layer {
 /// Opens an image with its external data file.
 pub(in crate::formats) fn open(file: HostFile, member: &Member<'_>) -> Result<(Opened, Arc<Image>)> {
     let access = member.access;
-    let mut image = Image::of_file(file, member.number, Arc::clone(&member.windows))?;
+    let mut image = Image::of_file(file, member.number, Arc::clone(&member.windows), member.overlap)?;
     if access.data_file.is_some() && !image.header().needs(features::DATA_FILE) {
         return Err(Invalid::NeedsNoFile(Role::Data).into());
     }

@@ -78,6 +78,37 @@ fn every_command_reads_an_image_whose_unneeded_structures_are_wrong_and_warns() 
 }
 
 #[test]
+fn an_image_whose_tables_are_in_the_same_place_is_read_only_if_damage_is_borne() {
+    let dir = dir("unneeded-overlap");
+    let mut patient = Patient::new(std::fs::read(dir.join("good.qcow2")).unwrap());
+    patient.put64(field::REFCOUNT_OFFSET, patient.l1());
+    std::fs::write(dir.join("bad.qcow2"), &patient.bytes).unwrap();
+    qemu::img(&dir, "create -q -f qcow2 -b bad.qcow2 -F qcow2 top.qcow2");
+    let refused = "l1_table_offset is 0x30000, expected an offset outside the refcount table";
+    for run in [
+        "restore --no-sync bad.qcow2 copy.raw",
+        "info bad.qcow2",
+        "map --format qcow2 bad.qcow2",
+        "check bad.qcow2",
+        "--no-sync --source-format qcow2 --on-read-error=zero bad.qcow2 packed.qcow2",
+    ] {
+        dir.run(run).exits(1).says(refused);
+    }
+
+    let expected = std::fs::read(dir.join("good.raw")).unwrap();
+    qemu::img(&dir, "convert -q -O raw bad.qcow2 theirs.raw");
+    assert!(std::fs::read(dir.join("theirs.raw")).unwrap() == expected);
+    for (options, image) in [("", "bad.qcow2"), ("--follow ", "top.qcow2")] {
+        dir.run(&format!(
+            "restore --no-sync --keep-going {options}{image} {image}.raw"
+        ))
+        .exits(3)
+        .says("has its L1 table and its refcount table in the same place: what is read may be wrong");
+        assert!(std::fs::read(dir.join(format!("{image}.raw"))).unwrap() == expected);
+    }
+}
+
+#[test]
 fn a_snapshot_is_not_read_by_way_of_a_table_that_cannot_be_used() {
     let dir = dir("unneeded-snapshots");
     let bytes = std::fs::read(dir.join("good.qcow2")).unwrap();

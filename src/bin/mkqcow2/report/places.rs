@@ -10,7 +10,7 @@ use crate::console::escaped;
 use crate::report::regions::{logical_volume, partition_label};
 use mkqcow2::Access;
 use mkqcow2::disk::{Force, Open};
-use mkqcow2::formats::{self, Format, Opening, TakenFor};
+use mkqcow2::formats::{self, Format, Opening, Overlap, TakenFor};
 use mkqcow2::units::length;
 use mkqcow2::volumes::{Part, Place, Places, Region};
 
@@ -25,6 +25,8 @@ pub(crate) fn of_image(image: &Path, format: Option<Format>, access: Access) -> 
             is_for_a_look: true,
             ..Open::default()
         },
+        // Whether it may be read was decided before.
+        overlap: Overlap::Read,
     };
     let disk = formats::open(image, &opening).ok()?;
     Some(Places::of(&disk))
