@@ -50,7 +50,7 @@ pub use host::HostFile;
 pub(crate) use host::truncated;
 pub use host_run::HostRun;
 pub(crate) use known::Known;
-pub(crate) use open::MAX_DEPTH;
+pub(crate) use open::{MAX_DEPTH, open_image, refuse_raw};
 pub use open::{Opening, TakenFor, open};
 pub use opening::Overlap;
 pub(crate) use piped::PipedImage;

@@ -34,9 +34,8 @@ pub use server::Listener;
 pub use warning::Warning;
 
 use crate::disk::{Disk, Open};
-use crate::error::{Action, Error, Invalid, Result};
-use crate::formats::qcow2::Image;
-use crate::formats::{self, AnyDisk, Chain, Format, Opening, Overlap, TakenFor};
+use crate::error::{Action, Error, Result};
+use crate::formats::{self, Chain, Opening, Overlap, TakenFor};
 use crate::units::length;
 use crate::volumes::{self, Region, Scan};
 use content::Content;
@@ -196,10 +195,6 @@ impl Unmounter {
 
 /// Opens an image.
 fn open(path: &Path, options: &Options) -> Result<Chain> {
-    // Before it is looked for: nothing that could be there would do.
-    if options.format == Some(Format::Raw) {
-        return Err(Invalid::NoImage.into());
-    }
     let opening = Opening {
         format: options.format,
         taken_for: TakenFor::Image,
@@ -207,32 +202,22 @@ fn open(path: &Path, options: &Options) -> Result<Chain> {
         open: Open::default(),
         overlap: Overlap::Refused,
     };
-    match formats::open(path, &opening)? {
-        AnyDisk::Image(chain) => Ok(*chain),
-        AnyDisk::Raw(_) => Err(Invalid::NoImage.into()),
-    }
+    formats::open_image(path, &opening)
 }
 
 /// What the images say about themselves, and what could not be read when they were made.
 fn warnings(disk: &Chain) -> Vec<Warning> {
-    let own = disk.paths().next();
-    let remarks = disk.remarks().map(|(path, remark)| Warning::Image {
-        path: (Some(path) != own).then(|| path.to_owned()),
-        remark,
-    });
-    let mut warnings: Vec<_> = remarks.collect();
-    let image = disk.image().filter(|_| disk.is_active());
-    let is_unchanged = image.is_some_and(Image::claims_unchanged);
-    match image.map_or(Ok(None), Image::record) {
-        Ok(record) => {
-            let unreadable = record.map_or_else(Vec::new, |record| record.unreadable);
-            if !unreadable.is_empty() {
-                let bytes = unreadable.iter().map(length).sum();
-                warnings.push(Warning::Unreadable { bytes });
-            }
+    let remarks = disk.named_remarks();
+    let mut warnings: Vec<_> = remarks
+        .map(|(path, remark)| Warning::Image { path, remark })
+        .collect();
+    match disk.unreadable_then() {
+        Ok(unreadable) if unreadable.is_empty() => {}
+        Ok(unreadable) => {
+            let bytes = unreadable.iter().map(length).sum();
+            warnings.push(Warning::Unreadable { bytes });
         }
-        Err(error) if is_unchanged => warnings.push(Warning::NoRecord(error)),
-        Err(_) => {}
+        Err(error) => warnings.push(Warning::NoRecord(error)),
     }
     warnings
 }

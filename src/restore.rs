@@ -28,7 +28,7 @@ pub use report::{Bad, Plan, Report, TargetKind, Warning, Why};
 use crate::disk::{Content, Disk, Force, Open, Run};
 use crate::error::{Error, Invalid, Result, Unrecorded};
 use crate::formats::qcow2::{Freshness, Record};
-use crate::formats::{self, AnyDisk, Chain, Format, Opening, Overlap, TakenFor};
+use crate::formats::{self, Chain, Opening, Overlap, TakenFor};
 use crate::output::{Caution, DeviceTarget, DiskWriter, Memory, Place, Published, Target};
 use crate::pipeline;
 use crate::progress::{Phase, Progress};
@@ -322,10 +322,7 @@ pub fn restore(
 
 /// Opens an image. If it cannot be found out whether it is in use, that can be forced; nothing else.
 fn open(image: &ImageAt, options: &Options) -> Result<(Chain, Option<Piped>)> {
-    // Before it is looked for: nothing that could be there would do.
-    if options.format == Some(Format::Raw) {
-        return Err(Invalid::NoImage.into());
-    }
+    formats::refuse_raw(options.format)?;
     let opening = Opening {
         format: options.format,
         taken_for: TakenFor::Image,
@@ -352,10 +349,7 @@ fn open(image: &ImageAt, options: &Options) -> Result<(Chain, Option<Piped>)> {
             return Ok((disk, Some(piped)));
         }
     };
-    match formats::open(path, &opening)? {
-        AnyDisk::Image(chain) => Ok((*chain, None)),
-        AnyDisk::Raw(_) => Err(Invalid::NoImage.into()),
-    }
+    Ok((formats::open_image(path, &opening)?, None))
 }
 
 /// The bytes of a disk that are wanted. What tells of volumes is held to its checksums, unless damage is to be borne.

@@ -152,7 +152,6 @@ pub(super) fn named(error: Error, disk: &AnyDisk, base: Option<&Base>, image: &P
 
 /// What images say of themselves that their reader should know, and the paths of those behind the first.
 pub(super) fn remarks(disk: &AnyDisk) -> Vec<(Remark, Option<PathBuf>)> {
-    let own = disk.stands_on().first().map(|file| file.path());
-    let named = |(path, remark)| (remark, (Some(path) != own).then(|| Path::to_owned(path)));
-    disk.remarks().map(named).collect()
+    let remarks = disk.image().into_iter().flat_map(Chain::named_remarks);
+    remarks.map(|(path, remark)| (remark, path)).collect()
 }

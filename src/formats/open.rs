@@ -106,6 +106,27 @@ pub fn open(path: &Path, opening: &Opening) -> Result<AnyDisk> {
     open_found(Found::at(path)?, opening, IsAt::Path)
 }
 
+/// Opens what must be an image.
+///
+/// # Errors
+///
+/// Those of [`open`], and [`Invalid::NoImage`] if it is said to be raw.
+pub(crate) fn open_image(path: &Path, opening: &Opening) -> Result<Chain> {
+    refuse_raw(opening.format)?;
+    match open(path, opening)? {
+        AnyDisk::Image(chain) => Ok(*chain),
+        AnyDisk::Raw(_) => Err(Invalid::NoImage.into()),
+    }
+}
+
+/// Refuses what must be an image and is said to be raw, before it is looked for: nothing that could be there would do.
+pub(crate) fn refuse_raw(given: Option<Format>) -> Result<(), Invalid> {
+    match given {
+        Some(Format::Raw) => Err(Invalid::NoImage),
+        Some(Format::Qcow2 | Format::Qcow | Format::Qed) | None => Ok(()),
+    }
+}
+
 /// Where an image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IsAt {

@@ -1,9 +1,10 @@
-//! What an image records of the disk that it was made of, as far as that still holds.
+//! What images say of themselves, and record of the disk that they were made of, as far as that still holds.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use super::qcow2::{Image, Record};
-use super::{AnyDisk, Chain};
+use super::{AnyDisk, Chain, Remark};
 use crate::disk::Part;
 use crate::error::{Error, Result, Unrecorded};
 
@@ -43,7 +44,31 @@ impl Chain {
         Ok(Ok(record))
     }
 
-    /// The same, whether or not it tells what is free; nothing if it is damaged, or of another state.
+    /// What could not be read when the image was made, in bytes of the disk. If a program has changed the image, it may
+    /// have overwritten the list, which is lost then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::record`](super::qcow2::Image::record), if the image says that it is unchanged.
+    pub(crate) fn unreadable_then(&self) -> Result<Vec<Range<u64>>> {
+        let Some(image) = self.image().filter(|_| self.is_active()) else {
+            return Ok(Vec::new());
+        };
+        match image.record() {
+            Ok(record) => Ok(record.unwrap_or_default().unreadable),
+            Err(error) if image.claims_unchanged() => Err(error),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// What its images say about themselves, and the names of those behind the first.
+    pub(crate) fn named_remarks(&self) -> impl Iterator<Item = (Option<PathBuf>, Remark)> {
+        let first = self.paths().next();
+        self.remarks()
+            .map(move |(path, remark)| ((Some(path) != first).then(|| Path::to_owned(path)), remark))
+    }
+
+    /// The record, whether or not it tells what is free; nothing if it is damaged, or of another state.
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use crate::devices::{FileId, Subject};
 use crate::disk::{Change, Disk, Underlying};
 use crate::error::{Action, Error, Invalid, Result, Unfit, Unmergeable};
 use crate::formats::qcow2::{Image, Record};
-use crate::formats::{self, Access, AnyDisk, Chain, Opening};
+use crate::formats::{self, Access, Chain, Opening};
 use crate::output::Place;
 use crate::units::GuestOffset;
 
@@ -48,9 +48,7 @@ impl Origin {
             follow: true,
             ..Access::default()
         });
-        let AnyDisk::Image(chain) = formats::open(path, &opening)? else {
-            return Err(Invalid::NoImage.into());
-        };
+        let chain = formats::open_image(path, &opening)?;
         chain.settle()?;
         for depth in 0..chain.depth() {
             refuse_unfit(&chain, depth).map_err(|error| of(&chain, depth, error))?;
@@ -59,11 +57,7 @@ impl Origin {
             return Err(Invalid::Unfit(Unfit::Foreign).into());
         };
         let kept = onto.map(|onto| Kept::find(&chain, path, onto)).transpose()?;
-        Ok(Self {
-            chain: *chain,
-            record,
-            kept,
-        })
+        Ok(Self { chain, record, kept })
     }
 
     /// How many images become one.

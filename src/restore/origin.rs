@@ -13,7 +13,6 @@ use super::smaller::LeftOut;
 use super::walk::Rules;
 use crate::disk::Disk;
 use crate::error::{InUse, Result};
-use crate::formats::qcow2::Image;
 use crate::formats::{Chain, Sums};
 use crate::output::scratch_of_stream;
 use crate::units::length;
@@ -44,11 +43,7 @@ pub(super) struct Origin {
 impl Origin {
     /// What the images say about themselves, and what does not need a look at all of them.
     pub(super) fn remarks(&self, disk: &Chain) -> Result<Vec<Warning>> {
-        let own = disk.paths().next();
-        let remarks = disk.remarks().map(|(path, remark)| Warning::Image {
-            path: (Some(path) != own).then(|| path.to_owned()),
-            remark,
-        });
+        let remarks = disk.named_remarks();
         let can_look = disk.is_encrypted() && self.piped.is_none();
         let is_noise = can_look && volumes::scan(disk, Scan::Auto)?.is_unrecognised();
         let mut warnings: Vec<_> = is_noise
@@ -56,7 +51,7 @@ impl Origin {
             .into_iter()
             .chain(disk.writer().cloned().map(Warning::ImagePerhapsInUse))
             .chain(self.perhaps_used.clone().map(Warning::TargetPerhapsInUse))
-            .chain(remarks)
+            .chain(remarks.map(|(path, remark)| Warning::Image { path, remark }))
             .chain(self.partitioning.warnings().filter(|_| self.patches.is_empty()))
             .chain(self.smaller.iter().map(LeftOut::warning))
             .collect();
@@ -71,19 +66,12 @@ impl Origin {
     /// What could not be read when the image was made, in bytes of the disk. A record that cannot be read is no reason to
     /// stop: nothing but this is lost with it, unless what is free matters.
     pub(super) fn unreadable(&self, disk: &Chain, warnings: &mut Vec<Warning>) -> Vec<Range<u64>> {
-        let image = disk.image().filter(|_| disk.is_active());
-        let record = image.map_or(Ok(None), Image::record);
-        let is_unchanged = image.is_some_and(Image::claims_unchanged);
-        match record {
-            Ok(record) => {
-                let unreadable = record.map_or_else(Vec::new, |record| record.unreadable);
-                self.selection.segments.common(&unreadable)
-            }
-            Err(error) if is_unchanged => {
+        match disk.unreadable_then() {
+            Ok(unreadable) => self.selection.segments.common(&unreadable),
+            Err(error) => {
                 warnings.push(Warning::NoRecord(error));
                 Vec::new()
             }
-            Err(_) => Vec::new(),
         }
     }
 
