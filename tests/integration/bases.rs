@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::support::loops::Running;
-use crate::support::{Dice, Dir, flip, noise, poke, qemu};
+use crate::support::{Dice, Dir, are_same, flip, noise, poke, qemu};
 
 const MIB: usize = 1 << 20;
 
@@ -60,7 +60,7 @@ fn nothing_reads(dir: &Dir, image: &str, words: &str) {
 fn restores(dir: &Dir, options: &str, image: &str, raw: &str) {
     dir.run(&format!("restore -q --no-sync {options} {image} restored.raw"))
         .exits(0);
-    assert!(fs::read(dir.join("restored.raw")).unwrap() == fs::read(dir.join(raw)).unwrap());
+    assert!(are_same(&dir.join("restored.raw"), &dir.join(raw)));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_damaged_base_is_never_read_as_if_it_were_right() {
         }
         let run = dir.run("restore -q --no-sync --overwrite tue.qcow2 r.raw");
         if run.status() == 0 {
-            assert!(fs::read(dir.join("r.raw")).unwrap() == fs::read(dir.join("tue.raw")).unwrap());
+            assert!(are_same(&dir.join("r.raw"), &dir.join("tue.raw")));
             unharmed += 1;
         } else {
             run.says("mon.qcow2");
@@ -247,7 +247,7 @@ fn a_damaged_base_is_never_read_as_if_it_were_right() {
         let run = dir.run("-q --no-sync --base mon.qcow2 wed.raw new.qcow2");
         if run.status() == 0 {
             let run = dir.run("restore -q --no-sync --overwrite new.qcow2 r.raw");
-            let is_right = || fs::read(dir.join("r.raw")).unwrap() == fs::read(dir.join("wed.raw")).unwrap();
+            let is_right = || are_same(&dir.join("r.raw"), &dir.join("wed.raw"));
             assert!(run.status() != 0 || is_right());
         }
     }
@@ -311,7 +311,7 @@ fn an_image_whose_record_is_damaged_stands_on_nothing_that_is_only_called_so() {
     dir.run("restore -q --no-sync --backing mon.qcow2 tue.qcow2 r.raw")
         .exits(3)
         .says("its record of the source is damaged");
-    assert!(fs::read(dir.join("r.raw")).unwrap() == fs::read(dir.join("tue.raw")).unwrap());
+    assert!(are_same(&dir.join("r.raw"), &dir.join("tue.raw")));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Dir, assert_equals, noise};
+use crate::support::{Dir, are_same, assert_equals, noise};
 
 const MIB: u64 = 1 << 20;
 
@@ -117,9 +117,7 @@ impl Chain {
     fn is_right(&self) {
         assert_equals(&self.dir.join("d.raw"), &self.dir.join("d.qcow2"));
         self.dir.run("restore -q --no-sync d.qcow2 restored.raw").exits(0);
-        assert!(
-            fs::read(self.dir.join("restored.raw")).unwrap() == fs::read(self.dir.join("d.raw")).unwrap()
-        );
+        assert!(are_same(&self.dir.join("restored.raw"), &self.dir.join("d.raw")));
         self.dir.run("verify -q d.qcow2").exits(0);
         self.dir.run("check -q --data d.qcow2").exits(0);
         self.bases_are_as_before();

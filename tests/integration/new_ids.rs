@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::filesystems::lvm::made::{EXTENT, Made, START, linear, text, volume};
 use crate::filesystems::partitions::disk::sfdisk;
 use crate::support::loops::{Loop, Mount};
-use crate::support::{Dir, Run, flip, noise, poke, tool};
+use crate::support::{Dir, Run, fill, flip, is_same, noise, peek, poke, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -38,6 +38,13 @@ const fn part(
         make,
         check,
         is_renewed,
+    }
+}
+
+impl Part {
+    /// In bytes of the disk.
+    fn range(&self) -> Range<u64> {
+        self.start * MIB..(self.start + self.size) * MIB
     }
 }
 
@@ -112,9 +119,9 @@ fn disk(dir: &Dir) -> PathBuf {
         } else {
             run(part.make, &file);
         }
-        poke(&disk, part.start * MIB, &fs::read(&file).unwrap());
+        fill(&disk, part.start * MIB, &fs::read(&file).unwrap());
     }
-    poke(&disk, LVM * MIB, &volume_group(dir));
+    fill(&disk, LVM * MIB, &volume_group(dir));
     dir.run("-q disk.raw image.qcow2").exits(0);
     disk
 }
@@ -145,17 +152,16 @@ fn volume_group(dir: &Dir) -> Vec<u8> {
 }
 
 /// The bytes of that logical volume.
-fn logical(disk: &[u8]) -> Vec<u8> {
-    let place = |extent: u64| (LVM * MIB + START + extent * EXTENT) as usize;
-    let pieces = PIECES.map(|piece| &disk[place(piece.start)..place(piece.end)]);
+fn logical(disk: &Path) -> Vec<u8> {
+    let place = |extent: u64| LVM * MIB + START + extent * EXTENT;
+    let pieces = PIECES.map(|piece| peek(disk, place(piece.start)..place(piece.end)));
     pieces.concat()
 }
 
 /// What a partition holds, in a file of its own.
-fn cut(dir: &Dir, disk: &[u8], part: &Part) -> PathBuf {
-    let path = dir.join(format!("part-{}.raw", part.number));
-    let range = (part.start * MIB) as usize..((part.start + part.size) * MIB) as usize;
-    fs::write(&path, &disk[range]).unwrap();
+fn cut(dir: &Dir, disk: &Path, part: &Part) -> PathBuf {
+    let path = dir.sparse(&format!("part-{}.raw", part.number), part.size * MIB, &[]);
+    fill(&path, 0, &peek(disk, part.range()));
     path
 }
 
@@ -236,16 +242,14 @@ fn may_differ(part: &Part, file: &Path) -> Vec<Range<u64>> {
 
 /// Makes sure that two disks differ nowhere else.
 #[track_caller]
-fn assert_same_but(one: &[u8], other: &[u8], mut places: Vec<Range<u64>>) {
-    assert_eq!(one.len(), other.len());
+fn assert_same_but(one: &Path, other: &Path, mut places: Vec<Range<u64>>) {
+    let [length, same] = [one, other].map(|disk| fs::metadata(disk).unwrap().len());
+    assert_eq!(length, same);
     places.sort_by_key(|place| place.start);
     let mut at = 0;
-    for place in places
-        .into_iter()
-        .chain(std::iter::once(one.len() as u64..one.len() as u64))
-    {
-        let range = at.min(place.start) as usize..place.start as usize;
-        assert!(one[range.clone()] == other[range.clone()], "{range:x?}");
+    for place in places.into_iter().chain(std::iter::once(length..length)) {
+        let range = at.min(place.start)..place.start;
+        assert!(is_same(one, other, range.clone()), "{range:x?}");
         at = place.end;
     }
 }
@@ -254,18 +258,13 @@ fn assert_same_but(one: &[u8], other: &[u8], mut places: Vec<Range<u64>>) {
 fn a_copy_has_new_identifiers_and_else_the_same_bytes() {
     let dir = Dir::new("new-ids");
     let disk = disk(&dir);
-    let original = fs::read(&disk).unwrap();
     let run = dir
         .run("restore --new-ids --verify --json image.qcow2 copy.raw")
         .exits(0);
     let report = run.json();
     dir.run("restore -q image.qcow2 plain.raw").exits(0);
-    let (plain, copied) = (
-        fs::read(dir.join("plain.raw")).unwrap(),
-        fs::read(dir.join("copy.raw")).unwrap(),
-    );
+    let (plain, copy) = (dir.join("plain.raw"), dir.join("copy.raw"));
 
-    let copy = dir.join("copy.raw");
     let verified = tool("sgdisk", [Path::new("-v"), &copy]);
     assert!(verified.contains("No problems found"), "{verified}");
     tool("sfdisk", [Path::new("--verify"), &copy]);
@@ -277,9 +276,9 @@ fn a_copy_has_new_identifiers_and_else_the_same_bytes() {
     let mut places = vec![512..34 * 512, SIZE - 33 * 512..SIZE];
     let mut told = Vec::new();
     for part in &PARTS {
-        let file = cut(&dir, &original, part);
+        let file = cut(&dir, &disk, part);
         let (old, by_copies) = (id("UUID", &file), checked_by_copies(part, &file));
-        let file = cut(&dir, &copied, part);
+        let file = cut(&dir, &copy, part);
         let new = id("UUID", &file);
         assert_eq!(old != new, part.is_renewed, "{}", part.make);
         self::run(part.check, &file);
@@ -297,7 +296,7 @@ fn a_copy_has_new_identifiers_and_else_the_same_bytes() {
         let shift = |place: Range<u64>| place.start + part.start * MIB..place.end + part.start * MIB;
         places.extend(may_differ(part, &file).into_iter().map(shift));
     }
-    let volumes = [&original, &copied].map(|disk| {
+    let volumes = [&disk, &copy].map(|disk| {
         fs::write(dir.join("root.raw"), logical(disk)).unwrap();
         self::run("e2fsck -fn", &dir.join("root.raw"));
         id("UUID", &dir.join("root.raw"))
@@ -311,7 +310,7 @@ fn a_copy_has_new_identifiers_and_else_the_same_bytes() {
     let extents = PIECES.map(|piece| piece.start * EXTENT..piece.end * EXTENT);
     let in_group = extents.map(|range| range.start + LVM * MIB + START..range.end + LVM * MIB + START);
     places.extend(in_group);
-    assert_same_but(&plain, &copied, places);
+    assert_same_but(&plain, &copy, places);
 
     let of_report = report["new-ids"].as_array().unwrap();
     for (place, old, new) in told {
@@ -400,22 +399,20 @@ fn what_keeps_its_identifiers_is_told_with_the_command_that_changes_them() {
 #[test]
 fn what_is_in_doubt_keeps_its_identifiers() {
     let dir = Dir::new("new-ids-doubt");
-    let sound = disk(&dir);
-    let sound = fs::read(sound).unwrap();
-    let path = dir.join("disk.raw");
+    let (sound, path, copy) = (dir.join("sound.raw"), disk(&dir), dir.join("copy.raw"));
+    fs::rename(&path, &sound).unwrap();
     let plain = PARTS[PLAIN].start * MIB;
     let backup = plain + 8193 * 1024;
     let kept = |what: &str, place: &str, why: &str, change: &dyn Fn()| {
-        fs::write(&path, &sound).unwrap();
+        tool("cp", [Path::new("--sparse=always"), &sound, &path]);
         change();
         dir.run("-q disk.raw image.qcow2");
         dir.run("restore --new-ids image.qcow2 copy.raw")
             .exits(0)
             .prints(&format!("copy.raw: {place}: {what} keeps its identifiers: {why}"));
-        let (disk, copy) = (fs::read(&path).unwrap(), fs::read(dir.join("copy.raw")).unwrap());
-        (disk, copy)
+        assert_eq!(fs::metadata(&copy).unwrap().len(), SIZE);
     };
-    let range = plain as usize..(plain + 40 * MIB) as usize;
+    let header = |disk| peek(disk, 512..1024);
     for (why, change) in [
         (
             "a copy of its superblock is damaged",
@@ -435,15 +432,14 @@ fn what_is_in_doubt_keeps_its_identifiers() {
             flip(&path, plain + 1024 + 0x5d, 8);
         }),
     ] {
-        let (disk, copy) = kept("ext4", "partition 3", why, change);
-        assert!(disk[range.clone()] == copy[range.clone()], "{why}");
-        assert!(disk[512..1024] != copy[512..1024], "{why}");
+        kept("ext4", "partition 3", why, change);
+        assert!(is_same(&path, &copy, PARTS[PLAIN].range()), "{why}");
+        assert!(header(&path) != header(&copy), "{why}");
     }
-    let (_, copy) = kept("ext2/3/4", "partition 4", "superblock at ", &|| {
+    kept("ext2/3/4", "partition 4", "superblock at ", &|| {
         flip(&path, PARTS[SEEDED].start * MIB + 1024 + 0x70, 1);
     });
-    assert!(copy.len() as u64 == SIZE);
-    let (_, copy) = kept(
+    kept(
         "FAT32",
         "partition 1",
         "its boot sector and its backup differ",
@@ -451,19 +447,19 @@ fn what_is_in_doubt_keeps_its_identifiers() {
             flip(&path, MIB + 6 * 512 + 67, 1);
         },
     );
-    assert!(copy.len() as u64 == SIZE);
     // A damaged table leaves all of the disk as it is.
-    let (disk, copy) = kept("GPT", "disk", "the backup GPT at ", &|| {
+    kept("GPT", "disk", "the backup GPT at ", &|| {
         flip(&path, SIZE - 512 + 56, 1);
     });
-    let plain = || {
+    let assert_plain = || {
         dir.run("restore -q image.qcow2 plain.raw").exits(0);
-        fs::read(dir.join("plain.raw")).unwrap()
+        assert_same_but(&dir.join("plain.raw"), &copy, Vec::new());
     };
-    assert!(plain() == copy && copy[512..1024] == disk[512..1024]);
+    assert_plain();
+    assert!(header(&path) == header(&copy));
     let why = "the partition table of the disk is damaged";
-    let (_, copy) = kept("ext4", "partition 3", why, &|| flip(&path, 512 + 56, 1));
-    assert!(plain() == copy);
+    kept("ext4", "partition 3", why, &|| flip(&path, 512 + 56, 1));
+    assert_plain();
 }
 
 #[test]
@@ -472,9 +468,9 @@ fn damage_in_the_image_is_not_written_over() {
     disk(&dir);
     // The cluster with the superblock of partition 3, and then that with the primary GPT.
     let image = fs::read(dir.join("image.qcow2")).unwrap();
-    let disk = fs::read(dir.join("disk.raw")).unwrap();
+    let disk = dir.join("disk.raw");
     let place = |at: u64| {
-        let cluster = &disk[at as usize..][..1 << 16];
+        let cluster = peek(&disk, at..at + (1 << 16));
         let found = image.chunks(1 << 16).position(|there| there == cluster);
         (found.expect("stored as it is") << 16) as u64
     };
@@ -542,10 +538,10 @@ fn the_number_of_an_mbr_is_new_unless_there_is_none() {
         poke(&disk, 440, &old);
         dir.run("-q disk.raw image.qcow2").exits(0);
         dir.run("restore -q --new-ids image.qcow2 copy.raw").exits(0);
-        let (disk, copy) = (fs::read(&disk).unwrap(), fs::read(dir.join("copy.raw")).unwrap());
+        let copy = dir.join("copy.raw");
         assert_same_but(&disk, &copy, vec![440..442, 442..444]);
-        assert_eq!(disk[440..444] == copy[440..444], old == [0; 4]);
-        tool("sfdisk", [Path::new("--verify"), &dir.join("copy.raw")]);
+        assert_eq!(peek(&disk, 440..444) == peek(&copy, 440..444), old == [0; 4]);
+        tool("sfdisk", [Path::new("--verify"), &copy]);
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::disk::Disk;
 use crate::naive;
 use crate::support::loops::Loop;
-use crate::support::{Dir, EPOCH, Run, assert_equals};
+use crate::support::{Dir, EPOCH, Run, are_same, assert_equals};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -293,6 +293,6 @@ fn a_provenance_that_is_none_is_a_damaged_record() {
             .exits(3)
             .says("warning: its record of the source is damaged");
         let (copy, raw) = (dir.join("copy.raw"), dir.join("disk.raw"));
-        assert!(fs::read(copy).unwrap() == fs::read(raw).unwrap());
+        assert!(are_same(&copy, &raw));
     }
 }

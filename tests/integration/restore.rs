@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use crate::disk::Disk;
 use crate::support::loops::{Loop, Mount, make_ext4};
-use crate::support::{Dir, noise, qemu, tool};
+use crate::support::{Dir, are_same, noise, qemu, tool};
 
 const MIB: u64 = 1 << 20;
 
@@ -33,7 +33,7 @@ pub fn imaged(test: &str, disk: &Disk) -> Dir {
 
 #[track_caller]
 pub fn same(a: &Path, b: &Path) {
-    assert!(fs::read(a).unwrap() == fs::read(b).unwrap(), "{}", b.display());
+    assert!(are_same(a, b), "{}", b.display());
 }
 
 /// What qemu-img makes of an image.

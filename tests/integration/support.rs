@@ -9,6 +9,8 @@ pub mod terminal;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -123,6 +125,45 @@ pub fn names_in(directory: &Path) -> Vec<String> {
 pub fn poke(file: &Path, at: u64, bytes: &[u8]) {
     let file = File::options().write(true).open(file).unwrap();
     file.write_all_at(bytes, at).unwrap();
+}
+
+/// Puts bytes where a file has a hole, which stays where blocks of them are zeros.
+pub fn fill(file: &Path, at: u64, bytes: &[u8]) {
+    const BLOCK: usize = 4096;
+    let file = File::options().write(true).open(file).unwrap();
+    for (number, block) in bytes.chunks(BLOCK).enumerate() {
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(block, at + (number * BLOCK) as u64).unwrap();
+        }
+    }
+}
+
+/// The bytes of a range of a file.
+pub fn peek(file: &Path, range: Range<u64>) -> Vec<u8> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    let file = File::open(file).unwrap();
+    file.read_exact_at(&mut bytes, range.start).unwrap();
+    bytes
+}
+
+/// Whether a range is the same in two files or devices, without all of it in memory.
+pub fn is_same(one: &Path, other: &Path, range: Range<u64>) -> bool {
+    const PIECE: usize = 1 << 20;
+    let files = [one, other].map(|path| File::open(path).unwrap());
+    let mut pieces = [vec![0; PIECE], vec![0; PIECE]];
+    range.clone().step_by(PIECE).all(|at| {
+        let length = (PIECE as u64).min(range.end - at) as usize;
+        for (file, piece) in files.iter().zip(&mut pieces) {
+            file.read_exact_at(&mut piece[..length], at).unwrap();
+        }
+        pieces[0][..length] == pieces[1][..length]
+    })
+}
+
+/// Whether two files or devices hold the same bytes.
+pub fn are_same(one: &Path, other: &Path) -> bool {
+    let length = |path| File::open(path).unwrap().seek(SeekFrom::End(0)).unwrap();
+    length(one) == length(other) && is_same(one, other, 0..length(one))
 }
 
 /// Flips bits of a byte of a file.

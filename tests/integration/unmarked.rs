@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
 use crate::support::loops::Loop;
-use crate::support::{Dir, poke, qemu, root};
+use crate::support::{Dir, are_same, poke, qemu, root};
 
 const CLUSTER: u64 = 64 << 10;
 
@@ -122,7 +122,7 @@ fn assert_is_told(dir: &Dir, cluster: u64, trace: &str) {
     dir.run("restore --keep-going disk.qcow2 copy.raw")
         .exits(3)
         .says(&warning);
-    assert!(fs::read(dir.join("copy.raw")).unwrap() == fs::read(&expected).unwrap());
+    assert!(are_same(&dir.join("copy.raw"), &expected));
     fs::remove_file(dir.join("copy.raw")).unwrap();
     dir.run("restore --used-only disk.qcow2 copy.raw")
         .exits(1)
@@ -181,7 +181,7 @@ fn a_snapshot_shows_that_the_image_was_changed_and_its_disk_is_what_it_was() {
             .exits(0)
             .says(trace)
             .prints("checksums compared");
-        assert!(fs::read(dir.join("copy.raw")).unwrap() == fs::read(dir.join("disk.raw")).unwrap());
+        assert!(are_same(&dir.join("copy.raw"), &dir.join("disk.raw")));
         dir.run("restore --used-only disk.qcow2 copy.raw")
             .exits(1)
             .says("another program wrote to it since it was made, or it is damaged");
@@ -218,7 +218,7 @@ fn a_cluster_that_is_changed_in_its_place_is_found_by_its_checksum() {
         };
         dir.run("restore disk.qcow2 copy.raw").exits(1).says(what);
         dir.run("restore --keep-going disk.qcow2 copy.raw").exits(3);
-        assert!(fs::read(dir.join("copy.raw")).unwrap() == fs::read(&expected).unwrap());
+        assert!(are_same(&dir.join("copy.raw"), &expected));
         fs::remove_file(dir.join("copy.raw")).unwrap();
         dir.run("restore --used-only disk.qcow2 copy.raw")
             .exits(1)
