@@ -125,7 +125,7 @@ fn each_image_of_a_random_history_is_the_disk_as_it_was() {
         let mut disk = vec![0; 512 * (2000 + dice.below(10_000)) as usize];
         change(&mut dice, &mut disk);
         let mut all: Vec<Generation> = Vec::new();
-        for number in 0..5 + dice.below(5) {
+        for number in 0..5 + dice.below(8) {
             let place = if dice.below(5) == 0 { "sub/" } else { "" };
             let name = format!("{place}{number}.qcow2");
             let (options, cluster_size, compat) = options(&mut dice);
