@@ -169,11 +169,15 @@ def change_clusters(path: Path) -> None:
 def data_ranges(file: BinaryIO) -> Iterator[tuple[int, int]]:
     """Start and end, in bytes, of what is no hole of a file, ascending."""
     end = 0
-    with contextlib.suppress(OSError):  # ENXIO: no data behind `end`.
-        while True:
+    while True:
+        try:
             start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-            yield start, end
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return
+        end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+        yield start, end
 
 
 def build_xfs(path: Path, scale: float) -> None:

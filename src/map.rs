@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::disk::{Disk, Empty, FileDisk, Force, Kind, Open};
 use crate::error::{Error, InUse, Result};
 use crate::formats::qcow2::structures::mapping::Mapping;
-use crate::formats::{self, Access, AnyDisk, Chain, ChainRun, Format, Opening, Overlap, TakenFor};
+use crate::formats::{self, Access, AnyDisk, Chain, ChainRun, Format, Opening, TakenFor};
 use crate::units::{Exact, GuestOffset, HostOffset, SECTOR, length};
 use crate::volumes::{self, Allocation, MapBuilder, Piece, Reason, Scan, Selection, State, Wanted};
 use preallocated::is_preallocated;
@@ -114,7 +114,7 @@ impl Map {
                 is_for_a_look: true,
                 empty: Empty::Allowed,
             },
-            overlap: Overlap::Refused,
+            ..Opening::default()
         };
         let disk = formats::open(path, &opening)?;
         let selection = options.wanted.find(&disk)?;

@@ -35,7 +35,7 @@ pub use warning::Warning;
 
 use crate::disk::{Disk, Open};
 use crate::error::{Action, Error, Result};
-use crate::formats::{self, Chain, Opening, Overlap, TakenFor};
+use crate::formats::{self, Chain, Opening, TakenFor};
 use crate::units::length;
 use crate::volumes::{self, Region, Scan};
 use content::Content;
@@ -200,7 +200,7 @@ fn open(path: &Path, options: &Options) -> Result<Chain> {
         taken_for: TakenFor::Image,
         access: options.access.clone(),
         open: Open::default(),
-        overlap: Overlap::Refused,
+        ..Opening::default()
     };
     formats::open_image(path, &opening)
 }

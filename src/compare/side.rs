@@ -7,7 +7,7 @@ use super::used::Used;
 use super::{Options, Said, Warning};
 use crate::disk::{Disk, Empty, Force, Open, Part, Underlying};
 use crate::error::{Error, InUse, Invalid, Result};
-use crate::formats::{self, Opening, Overlap, TakenFor};
+use crate::formats::{self, Opening, TakenFor};
 use crate::units::{to_u64, to_usize};
 use crate::volumes::{Selection, Volume};
 
@@ -37,7 +37,7 @@ impl Side {
                     // Nothing equals zeros.
                     empty: Empty::OnlyFiles,
                 },
-                overlap: Overlap::Refused,
+                ..Opening::default()
             },
         )?;
         disk.settle()?;

@@ -10,7 +10,7 @@ use crate::devices::Subject;
 use crate::disk::rescue::OnReadError;
 use crate::disk::{Disk, Force, Open, Part, Underlying};
 use crate::error::{Error, Invalid, Result};
-use crate::formats::{self, AnyDisk, Chain, Opening, Overlap, Remark, TakenFor};
+use crate::formats::{self, AnyDisk, Chain, Opening, Remark, TakenFor};
 use crate::output::Place;
 use crate::signatures;
 use crate::units::{SECTOR, to_usize};
@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Origin> {
             is_for_a_look,
             ..Open::default()
         },
-        overlap: Overlap::Refused,
+        ..Opening::default()
     };
     let mut disk = formats::open(path, &opening)?;
     if !is_for_a_look {

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::naive;
 use crate::restore::same;
 use crate::support::loops::{Loop, Mount, make_ext4};
-use crate::support::{Dice, Dir, noise, qemu, tool};
+use crate::support::{Dice, Dir, fill, noise, qemu, tool};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -27,13 +27,12 @@ struct Generation {
 
 /// Writes what is not zeros, or sometimes zeros, too.
 fn write_disk(path: &Path, disk: &[u8], is_sparse: bool) {
-    let piece = 4096;
-    let file = fs::File::create(path).unwrap();
-    file.set_len(disk.len() as u64).unwrap();
-    for (number, bytes) in disk.chunks(piece).enumerate() {
-        if !is_sparse || bytes.iter().any(|byte| *byte != 0) {
-            std::os::unix::fs::FileExt::write_all_at(&file, bytes, (number * piece) as u64).unwrap();
-        }
+    if is_sparse {
+        let file = fs::File::create(path).unwrap();
+        file.set_len(disk.len() as u64).unwrap();
+        fill(path, 0, disk);
+    } else {
+        fs::write(path, disk).unwrap();
     }
 }
 

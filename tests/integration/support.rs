@@ -163,7 +163,8 @@ pub fn is_same(one: &Path, other: &Path, range: Range<u64>) -> bool {
 /// Whether two files or devices hold the same bytes.
 pub fn are_same(one: &Path, other: &Path) -> bool {
     let length = |path| File::open(path).unwrap().seek(SeekFrom::End(0)).unwrap();
-    length(one) == length(other) && is_same(one, other, 0..length(one))
+    let [ours, theirs] = [one, other].map(length);
+    ours == theirs && is_same(one, other, 0..ours)
 }
 
 /// Flips bits of a byte of a file.
